@@ -1,0 +1,74 @@
+"""Entry point of `tokengroups` and `python -m tokengroups`.
+
+Every command is a module of this package with ``HELP`` (one line), ``EXAMPLES`` (shown below the options),
+``configure(parser)`` and ``run(args)``. Heavy imports happen in ``run``, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from tokengroups.errors import UserError
+
+COMMANDS = (
+    "reconstruct", "list", "render", "edit", "export", "import", "evaluate", "data", "train", "demo", "info",
+)  # fmt: skip
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    args = build_parser().parse_args(argv)
+    return guarded(lambda: args.run(args))
+
+
+def guarded(action: Callable[[], None]) -> int:
+    """Call `action`; turn bad input and interruption into one line on stderr and an exit code."""
+    try:
+        action()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # e.g. `tokengroups list ... | head`: the reader has seen enough
+        sys.stderr.close()
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with one subcommand per installed command module."""
+    parser = argparse.ArgumentParser(
+        prog="tokengroups",
+        description="Photos of a room in; a 3D scene of token groups out: list, edit, render and export its objects.",
+        epilog="`tokengroups COMMAND --help` shows the options and an example.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = _command_module(name)
+        if module is None:
+            continue
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=f"examples:\n{module.EXAMPLES.rstrip()}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _command_module(name: str) -> ModuleType | None:
+    """The module of a command (`import` lives in `import_`: the bare word is a keyword)."""
+    qualified = f"{__package__}.{name}" + ("_" if name == "import" else "")
+    if importlib.util.find_spec(qualified) is None:
+        return None
+    return importlib.import_module(qualified)

@@ -1,0 +1,1 @@
+"""Files: atomic writing, photos and pictures, 3DGS PLY, camera lists."""

@@ -1,0 +1,85 @@
+"""Writing files so that a failure leaves the old file intact and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokengroups.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that replaces it when the block ends well.
+
+    The temporary name keeps the suffix (libraries choose formats by it). On any exception, Ctrl-C included,
+    the temporary file is removed and an existing target stays as it was.
+
+    Raises:
+        UserError: The operating system refused (missing or read-only folder, full disk, ...).
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after the replacement, or never there
+            temporary.unlink()
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Create a folder and its parents where missing.
+
+    Raises:
+        UserError: It cannot be created, or the path is a file.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    return folder
+
+
+def check_writable(target: str | os.PathLike[str]) -> Path:
+    """Refuse a target file that surely cannot be written, before long work is done for it.
+
+    Raises:
+        UserError: The folder is missing or read-only, or the target is a folder.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder; give a file name")
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}; create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise UserError(f"cannot write {target}: the folder {target.parent} is not writable")
+    return target
+
+
+def write_error(target: Path, error: OSError) -> UserError:
+    """The one line for an operating-system error met while writing `target`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason = f"{os.strerror(error.errno)}; free some space, nothing was changed"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR) and not target.parent.is_dir():
+        reason = f"there is no folder {target.parent}; create it first"
+    elif error.errno == errno.EISDIR or target.is_dir():
+        reason = "it is a folder; give a file name"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason = f"{os.strerror(error.errno)}; choose a place you may write to"
+    else:
+        reason = " ".join(str(error).split())
+    return UserError(f"cannot write {target}: {reason}")
