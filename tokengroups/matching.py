@@ -1,0 +1,27 @@
+"""One-to-one assignment of predicted groups to ground-truth instances."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def match_groups(cost: Float[Tensor, "L M"]) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
+    """Pair groups with instances so that the summed cost is least (the Hungarian method's problem).
+
+    Args:
+        cost: Finite cost of giving group l to instance m. The gradient is not followed.
+
+    Returns:
+        group_idx, instance_idx: N = min(L, M) pairs on the cost's device, sorted by group index.
+
+    Raises:
+        ValueError: If a cost is NaN or infinite.
+    """
+    values = cost.detach().cpu().double()
+    if not torch.isfinite(values).all():
+        raise ValueError("matching costs must be finite: the predicted probabilities hold NaN or infinity")
+    groups, instances = linear_sum_assignment(values.numpy())
+    return torch.as_tensor(groups, device=cost.device), torch.as_tensor(instances, device=cost.device)
