@@ -1,0 +1,73 @@
+"""Anchor token -> Gaussians: a two-layer MLP whose outputs are bounded around the anchor's patch footprint."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokengroups.types import Gaussians
+
+SH_C0 = 0.28209479177387814  # the constant basis function of real spherical harmonics
+
+
+class GaussianHead(nn.Module):
+    """Predicts `per_anchor` Gaussians around each anchor.
+
+    The offset bound follows the anchor's footprint (pixel size on the surface times pixels per anchor), not a fixed
+    length: a bound in metres is too wide near the camera and saturates far from it.
+
+    Args:
+        dim: Width of the anchor tokens.
+        per_anchor: Gaussians per anchor, N_g.
+        sh_degree: Degree of the spherical harmonics, 0 to 3.
+        offset_bound: Largest offset per axis in footprints.
+    """
+
+    def __init__(self, dim: int, per_anchor: int, sh_degree: int, offset_bound: float) -> None:
+        super().__init__()
+        self.per_anchor = per_anchor
+        self.offset_bound = offset_bound
+        self.split = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 3 * (sh_degree + 1) ** 2}
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, per_anchor * sum(self.split.values()))
+        )
+        self._init_output()
+
+    def _init_output(self) -> None:
+        """Start as a small cloud: offsets spread over one footprint, everything else at its neutral value."""
+        output = self.mlp[-1]
+        nn.init.normal_(output.weight, std=0.01)
+        nn.init.zeros_(output.bias)
+        spread = torch.empty(self.per_anchor, 3).uniform_(-0.5, 0.5) / self.offset_bound
+        with torch.no_grad():
+            output.bias.view(self.per_anchor, -1)[:, :3] = spread.atanh()
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "B K D"],
+        anchors: Float[Tensor, "B K 3"],
+        footprints: Float[Tensor, "B K"],
+        colors: Float[Tensor, "B K 3"],
+    ) -> Gaussians:
+        """Decode the Gaussians, anchor by anchor (Gaussian n belongs to anchor n // per_anchor).
+
+        Args:
+            tokens: Decoded anchor tokens.
+            anchors: Anchor positions.
+            footprints: Size of an anchor's patch on the surface, same unit.
+            colors: Colour of the photo at the anchor in [0, 1]; the head predicts a residual to it.
+        """
+        raw = rearrange(self.mlp(tokens).float(), "b k (n c) -> b k n c", n=self.per_anchor)
+        offset, scale, rotation, opacity, sh = raw.split(list(self.split.values()), dim=-1)
+        size = footprints[:, :, None, None]
+        means = anchors[:, :, None] + self.offset_bound * size * offset.tanh()
+        scales = 0.35 * size * scale.clamp(-4.0, 2.0).exp()
+        quats = rotation + rotation.new_tensor([1.0, 0.0, 0.0, 0.0])
+        opacities = opacity.squeeze(-1).sigmoid()
+        sh = rearrange(sh, "b k n (s c) -> b k n s c", c=3)
+        base = (colors[:, :, None] - 0.5) / SH_C0
+        sh = torch.cat([sh[..., :1, :] + base[..., None, :], sh[..., 1:, :]], dim=-2)
+        fields = (means, quats, scales, opacities, sh)
+        return Gaussians(*(value.flatten(1, 2) for value in fields))

@@ -1,0 +1,141 @@
+"""Token groups: anchors and group tokens decoded from a frozen encoder's features (arXiv 2606.29513).
+
+    images [B,V,3,H,W] + FrozenGeometry
+      -> context tokens                 sum of RGB, feature and point-map embeddings of each patch
+      -> anchors [B,K,3]                farthest-point sampling of surface points; query = token + position
+      -> D_anchor                       anchors attend to the context
+      -> D_group                        L learned group tokens attend to the anchors
+      -> assignment [B,K,L]             softmax over groups of <A_k, G_l>
+      -> Gaussians [B, K * N_g]         inherit their anchor's assignment
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from tokengroups.geometry import mean_distance
+from tokengroups.models.context import (
+    AnchorCandidates,
+    ContextEmbedding,
+    FrozenGeometry,
+    anchor_candidates,
+    candidate_stride,
+)
+from tokengroups.models.gaussian_head import GaussianHead
+from tokengroups.nn.decoder import CrossAttentionDecoder
+from tokengroups.nn.position import PositionEmbedding
+from tokengroups.sampling import farthest_point_sampling
+from tokengroups.types import Gaussians, TensorFields
+
+
+@dataclass(frozen=True)
+class TokenGroupsConfig:
+    """Shape of the decoders; the defaults are the paper's full size, what it leaves open is ours."""
+
+    context_patch: int = 16  # pixels per side of a context token's patch
+    anchor_stride: int = 16  # pixels between anchor candidates; halved until there are num_anchors of them
+    num_anchors: int = 1024  # K
+    num_groups: int = 100  # L
+    gaussians_per_anchor: int = 32  # N_g
+    dim: int = 512  # width of context, anchor and group tokens
+    num_heads: int = 8
+    anchor_layers: int = 4
+    group_layers: int = 6
+    sh_degree: int = 0
+    offset_bound: float = 2.0  # in anchor footprints
+    assignment_temperature: float = 3.0  # initial factor of the scaled dot products
+
+
+@dataclass(frozen=True)
+class TokenGroupsOutput(TensorFields):
+    """Decoded token groups of a batch of scenes, in the encoder's world and scale."""
+
+    gaussians: Gaussians  # batch axis B; anchor by anchor
+    anchor_ids: Int64[Tensor, " N"]
+    anchors: Float[Tensor, "B K 3"]
+    anchor_pixels: Int64[Tensor, "B K 3"]  # view, row, column of the source pixel
+    assignment: Float[Tensor, "B K L"]
+    group_tokens: Float[Tensor, "B L D"]
+
+
+class TokenGroupDecoder(nn.Module):
+    """Everything that is trained on top of the frozen encoder.
+
+    Args:
+        config: Shape.
+        feature_dim: Channels of the encoder's patch features.
+    """
+
+    def __init__(self, config: TokenGroupsConfig, feature_dim: int) -> None:
+        super().__init__()
+        if config.context_patch % config.anchor_stride:
+            raise ValueError(
+                f"anchor_stride must divide context_patch, got {config.anchor_stride} and {config.context_patch}"
+            )
+        self.config = config
+        dim = config.dim
+        self.context = ContextEmbedding(dim, feature_dim, config.context_patch)
+        self.anchor_position = PositionEmbedding(dim)
+        self.anchor_color = nn.Linear(3, dim)
+        self.group_tokens = nn.Parameter(torch.randn(config.num_groups, dim) * 0.5)
+        self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, config.num_heads)
+        self.group_decoder = CrossAttentionDecoder(
+            dim, config.group_layers, config.num_heads, self_attention=True
+        )
+        self.anchor_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
+        self.group_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
+        self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
+        self.gaussian_head = GaussianHead(
+            dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound
+        )
+
+    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: FrozenGeometry) -> TokenGroupsOutput:
+        """Decode token groups; H and W are multiples of the context patch."""
+        scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
+        candidates = self._candidates(images, geometry)
+        chosen = farthest_point_sampling(candidates.points, self.config.num_anchors)
+        anchors = _take(candidates.points, chosen)
+        colors = _take(candidates.patches, chosen)
+        colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)
+        context = self.context(images, geometry, scale)
+        queries = _take(context, candidates.context_index[chosen])
+        queries = queries + self.anchor_position(anchors / scale[:, None, None]) + self.anchor_color(colors - 0.5)
+        anchor_tokens = self.anchor_decoder(queries, context)
+        group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
+        pixels_per_anchor = (images.shape[1] * images.shape[3] * images.shape[4] / anchors.shape[1]) ** 0.5
+        footprints = _take(candidates.footprints[..., None], chosen).squeeze(-1) * pixels_per_anchor
+        return TokenGroupsOutput(
+            gaussians=self.gaussian_head(anchor_tokens, anchors, footprints, colors),
+            anchor_ids=self._anchor_ids(images.device),
+            anchors=anchors,
+            anchor_pixels=candidates.pixels[chosen],
+            assignment=self._assign(anchor_tokens, group_tokens),
+            group_tokens=group_tokens.float(),
+        )
+
+    def _candidates(self, images: Tensor, geometry: FrozenGeometry) -> AnchorCandidates:
+        config = self.config
+        size_hw = (images.shape[-2], images.shape[-1])
+        stride = candidate_stride(images.shape[1], size_hw, config.anchor_stride, config.num_anchors)
+        return anchor_candidates(images, geometry, stride, config.context_patch)
+
+    def _anchor_ids(self, device: torch.device) -> Int64[Tensor, " N"]:
+        ids = torch.arange(self.config.num_anchors, device=device)
+        return ids.repeat_interleave(self.config.gaussians_per_anchor)
+
+    def _assign(
+        self, anchor_tokens: Float[Tensor, "B K D"], group_tokens: Float[Tensor, "B L D"]
+    ) -> Float[Tensor, "B K L"]:
+        """Softmax over groups of scaled dot products: groups compete for every anchor."""
+        keys, groups = self.anchor_key(anchor_tokens), self.group_key(group_tokens)
+        logits = torch.einsum("bkd,bld->bkl", keys.float(), groups.float()) / self.config.dim**0.5
+        return (self.log_temperature.exp() * logits).softmax(dim=-1)
+
+
+def _take(values: Float[Tensor, "B M C"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K C"]:
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

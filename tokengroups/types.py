@@ -1,0 +1,131 @@
+"""Data that moves between the parts of the package: dataclasses only, no mathematics.
+
+Axes: B scenes, V views, K anchors, L groups, N Gaussians, S spherical-harmonics coefficients, H W pixels, P patches.
+A leading ``*b`` stands for any batch axes. Conventions are defined in CONVENTIONS.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+T = TypeVar("T", bound="TensorFields")
+
+
+class TensorFields:
+    """Adds ``map``, ``to`` and ``detach`` to a dataclass whose fields are tensors or such dataclasses."""
+
+    def map(self: T, function: Callable[[Tensor], Tensor]) -> T:
+        """Apply `function` to every tensor, nested ones included; other fields stay as they are."""
+
+        def mapped(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return function(value)
+            if isinstance(value, TensorFields):
+                return value.map(function)
+            if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
+                return tuple(mapped(item) for item in value)
+            return value
+
+        changes = {f.name: mapped(getattr(self, f.name)) for f in fields(self)}  # pyright: ignore[reportArgumentType]
+        return replace(self, **changes)  # pyright: ignore[reportType]
+
+    def to(self: T, *args: Any, **kwargs: Any) -> T:
+        """`torch.Tensor.to` for every tensor."""
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def detach(self: T) -> T:
+        """`torch.Tensor.detach` for every tensor."""
+        return self.map(lambda tensor: tensor.detach())
+
+
+@dataclass(frozen=True)
+class Cameras(TensorFields):
+    """Pinhole cameras: OpenCV axes; intrinsics in pixels of `size_hw`, first pixel's centre at (0.5, 0.5)."""
+
+    cam_from_world: Float[Tensor, "*b 4 4"]
+    intrinsics: Float[Tensor, "*b 3 3"]
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Views(TensorFields):
+    """Photos of one scene, or a batch of scenes, with their ground truth."""
+
+    images: Float[Tensor, "*b V 3 H W"]  # in [0, 1]
+    cameras: Cameras  # batch axes *b V
+    depth: Float[Tensor, "*b V H W"]  # z, in metres; 0 = unknown
+    group_ids: Int64[Tensor, "*b V H W"]  # the same instance has the same id in all views; -1 = unlabelled
+
+    def select(self, views: list[int]) -> Views:
+        """Keep the views with these indices, in this order."""
+        at = (..., views)
+        cameras = Cameras(
+            self.cameras.cam_from_world[(*at, slice(None), slice(None))],
+            self.cameras.intrinsics[(*at, slice(None), slice(None))],
+            self.cameras.size_hw,
+        )
+        pixels = (slice(None), slice(None))
+        return Views(
+            self.images[(*at, slice(None), *pixels)], cameras, self.depth[(*at, *pixels)], self.group_ids[(*at, *pixels)]
+        )
+
+
+@dataclass(frozen=True)
+class SceneFrames:
+    """One recorded or generated scene on the host: what the data readers return."""
+
+    name: str
+    images: UInt8[np.ndarray, "V H W 3"]
+    depth: Float[np.ndarray, "V H W"]  # z in metres; 0 = unknown
+    group_ids: np.ndarray  # int16 [V, H, W]; -1 = unlabelled
+    cam_from_world: Float[np.ndarray, "V 4 4"]  # metres
+    intrinsics: Float[np.ndarray, "V 3 3"]
+    instance_classes: dict[int, str]  # group id -> class name
+
+
+@dataclass(frozen=True)
+class Gaussians(TensorFields):
+    """3D Gaussians in gsplat's words and ranges."""
+
+    means: Float[Tensor, "*b N 3"]
+    quats: Float[Tensor, "*b N 4"]  # wxyz, need not be unit length
+    scales: Float[Tensor, "*b N 3"]  # standard deviations, linear
+    opacities: Float[Tensor, "*b N"]  # in [0, 1]
+    sh: Float[Tensor, "*b N S 3"]  # S = (degree + 1)^2; colour = 0.5 + sum over the basis
+
+
+@dataclass(frozen=True)
+class EncoderOutput(TensorFields):
+    """What the geometry encoder says about a batch of photo sets; world = camera of the first photo."""
+
+    tokens: tuple[Float[Tensor, "B V P C2"], ...]  # per kept layer: special tokens first, then patches
+    pose_encodings: tuple[Float[Tensor, "B V 9"], ...]  # one per camera-head iteration; the last one counts
+    depth: Float[Tensor, "B V H W"] | None = None
+    depth_confidence: Float[Tensor, "B V H W"] | None = None
+    points: Float[Tensor, "B V H W 3"] | None = None  # the point head's, in the world of view 0
+    points_confidence: Float[Tensor, "B V H W"] | None = None
+    match_logits: Float[Tensor, "B V Q R"] | None = None  # tiny variants only: cells of view v against cells of view 0
+
+
+@dataclass(frozen=True)
+class TokenScene(TensorFields):
+    """A reconstructed room made of token groups: the artefact that every tool shares.
+
+    Group l is the set of anchors whose most probable group is l; a Gaussian belongs to its anchor's group.
+    """
+
+    gaussians: Gaussians  # unbatched
+    anchor_ids: Int64[Tensor, " N"]  # anchor of each Gaussian, values in [0, K)
+    anchors: Float[Tensor, "K 3"]  # anchor positions in the scene's world
+    assignment: Float[Tensor, "K L"]  # probabilities over the groups, rows sum to 1
+    group_ids: Int64[Tensor, " L"]  # public, unique ids of the L columns; they survive edits
+    group_tokens: Float[Tensor, "L D"]  # D = 0 for scenes that no model made
+    cameras: Cameras  # context views, batch axis V
+    group_names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
+    provenance: dict[str, Any] = field(default_factory=dict)  # JSON: weights, seed, photos, edits
