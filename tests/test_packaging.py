@@ -1,4 +1,4 @@
-"""The package as a stranger meets it: metadata, layout, entry points, public names, configurations."""
+"""The package as a stranger meets it: metadata, entry points, public names, what is shipped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import tokengroups
+from tokengroups.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -33,7 +35,7 @@ def test_unknown_public_name_is_an_attribute_error() -> None:
 
 def test_import_and_help_load_no_heavy_library() -> None:
     code = (
-        "import sys, contextlib, io\n"
+        "import sys\n"
         "from tokengroups.cli.main import build_parser\n"
         "build_parser().format_help()\n"
         "print(sorted({'torch', 'numpy', 'PIL', 'scipy'} & sys.modules.keys()))\n"
@@ -43,19 +45,26 @@ def test_import_and_help_load_no_heavy_library() -> None:
 
 
 def test_console_script_and_module_answer_alike() -> None:
-    script = Path(sys.executable).with_name("tokengroups")
-    by_script = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
-    by_module = subprocess.run(
-        [sys.executable, "-m", "tokengroups", "--help"], capture_output=True, text=True, check=True
+    script = str(Path(sys.executable).with_name("tokengroups"))
+    commands = ([script], [sys.executable, "-m", "tokengroups"])
+    by_script, by_module = (
+        subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+        for command in commands
     )
-    assert by_script.stdout == by_module.stdout
-    for command in ("demo", "reconstruct", "list", "render", "edit", "export", "import", "evaluate", "data", "train", "info"):
-        assert re.search(rf"^ +{command}\b", by_script.stdout, re.MULTILINE), command
+    assert by_script == by_module
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command}\b", by_script, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "examples:" in capsys.readouterr().out
 
 
 def test_pinned_versions_lie_in_the_declared_ranges() -> None:
-    from packaging.requirements import Requirement
-
     declared = {r.name: r.specifier for r in map(Requirement, PYPROJECT["project"]["dependencies"])}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith("#"):
@@ -66,17 +75,17 @@ def test_pinned_versions_lie_in_the_declared_ranges() -> None:
 
 def test_shipped_weights_stay_small() -> None:
     weights = ROOT / "tokengroups" / "weights"
-    assert sum(f.stat().st_size for f in weights.rglob("*") if f.is_file()) <= 30 * 2**20
+    assert sum(file.stat().st_size for file in weights.rglob("*") if file.is_file()) <= 30 * 2**20
 
 
-def test_no_source_file_names_a_machine() -> None:
-    """Paths of a machine, and hosts of a registry, work for nobody else."""
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    if not tracked:
+def test_no_tracked_file_names_a_machine() -> None:
+    """Paths of one machine, and hosts of one registry, work for nobody else."""
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
         pytest.skip("not a git checkout")
     pattern = re.compile(r"[\"' =(]/(home|root|mnt|work)/[A-Za-z]|https?://[^ ]*/simple\b")
-    for name in tracked.splitlines():
-        path = ROOT / name
-        if path.suffix in {".py", ".toml", ".txt", ".md", ".yaml", ".cpp", ".h"} and path.name != Path(__file__).name:
+    text_suffixes = {".py", ".toml", ".txt", ".md", ".yaml", ".cpp", ".h", ""}
+    for path in (ROOT / name for name in listing.stdout.splitlines()):
+        if path.exists() and path.suffix in text_suffixes and path.name != Path(__file__).name:
             found = pattern.search(path.read_text())
-            assert found is None, f"{name}: {found}"
+            assert found is None, f"{path.relative_to(ROOT)}: {found}"

@@ -29,7 +29,25 @@ _HOME = {
     "insert": "tokengroups.editing",
 }
 
-__all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "Cameras",
+    "Gaussians",
+    "TokenScene",
+    "UserError",
+    "__version__",
+    "duplicate",
+    "insert",
+    "keep",
+    "load_model",
+    "load_photos",
+    "load_scene",
+    "move",
+    "remove",
+    "render",
+    "rotate",
+    "save_scene",
+    "scale",
+]
 
 if TYPE_CHECKING:
     from tokengroups.editing import duplicate, insert, keep, move, remove, rotate, scale
@@ -48,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
