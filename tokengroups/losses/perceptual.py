@@ -1,0 +1,101 @@
+"""LPIPS (Zhang et al. 2018, arXiv 1801.03924) through the `lpips` package, without downloads.
+
+The package holds the calibrated linear layers; the trunk's ImageNet weights come from a file of torchvision's.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokengroups.errors import UserError
+from tokengroups.nn.torchvision_ops import prepare_torchvision
+
+logger = logging.getLogger(__name__)
+
+Trunk = Literal["vgg", "alex", "squeeze"]
+_TORCHVISION_NAMES = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
+
+
+class Lpips(nn.Module):
+    """LPIPS distance of image pairs in [0, 1]; frozen, and no part of any checkpoint.
+
+    Args:
+        trunk: Which network compares the images.
+        trunk_weights: File with the state dict of torchvision's network of that name ("features.*" is enough).
+            None: a random trunk, always the same one, which is logged. Such a distance still compares local
+            structure and serves as a loss, but it is not LPIPS and must not be reported as such.
+
+    Raises:
+        UserError: The file cannot be read or holds another network.
+    """
+
+    def __init__(self, trunk: Trunk = "vgg", trunk_weights: Path | None = None) -> None:
+        super().__init__()
+        self.trunk_is_random = trunk_weights is None
+        self.network = _build(trunk)
+        if trunk_weights is None:
+            logger.warning("LPIPS: no trunk weights given, the %s trunk is random", _TORCHVISION_NAMES[trunk])
+        else:
+            _load_trunk(self.network.net, trunk_weights, _TORCHVISION_NAMES[trunk])
+        self.requires_grad_(False)
+
+    def forward(
+        self, predicted: Float[Tensor, "M 3 H W"], photos: Float[Tensor, "M 3 H W"]
+    ) -> Float[Tensor, " M"]:
+        """Distance of each pair, 0 = the same; gradients flow to both arguments."""
+        return self.network(predicted, photos, normalize=True).flatten()
+
+
+def _build(trunk: Trunk) -> Any:
+    """The package's module with its linear layers and a random trunk drawn from a fixed seed."""
+    prepare_torchvision()
+    import lpips
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", module="torchvision"
+        )  # lpips speaks an older dialect of its interface
+        torch.manual_seed(0)
+        return lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
+
+
+def _load_trunk(slices: nn.Module, path: Path, torchvision_name: str) -> None:
+    """Fill the trunk, which `lpips` cuts into slices, from torchvision's "features.<layer>.<parameter>"."""
+    state = _read_state(path)
+    renamed = {}
+    for name in slices.state_dict():
+        source = re.sub(r"^slice\d+\.", "features.", name)
+        if source not in state:
+            raise UserError(
+                f"{path}: '{source}' is missing; give the state dict of torchvision's {torchvision_name}"
+            )
+        renamed[name] = state[source]
+    try:
+        slices.load_state_dict(renamed)
+    except RuntimeError:
+        raise UserError(
+            f"{path}: shapes differ from torchvision's {torchvision_name}; give its weights"
+        ) from None
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read the LPIPS trunk weights {path}: {error.strerror}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        raise UserError(f"{path}: not a PyTorch state dict; give torchvision's .pth file") from None
+    if not isinstance(state, dict):
+        raise UserError(
+            f"{path}: not a state dict but a {type(state).__name__}; give torchvision's .pth file"
+        )
+    return state
