@@ -1,6 +1,6 @@
 """LPIPS (Zhang et al. 2018, arXiv 1801.03924) through the `lpips` package, without downloads.
 
-The package holds the calibrated linear layers; the trunk's ImageNet weights come from a file of torchvision's.
+The package holds the calibrated linear layers; the trunk's ImageNet weights come from a torchvision file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lpips(nn.Module):
 
     Args:
         trunk: Which network compares the images.
-        trunk_weights: File with the state dict of torchvision's network of that name ("features.*" is enough).
+        trunk_weights: File with the state dict of torchvision's network of that name; "features.*" is enough.
             None: a random trunk, always the same one, which is logged. Such a distance still compares local
             structure and serves as a loss, but it is not LPIPS and must not be reported as such.
 

@@ -12,5 +12,5 @@ def mse(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"])
 
 
 def psnr(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b"]:
-    """Peak signal-to-noise ratio of each image in dB for the range [0, 1]; 100 dB where the images are equal."""
+    """Peak signal-to-noise ratio of each image in dB for the range [0, 1]; 100 dB for equal images."""
     return -10 * mse(predicted, photos).clamp(min=1e-10).log10()
