@@ -1,0 +1,210 @@
+"""3D Gaussian Splatting PLY files as numpy structured arrays.
+
+Layout of 3D Gaussian Splatting (Kerbl et al. 2023), float32, little endian, in this order: ``x y z``, ``nx ny nz`` (zeros),
+``f_dc_0..2``, ``f_rest_*`` (channel-major: all red coefficients, then green, then blue), ``opacity`` (logit), ``scale_0..2``
+(natural logarithm), ``rot_0..3`` (wxyz). `read_vertices` and `write_vertices` keep every bit; the conversions to and from
+`Gaussians` apply the activations and their inverses.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.gaussians import log_from_scale, logit_from_opacity, opacity_from_logit, scale_from_log
+from tokengroups.io.files import atomic_path
+from tokengroups.types import Gaussians
+
+MEANS = ("x", "y", "z")
+NORMALS = ("nx", "ny", "nz")
+COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
+SCALES = ("scale_0", "scale_1", "scale_2")
+QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
+REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES, *QUATS)
+REST_COUNTS = (0, 9, 24, 45)  # properties f_rest_* for SH degree 0, 1, 2, 3
+
+_SCALAR_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
+    "float64": "f8",
+}  # fmt: skip
+_FORMATS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+_HEADER_LIMIT = 65536
+_FLOAT_TYPES = {4: "float", 8: "double"}
+
+
+def load_ply(path: str | os.PathLike[str], drop_invalid: bool = False) -> Gaussians:
+    """Read Gaussians, float32, with linear scales and opacities in [0, 1].
+
+    Args:
+        path: A 3DGS PLY; properties in any order, further ones ignored, normals optional, SH degree 0..3.
+        drop_invalid: Leave out Gaussians with NaN, infinite values or a zero quaternion instead of refusing the file.
+
+    Raises:
+        UserError: Not readable, not a 3DGS PLY, truncated, or invalid values without `drop_invalid`.
+    """
+    path = Path(path)
+    gaussians = gaussians_from_vertices(read_vertices(path))
+    valid = _valid(gaussians)
+    if bool(valid.all()):
+        return gaussians
+    if not drop_invalid:
+        raise UserError(
+            f"{path}: {int((~valid).sum())} of {len(valid)} Gaussians hold NaN, infinite values or a zero quaternion; "
+            "import with --drop-invalid to leave them out"
+        )
+    return gaussians.map(lambda values: values[valid])
+
+
+def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
+    """Write unbatched Gaussians, atomically; every viewer of 3DGS PLY files reads them."""
+    write_vertices(path, vertices_from_gaussians(gaussians))
+
+
+def gaussians_from_vertices(vertices: np.ndarray) -> Gaussians:
+    """Apply the activations to the raw values of a 3DGS PLY."""
+    rest = rearrange(_columns(vertices, rest_names(vertices)), "n (c s) -> n s c", c=3)
+    return Gaussians(
+        means=_columns(vertices, MEANS),
+        quats=_columns(vertices, QUATS),
+        scales=scale_from_log(_columns(vertices, SCALES)),
+        opacities=opacity_from_logit(_columns(vertices, ("opacity",))[:, 0]),
+        sh=torch.cat([_columns(vertices, COLOR)[:, None], rest], dim=1),
+    )
+
+
+def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
+    """The raw values of a 3DGS PLY, in the standard layout; all finite for finite Gaussians."""
+    rest = rearrange(gaussians.sh[:, 1:], "n s c -> n (c s)")
+    names = (*MEANS, *NORMALS, *COLOR, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *SCALES, *QUATS)
+    values = torch.cat(
+        [
+            gaussians.means,
+            torch.zeros_like(gaussians.means),
+            gaussians.sh[:, 0],
+            rest,
+            logit_from_opacity(gaussians.opacities)[:, None],
+            log_from_scale(gaussians.scales),
+            gaussians.quats,
+        ],
+        dim=1,
+    )
+    table = np.ascontiguousarray(values.detach().float().cpu().numpy(), dtype="<f4")
+    return table.view([(name, "<f4") for name in names])[:, 0]
+
+
+def rest_names(vertices: np.ndarray) -> tuple[str, ...]:
+    """Names of the higher SH coefficients in their order, however the file orders them."""
+    return tuple(f"f_rest_{i}" for i in range(sum(name.startswith("f_rest_") for name in vertices.dtype.names or ())))
+
+
+def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the vertex table of a 3DGS PLY as it stands in the file (binary or ascii).
+
+    Raises:
+        UserError: Not readable, not a PLY, not a 3DGS PLY, or truncated.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    layout, count, dtype, start = _parse_header(path, data)
+    _check_properties(path, dtype)
+    if layout == "ascii":
+        return _parse_ascii(path, data[start:], count, dtype)
+    if len(data) - start < count * dtype.itemsize:
+        found = (len(data) - start) // dtype.itemsize
+        raise UserError(f"{path}: truncated: the header promises {count} Gaussians, the file holds {found}; get it again")
+    return np.frombuffer(data, dtype, count, start)
+
+
+def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
+    """Write a vertex table of float properties as binary little-endian PLY, atomically."""
+    names = vertices.dtype.names or ()
+    little = vertices.astype([(name, vertices.dtype[name].newbyteorder("<")) for name in names], copy=False)
+    properties = "".join(f"property {_FLOAT_TYPES[little.dtype[name].itemsize]} {name}\n" for name in names)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(header.encode("ascii") + little.tobytes())
+
+
+def _parse_header(path: Path, data: bytes) -> tuple[str, int, np.dtype, int]:
+    """Format, number of vertices, their dtype, and where they start."""
+    if not data.startswith(b"ply"):
+        raise UserError(f"{path}: not a PLY file")
+    end = data.find(b"end_header", 0, _HEADER_LIMIT)
+    newline = data.find(b"\n", end)
+    if end < 0 or newline < 0:
+        raise UserError(f"{path}: truncated: the PLY header does not end; get the file again")
+    lines = [line.split() for line in data[:end].decode("latin-1").splitlines()]
+    try:
+        layout = next(line[1] for line in lines if line[:1] == ["format"])
+        elements = [(line[1], int(line[2])) for line in lines if line[:1] == ["element"]]
+        if "chunk" in dict(elements):
+            raise UserError(f"{path}: a compressed PLY; convert it to a plain one first (npx @playcanvas/splat-transform)")
+        if layout not in _FORMATS or not elements or elements[0][0] != "vertex" or elements[0][1] < 0:
+            raise UserError(f"{path}: not a 3DGS PLY: it must begin with an element 'vertex'")
+        dtype = np.dtype(_vertex_fields(lines, _FORMATS[layout]))
+    except (StopIteration, IndexError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged PLY header ({error or 'no format line'}); get the file again") from error
+    return layout, elements[0][1], dtype, newline + 1
+
+
+def _vertex_fields(lines: list[list[str]], byte_order: str) -> list[tuple[str, str]]:
+    """Names and types of the first element's properties."""
+    fields: list[tuple[str, str]] = []
+    seen = 0
+    for line in lines:
+        seen += line[:1] == ["element"]
+        if line[:1] == ["property"] and seen == 1:
+            fields.append((line[2], byte_order + _SCALAR_TYPES[line[1]]))
+    return fields
+
+
+def _check_properties(path: Path, dtype: np.dtype) -> None:
+    names = dtype.names or ()
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise UserError(f"{path}: not a 3DGS PLY: it lacks the properties {', '.join(missing)}")
+    rest = {name for name in names if name.startswith("f_rest_")}
+    if len(rest) not in REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
+        raise UserError(f"{path}: {len(rest)} properties f_rest_*; SH degrees 0 to 3 have {REST_COUNTS}, numbered from 0")
+
+
+def _parse_ascii(path: Path, data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
+    try:
+        table = np.loadtxt(io.BytesIO(data), dtype=np.float64, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ascii PLY: {error}") from error
+    names = dtype.names or ()
+    if len(table) < count or (count and table.shape[1] != len(names)):
+        raise UserError(f"{path}: truncated: the header promises {count} Gaussians, the file holds {len(table)} whole ones")
+    vertices = np.empty(count, dtype)
+    for column, name in enumerate(names):
+        vertices[name] = table[:, column] if count else 0
+    return vertices
+
+
+def _columns(vertices: np.ndarray, names: tuple[str, ...]) -> Tensor:
+    """float32 tensor [N, len(names)]."""
+    table = np.empty((len(vertices), len(names)), np.float32)
+    for column, name in enumerate(names):
+        table[:, column] = vertices[name]
+    return torch.from_numpy(table)
+
+
+def _valid(gaussians: Gaussians) -> Tensor:
+    """Which Gaussians are finite and have a direction; bool [N]."""
+    finite = [
+        values.isfinite().flatten(1).all(dim=1)
+        for values in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh)
+    ]
+    return torch.stack([*finite, gaussians.quats.norm(dim=1) > 0]).all(dim=0)
