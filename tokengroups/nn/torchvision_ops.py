@@ -16,9 +16,9 @@ def prepare_torchvision() -> bool:
 
     PyPI's torchvision is built for the CUDA build of torch. Beside a CPU-only torch its binary fails to load,
     and the import stops at "operator torchvision::nms does not exist"; with it fail `lpips` and all of
-    `transformers`, which never call those operators. Their schemas alone cure the import. Call this before the
-    first import; it changes nothing where torchvision's own operators load, where it is not installed, or the
-    second time.
+    `transformers`, which never call those operators. Their schemas alone cure the import. Call this before
+    the first import; it changes nothing where torchvision's own operators load, where it is not installed, or
+    the second time.
 
     Returns:
         Whether the operators had to be declared by this call.
