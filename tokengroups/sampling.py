@@ -8,8 +8,10 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def farthest_point_sampling(points: Float[Tensor, "B M 3"], num_samples: int) -> Int64[Tensor, "B K"]:
-    """Greedy farthest-point sampling, started from the point nearest to each cloud's centroid.
+def farthest_point_sampling(
+    points: Float[Tensor, "B M 3"], num_samples: int, start: int | None = None
+) -> Int64[Tensor, "B K"]:
+    """Greedy farthest-point sampling.
 
     A sampled point is never a candidate again, so the indices are distinct even where points coincide:
     plain argmax over distances repeats index 0 once all distances are 0 (the released token-groups scenes
@@ -18,6 +20,7 @@ def farthest_point_sampling(points: Float[Tensor, "B M 3"], num_samples: int) ->
     Args:
         points: Candidate positions; finite.
         num_samples: K, between 1 and M.
+        start: Index of the first sample; None = the point nearest to each cloud's centroid.
 
     Returns:
         Indices into M, in the order of sampling. Ties go to the lowest index.
@@ -30,7 +33,10 @@ def farthest_point_sampling(points: Float[Tensor, "B M 3"], num_samples: int) ->
         raise ValueError(f"num_samples must be in [1, {num_points}], got {num_samples}")
     points = points.float()
     rows = torch.arange(batch_size, device=points.device)
-    nearest = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=-1).argmin(dim=1)
+    if start is None:
+        nearest = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=-1).argmin(dim=1)
+    else:
+        nearest = rows.new_full((batch_size,), start)
     chosen = torch.empty(batch_size, num_samples, dtype=torch.int64, device=points.device)
     distance = torch.full((batch_size, num_points), torch.inf, device=points.device)
     coordinates = points.unbind(-1)  # three [B, M] rows: contiguous arithmetic

@@ -94,11 +94,18 @@ class TokenGroupDecoder(nn.Module):
             dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound
         )
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: FrozenGeometry) -> TokenGroupsOutput:
-        """Decode token groups; H and W are multiples of the context patch."""
+    def forward(
+        self, images: Float[Tensor, "B V 3 H W"], geometry: FrozenGeometry, first_anchor: int | None = None
+    ) -> TokenGroupsOutput:
+        """Decode token groups; H and W are multiples of the context patch.
+
+        `first_anchor` is the candidate that the farthest-point sampling starts from (modulo their number).
+        """
         scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
         candidates = self._candidates(images, geometry)
-        chosen = farthest_point_sampling(candidates.points, self.config.num_anchors)
+        if first_anchor is not None:
+            first_anchor %= candidates.points.shape[1]
+        chosen = farthest_point_sampling(candidates.points, self.config.num_anchors, first_anchor)
         anchors = _take(candidates.points, chosen)
         colors = _take(candidates.patches, chosen)
         colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)

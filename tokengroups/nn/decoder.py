@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from tokengroups.nn.attention import attend
 
 
 class Attention(nn.Module):
@@ -24,7 +25,7 @@ class Attention(nn.Module):
         """Attend; no mask."""
         q = rearrange(self.query(queries), "b q (h d) -> b h q d", h=self.num_heads)
         k, v = rearrange(self.key_value(memory), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h q d -> b q (h d)"))
+        return self.out(rearrange(attend(q, k, v), "b h q d -> b q (h d)"))
 
 
 class DecoderLayer(nn.Module):

@@ -1,0 +1,108 @@
+"""The composed model: photos to a scene, weight folders, and what stays frozen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tokengroups.errors import UserError
+from tokengroups.models import TokenGroups, TokenGroupsConfig, load_encoder, load_model
+from tokengroups.models.weights import save_decoder, save_encoder
+from tokengroups.vggt import VGGT, VGGTConfig
+
+ENCODER = VGGTConfig(
+    patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1, camera_heads=2,
+    dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=8, enable_point=False,
+)  # fmt: skip
+DECODER = TokenGroupsConfig(
+    context_patch=8, anchor_stride=4, num_anchors=48, num_groups=6, gaussians_per_anchor=3, dim=32, num_heads=4,
+    anchor_layers=1, group_layers=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def model() -> TokenGroups:
+    torch.manual_seed(0)
+    return TokenGroups(VGGT(ENCODER), DECODER).eval()
+
+
+@pytest.fixture
+def photos() -> torch.Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_reconstruct_gives_a_consistent_scene(model, photos):
+    prediction = model.predict(photos)
+    scene = prediction.scene
+    assert scene.gaussians.means.shape == (48 * 3, 3)
+    assert scene.anchors.shape == (48, 3)
+    assert scene.cameras.cam_from_world.shape == (2, 4, 4)
+    assert scene.assignment.shape == (48, len(scene.group_ids)) == (48, len(scene.group_tokens))
+    torch.testing.assert_close(scene.assignment.sum(-1), torch.ones(48))
+    owners = scene.group_ids[scene.assignment.argmax(-1)]
+    assert set(owners.tolist()) == set(scene.group_ids.tolist())  # no unused group is left
+    assert prediction.depth.shape == (2, 32, 32)
+    assert prediction.anchor_pixels.shape == (48, 3)
+
+
+@pytest.mark.parametrize("num_photos", [1, 3, 5])
+def test_any_number_of_photos(model, num_photos):
+    scene = model.reconstruct(torch.rand(num_photos, 3, 32, 32))
+    assert scene.cameras.intrinsics.shape == (num_photos, 3, 3)
+
+
+def test_reconstruction_is_repeatable_and_the_seed_moves_the_first_anchor(model, photos):
+    first, again, other = model.reconstruct(photos), model.reconstruct(photos), model.reconstruct(photos, seed=5)
+    assert torch.equal(first.gaussians.means, again.gaussians.means)
+    assert not torch.equal(first.anchors[0], other.anchors[0])
+
+
+def test_bad_photo_tensors_are_refused(model):
+    with pytest.raises(ValueError, match="at least one photo"):
+        model.predict(torch.rand(0, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"multiples of 8, got \(30, 32\)"):
+        model.predict(torch.rand(1, 3, 30, 32))
+
+
+def test_the_encoder_stays_frozen_in_training(model, photos):
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    model.train()
+    assert not model.encoder.training
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    output, _ = model(photos[None])
+    (output.assignment.square().sum() + output.gaussians.means.sum()).backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
+
+
+def test_weight_folders_round_trip(model, photos, tmp_path):
+    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
+    save_decoder(tmp_path / "groups", model.decoder.state_dict(), DECODER, str(tmp_path / "encoder"))
+    loaded = load_model(tmp_path / "groups")
+    assert loaded.decoder.config == DECODER and loaded.encoder.config == ENCODER
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
+    assert loaded.reconstruct(photos).gaussians.means.isfinite().all()
+
+
+def test_missing_and_foreign_weights_fail_in_one_line(model, tmp_path):
+    with pytest.raises(UserError, match="no weights 'nothing'"):
+        load_model("nothing")
+    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
+    with pytest.raises(UserError, match="holds weights of 'vggt', not of 'token_groups'"):
+        load_model(tmp_path / "encoder")
+    with pytest.raises(UserError, match="no VGGT weights at"):
+        load_encoder(tmp_path / "absent")
+
+
+def test_weights_that_do_not_fit_the_config_name_the_tensors(model, tmp_path):
+    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
+    save_decoder(tmp_path / "groups", model.decoder.state_dict(), DECODER, str(tmp_path / "encoder"))
+    path = tmp_path / "groups" / "config.json"
+    saved = json.loads(path.read_text())
+    saved["config"]["num_groups"] = 7
+    path.write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r"group_tokens \[6, 32\] for \[7, 32\]"):
+        load_model(tmp_path / "groups")

@@ -1,0 +1,126 @@
+"""The whole model: a frozen VGGT and the token-group decoders on top; photos in, a `TokenScene` out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from tokengroups.models.context import FrozenGeometry
+from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
+from tokengroups.types import Cameras, EncoderOutput, TensorFields, TokenScene
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, points_from_depth
+
+
+@dataclass(frozen=True)
+class Reconstruction(TensorFields):
+    """A reconstructed scene with what it was made from, for evaluation."""
+
+    scene: TokenScene
+    depth: Float[Tensor, "V H W"]  # predicted for the photos, in the scene's unit
+    anchor_pixels: Int64[Tensor, "K 3"]  # view, row, column of the photo pixel behind every anchor
+
+
+class TokenGroups(nn.Module):
+    """Composes encoder and decoder; only the decoder is trained.
+
+    Args:
+        encoder: A VGGT with a depth head; frozen here.
+        config: Shape of the decoders.
+    """
+
+    def __init__(self, encoder: VGGT, config: TokenGroupsConfig) -> None:
+        super().__init__()
+        self.encoder = encoder.freeze()
+        self.decoder = TokenGroupDecoder(config, encoder_feature_dim(encoder.config))
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square photos the model was trained on."""
+        return self.encoder.config.image_size
+
+    @property
+    def size_multiple(self) -> int:
+        """Photo sides must be multiples of this."""
+        return math.lcm(self.encoder.config.patch_size, self.decoder.config.context_patch)
+
+    def encode(self, images: Float[Tensor, "B V 3 H W"]) -> FrozenGeometry:
+        """Run the frozen encoder; no gradients."""
+        with torch.no_grad():
+            return frozen_geometry(self.encoder(images), self.encoder.config)
+
+    def forward(
+        self, images: Float[Tensor, "B V 3 H W"], first_anchor: int | None = None
+    ) -> tuple[TokenGroupsOutput, FrozenGeometry]:
+        """Decode token groups for a batch of photo sets in [0, 1]; both results in float32."""
+        geometry = self.encode(images)
+        return self.decoder(images, geometry, first_anchor), geometry
+
+    @torch.no_grad()
+    def predict(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> Reconstruction:
+        """Reconstruct one scene and keep its intermediate results.
+
+        Args:
+            images: Photos in [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
+            seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
+
+        Raises:
+            ValueError: If there is no photo, or its size does not fit.
+        """
+        if len(images) == 0:
+            raise ValueError("predict needs at least one photo")
+        if any(side % self.size_multiple for side in images.shape[-2:]):
+            raise ValueError(
+                f"photo sides must be multiples of {self.size_multiple}, got {tuple(images.shape[-2:])}"
+            )
+        self.eval()
+        output, geometry = self(images[None], seed)
+        first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
+        provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed}
+        scene = token_scene(first, geometry.cameras.map(lambda tensor: tensor[0]), provenance)
+        return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
+
+    def reconstruct(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> TokenScene:
+        """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
+        return self.predict(images, seed).scene
+
+
+def encoder_feature_dim(config: VGGTConfig) -> int:
+    """Channels of `frozen_geometry`'s features: frame and global halves of every kept layer."""
+    return 2 * config.embed_dim * len(config.dpt_layers)
+
+
+def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry:
+    """Patch features of all kept layers, and points from depth and camera, which beat the point head's."""
+    assert output.depth is not None and output.depth_confidence is not None
+    size_hw = (output.depth.shape[-2], output.depth.shape[-1])
+    patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
+    return FrozenGeometry(
+        features=rearrange(patches, "b v (h w) c -> b v c h w", h=size_hw[0] // config.patch_size),
+        points=points_from_depth(output).float(),
+        depth=output.depth.float(),
+        confidence=output.depth_confidence.float(),
+        cameras=encoder_cameras(output, size_hw),
+    )
+
+
+def token_scene(output: TokenGroupsOutput, cameras: Cameras, provenance: dict[str, Any]) -> TokenScene:
+    """An unbatched output as a scene: groups that own no anchor are dropped, the others keep their token's index."""
+    used = output.assignment.argmax(dim=-1).unique()
+    assignment = output.assignment[:, used]
+    return TokenScene(
+        gaussians=output.gaussians,
+        anchor_ids=output.anchor_ids,
+        anchors=output.anchors,
+        assignment=assignment / assignment.sum(dim=-1, keepdim=True),
+        group_ids=used,
+        group_tokens=output.group_tokens[used],
+        cameras=cameras,
+        provenance=provenance,
+    )
+
