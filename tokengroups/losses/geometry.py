@@ -1,0 +1,255 @@
+"""VGGT's training losses (Wang et al. 2025, section 3.4, with the constants of the released fine-tuning code).
+
+Ground truth is moved into the first camera's frame and divided by the mean distance of its points; predictions are
+not normalised, so the network learns that scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.geometry import invert_rigid, mean_distance, world_points
+from tokengroups.losses.matching_cells import cell_targets, matching_cells_loss
+from tokengroups.nn.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
+from tokengroups.types import EncoderOutput, TensorFields, Views
+
+LIMIT = 100.0  # errors beyond it are clamped, infinite and undefined ones count as zero
+MIN_FIRST_FRAME_POINTS = 100  # a scene's cameras count only if its first frame has more valid points
+MIN_VALID = 100  # fewer valid pixels in the batch: no dense loss
+MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
+MIN_NORMALS = 10
+
+
+@dataclass(frozen=True)
+class GeometryLossWeights:
+    """Weights and constants of the objective; the defaults are VGGT's, matching is this package's addition."""
+
+    camera: float = 5.0
+    field_of_view: float = 0.5  # inside the camera term; translation and rotation have 1
+    stage_decay: float = 0.6  # weight of an earlier camera iteration relative to the next one
+    depth: float = 1.0
+    points: float = 1.0
+    confidence_gain: float = 1.0  # gamma
+    confidence_log: float = 0.2  # alpha
+    valid_quantile: float = 0.98
+    matching: float = 0.2
+
+
+@dataclass(frozen=True)
+class GeometryTargets(TensorFields):
+    """Ground truth in the first camera's frame, divided by the mean distance of all its points."""
+
+    pose_encodings: Float[Tensor, "B V 9"]
+    depth: Float[Tensor, "B V H W"]
+    points: Float[Tensor, "B V H W 3"]
+    valid: Bool[Tensor, "B V H W"]
+    scale: Float[Tensor, " B"]  # metres per unit
+
+
+@dataclass(frozen=True)
+class DenseLosses(TensorFields):
+    """The three terms of a dense head."""
+
+    confidence: Float[Tensor, ""]
+    regression: Float[Tensor, ""]
+    gradient: Float[Tensor, ""]
+
+    @property
+    def sum(self) -> Float[Tensor, ""]:
+        """All three, equally weighted."""
+        return self.confidence + self.regression + self.gradient
+
+
+@dataclass(frozen=True)
+class CameraLosses(TensorFields):
+    """Weighted means over the camera iterations."""
+
+    translation: Float[Tensor, ""]
+    rotation: Float[Tensor, ""]
+    field_of_view: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class GeometryLosses(TensorFields):
+    """The weighted total and its unweighted parts; parts whose head is off are None."""
+
+    total: Float[Tensor, ""]
+    camera: CameraLosses
+    depth: DenseLosses | None = None
+    points: DenseLosses | None = None
+    matching: Float[Tensor, ""] | None = None
+
+    def named(self) -> dict[str, Float[Tensor, ""]]:
+        """Flat names for logging: total, camera.rotation, depth.gradient, ..."""
+        flat: dict[str, Tensor] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                flat[item.name] = value
+            elif value is not None:
+                flat |= {f"{item.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
+        return flat
+
+
+def geometry_losses(
+    output: EncoderOutput, views: Views, weights: GeometryLossWeights | None = None
+) -> GeometryLosses:
+    """Loss of an encoder's answer to `views` (batched: axes B V); computed in float32.
+
+    Args:
+        output: What the encoder said about `views.images`.
+        views: Ground truth at the same resolution.
+        weights: VGGT's if not given.
+    """
+    weights = weights or GeometryLossWeights()
+    targets = normalise_targets(views)
+    camera = camera_losses(output.pose_encodings, targets, weights)
+    total = weights.camera * (
+        camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view
+    )
+    depth = points = matching = None
+    if output.depth is not None and output.depth_confidence is not None:
+        depth = dense_losses(
+            output.depth[..., None], output.depth_confidence, targets.depth[..., None], targets.valid, weights
+        )
+        total = total + weights.depth * depth.sum
+    if output.points is not None and output.points_confidence is not None:
+        points = dense_losses(
+            output.points, output.points_confidence, targets.points, targets.valid, weights, normal_loss
+        )
+        total = total + weights.points * points.sum
+    if output.match_logits is not None:
+        matching = matching_cells_loss(output.match_logits, cell_targets(views, output.match_logits.shape[2]))
+        total = total + weights.matching * matching
+    return GeometryLosses(total, camera, depth, points, matching)
+
+
+@torch.no_grad()
+def normalise_targets(views: Views) -> GeometryTargets:
+    """Targets in the frame of the first camera, divided by the mean distance of all valid points of the scene."""
+    cam_from_world = views.cameras.cam_from_world.float()
+    intrinsics = views.cameras.intrinsics.float()
+    depth = finite(views.depth.float())
+    valid = depth > 0
+    cam_from_first = cam_from_world @ invert_rigid(cam_from_world[..., :1, :, :])
+    points = finite(world_points(depth, cam_from_first, intrinsics))
+    scale = mean_distance(points.flatten(-4, -2), valid.flatten(-3))
+    encodings = encode_pose(cam_from_first, intrinsics, views.cameras.size_hw)
+    encodings[..., TRANSLATION] /= scale[..., None, None]
+    per_pixel = scale[..., None, None, None]
+    return GeometryTargets(encodings, depth / per_pixel, points / per_pixel[..., None], valid, scale)
+
+
+def finite(x: Float[Tensor, "*b"], limit: float = LIMIT) -> Float[Tensor, "*b"]:
+    """Infinite and undefined entries become 0, the others are clamped to +-limit."""
+    return torch.where(x.isfinite(), x, 0.0).clamp(-limit, limit)
+
+
+def camera_losses(
+    pose_encodings: tuple[Float[Tensor, "B V 9"], ...], targets: GeometryTargets, weights: GeometryLossWeights
+) -> CameraLosses:
+    """L1 on translation, quaternion and field of view; later camera iterations weigh more."""
+    counted = targets.valid[:, 0].flatten(1).sum(dim=1) > MIN_FIRST_FRAME_POINTS
+    stages = len(pose_encodings)
+    sums = pose_encodings[0].new_zeros(3)
+    for stage, encodings in enumerate(pose_encodings):
+        # Scenes that do not count are masked, not indexed away: no wait for the device.
+        error = (encodings.float() - targets.pose_encodings).abs()
+        parts = [error[..., TRANSLATION].clamp(max=LIMIT), error[..., ROTATION], error[..., FIELD_OF_VIEW]]
+        means = torch.stack([finite(part).mean(dim=(1, 2)) for part in parts], dim=-1)
+        stage_weight = weights.stage_decay ** (stages - 1 - stage) / stages
+        sums = sums + stage_weight * (means * counted[:, None]).sum(dim=0) / counted.sum().clamp(min=1)
+    return CameraLosses(*sums.unbind(0))
+
+
+GradientLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def gradient_loss(
+    predicted: Float[Tensor, "N H W C"], target: Float[Tensor, "N H W C"], valid: Bool[Tensor, "N H W"], scales: int = 4
+) -> Float[Tensor, ""]:
+    """Neighbour differences of the error field, averaged over strides 1, 2, 4, 8."""
+    total = predicted.new_zeros(())
+    error = torch.where(valid[..., None], predicted - target, 0.0)
+    for step in (2**k for k in range(scales)):
+        field, mask = error[:, ::step, ::step], valid[:, ::step, ::step]
+        horizontal = (field[:, :, 1:] - field[:, :, :-1]).abs().clamp(max=LIMIT)
+        vertical = (field[:, 1:] - field[:, :-1]).abs().clamp(max=LIMIT)
+        both = (horizontal * (mask[:, :, 1:] & mask[:, :, :-1])[..., None]).sum()
+        both = both + (vertical * (mask[:, 1:] & mask[:, :-1])[..., None]).sum()
+        total = total + both / (mask.sum() * predicted.shape[-1]).clamp(min=1)
+    return total / scales
+
+
+def normal_loss(
+    predicted: Float[Tensor, "N H W 3"], target: Float[Tensor, "N H W 3"], valid: Bool[Tensor, "N H W"], scales: int = 3
+) -> Float[Tensor, ""]:
+    """1 - cosine between surface normals (cross products of neighbour differences), averaged over strides 1, 2, 4."""
+    total = predicted.new_zeros(())
+    for step in (2**k for k in range(scales)):
+        at = (slice(None), slice(None, None, step), slice(None, None, step))
+        mask = neighbour_masks(valid[at])
+        if mask.sum() < MIN_NORMALS:
+            continue
+        cosine = (neighbour_normals(predicted[at]) * neighbour_normals(target[at])).sum(dim=-1)
+        error = 1 - cosine.clamp(-1 + 1e-8, 1 - 1e-8)
+        total = total + torch.where(mask, error, 0.0).sum() / mask.sum()
+    return total / scales
+
+
+def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N H W 3"]:
+    """Unit normals at the inner pixels from the pairs (up, left), (left, down), (down, right), (right, up)."""
+    centre = points[:, 1:-1, 1:-1]
+    up, down = points[:, :-2, 1:-1] - centre, points[:, 2:, 1:-1] - centre
+    left, right = points[:, 1:-1, :-2] - centre, points[:, 1:-1, 2:] - centre
+    pairs = [(up, left), (left, down), (down, right), (right, up)]
+    return functional.normalize(torch.stack([torch.linalg.cross(a, b) for a, b in pairs]), dim=-1, eps=1e-12)
+
+
+def neighbour_masks(valid: Bool[Tensor, "N H W"]) -> Bool[Tensor, "4 N H W"]:
+    """Where each normal of `neighbour_normals` rests on three valid pixels."""
+    centre = valid[:, 1:-1, 1:-1]
+    up, down = valid[:, :-2, 1:-1] & centre, valid[:, 2:, 1:-1] & centre
+    left, right = valid[:, 1:-1, :-2] & centre, valid[:, 1:-1, 2:] & centre
+    return torch.stack([up & left, left & down, down & right, right & up])
+
+
+def dense_losses(
+    predicted: Float[Tensor, "B V H W C"],
+    confidence: Float[Tensor, "B V H W"],
+    target: Float[Tensor, "B V H W C"],
+    valid: Bool[Tensor, "B V H W"],
+    weights: GeometryLossWeights,
+    gradient: GradientLoss = gradient_loss,
+) -> DenseLosses:
+    """Distance to the target, the same weighted by the predicted confidence (minus its logarithm), and a local term."""
+    predicted, confidence = predicted.float(), confidence.float()
+    if valid.sum() < MIN_VALID:
+        zero = predicted.sum() * 0.0
+        return DenseLosses(zero, zero, zero)
+    distance = finite((predicted - target).norm(dim=-1)[valid])
+    trusted = confidence[valid]
+    weighted = weights.confidence_gain * distance * trusted - weights.confidence_log * trusted.log()
+    return DenseLosses(
+        confidence=filtered_mean(finite(weighted), weights.valid_quantile),
+        regression=filtered_mean(distance, weights.valid_quantile),
+        gradient=gradient(predicted.flatten(0, 1), target.flatten(0, 1), valid.flatten(0, 1)),
+    )
+
+
+def filtered_mean(errors: Float[Tensor, " M"], quantile: float) -> Float[Tensor, ""]:
+    """Mean of the errors below their quantile; of all of them if 1000 or fewer are given or would remain."""
+    if errors.numel() <= MIN_KEPT:
+        return errors.mean()
+    clamped = errors.clamp(max=LIMIT)
+    rank = 1 + round(quantile * (errors.numel() - 1))
+    kept = clamped < clamped.detach().kthvalue(rank).values
+    if kept.sum() <= MIN_KEPT:
+        return clamped.mean()
+    return torch.where(kept, clamped, 0.0).sum() / kept.sum()

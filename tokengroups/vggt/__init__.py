@@ -1,0 +1,13 @@
+"""VGGT, the geometry encoder (Wang et al., CVPR 2025): photos in; features, cameras, depth and points out.
+
+An implementation from a written description of the architecture, with the official parameter names.
+"""
+
+from __future__ import annotations
+
+from tokengroups.vggt.cameras import encoder_cameras, points_from_depth
+from tokengroups.vggt.config import VGGTConfig
+from tokengroups.vggt.model import VGGT, Embedding
+from tokengroups.vggt.official import load_official
+
+__all__ = ["VGGT", "Embedding", "VGGTConfig", "encoder_cameras", "load_official", "points_from_depth"]

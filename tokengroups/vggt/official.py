@@ -1,0 +1,77 @@
+"""Loading of the published VGGT-1B weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tokengroups.checkpoint import read_tensors
+from tokengroups.errors import UserError
+from tokengroups.vggt.config import VGGTConfig
+from tokengroups.vggt.model import VGGT
+
+FILE_NAME = "model.safetensors"
+DROPPED_PREFIX = "track_head."
+
+
+def load_official(source: str | Path, config: VGGTConfig | None = None) -> VGGT:
+    """A frozen VGGT with the published weights.
+
+    Args:
+        source: A safetensors file, a folder that holds `model.safetensors`, or a hub id such as
+            "facebook/VGGT-1B" (the only case that touches the network, and only if nothing is cached).
+        config: Sizes; VGGT-1B if not given. A head that it disables is left out.
+
+    Raises:
+        UserError: If the file is missing, or its tensors are not exactly those of the configuration plus the
+            tracking head, which this package does not have.
+    """
+    path = find_official(source)
+    with torch.device("meta"):
+        model = VGGT(config or VGGTConfig())
+    dropped = [DROPPED_PREFIX]
+    dropped += [f"{name}." for name in ("point_head", "depth_head") if getattr(model, name) is None]
+    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith(tuple(dropped))}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differing = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
+    if differing:
+        name = differing[0]
+        raise UserError(
+            f"{path} does not fit the VGGT configuration: {len(differing)} tensors differ, first {name} "
+            f"(file {found.get(name)}, model {expected.get(name)}); give the matching config or weights"
+        )
+    model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True, assign=True)
+    return model.freeze()
+
+
+def find_official(source: str | Path) -> Path:
+    """Local path of the weights file."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if not (path / FILE_NAME).is_file():
+            raise UserError(f"no {FILE_NAME} in {path}; download it from the model's page into this folder")
+        return path / FILE_NAME
+    if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise UserError(f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B")
+    return download_official(source)
+
+
+def download_official(hub_id: str) -> Path:
+    """Path of the weights in the Hugging Face cache, downloaded on first use."""
+    # Imported here: local weights need neither the library nor a network.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(hub_id, FILE_NAME))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"cannot download {FILE_NAME} of {hub_id} ({type(error).__name__}); "
+            f"check the id and the network, or give a local file"
+        ) from error
