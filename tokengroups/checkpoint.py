@@ -1,0 +1,176 @@
+"""Tensors on disk: safetensors files, weight folders, and loading into modules that is strict in both directions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tokengroups.errors import UserError
+from tokengroups.io.files import atomic_path, make_folder, write_text
+
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+_STORAGE = "storage"  # metadata key of weight files; "float16": stored in half precision, used in float32
+_KEYS_SHOWN = 3
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file into memory.
+
+    Raises:
+        UserError: The file is missing, unreadable, truncated, damaged or not safetensors at all.
+    """
+    with _reading(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the text metadata of a safetensors file without its tensors; errors as in `read_tensors`."""
+    with _reading(path) as file:
+        return dict(file.metadata() or {})
+
+
+class _reading:  # noqa: N801 - reads as a verb: with _reading(path) as file
+    """`safe_open` whose failures, on opening and later, are `UserError`s of one line."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Any:
+        if not self.path.is_file():
+            what = "it is a folder; give a file" if self.path.is_dir() else "there is no such file"
+            raise UserError(f"cannot read {self.path}: {what}")
+        try:
+            self.file = safe_open(self.path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise self._damaged(error) from None
+        return self.file.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.file.__exit__(kind, error, trace)
+        if isinstance(error, (SafetensorError, OSError)):
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())
+        return UserError(
+            f"cannot read {self.path}: not a safetensors file, or a truncated or damaged one ({reason}); get a fresh copy"
+        )
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically: on any failure an existing file stays as it was.
+
+    Args:
+        path: Target file; its folder must exist.
+        tensors: Tensors on any device; they are stored contiguous, with their dtype.
+        metadata: Text to keep with them.
+
+    Raises:
+        UserError: The operating system refused to write.
+    """
+    stored = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(stored, temporary, dict(metadata or {}))
+        except SafetensorError as error:  # wraps the system's error as text: "... (os error 28)"
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code.group(1)), str(error)) from error
+
+
+def save_weights(
+    folder: str | Path, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], half: bool = False
+) -> None:
+    """Write a weight folder: ``model.safetensors`` and the human-readable ``config.json`` that builds the model.
+
+    Args:
+        folder: Created where missing; files in it are replaced one by one, atomically.
+        state_dict: The module's state.
+        config: Plain values, as `tokengroups.config.config_to_dict` makes them.
+        half: Store float32 tensors as float16 (half the size); `load_weights` gives float32 back.
+
+    Raises:
+        UserError: The operating system refused to write.
+        ValueError: `half`, and a value does not fit into float16.
+    """
+    folder = make_folder(folder)
+    metadata = {"format": "pt"}
+    if half:
+        state_dict = {name: _halved(name, tensor) for name, tensor in state_dict.items()}
+        metadata[_STORAGE] = "float16"
+    write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+    write_tensors(folder / WEIGHTS_FILE, state_dict, metadata)
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    half = tensor.half()
+    if not torch.equal(half.isfinite(), tensor.isfinite()):
+        raise ValueError(f"'{name}' holds values beyond float16's range (largest {tensor.abs().max():.3g})")
+    return half
+
+
+def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a weight folder written by `save_weights`.
+
+    Returns:
+        The tensors (float32 again if they were stored in half precision) and the configuration.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no weights at {folder}: give a folder that holds {WEIGHTS_FILE} and {CONFIG_FILE}")
+    config_path = folder / CONFIG_FILE
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {config_path}: {error.strerror}; a weight folder needs it") from None
+    except ValueError as error:
+        raise UserError(f"cannot read {config_path}: not valid JSON ({error}); get a fresh copy") from None
+    if not isinstance(config, dict):
+        raise UserError(f"cannot read {config_path}: it must hold a JSON object; get a fresh copy")
+    tensors = read_tensors(folder / WEIGHTS_FILE)
+    if read_metadata(folder / WEIGHTS_FILE).get(_STORAGE) == "float16":
+        tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+    return tensors, config
+
+
+def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Load `tensors` into `module`; every key must be there, none may be left over, all shapes must agree.
+
+    Raises:
+        UserError: They do not; names the first few keys of each kind. The module is then unchanged.
+    """
+    own = module.state_dict()
+    shared = [name for name in own if name in tensors]
+    shapes = [f"{n} {list(tensors[n].shape)} for {list(own[n].shape)}" for n in shared if tensors[n].shape != own[n].shape]
+    problems = [
+        _listed("missing", [name for name in own if name not in tensors]),
+        _listed("unexpected", [name for name in tensors if name not in own]),
+        _listed("of another shape", shapes),
+    ]
+    found = "; ".join(problem for problem in problems if problem)
+    if found:
+        raise UserError(
+            f"the weights of {where} do not fit this {type(module).__name__}: {found}; "
+            "use the config that was saved with them, or other weights"
+        )
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def _listed(kind: str, names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _KEYS_SHOWN} more" if len(names) > _KEYS_SHOWN else ""
+    return f"{len(names)} {kind}: {', '.join(names[:_KEYS_SHOWN])}{more}" if names else ""

@@ -1,0 +1,172 @@
+"""Strict configuration: frozen dataclasses filled from YAML files and ``a.b=value`` overrides.
+
+The dataclass beside the class it configures is the only source of defaults; a file lists the differences.
+A key that no dataclass reads is an error, so a typing mistake never becomes a silent default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import dacite
+import yaml
+
+from tokengroups.errors import UserError
+
+C = TypeVar("C")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``1e-3`` is a number (YAML 1.1 wants ``1.0e-3``) and repeated keys are refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, refusing repeated keys."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{repeated[0]}' is repeated", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML ({reason}); correct the file") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        UserError: The file is missing, unreadable, not YAML or not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"cannot read the configuration {path}: {reason}") from None
+    values = _parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a configuration is a mapping of names to values, not a {type(values).__name__}")
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of nested `values` with each ``a.b=value`` applied; the values are parsed as YAML.
+
+    Raises:
+        UserError: An override has no ``=`` or goes through something that is not a mapping.
+    """
+    result = {key: value for key, value in values.items()}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        keys = name.strip().split(".")
+        if not equals or not all(keys):
+            raise UserError(f"override '{override}' is not of the form key=value (nested: a.b=value)")
+        node = result
+        for depth, key in enumerate(keys[:-1]):
+            child = node.get(key, {})
+            if not isinstance(child, Mapping):
+                raise UserError(f"override '{override}': '{'.'.join(keys[: depth + 1])}' has no keys below it")
+            node[key] = dict(child)
+            node = node[key]
+        node[keys[-1]] = _parse_yaml(text, f"override '{override}'")
+    return result
+
+
+def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """Build the dataclass `cls` from a YAML file and ``a.b=value`` overrides (these win).
+
+    Raises:
+        UserError: Unreadable file, unknown key (with the nearest known one), missing key or wrong type.
+    """
+    return build_config(cls, apply_overrides(read_yaml(path), overrides), str(path))
+
+
+def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
+    """Build the dataclass `cls` from nested plain values.
+
+    Args:
+        cls: A dataclass; nested dataclasses, tuples, Literal, optional fields and plain scalars are understood.
+        values: Nested mappings, as read from YAML or JSON.
+        where: Name of the source, for messages.
+
+    Raises:
+        UserError: Unknown key (with the nearest known one), missing key, wrong type, or a value that the
+            dataclass itself refuses with ValueError.
+    """
+    _check_names(cls, values, where, ())
+    hooks = {float: _as_float, int: _as_int}
+    try:
+        return dacite.from_dict(cls, dict(values), dacite.Config(strict=True, cast=[tuple], type_hooks=hooks))
+    except dacite.MissingValueError as error:
+        raise UserError(f"{where}: the key '{error.field_path}' is missing; give it a value") from None
+    except dacite.WrongTypeError as error:
+        wanted = str(getattr(error.field_type, "__name__", error.field_type)).replace("typing.", "")
+        wanted = str(error.field_type).replace("typing.", "") if get_args(error.field_type) else wanted
+        found = f"{error.value!r} ({type(error.value).__name__})"
+        raise UserError(f"{where}: the key '{error.field_path}' must be {wanted}, got {found}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values (tuples become lists) of a dataclass instance: the inverse of `build_config`."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _as_int(value: Any) -> Any:
+    # bool is an int to Python; as text it fails dacite's check, with the value still readable in the message.
+    return str(value) if isinstance(value, bool) else value
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    options = [hint, *get_args(hint)] if get_origin(hint) is not tuple else []
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # pyright: ignore
+
+
+def _check_names(cls: type, values: Mapping[str, Any], where: str, prefix: tuple[str, ...]) -> None:
+    """Refuse unknown keys, and scalars where a mapping or a list belongs, anywhere in `values`."""
+    hints = {f.name: get_type_hints(cls)[f.name] for f in dataclasses.fields(cls) if f.init}
+    for key, value in values.items():
+        name = ".".join((*prefix, str(key)))
+        if key not in hints:
+            raise UserError(f"{where}: unknown key '{name}'; {_nearest(str(key), list(hints))}")
+        child = _dataclass_in(hints[key])
+        if child is not None and isinstance(value, Mapping):
+            _check_names(child, value, where, (*prefix, key))
+        elif child is not None and value is not None:
+            raise UserError(f"{where}: the key '{name}' must be a mapping of names to values, got {value!r}")
+        if get_origin(hints[key]) is tuple and not isinstance(value, (list, tuple)):
+            raise UserError(f"{where}: the key '{name}' must be a list, got {value!r}")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known keys here: {', '.join(sorted(known))}"

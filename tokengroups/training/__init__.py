@@ -1,0 +1,1 @@
+"""Training: one loop for every task, exact resume, one or many processes."""

@@ -1,0 +1,37 @@
+"""From a configuration file to a training run: the ``task`` key decides which dataclass reads the rest."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
+from tokengroups.errors import UserError
+from tokengroups.training.loop import TrainingResult, train
+
+# Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and build_task(experiment) -> Task.
+TASKS = {
+    "geometry": "tokengroups.training.geometry",
+    "token_groups": "tokengroups.training.token_groups",
+}
+
+
+def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingResult:
+    """Train what a YAML file describes; the same call goes on with a run that was stopped.
+
+    Args:
+        path: Configuration file.
+        overrides: ``a.b=value`` changes to it.
+
+    Raises:
+        UserError: Anything wrong with the configuration, the data or the output folder.
+    """
+    values = apply_overrides(read_yaml(path), overrides)
+    name = values.pop("task", None)
+    if name not in TASKS:
+        raise UserError(f"{path}: the key 'task' must be one of {', '.join(TASKS)}; got {name!r}")
+    module = importlib.import_module(TASKS[name])
+    experiment = build_config(module.EXPERIMENT, values, str(path))
+    description = {"task": name, **config_to_dict(experiment)}
+    return train(module.build_task(experiment), experiment.training, description)

@@ -1,0 +1,168 @@
+"""The encoder's task: a VGGT learns cameras, depth and points of rooms from VGGT's own losses plus matching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokengroups.checkpoint import load_state_strict, load_weights
+from tokengroups.data.rooms import ProceduralRooms
+from tokengroups.data.sampling import collate, views_from_frames
+from tokengroups.errors import UserError
+from tokengroups.evaluation.geometry_metrics import geometry_metrics, summarise
+from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
+from tokengroups.losses.matching_cells import cell_targets, matching_accuracy
+from tokengroups.models.weights import save_encoder
+from tokengroups.training.augment import draw_frames, jitter_colours, mirror
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.optim import decay_groups
+from tokengroups.training.task import LossTerms, autocast
+from tokengroups.types import Cameras, Views
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
+
+EVALUATION_PATH, EVALUATION_CONTEXT = 5, [1, 3]  # two views of a path of five frames, as `tokengroups evaluate` does
+
+
+@dataclass(frozen=True)
+class GeometryDataConfig:
+    """Which rooms, and how their frames become training scenes."""
+
+    cache: str  # folder where generated rooms are kept
+    num_rooms: int = 4000
+    num_views: int = 8  # frames of a room's path
+    size: int = 128
+    seed: int = 0
+    min_frames: int = 2  # of a training scene: one draw a step, so that all processes take equally long
+    max_frames: int = 4
+    max_gap: int = 3  # frames of the path between neighbours of a training scene
+    mirror: float = 0.5  # probability
+    colour_jitter: float = 0.3  # strength; 0 = off
+    evaluation_rooms: int = 32
+    evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
+
+
+@dataclass(frozen=True)
+class GeometryExperiment:
+    """A configuration file with ``task: geometry``."""
+
+    training: TrainingConfig
+    data: GeometryDataConfig
+    model: VGGTConfig = field(default_factory=VGGTConfig)
+    losses: GeometryLossWeights = field(default_factory=GeometryLossWeights)
+    start_from: str | None = None  # weight folder of the same VGGT to start from
+
+
+class GeometryTask:
+    """See `tokengroups.training.task.Task`."""
+
+    def __init__(self, experiment: GeometryExperiment) -> None:
+        torch.manual_seed(experiment.training.seed)
+        self.experiment = experiment
+        self.model = VGGT(experiment.model)
+        freeze_unused(self.model)
+        if experiment.start_from is not None:
+            load_state_strict(self.model, load_weights(experiment.start_from)[0], experiment.start_from)
+        data = experiment.data
+        self.rooms = ProceduralRooms(
+            seed=data.seed, num_rooms=data.num_rooms, split="train", num_views=data.num_views, size=data.size,
+            cache_dir=data.cache,
+        )  # fmt: skip
+        self.held_out = ProceduralRooms(
+            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test", num_views=EVALUATION_PATH,
+            size=data.size, cache_dir=data.cache,
+        )  # fmt: skip
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def batch(self, step: int, slots: range) -> Views:
+        """Scenes of some slots; the number of frames is the same in all slots of a step."""
+        data, seed = self.experiment.data, self.experiment.training.seed
+        num_frames = int(np.random.default_rng([seed, step]).integers(data.min_frames, data.max_frames + 1))
+        return collate([self.scene(step, slot, num_frames) for slot in slots])
+
+    def scene(self, step: int, slot: int, num_frames: int) -> Views:
+        """One augmented training scene."""
+        data, training = self.experiment.data, self.experiment.training
+        rng = np.random.default_rng([training.seed, step, slot])
+        frames = self.rooms[self.room_of(step * training.batch_size + slot)]
+        views = views_from_frames(frames, draw_frames(rng, data.num_views, num_frames, data.max_gap))
+        if rng.random() < data.mirror:
+            views = mirror(views)
+        return jitter_colours(views, rng, data.colour_jitter) if data.colour_jitter else views
+
+    def room_of(self, draw: int) -> int:
+        """Room of the n-th draw of the run: every room once, in random order, then again in another order."""
+        epoch, position = divmod(draw, self.experiment.data.num_rooms)
+        if self.order[0] != epoch:
+            rng = np.random.default_rng([self.experiment.training.seed, epoch, 0, 0])
+            self.order = (epoch, rng.permutation(self.experiment.data.num_rooms))
+        return int(self.order[1][position])
+
+    def losses(self, batch: Views, step: int) -> LossTerms:
+        """VGGT's losses, scene by scene: their outlier filters and pixel counts must not mix scenes."""
+        del step
+        with autocast(self.experiment.training.precision, batch.images.device):
+            output = self.model(batch.images)
+        named: dict[str, list[Tensor]] = {}
+        for scene in range(batch.images.shape[0]):
+            one = slice(scene, scene + 1)
+            parts = geometry_losses(output.map(lambda x: x[one]), batch.map(lambda x: x[one]), self.experiment.losses)
+            for name, value in parts.named().items():
+                named.setdefault(name, []).append(value)
+        terms = {name: torch.stack(values).mean() for name, values in named.items()}
+        return LossTerms(terms.pop("total"), terms)
+
+    def evaluate(self) -> dict[str, float]:
+        """Geometry metrics on held-out rooms from two views (one scale a room), and the matching accuracy."""
+        device = next(self.model.parameters()).device
+        metrics, right = [], []
+        for index in range(self.experiment.data.evaluation_rooms):
+            views = collate([views_from_frames(self.held_out[index], EVALUATION_CONTEXT)]).to(device)
+            output = self.model(views.images)
+            cameras = encoder_cameras(output, views.cameras.size_hw)
+            assert output.depth is not None, "the geometry task needs a depth head"
+            metrics.append(geometry_metrics(output.depth[0], _first(cameras), views.depth[0], _first(views.cameras)))
+            if output.match_logits is not None:
+                right.append(float(matching_accuracy(output.match_logits, cell_targets(views, output.match_logits.shape[2]))))
+        return summarise(metrics) | ({"match_accuracy": float(np.mean(right))} if right else {})
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices alone."""
+        return decay_groups(self.model, self.experiment.training.weight_decay)
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write an encoder's weight folder."""
+        save_encoder(folder, state, self.experiment.model)
+
+
+def freeze_unused(model: VGGT) -> None:
+    """Parameters of the official state dict that no output depends on: never trained, so never waited for."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("mask_token"):
+            parameter.requires_grad_(False)
+
+
+def _first(cameras: Cameras) -> Cameras:
+    return Cameras(cameras.cam_from_world[0], cameras.intrinsics[0], cameras.size_hw)
+
+
+def build_task(experiment: GeometryExperiment) -> GeometryTask:
+    """The task of a configuration.
+
+    Raises:
+        UserError: Frame counts that the rooms' paths cannot give, or weights to start from that do not fit.
+    """
+    data = experiment.data
+    if not 1 <= data.min_frames <= data.max_frames <= data.num_views:
+        raise UserError(
+            f"data: need 1 <= min_frames <= max_frames <= num_views, got {data.min_frames}, {data.max_frames}, {data.num_views}"
+        )
+    return GeometryTask(experiment)
+
+
+EXPERIMENT = GeometryExperiment

@@ -1,0 +1,240 @@
+"""The training loop: evaluate, save, learn, log; one path for every task, device and number of processes."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tokengroups.errors import UserError
+from tokengroups.io.files import make_folder
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.log import MetricsLog
+from tokengroups.training.optim import AveragedWeights, build_optimizer, ema_decay, learning_rate, set_learning_rate
+from tokengroups.training.prefetch import Prefetcher
+from tokengroups.training.processes import micro_batches, seed_step, start_accelerator
+from tokengroups.training.signals import StopRequest
+from tokengroups.training.state import Checkpoints, RunState
+from tokengroups.training.task import Task
+
+_MAX_SKIPPED_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a start of training ended."""
+
+    step: int  # finished optimiser steps
+    finished: bool  # all steps are done
+    signal: int | None  # the signal that stopped it, if one did
+    output: Path
+
+
+class _Losses(nn.Module):
+    """A task's losses as a module, so that data-parallel wrapping sees one forward pass a micro-batch."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = task.model, task
+
+    def forward(self, batch: Any, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = self.task.losses(batch, step)
+        return losses.total, dict(losses.terms)
+
+
+def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> TrainingResult:
+    """Train `task` from its last checkpoint in the output folder, or from the start, until done or told to stop.
+
+    Args:
+        task: What to train.
+        config: How to train it.
+        description: The whole experiment's configuration as plain values, kept in checkpoints and trackers.
+
+    Raises:
+        UserError: Unusable settings, an output folder of another model, or losses that stay non-finite.
+    """
+    output = make_folder(config.output)
+    accelerator = start_accelerator(config, output, description)
+    run = _Run(task, config, description, output, accelerator)
+    try:
+        with StopRequest() as stop:
+            return run.until_done(stop)
+    finally:
+        run.close()
+        accelerator.end_training()
+
+
+class _Run:
+    """One start of a training run: the objects that live as long as the loop."""
+
+    def __init__(
+        self, task: Task, config: TrainingConfig, description: dict[str, Any], output: Path, accelerator: Accelerator
+    ) -> None:
+        self.task, self.config, self.description = task, config, description
+        self.output, self.accelerator = output, accelerator
+        self.losses = accelerator.prepare_model(_Losses(task))
+        task.model.train()
+        self.optimizer = build_optimizer(task.parameter_groups(), task.model, config)
+        self.average = AveragedWeights(task.model)
+        self.checkpoints = Checkpoints(output, task.model, self.optimizer, self.average)
+        self.log = MetricsLog(output)
+        restored = self.checkpoints.restore(description)
+        self.state = restored or RunState()
+        self.saved_at = self.state.step if restored else -1
+        self.saved_time = self.row_time = self.start_time = time.monotonic()
+        self.earlier_seconds = self.state.seconds
+        self.skipped_in_a_row = 0
+        if accelerator.is_main_process:
+            self.checkpoints.remove_leftovers()
+            self.log.keep_until(self.state.step)
+        slots = micro_batches(config, accelerator.process_index, accelerator.num_processes)
+        self.data = Prefetcher(lambda step: [task.batch(step, part) for part in slots], config.steps)
+        self.bar = tqdm(
+            total=config.steps, initial=self.state.step, unit="step", mininterval=1.0, dynamic_ncols=True,
+            disable=not accelerator.is_main_process,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.data.close()
+        self.bar.close()
+
+    def until_done(self, stop: StopRequest) -> TrainingResult:
+        """The loop. A stop request is honoured between two steps, by all processes at the same one."""
+        config, state = self.config, self.state
+        stopping = save_now = False
+        while True:
+            finished = state.step == config.steps
+            if not stopping and (finished or state.step % config.evaluate_every == 0):
+                self.evaluate()
+            if stopping or save_now or finished or (state.step > 0 and state.step % config.checkpoint_every == 0):
+                self.save()
+            if stopping or finished:
+                break
+            values = self.learn()
+            stopping, save_now = self.agree(stop, values)
+            self.record(values)
+        caught = stop.signal or (signal.SIGTERM if stopping and not self.out_of_time() else None)
+        return TrainingResult(state.step, finished, None if finished else caught, self.output)
+
+    def learn(self) -> dict[str, float]:
+        """One optimiser step; returns this process's losses and the gradient norm before clipping."""
+        step, parts = self.state.step, self.data.get(self.state.step)
+        seed_step(self.config.seed, step, self.accelerator.process_index)
+        rate = learning_rate(step, self.config)
+        set_learning_rate(self.optimizer, rate)
+        sums: dict[str, Tensor] = {}
+        for index, part in enumerate(parts):
+            if index < len(parts) - 1:
+                with self.accelerator.no_sync(self.losses):
+                    self.backward(part, step, len(parts), sums)
+            else:
+                self.backward(part, step, len(parts), sums)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm or math.inf))
+        self.update_weights(step, norm)
+        self.optimizer.zero_grad()
+        return {name: float(value) for name, value in sums.items()} | {"grad_norm": norm, "lr": rate}
+
+    def backward(self, part: Any, step: int, num_parts: int, sums: dict[str, Tensor]) -> None:
+        """Add the gradients of one micro-batch, and its losses to `sums`."""
+        total, terms = self.losses(part.to(self.accelerator.device), step)
+        self.accelerator.backward(total / num_parts)
+        for name, value in {"loss": total, **terms}.items():
+            sums[name] = sums.get(name, 0) + value.detach() / num_parts
+
+    def update_weights(self, step: int, norm: float) -> None:
+        """Step the optimiser and the average; a step whose gradient is not finite changes nothing."""
+        if math.isfinite(norm):
+            self.optimizer.step()
+            self.average.update(ema_decay(step, self.config.ema_decay))
+            self.skipped_in_a_row = 0
+            return
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row > _MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"training diverged: {self.skipped_in_a_row} steps in a row without a finite gradient before step {step}; "
+                "lower training.learning_rate or use precision fp32, and start again from an earlier checkpoint"
+            )
+
+    def agree(self, stop: StopRequest, values: dict[str, float]) -> tuple[bool, bool]:
+        """Share losses (mean) and wishes (any) among the processes, in place; returns (stop, save)."""
+        wants_stop = stop.signal is not None or self.out_of_time()
+        wants_save = time.monotonic() - self.saved_time > 60 * self.config.checkpoint_minutes
+        shared = torch.tensor([*values.values(), float(wants_stop), float(wants_save)], dtype=torch.float64)
+        if self.accelerator.num_processes > 1:
+            shared = self.accelerator.reduce(shared.to(self.accelerator.device), reduction="mean").cpu()
+        *means, any_stop, any_save = shared.tolist()
+        values.update(zip(values, means, strict=True))
+        return any_stop > 0, any_save > 0
+
+    def out_of_time(self) -> bool:
+        limit = self.config.max_minutes
+        return limit is not None and time.monotonic() - self.start_time > 60 * limit
+
+    def record(self, values: dict[str, float]) -> None:
+        """Count the step; every `log_every` steps write the means since the last row."""
+        state = self.state
+        state.step += 1
+        self.bar.update()
+        if math.isfinite(values["grad_norm"]):
+            state.window_steps += 1
+            for name, value in values.items():
+                state.window[name] = state.window.get(name, 0.0) + value
+            self.bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        else:
+            state.window_skipped += 1
+        if state.step % self.config.log_every == 0:
+            row = {name: value / state.window_steps for name, value in state.window.items()}
+            speed = self.speed(state.window_steps + state.window_skipped)
+            self.write(row | {"skipped": state.window_skipped, "steps_per_second": speed})
+            state.window, state.window_steps, state.window_skipped = {}, 0, 0
+
+    def speed(self, steps: int) -> float:
+        elapsed = time.monotonic() - self.row_time
+        self.row_time += elapsed
+        return steps / max(1e-9, elapsed)
+
+    def write(self, row: dict[str, float]) -> None:
+        self.state.seconds = self.earlier_seconds + time.monotonic() - self.start_time
+        if self.accelerator.is_main_process:
+            self.log.append({"step": self.state.step, "seconds": round(self.state.seconds, 2), **row})
+        if self.config.trackers:
+            self.accelerator.log(row, step=self.state.step)
+
+    def evaluate(self) -> None:
+        """Held-out numbers of the averaged weights, which are exported as well; on the main process alone."""
+        if self.state.evaluated_at == self.state.step:
+            return
+        self.state.evaluated_at = self.state.step
+        row: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            model = self.task.model
+            model.eval()
+            with self.average.applied(), torch.no_grad():
+                row = {f"evaluate/{name}": float(value) for name, value in self.task.evaluate().items()}
+                self.task.export(self.output / "weights", model.state_dict())
+            model.train()
+            text = ", ".join(f"{name.split('/')[1]} {value:.4g}" for name, value in row.items())
+            self.bar.write(f"step {self.state.step}: {text}", file=sys.stderr)
+        self.write(row)
+        self.accelerator.wait_for_everyone()
+
+    def save(self) -> None:
+        """Write a checkpoint, unless this step has one."""
+        self.saved_time = time.monotonic()
+        if self.saved_at == self.state.step:
+            return
+        self.saved_at = self.state.step
+        self.state.seconds = self.earlier_seconds + time.monotonic() - self.start_time
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(self.state, self.description)
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,64 @@
+"""What the training loop asks of a task: the model, its data, its losses, its evaluation and its export."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The scalar to minimise and its named parts (unweighted, detached) for the log."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+class Task(Protocol):
+    """One thing to train. Every process holds one; they differ in nothing but the slots they are asked for.
+
+    The global batch of a step has slots 0 ... batch_size - 1, one scene each; a process computes a slice of them.
+    Results do not depend on the number of processes if `losses` is a *mean over the scenes of its batch*: a term
+    that divides by a count (of valid pixels, of matched pairs) does so within a scene, then the scenes are
+    averaged. A mean over equal slices is then the mean over the whole.
+
+    `batch` and `losses` draw nothing from global random state across steps: the loop seeds torch, numpy and
+    random anew from (seed, step, process) before each step, which is why no random state needs to be stored.
+    """
+
+    model: nn.Module  # trained where requires_grad; evaluated and exported with averaged weights
+
+    def batch(self, step: int, slots: range) -> Any:
+        """Training data of some slots: a pure function of the task's seed and the arguments.
+
+        Called ahead of time in a background thread, so it must not touch global random state. The result has a
+        method ``to(device)``. Anything that fixes tensor shapes must depend on `step` alone.
+        """
+        ...
+
+    def losses(self, batch: Any, step: int) -> LossTerms:
+        """Losses of a batch, by calling `model`; decides where `autocast` applies."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out numbers of `model` as it stands; the loop has set eval mode, no_grad and the averaged weights."""
+        ...
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimiser groups: ``params``, ``weight_decay``, and ``lr_scale`` (times the scheduled learning rate)."""
+        ...
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a weight folder from a state dict of `model` (averaged weights) and the config that builds it."""
+        ...
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Context in which matrix products run in bfloat16 if `precision` is "bf16"; a no-op otherwise."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
