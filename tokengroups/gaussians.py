@@ -93,18 +93,16 @@ def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
 
 
 def transform(
-    gaussians: Gaussians, rotation: Float[Tensor, "3 3"], translation: Float[Tensor, "3"], scale: float = 1.0
+    gaussians: Gaussians, translation: Float[Tensor, "3"], rotation: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
 ) -> Gaussians:
-    """Move Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH turn with them."""
-    rotation, translation = rotation.to(gaussians.means), translation.to(gaussians.means)
-    turn = quaternion_from_rotation(rotation).expand(gaussians.quats.shape)
-    return Gaussians(
-        means=scale * gaussians.means @ rotation.transpose(-1, -2) + translation,
-        quats=multiply_quaternions(turn, gaussians.quats),
-        scales=scale * gaussians.scales,
-        opacities=gaussians.opacities,
-        sh=rotate_sh(gaussians.sh, rotation),
-    )
+    """Move unbatched Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH turn with them."""
+    means, quats, sh = scale * gaussians.means, gaussians.quats, gaussians.sh
+    if rotation is not None:
+        means = means @ rotation.to(means).transpose(-1, -2)
+        turn = quaternion_from_rotation(rotation.double()).to(quats)
+        quats = multiply_quaternions(turn.expand(quats.shape), quats)
+        sh = rotate_sh(sh, rotation)
+    return Gaussians(means + translation.to(means), quats, scale * gaussians.scales, gaussians.opacities, sh)
 
 
 def rotate_sh(sh: Float[Tensor, "*n S 3"], rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*n S 3"]:

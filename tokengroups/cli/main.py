@@ -27,6 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: args.run(args))
 
 
+def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = None) -> int:
+    """Run one command module as a program of its own, such as ``edit.py``; returns the exit code."""
+    parser = argparse.ArgumentParser(program)
+    _configure(parser, command)
+    args = parser.parse_args(argv)
+    return guarded(lambda: command.run(args))
+
+
 def guarded(action: Callable[[], None]) -> int:
     """Call `action`; turn bad input and interruption into one line on stderr and an exit code."""
     try:
@@ -54,16 +62,18 @@ def build_parser() -> argparse.ArgumentParser:
         module = _command_module(name)
         if module is None:
             continue
-        command = commands.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=f"examples:\n{module.EXAMPLES.rstrip()}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.configure(command)
+        command = commands.add_parser(name, help=module.HELP)
+        _configure(command, module)
         command.set_defaults(run=module.run)
     return parser
+
+
+def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    """Give a parser the command's options and texts."""
+    parser.description = command.HELP
+    parser.epilog = f"examples:\n{command.EXAMPLES.rstrip()}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.configure(parser)
 
 
 def _command_module(name: str) -> ModuleType | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Bool
 from torch import Tensor
 
 from tokengroups.errors import UserError
@@ -40,27 +41,32 @@ _HEADER_LIMIT = 65536
 _FLOAT_TYPES = {4: "float", 8: "double"}
 
 
-def load_ply(path: str | os.PathLike[str], drop_invalid: bool = False) -> Gaussians:
+def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     """Read Gaussians, float32, with linear scales and opacities in [0, 1].
 
     Args:
         path: A 3DGS PLY; properties in any order, further ones ignored, normals optional, SH degree 0..3.
-        drop_invalid: Leave out Gaussians with NaN, infinite values or a zero quaternion instead of refusing the file.
 
     Raises:
-        UserError: Not readable, not a 3DGS PLY, truncated, or invalid values without `drop_invalid`.
+        UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `valid_gaussians`).
     """
-    path = Path(path)
     gaussians = gaussians_from_vertices(read_vertices(path))
-    valid = _valid(gaussians)
-    if bool(valid.all()):
-        return gaussians
-    if not drop_invalid:
+    num_invalid = int((~valid_gaussians(gaussians)).sum())
+    if num_invalid:
         raise UserError(
-            f"{path}: {int((~valid).sum())} of {len(valid)} Gaussians hold NaN, infinite values or a zero quaternion; "
+            f"{path}: {num_invalid} of {len(gaussians.means)} Gaussians hold NaN, infinite values or a zero quaternion; "
             "import with --drop-invalid to leave them out"
         )
-    return gaussians.map(lambda values: values[valid])
+    return gaussians
+
+
+def valid_gaussians(gaussians: Gaussians) -> Bool[Tensor, " N"]:
+    """Which Gaussians are finite and have a quaternion of positive length."""
+    finite = [
+        values.isfinite().flatten(1).all(dim=1)
+        for values in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh)
+    ]
+    return torch.stack([*finite, gaussians.quats.norm(dim=1) > 0]).all(dim=0)
 
 
 def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
@@ -199,12 +205,3 @@ def _columns(vertices: np.ndarray, names: tuple[str, ...]) -> Tensor:
     for column, name in enumerate(names):
         table[:, column] = vertices[name]
     return torch.from_numpy(table)
-
-
-def _valid(gaussians: Gaussians) -> Tensor:
-    """Which Gaussians are finite and have a direction; bool [N]."""
-    finite = [
-        values.isfinite().flatten(1).all(dim=1)
-        for values in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh)
-    ]
-    return torch.stack([*finite, gaussians.quats.norm(dim=1) > 0]).all(dim=0)

@@ -1,0 +1,43 @@
+"""`tokengroups export`: a scene as 3DGS PLY for other programs."""
+
+from __future__ import annotations
+
+import argparse
+
+from tokengroups.cli.output import print_json
+
+HELP = "write a scene as 3DGS PLY with groups.json and cameras.json; with --groups also one PLY per group"
+EXAMPLES = """\
+  %(prog)s scene.safetensors -o scene.ply
+  %(prog)s scene.safetensors -o scene.ply --groups groups      # groups/group_007.ply, groups/groups.json
+
+The PLY opens in any 3DGS viewer (log scales, logit opacities, quaternions wxyz; OpenCV axes: y points down).
+groups.json says which Gaussians are which group; `tokengroups import` reads it back. Soft group probabilities and
+group tokens stay in the scene file."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("scene", help="scene file")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE.ply", help="PLY of the whole scene")
+    parser.add_argument("--groups", metavar="DIR", help="also one PLY per group in this folder")
+    parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the files."""
+    from tokengroups.errors import UserError
+    from tokengroups.scene import export_groups, export_scene, load_scene
+
+    if not args.out.lower().endswith(".ply"):
+        raise UserError(f"-o {args.out}: the file name must end in .ply")
+    scene = load_scene(args.scene)
+    files = export_scene(scene, args.out)
+    if args.groups:
+        files += export_groups(scene, args.groups)
+    if args.json:
+        print_json([str(path) for path in files])
+        return
+    print(f"wrote {files[0]} ({len(scene.gaussians.means):,} Gaussians), {files[1]}, {files[2]}")
+    if args.groups:
+        print(f"wrote {len(scene.group_ids)} group PLYs to {args.groups}")

@@ -1,0 +1,161 @@
+"""`tokengroups render`: pictures of a scene."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokengroups.cli.output import print_json, progress
+from tokengroups.errors import UserError
+
+if TYPE_CHECKING:
+    from tokengroups.scene import SceneView
+    from tokengroups.types import Cameras, TokenScene
+
+HELP = "render a scene: colour, depth and group maps as PNG"
+EXAMPLES = """\
+  %(prog)s scene.safetensors --camera context:0 -o out
+  %(prog)s scene.safetensors --camera orbit:24:60 -o out --what color,depth,groups
+  %(prog)s scene.safetensors --camera cameras.json -o out --size 512
+
+cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view), or a cameras.json
+files:    color_000.png; depth_000.png (16 bit, value / 1000 = depth in scene units, 0 = nothing) and
+          depth_preview_000.png (light = near); groups_000.png (fixed colour per id, see legend.json) and
+          group_ids_000.png (16 bit, value = id + 1, 0 = none); cameras.json (the cameras that were used)"""
+KINDS = ("color", "depth", "groups")
+MAX_SIDE_PX = 4096
+MAX_FRAMES = 10000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("scene", help="scene file")
+    parser.add_argument("--camera", default="context", metavar="CAMERA", help="which views (default: all context views)")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)")
+    parser.add_argument("--size", type=int, metavar="PX", help="height of the pictures (default: as the cameras say)")
+    parser.add_argument("--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: black)")
+    parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Render and write the pictures."""
+    import torch
+
+    from tokengroups.io.cameras import save_cameras
+    from tokengroups.io.files import make_folder
+    from tokengroups.scene import load_scene, render_views
+
+    kinds = parse_kinds(args.what)
+    background = torch.tensor(parse_color(args.background))
+    scene = load_scene(args.scene)
+    cameras = choose_cameras(scene, args.camera, args.size)
+    folder = make_folder(args.out)
+    files: list[Path] = []
+    count = len(cameras.intrinsics)
+    for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
+        files += save_view(folder, f"{index:03d}", view, kinds)
+    if "groups" in kinds:
+        files.append(save_legend(folder, scene))
+    save_cameras(folder / "cameras.json", cameras)
+    files.append(folder / "cameras.json")
+    if args.json:
+        print_json([str(path) for path in files])
+    else:
+        height, width = cameras.size_hw
+        print(f"rendered {count} view{'s' if count > 1 else ''} of {width}x{height} ({', '.join(kinds)})")
+        print(f"wrote {len(files)} files to {folder}")
+
+
+def parse_kinds(what: str) -> list[str]:
+    """Kinds of pictures from a comma-separated list."""
+    kinds = [kind for kind in what.split(",") if kind]
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise UserError(f"--what {what}: choose from {','.join(KINDS)}")
+    return kinds
+
+
+def parse_color(text: str) -> tuple[float, float, float]:
+    """Colour in [0, 1] from a name or ``#rrggbb``."""
+    named = {"black": "#000000", "white": "#ffffff"}.get(text, text)
+    try:
+        if len(named) != 7 or named[0] != "#":
+            raise ValueError
+        red, green, blue = bytes.fromhex(named[1:])
+    except ValueError:
+        raise UserError(f"--background {text}: give black, white or #rrggbb") from None
+    return red / 255, green / 255, blue / 255
+
+
+def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> Cameras:
+    """Cameras from ``context``, ``context:I``, ``orbit:N``, ``orbit:N:DEGREES`` or a file, at another height if given."""
+    from tokengroups.io.cameras import load_cameras
+    from tokengroups.scene.views import orbit_cameras, resize_cameras, select_cameras
+
+    kind, *rest = text.split(":")
+    if kind == "context" and len(rest) <= 1:
+        count = len(scene.cameras.intrinsics)
+        indices = [_whole(text, rest[0], 0, count - 1)] if rest else list(range(count))
+        cameras = select_cameras(scene.cameras, indices)
+    elif kind == "orbit" and 1 <= len(rest) <= 2:
+        degrees = _whole(text, rest[1], 1, 360) if len(rest) == 2 else 360
+        cameras = orbit_cameras(scene, _whole(text, rest[0], 1, MAX_FRAMES), degrees)
+    elif Path(text).suffix == ".json":
+        cameras = load_cameras(text)
+    else:
+        raise UserError(f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json")
+    if height is not None:
+        if not 1 <= height <= MAX_SIDE_PX:
+            raise UserError(f"--size {height}: choose 1 to {MAX_SIDE_PX} pixels")
+        cameras = resize_cameras(cameras, height)
+    if max(cameras.size_hw) > MAX_SIDE_PX:
+        raise UserError(f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size")
+    return cameras
+
+
+def save_view(folder: Path, name: str, view: SceneView, kinds: list[str]) -> list[Path]:
+    """Write the chosen pictures of one view; returns their paths."""
+    from tokengroups.io import pictures
+
+    writers = {
+        "color": [("color", pictures.save_color, view.color)],
+        "depth": [
+            ("depth", pictures.save_depth, view.depth),
+            ("depth_preview", pictures.save_depth_preview, view.depth),
+        ],
+        "groups": [
+            ("groups", pictures.save_group_colors, view.group_map),
+            ("group_ids", pictures.save_group_ids, view.group_map),
+        ],
+    }
+    paths = []
+    for kind in kinds:
+        for prefix, save, values in writers[kind]:
+            paths.append(folder / f"{prefix}_{name}.png")
+            save(paths[-1], values)
+    return paths
+
+
+def save_legend(folder: Path, scene: TokenScene) -> Path:
+    """Write ``legend.json``: id, name and colour of every group in the group maps."""
+    import json
+
+    from tokengroups.io.files import write_text
+    from tokengroups.io.pictures import color_name, group_color
+    from tokengroups.scene.groups import group_name
+
+    legend = [
+        {"id": group_id, "name": group_name(scene, column), "color": color_name(group_color(group_id))}
+        for column, group_id in enumerate(scene.group_ids.tolist())
+    ]
+    path = folder / "legend.json"
+    write_text(path, json.dumps(legend, indent=1) + "\n")
+    return path
+
+
+def _whole(text: str, word: str, low: int, high: int) -> int:
+    if not word.isdigit() or not low <= int(word) <= high:
+        raise UserError(f"--camera {text}: '{word}' should be a whole number from {low} to {high}")
+    return int(word)

@@ -1,0 +1,251 @@
+"""Operations on the groups of a scene: pure functions `TokenScene -> TokenScene`.
+
+Groups are named by their public ids, which survive edits. Positions and offsets are in scene units along the axes of the
+scene's world (x right, y down, z forward for the first context camera). Every operation is recorded in the provenance.
+Unknown ids raise `UserError` with a list of those that exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.gaussians import concatenate, select, transform
+from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
+from tokengroups.types import Gaussians, TokenScene
+
+Vector = Sequence[float]
+AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+def remove(scene: TokenScene, groups: Iterable[int]) -> TokenScene:
+    """Take groups out; probabilities of the others are renormalised.
+
+    Raises:
+        UserError: An unknown id, or nothing would be left.
+    """
+    groups = list(groups)
+    gone = {column_of(scene, group) for group in groups}
+    stay = [column for column in range(len(scene.group_ids)) if column not in gone]
+    return _record(_keep_columns(scene, stay), "remove", groups=groups)
+
+
+def keep(scene: TokenScene, groups: Iterable[int]) -> TokenScene:
+    """Take out all groups but these; the inverse of `remove`.
+
+    Raises:
+        UserError: An unknown id, or none given.
+    """
+    groups = list(groups)
+    stay = sorted({column_of(scene, group) for group in groups})
+    return _record(_keep_columns(scene, stay), "keep", groups=groups)
+
+
+def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
+    """Shift a group by an offset."""
+    column = column_of(scene, group)
+    shift = _vector(scene, offset, "offset")
+    moved = _transform_group(scene, column, shift)
+    return _record(moved, "move", group=group, offset=shift.tolist())
+
+
+def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
+    """Turn a group about its centre; view-dependent colour turns with it.
+
+    Args:
+        scene: The scene.
+        group: Id of the group.
+        axis: "x", "y", "z", or a vector in the world; the turn is right-handed about it.
+        degrees: Angle.
+    """
+    column = column_of(scene, group)
+    direction = _vector(scene, AXES[axis] if isinstance(axis, str) and axis in AXES else axis, "axis").double()
+    if direction.norm() == 0:
+        raise UserError("rotate: the axis has length 0; give x, y, z or a direction")
+    half = math.radians(_finite(degrees, "degrees")) / 2
+    quat = torch.cat([direction.new_tensor([math.cos(half)]), math.sin(half) * direction / direction.norm()])
+    rotation = rotation_from_quaternion(quat)
+    centre = group_centre(scene, column).double()
+    turned = _transform_group(scene, column, centre - rotation @ centre, rotation)
+    return _record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
+
+
+def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
+    """Make a group larger or smaller about its centre.
+
+    Raises:
+        UserError: An unknown id, or a factor that is not positive.
+    """
+    column = column_of(scene, group)
+    if not _finite(factor, "factor") > 0:
+        raise UserError(f"scale: the factor must be positive, got {factor:g}")
+    centre = group_centre(scene, column)
+    scaled = _transform_group(scene, column, (1 - factor) * centre, factor=factor)
+    return _record(scaled, "scale", group=group, factor=factor)
+
+
+def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -> TokenScene:
+    """Add a shifted copy of a group, under the id `next_id(scene)`.
+
+    The copy's probabilities for the original become probabilities for the copy.
+    """
+    column = column_of(scene, group)
+    shift = _vector(scene, offset, "offset")
+    mine = anchor_mask(scene, column)
+    rows = scene.assignment[mine]
+    assignment = torch.cat([rows, rows[:, column : column + 1]], dim=1)
+    assignment[:, column] = 0
+    copied = _append(
+        scene,
+        gaussians=transform(select(scene.gaussians, gaussian_mask(scene, column)), shift),
+        anchor_ids=_local_anchor_ids(scene, column, mine),
+        anchors=scene.anchors[mine] + shift,
+        assignment=assignment,
+        token=scene.group_tokens[column],
+        name=group_name(scene, column),
+    )
+    return _record(copied, "duplicate", group=group, offset=shift.tolist(), new_group=next_id(scene))
+
+
+def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> TokenScene:
+    """Add a group of another scene, under the id `next_id(scene)`, so that its centre lands at a position.
+
+    It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens of the two
+    scenes differ in length.
+    """
+    column = column_of(other, group)
+    shift = _vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
+    mine = anchor_mask(other, column)
+    assignment = scene.assignment.new_zeros(int(mine.sum()), len(scene.group_ids) + 1)
+    assignment[:, -1] = 1
+    token = other.group_tokens[column].to(scene.group_tokens)
+    if token.shape != scene.group_tokens.shape[1:]:
+        token = scene.group_tokens.new_zeros(scene.group_tokens.shape[1:])
+    part = select(other.gaussians, gaussian_mask(other, column)).to(scene.anchors)
+    inserted = _append(
+        scene,
+        gaussians=transform(part, shift),
+        anchor_ids=_local_anchor_ids(other, column, mine).to(scene.anchor_ids),
+        anchors=other.anchors[mine].to(scene.anchors) + shift,
+        assignment=assignment,
+        token=token,
+        name=group_name(other, column),
+    )
+    position = [float(value) for value in at]
+    return _record(inserted, "insert", group=group, at=position, new_group=next_id(scene), source=other.provenance)
+
+
+def next_id(scene: TokenScene) -> int:
+    """The id that the next added group gets: one more than the largest one."""
+    return int(scene.group_ids.max()) + 1
+
+
+def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
+    if not columns:
+        raise UserError("no group would be left; a scene needs at least one")
+    owners = scene.assignment.argmax(dim=1)
+    anchors = torch.isin(owners, torch.tensor(columns, device=owners.device))
+    gaussians = anchors[scene.anchor_ids]
+    new_anchor = anchors.cumsum(0) - 1
+    assignment = scene.assignment[anchors][:, columns]
+    return replace(
+        scene,
+        gaussians=select(scene.gaussians, gaussians),
+        anchor_ids=new_anchor[scene.anchor_ids[gaussians]],
+        anchors=scene.anchors[anchors],
+        assignment=assignment / assignment.sum(dim=1, keepdim=True),
+        group_ids=scene.group_ids[columns],
+        group_tokens=scene.group_tokens[columns],
+        group_names=tuple(scene.group_names[column] for column in columns) if scene.group_names else (),
+    )
+
+
+def _transform_group(
+    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: float = 1.0
+) -> TokenScene:
+    """Apply ``x -> factor * rotation @ x + translation`` to one group."""
+    mine, owned = gaussian_mask(scene, column), anchor_mask(scene, column)
+    part = transform(select(scene.gaussians, mine), translation, rotation, factor)
+    anchors = factor * scene.anchors[owned]
+    if rotation is not None:
+        anchors = anchors @ rotation.to(anchors).T
+    return replace(
+        scene,
+        gaussians=_scatter(scene.gaussians, mine, part),
+        anchors=scene.anchors.masked_scatter(owned[:, None], anchors + translation.to(anchors)),
+    )
+
+
+def _scatter(whole: Gaussians, mask: Bool[Tensor, " N"], part: Gaussians) -> Gaussians:
+    """Put `part` in the places of `mask`."""
+
+    def put(values: Tensor, new: Tensor) -> Tensor:
+        return values.masked_scatter(mask.reshape(-1, *[1] * (values.ndim - 1)), new)
+
+    return Gaussians(
+        put(whole.means, part.means),
+        put(whole.quats, part.quats),
+        put(whole.scales, part.scales),
+        put(whole.opacities, part.opacities),
+        put(whole.sh, part.sh),
+    )
+
+
+def _append(
+    scene: TokenScene,
+    *,
+    gaussians: Gaussians,
+    anchor_ids: Tensor,
+    anchors: Tensor,
+    assignment: Tensor,  # [new anchors, L + 1]
+    token: Tensor,
+    name: str,
+) -> TokenScene:
+    """Add one group as the last column."""
+    old = torch.nn.functional.pad(scene.assignment, (0, 1))
+    names = scene.group_names or ("",) * len(scene.group_ids)
+    return replace(
+        scene,
+        gaussians=concatenate([scene.gaussians, gaussians]),
+        anchor_ids=torch.cat([scene.anchor_ids, anchor_ids + len(scene.anchors)]),
+        anchors=torch.cat([scene.anchors, anchors]),
+        assignment=torch.cat([old, assignment]),
+        group_ids=torch.cat([scene.group_ids, scene.group_ids.new_tensor([next_id(scene)])]),
+        group_tokens=torch.cat([scene.group_tokens, token[None]]),
+        group_names=(*names, name) if any((*names, name)) else (),
+    )
+
+
+def _local_anchor_ids(scene: TokenScene, column: int, anchors: Bool[Tensor, " K"]) -> Tensor:
+    """Anchor of each Gaussian of a group, numbered within the group."""
+    return (anchors.cumsum(0) - 1)[scene.anchor_ids[gaussian_mask(scene, column)]]
+
+
+def _vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
+    try:
+        vector = scene.anchors.new_tensor([float(value) for value in values])
+    except ValueError as error:
+        raise UserError(f"the {what} must be three numbers, got {values!r}") from error
+    if vector.shape != (3,) or not bool(vector.isfinite().all()):
+        raise UserError(f"the {what} must be three finite numbers, got {values!r}")
+    return vector
+
+
+def _finite(value: float, what: str) -> float:
+    if not math.isfinite(value):
+        raise UserError(f"{what} must be a finite number, got {value}")
+    return value
+
+
+def _record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
+    """The scene with one more entry in ``provenance["edits"]``."""
+    edits = [*scene.provenance.get("edits", []), {"operation": operation, **details}]
+    return replace(scene, provenance={**scene.provenance, "edits": edits})

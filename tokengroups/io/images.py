@@ -1,0 +1,206 @@
+"""Photos from a user's disk: found, decoded, turned upright, cropped and resized, with a record of all that.
+
+Pixel coordinates are (x, y) with the first pixel's centre at (0.5, 0.5), so that a crop and a resize are one affine map.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from tokengroups.errors import UserError
+
+HEIF_SUFFIXES = (".heic", ".heif")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+MIN_SIDE_PX = 32
+_ORIENTATION_TAG = 0x0112
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo and what was done to it."""
+
+    path: Path
+    size_hw: tuple[int, int]  # of the upright photo, before cropping
+    exif_orientation: int  # 1 = was upright already; 2..8 as in the EXIF standard
+    crop_box: tuple[int, int, int, int]  # left, top, right, bottom in the upright photo
+    notes: tuple[str, ...]
+    photo_from_model: Float[np.ndarray, "3 3"]  # homogeneous pixel (x, y, 1) of the model's image -> of the upright photo
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of one scene, ready for a model; the first one is the reference view."""
+
+    images: Float[Tensor, "V 3 H W"]  # in [0, 1]
+    photos: tuple[Photo, ...]
+    notes: tuple[str, ...]  # about the set as a whole
+
+    def messages(self) -> list[str]:
+        """Everything worth telling the user, one line each."""
+        about_photos = [f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
+        return [*about_photos, *self.notes]
+
+
+def load_photos(
+    sources: Sequence[str | os.PathLike[str]],
+    size: int,
+    *,
+    patch_size: int = 1,
+    max_views: int | None = None,
+) -> Photos:
+    """Load photos as square images for a model.
+
+    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square is resized
+    with antialiasing. At most `max_views` photos are decoded, evenly spaced over all; one photo is held at a time.
+
+    Args:
+        sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
+        size: Side of the result in pixels.
+        patch_size: The model's patch side; `size` must be a multiple of it.
+        max_views: Upper bound on the number of photos; None = all.
+
+    Raises:
+        UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
+    """
+    if size < patch_size or size % patch_size:
+        below = max(size // patch_size, 1) * patch_size
+        raise UserError(
+            f"--size {size}: the model sees patches of {patch_size} pixels; use a multiple such as {below} or {below + patch_size}"
+        )
+    paths = find_photos(sources)
+    kept = _evenly_spaced(paths, max_views)
+    notes = []
+    if len(kept) < len(paths):
+        notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views raises the limit (and the memory)")
+    if len(paths) == 1:
+        notes.append("only one photo: depth rests on experience alone; two or more, 0.2-1.2 m apart, give better scenes")
+    loaded = [_load_photo(path, size) for path in kept]
+    pixels = torch.from_numpy(np.stack([image for image, _ in loaded]))
+    images = rearrange(pixels, "v h w c -> v c h w").float() / 255
+    return Photos(images, tuple(photo for _, photo in loaded), tuple(notes))
+
+
+def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Photo files among files and folders.
+
+    Raises:
+        UserError: A path does not exist, a folder holds no photo, or nothing was given.
+    """
+    if not sources:
+        raise UserError("no photo given; name photo files or a folder of them")
+    paths: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            paths += _photos_in(source)
+        elif source.exists():
+            paths.append(source)
+        else:
+            raise UserError(f"no such file or folder: {source}")
+    return paths
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        videos = [path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        hint = f"take frames from {videos[0]} first" if videos else f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+        raise UserError(f"no photo in the folder {folder} ({len(files)} other files); {hint}")
+    return sorted(photos, key=lambda path: _natural_key(path.name))
+
+
+def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key that puts IMG_2 before IMG_10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name.lower())]
+
+
+def _evenly_spaced(paths: list[Path], limit: int | None) -> list[Path]:
+    if limit is not None and limit < 1:
+        raise UserError(f"--max-views {limit}: must be at least 1")
+    if limit is None or len(paths) <= limit:
+        return paths
+    return [paths[round(i)] for i in np.linspace(0, len(paths) - 1, limit)]
+
+
+def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
+    image, orientation, notes = _decode_upright(path)
+    width, height = image.size
+    side = min(width, height)
+    if side < MIN_SIDE_PX:
+        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side must have at least {MIN_SIDE_PX}")
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    if width != height:
+        lost = 1 - side / max(width, height)
+        notes.append(f"cropped from {width}x{height} to the central {side}x{side} ({lost:.0%} not used)")
+    if side != size:
+        notes.append(f"{'reduced' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box=box) if side != size else image.crop(box)
+    scale = side / size
+    photo_from_model = np.array([[scale, 0, left], [0, scale, top], [0, 0, 1]], np.float64)
+    photo = Photo(path, (height, width), orientation, box, tuple(notes), photo_from_model)
+    return np.asarray(square), photo
+
+
+def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
+    """Decode to upright RGB; returns the image, its EXIF orientation, and notes."""
+    _prepare_heif(path)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise UserError(f"{path}: videos are not read; take frames first, e.g. ffmpeg -i {path.name} -r 2 frame_%03d.jpg")
+    notes: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
+                image = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not a photo that can be read (its content is no known image format)") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too many pixels; reduce the photo first") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise for damaged files
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: damaged or truncated photo ({reason}); take it out or get it again") from error
+    if orientation in range(2, 9):
+        notes.append(f"turned upright (EXIF orientation {orientation})")
+    else:
+        orientation = 1
+    return _to_rgb(image, notes), orientation, notes
+
+
+def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    if image.mode in _DEEP_MODES:
+        notes.append("16-bit grey reduced to 8 bits")
+        image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:  # the smallest alpha
+            notes.append("transparency composited on white")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _prepare_heif(path: Path) -> None:
+    """Teach Pillow HEIC where pillow-heif is installed; registering twice does no harm."""
+    if path.suffix.lower() not in HEIF_SUFFIXES:
+        return
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise UserError(f"{path}: reading HEIC needs pillow-heif; pip install pillow-heif, or convert the photo to JPEG")
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()

@@ -1,0 +1,24 @@
+"""Token scenes: their file, their groups, views of them, and exchange with other programs."""
+
+from tokengroups.scene.exporting import export_groups, export_scene
+from tokengroups.scene.file import load_scene, save_scene
+from tokengroups.scene.groups import GroupSummary, group_centre, summarise
+from tokengroups.scene.importing import ImportedScene, import_scene
+from tokengroups.scene.views import SceneView, orbit_cameras, render_portrait, render_views, visible_shares
+
+__all__ = [
+    "GroupSummary",
+    "ImportedScene",
+    "SceneView",
+    "export_groups",
+    "export_scene",
+    "group_centre",
+    "import_scene",
+    "load_scene",
+    "orbit_cameras",
+    "render_portrait",
+    "render_views",
+    "save_scene",
+    "summarise",
+    "visible_shares",
+]

@@ -1,0 +1,130 @@
+"""Groups of a scene: who belongs to them, where they are, how big, what colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.gaussians import color_from_sh, group_of_gaussians
+from tokengroups.types import TokenScene
+
+_EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """What `tokengroups list` says about a group; lengths in scene units, world axes."""
+
+    id: int
+    name: str
+    num_anchors: int
+    num_gaussians: int
+    centre: tuple[float, float, float]
+    size: tuple[float, float, float]  # box that holds the middle 96 % of the opacity per axis
+    color: tuple[int, int, int]  # mean colour, 8 bits a channel
+    visible_share: float  # of all pixels of the context views
+
+
+def column_of(scene: TokenScene, group_id: int) -> int:
+    """Column of a public group id.
+
+    Raises:
+        UserError: There is no such group; the message lists those that exist.
+    """
+    found = (scene.group_ids == group_id).nonzero()
+    if len(found) == 0:
+        ids = ", ".join(str(known) for known in sorted(scene.group_ids.tolist()))
+        raise UserError(f"there is no group {group_id}; the scene has the groups {ids}")
+    return int(found[0, 0])
+
+
+def group_name(scene: TokenScene, column: int) -> str:
+    """Name of the group in a column, "" if it has none."""
+    return scene.group_names[column] if scene.group_names else ""
+
+
+def anchor_mask(scene: TokenScene, column: int) -> Bool[Tensor, " K"]:
+    """Anchors that the group in a column owns."""
+    return scene.assignment.argmax(dim=1) == column
+
+
+def gaussian_mask(scene: TokenScene, column: int) -> Bool[Tensor, " N"]:
+    """Gaussians that the group in a column owns."""
+    return gaussian_columns(scene) == column
+
+
+def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
+    """Column of the group that owns each Gaussian."""
+    return group_of_gaussians(scene.assignment, scene.anchor_ids)
+
+
+def group_centre(scene: TokenScene, column: int) -> Float[Tensor, "3"]:
+    """Opacity-weighted mean of a group's Gaussians: what edits turn about and place."""
+    mine = gaussian_mask(scene, column)
+    means, weights = scene.gaussians.means[mine], _weights(scene.gaussians.opacities[mine])
+    return (means.double() * weights[:, None]).sum(dim=0).to(means)
+
+
+def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
+    """Smallest and largest corner of the box around the middle 96 % of a group's opacity, axis by axis."""
+    mine = gaussian_mask(scene, column)
+    means, weights = scene.gaussians.means[mine], _weights(scene.gaussians.opacities[mine])
+    return torch.stack([weighted_quantile(means, weights, quantile) for quantile in _EXTENT_QUANTILES])
+
+
+def weighted_quantile(values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantile: float) -> Float[Tensor, " C"]:
+    """Column by column the first value at which the cumulative weight reaches a share of the whole."""
+    ordered, order = values.sort(dim=0)
+    cumulative = weights[order].cumsum(dim=0)
+    first = (cumulative < quantile * cumulative[-1]).sum(dim=0).clamp(max=len(values) - 1)
+    return ordered.gather(0, first[None])[0]
+
+
+def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[GroupSummary]:
+    """One summary per group, most visible first.
+
+    Args:
+        scene: The scene.
+        visible_shares: Per column, as `tokengroups.scene.views.visible_shares` gives them.
+    """
+    columns = gaussian_columns(scene)
+    summaries = []
+    for column, group_id in enumerate(scene.group_ids.tolist()):
+        mine = columns == column
+        weights = _weights(scene.gaussians.opacities[mine])
+        color = (color_from_sh(scene.gaussians.sh[mine]) * weights[:, None]).sum(dim=0)
+        low, high = group_box(scene, column)
+        summaries.append(
+            GroupSummary(
+                id=group_id,
+                name=group_name(scene, column),
+                num_anchors=int(anchor_mask(scene, column).sum()),
+                num_gaussians=int(mine.sum()),
+                centre=_triple(group_centre(scene, column)),
+                size=_triple(high - low),
+                color=_color(color),
+                visible_share=float(visible_shares[column]),
+            )
+        )
+    return sorted(summaries, key=lambda summary: (-summary.visible_share, summary.id))
+
+
+def _weights(opacities: Tensor) -> Tensor:
+    """Opacities as weights that sum to 1, float64; equal ones if all are 0."""
+    weights = opacities.double()
+    total = weights.sum()
+    return weights / total if total > 0 else torch.full_like(weights, 1 / max(len(weights), 1))
+
+
+def _triple(values: Tensor) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def _color(values: Tensor) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * float(value)) for value in values)
+    return red, green, blue

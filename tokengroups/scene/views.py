@@ -1,0 +1,161 @@
+"""Looking at a scene: rendered colour, depth and group maps from its own or other cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tokengroups.gaussians import select
+from tokengroups.geometry import invert_rigid, project, rigid, rotation_from_quaternion, transform_points
+from tokengroups.render import render
+from tokengroups.scene.groups import gaussian_mask, group_box, group_centre, weighted_quantile
+from tokengroups.types import Cameras, Gaussians, TokenScene
+
+GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
+_NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
+_FILL = 0.8  # share of a portrait that the group's box fills
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """One rendered picture of a scene."""
+
+    color: Float[Tensor, "H W 3"]
+    alpha: Float[Tensor, "H W"]
+    depth: Float[Tensor, "H W"]  # z in scene units; 0 where nothing is
+    group_map: Int64[Tensor, "H W"]  # group ids; -1 where no group covers the pixel
+
+
+def render_views(
+    scene: TokenScene, cameras: Cameras, background: Float[Tensor, "3"] | None = None, backend: str = "auto"
+) -> Iterator[SceneView]:
+    """Render camera by camera, so that memory does not grow with their number; background black unless given."""
+    scene = scene.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
+    for pose, pinhole in zip(cameras.cam_from_world, cameras.intrinsics, strict=True):
+        out = render(
+            scene.gaussians,
+            pose[None].to(scene.gaussians.means),
+            pinhole[None].to(scene.gaussians.means),
+            cameras.size_hw,
+            background=background,
+            anchor_ids=scene.anchor_ids,
+            anchor_features=scene.assignment,
+            backend=backend,
+        )
+        assert out.features is not None
+        column = out.features[0].argmax(dim=-1)
+        covered = out.alphas[0] >= GROUP_ALPHA
+        group_map = torch.where(covered, scene.group_ids[column], torch.full_like(column, -1))
+        yield SceneView(out.colors[0], out.alphas[0], out.depths[0], group_map)
+
+
+def visible_shares(scene: TokenScene, backend: str = "auto") -> Float[Tensor, " L"]:
+    """Share of all pixels of the context views that shows each group, by column."""
+    counts = torch.zeros(len(scene.group_ids))
+    for view in render_views(scene, scene.cameras, backend=backend):
+        counts += (view.group_map[..., None] == scene.group_ids).float().mean(dim=(0, 1))
+    return counts / len(scene.cameras.intrinsics)
+
+
+def select_cameras(cameras: Cameras, indices: list[int]) -> Cameras:
+    """The cameras with these indices, in this order."""
+    return Cameras(cameras.cam_from_world[indices], cameras.intrinsics[indices], cameras.size_hw)
+
+
+def resize_cameras(cameras: Cameras, height: int) -> Cameras:
+    """The same views in pictures of another height; the aspect stays, up to whole pixels."""
+    old_height, old_width = cameras.size_hw
+    width = max(round(height * old_width / old_height), 1)
+    factors = cameras.intrinsics.new_tensor([width / old_width, height / old_height, 1.0])
+    return Cameras(cameras.cam_from_world, cameras.intrinsics * factors[:, None], (height, width))
+
+
+def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Cameras:
+    """Cameras that carry the first context camera around what it looks at, about the cameras' common up axis.
+
+    Args:
+        scene: The scene.
+        count: Number of cameras.
+        degrees: 360 = full turn that begins at the first camera; less = an arc with the first camera in its middle.
+    """
+    pose = scene.cameras.cam_from_world[0].double()
+    world_from_cam = invert_rigid(pose)
+    focus = world_from_cam[:3, 3] + _looked_at_depth(scene) * world_from_cam[:3, 2]
+    up = -torch.nn.functional.normalize(scene.cameras.cam_from_world[:, 1, :3].double().sum(dim=0), dim=0)
+    full = degrees >= 360
+    angles = torch.arange(count) * (360 / count) if full else torch.linspace(-degrees / 2, degrees / 2, count)
+    half = torch.deg2rad(angles.double()) / 2
+    turns = rotation_from_quaternion(torch.cat([half.cos()[:, None], half.sin()[:, None] * up], dim=1))
+    moved_from_world = rigid(turns, focus - turns @ focus)  # turns the world about the focus
+    poses = invert_rigid(moved_from_world @ world_from_cam)
+    pinholes = scene.cameras.intrinsics[:1].expand(count, 3, 3)
+    return Cameras(poses.to(scene.cameras.cam_from_world), pinholes, scene.cameras.size_hw)
+
+
+def render_portrait(
+    scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"], backend: str = "auto"
+) -> Float[Tensor, "size size 3"]:
+    """Picture of one group alone, seen from the context camera that faces it most, turned and zoomed to fill the frame."""
+    mine = gaussian_mask(scene, column)
+    alone = select(scene.gaussians, mine).map(lambda values: values.float())
+    camera = _portrait_camera(scene, column, size).to(alone.means)
+    out = render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background, backend=backend)
+    return out.colors[0]
+
+
+def look_at(
+    eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Tensor, "3"]
+) -> Float[Tensor, "4 4"]:
+    """cam_from_world of a camera at `eye` that looks at `target`; `down` points to the picture's lower edge."""
+    forward = torch.nn.functional.normalize(target - eye, dim=0)
+    right = torch.linalg.cross(down, forward)
+    if right.norm() < 1e-6 * down.norm():  # looking straight up or down: any right will do
+        right = torch.linalg.cross(down.roll(1), forward)
+    right = torch.nn.functional.normalize(right, dim=0)
+    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
+    return rigid(rotation, -rotation @ eye)
+
+
+def seen_depths(
+    gaussians: Gaussians, cameras: Cameras, view: int
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """z and opacity of the Gaussians whose centres lie in a camera's picture."""
+    points = transform_points(cameras.cam_from_world[view].double(), gaussians.means.double())
+    pixels, depth = project(points, cameras.intrinsics[view].double())
+    height, width = cameras.size_hw
+    inside = (pixels >= 0).all(dim=1) & (pixels[:, 0] < width) & (pixels[:, 1] < height) & (depth > _NEAR)
+    return depth[inside], gaussians.opacities[inside].double()
+
+
+def _looked_at_depth(scene: TokenScene) -> float:
+    """Opacity-weighted median depth in the first view; the mean distance of all Gaussians if it shows none."""
+    depths, weights = seen_depths(scene.gaussians, scene.cameras, 0)
+    if weights.sum() > 0:
+        return float(weighted_quantile(depths[:, None], weights, 0.5)[0])
+    eye = invert_rigid(scene.cameras.cam_from_world[0])[:3, 3]
+    return float((scene.gaussians.means - eye).norm(dim=1).mean())
+
+
+def _portrait_camera(scene: TokenScene, column: int, size: int) -> Cameras:
+    centre = group_centre(scene, column).double()
+    low, high = group_box(scene, column).double()
+    radius = max(float((high - low).norm()) / 2, 1e-6)
+    poses = scene.cameras.cam_from_world.double()
+    in_camera = poses[:, :3, :3] @ centre + poses[:, :3, 3]
+    facing = in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)
+    best = int(facing.argmax())
+    eye = invert_rigid(poses[best])[:3, 3]
+    if (centre - eye).norm() < 1e-6:
+        eye = centre - radius * poses[best, 2, :3]
+    distance = float((centre - eye).norm())
+    # The box's sphere fills the frame; from inside of it (walls, floor) at most 90 degrees are seen.
+    tangent = min(radius / (_FILL * math.sqrt(max(distance**2 - radius**2, 1e-12))), 1.0)
+    focal_px = size / 2 / tangent
+    pinhole = torch.tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]], dtype=torch.float64)
+    pose = look_at(eye, centre, poses[best, 1, :3])
+    return Cameras(pose[None], pinhole[None], (size, size))
