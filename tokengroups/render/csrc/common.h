@@ -1,0 +1,83 @@
+// Memory and the projected state that forward and backward share.
+#pragma once
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "interface.h"
+
+namespace TG_VARIANT {
+
+static const float kNear = 0.01f;
+static const float kBlur = 0.3f;  // added to the diagonal of the 2D covariance
+static const float kMaxAlpha = 0.999f;
+static const float kMinTransmittance = 1e-4f;
+static const float kLog2MinAlpha = -7.994353436858858f;  // log2(1 / 255)
+static const float kLog2E = 1.4426950408889634f;
+static const int kTile = 16;  // pixels; a tile is 4 x 4 blocks of 4 x 4 pixels
+static const int kChunk = 128;  // Gaussians of a tile that are prepared at once
+
+template <typename T>
+static inline T smaller(T a, T b) { return a < b ? a : b; }
+template <typename T>
+static inline T larger(T a, T b) { return a > b ? a : b; }
+
+// Uninitialised memory, aligned to cache lines; throws nothing: `data` is null when there is none.
+template <typename T>
+struct Buffer {
+  T* data = nullptr;
+  int64_t size = 0;
+  Buffer() {}
+  ~Buffer() { free(data); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  bool resize(int64_t count) {
+    if (count <= size) return true;
+    free(data);
+    size = (count + 15) / 16 * 16;
+    data = (T*)aligned_alloc(64, ((size_t)size * sizeof(T) + 63) / 64 * 64);
+    if (!data) size = 0;
+    return data != nullptr;
+  }
+  T& operator[](int64_t i) { return data[i]; }
+  const T& operator[](int64_t i) const { return data[i]; }
+};
+
+struct Camera {
+  float rotation[9], translation[3];
+  float fx, fy, cx, cy;
+  float min_x, max_x, min_y, max_y;  // limits of x / z and y / z in the Jacobian
+};
+
+// One visible Gaussian in one image. Exponent of its alpha at offset (x, y) from the centre, base 2:
+// log_opacity + xx x^2 + xy x y + yy y^2.
+struct alignas(64) Splat {
+  float x, y, xx, xy, yy, log_opacity;
+  float color[3], depth;
+  float extent_x, extent_y;  // half sizes of the box where alpha >= 1/255
+  int32_t gaussian;
+  int32_t slot[2];  // of the wide rows; filled per tile
+  float unused;
+};
+
+// Sums over pixels of g = dL/d(log alpha) times {1, x, y, x^2, xy, y^2} and of weight times the cotangents of colour
+// and depth: everything that the projection's backward pass needs about a splat.
+struct SplatGradient {
+  float g, gx, gy, gxx, gxy, gyy, color[3], depth;
+  float unused[2];
+};
+
+struct Context {
+  Buffer<Camera> cameras;          // [I]
+  Buffer<Splat> splats;            // [I, N], sorted by depth; the first `visible` of each image
+  Buffer<int32_t> rank;            // [I, N]: place of a Gaussian among the splats of an image, -1 if invisible
+  Buffer<int32_t> visible;         // [I]
+  Buffer<int64_t> tile_start;      // [I, tiles + 1]: into entries
+  Buffer<int32_t> entries;         // splat numbers, tile by tile, sorted by depth
+  int tiles_x = 0, tiles_y = 0;
+  int64_t most_entries = 0;        // of a tile
+  int64_t tiles() const { return (int64_t)tiles_x * tiles_y; }
+};
+
+}  // namespace TG_VARIANT

@@ -1,0 +1,67 @@
+// Sixteen float lanes in two AVX2 registers (with FMA).
+#pragma once
+#include <immintrin.h>
+
+namespace TG_VARIANT {
+
+static const int kPixelsAtOnce = 4;  // accumulators of a small matrix product that fit the registers
+
+struct M16 { __m256 a, b; };
+struct F16 { __m256 a, b; };
+
+static inline F16 set1(float x) { const __m256 v = _mm256_set1_ps(x); return {v, v}; }
+static inline F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline void store(float* p, F16 x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
+static inline F16 operator+(F16 x, F16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+static inline F16 operator-(F16 x, F16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+static inline F16 operator*(F16 x, F16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+static inline F16 fma(F16 x, F16 y, F16 z) {  // x y + z
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+static inline F16 fnma(F16 x, F16 y, F16 z) {  // z - x y
+  return {_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
+}
+static inline F16 min(F16 x, F16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+static inline F16 max(F16 x, F16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+static inline M16 operator>=(F16 x, F16 y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)};
+}
+static inline M16 operator<=(F16 x, F16 y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ)};
+}
+static inline F16 keep(M16 m, F16 x) { return {_mm256_and_ps(m.a, x.a), _mm256_and_ps(m.b, x.b)}; }
+static inline F16 drop(M16 m, F16 x) { return {_mm256_andnot_ps(m.a, x.a), _mm256_andnot_ps(m.b, x.b)}; }
+static inline unsigned bits(M16 m) { return _mm256_movemask_ps(m.a) | _mm256_movemask_ps(m.b) << 8; }
+static inline bool all(M16 m) { return _mm256_movemask_ps(_mm256_and_ps(m.a, m.b)) == 0xff; }
+static inline bool none(M16 m) { return _mm256_movemask_ps(_mm256_or_ps(m.a, m.b)) == 0; }
+
+static inline __m256 reciprocal(__m256 a) {
+  const __m256 r = _mm256_rcp_ps(a);
+  return _mm256_mul_ps(r, _mm256_fnmadd_ps(a, r, _mm256_set1_ps(2.f)));
+}
+static inline F16 reciprocal(F16 x) { return {reciprocal(x.a), reciprocal(x.b)}; }
+
+static inline __m256 scale_by_power(__m256 p, __m256 shifted) {
+  const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
+}
+// Multiplies p by 2^n, where the low bits of `shifted` hold the integer n.
+static inline F16 scale_by_power(F16 p, F16 shifted) {
+  return {scale_by_power(p.a, shifted.a), scale_by_power(p.b, shifted.b)};
+}
+
+static inline __m256 fold(F16 x) { return _mm256_add_ps(x.a, x.b); }
+
+// Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.
+static inline int select_bit(const unsigned short* masks, int n, int bit, int first, int* out) {
+  int count = 0;
+  for (int i = 0; i < n; ++i) {
+    out[count] = first + i;
+    count += masks[i] >> bit & 1;
+  }
+  return count;
+}
+
+}  // namespace TG_VARIANT
+
+#include "simd_x86_sums.h"

@@ -1,0 +1,63 @@
+// Sixteen float lanes in one AVX-512 register.
+#pragma once
+#include <immintrin.h>
+
+namespace TG_VARIANT {
+
+static const int kPixelsAtOnce = 16;  // accumulators of a small matrix product that fit the registers
+
+struct M16 { __mmask16 v; };
+struct F16 { __m512 v; };
+
+static inline F16 set1(float x) { return {_mm512_set1_ps(x)}; }
+static inline F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+static inline void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
+static inline F16 operator+(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+static inline F16 operator-(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+static inline F16 operator*(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+static inline F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a b + c
+static inline F16 fnma(F16 a, F16 b, F16 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a b
+static inline F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+static inline F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+static inline M16 operator>=(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
+static inline M16 operator<=(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+static inline F16 keep(M16 m, F16 a) { return {_mm512_maskz_mov_ps(m.v, a.v)}; }  // a where m, else 0
+static inline F16 drop(M16 m, F16 a) { return {_mm512_maskz_mov_ps((__mmask16)~m.v, a.v)}; }
+static inline unsigned bits(M16 m) { return m.v; }
+static inline bool all(M16 m) { return m.v == 0xffff; }
+static inline bool none(M16 m) { return m.v == 0; }
+
+static inline F16 reciprocal(F16 a) {
+  const __m512 r = _mm512_rcp14_ps(a.v);
+  return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.f)))};
+}
+
+// Multiplies p by 2^n, where the low bits of `shifted` hold the integer n.
+static inline F16 scale_by_power(F16 p, F16 shifted) {
+  const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p.v), n))};
+}
+
+static inline __m256 fold(F16 a) {
+  return _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+}
+
+// Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.
+static inline int select_bit(const unsigned short* masks, int n, int bit, int first, int* out) {
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i wanted = _mm512_set1_epi32(1 << bit);
+  int count = 0;
+  for (int i = 0; i < n; i += 16) {
+    const __m512i m = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(masks + i)));
+    const __mmask16 inside = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+    const __mmask16 k = _mm512_mask_test_epi32_mask(inside, m, wanted);
+    const __m512i index = _mm512_add_epi32(lane, _mm512_set1_epi32(first + i));
+    _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(k, index));
+    count += __builtin_popcount(k);
+  }
+  return count;
+}
+
+}  // namespace TG_VARIANT
+
+#include "simd_x86_sums.h"

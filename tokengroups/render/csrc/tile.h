@@ -1,0 +1,153 @@
+// One tile on its way through a kernel: its splats, copied together, and which of its 16 blocks each can touch.
+#pragma once
+#include "binning.h"
+
+namespace TG_VARIANT {
+
+struct TileRows {  // wide rows that the tile's splats belong to
+  Buffer<int32_t> row_of_slot, slot_of_row;
+  Buffer<int64_t> stamp_of_row;
+  int slots = 0;
+};
+
+struct Tile {
+  int64_t image = 0;
+  int x0 = 0, y0 = 0;  // first pixel
+  const Splat* splats = nullptr;
+  const int32_t* entries = nullptr;
+  int count = 0, prepared = 0;
+  int64_t serial = 0;
+  Buffer<Splat> local;
+  Buffer<uint16_t> masks;
+  int list[kChunk + 16];
+  TileRows rows[2];
+
+  bool reserve(const TgScene& in, const Context& ctx) {
+    bool enough = local.resize(ctx.most_entries) && masks.resize(ctx.most_entries + 16);
+    for (int k = 0; k < 2; ++k) {
+      if (!in.wide[k].dim) continue;
+      enough = enough && rows[k].row_of_slot.resize(ctx.most_entries);
+      if (!in.wide[k].row_of_gaussian) continue;
+      enough = enough && rows[k].slot_of_row.resize(in.wide[k].rows) && rows[k].stamp_of_row.resize(in.wide[k].rows);
+      if (enough) memset(rows[k].stamp_of_row.data, 0, sizeof(int64_t) * in.wide[k].rows);
+    }
+    return enough;
+  }
+
+  void open(const TgScene& in, const Context& ctx, int64_t index) {
+    const int64_t tile = index % ctx.tiles();
+    image = index / ctx.tiles();
+    x0 = (int)(tile % ctx.tiles_x) * kTile, y0 = (int)(tile / ctx.tiles_x) * kTile;
+    splats = ctx.splats.data + image * in.gaussians;
+    const int64_t* start = ctx.tile_start.data + image * (ctx.tiles() + 1) + tile;
+    entries = ctx.entries.data + start[0];
+    count = (int)(start[1] - start[0]);
+    prepared = 0, rows[0].slots = rows[1].slots = 0;
+    ++serial;
+  }
+};
+
+// Bit b: block b of the tile holds a point where alpha may reach 1/255. Lanes are blocks. The least exponent loss over
+// a block's rectangle of pixel centres lies on the edge nearest the splat's centre in x or in y.
+static inline unsigned touched_blocks(const Splat& s, F16 centre_x, F16 centre_y) {
+  const F16 zero = set1(0.f), half = set1(1.5f);
+  const F16 x = centre_x - set1(s.x), y = centre_y - set1(s.y);
+  const F16 left = x - half, right = x + half, top = y - half, bottom = y + half;
+  const F16 edge_x = min(max(left, zero), right), edge_y = min(max(top, zero), bottom);
+  const float tilt_y = -0.5f * s.xy / s.yy, tilt_x = -0.5f * s.xy / s.xx;
+  const F16 on_x = min(max(set1(tilt_y) * edge_x, top), bottom), on_y = min(max(set1(tilt_x) * edge_y, left), right);
+  const F16 xx = set1(s.xx), xy = set1(s.xy), yy = set1(s.yy);
+  const F16 first = edge_x * fma(xx, edge_x, xy * on_x) + yy * (on_x * on_x);
+  const F16 second = on_y * fma(xx, on_y, xy * edge_y) + yy * (edge_y * edge_y);
+  return bits(max(first, second) >= set1(kLog2MinAlpha - s.log_opacity - 1e-3f));
+}
+
+static inline int slot_of(TileRows* rows, const TgWide& wide, int32_t gaussian, int64_t serial) {
+  if (!wide.row_of_gaussian) {
+    rows->row_of_slot[rows->slots] = gaussian;
+    return rows->slots++;
+  }
+  const int64_t row = wide.row_of_gaussian[gaussian];
+  if (rows->stamp_of_row[row] != serial) {
+    rows->stamp_of_row[row] = serial;
+    rows->slot_of_row[row] = rows->slots;
+    rows->row_of_slot[rows->slots++] = (int32_t)row;
+  }
+  return rows->slot_of_row[row];
+}
+
+// Makes the first `upto` splats of the tile ready.
+static inline void prepare(Tile* t, const TgScene& in, int upto) {
+  static const float kOffset[2][16] = {{2, 6, 10, 14, 2, 6, 10, 14, 2, 6, 10, 14, 2, 6, 10, 14},
+                                       {2, 2, 2, 2, 6, 6, 6, 6, 10, 10, 10, 10, 14, 14, 14, 14}};
+  const F16 x = set1((float)t->x0) + load(kOffset[0]), y = set1((float)t->y0) + load(kOffset[1]);
+  for (; t->prepared < upto; ++t->prepared) {
+    Splat* s = &t->local[t->prepared];
+    *s = t->splats[t->entries[t->prepared]];
+    t->masks[t->prepared] = (uint16_t)touched_blocks(*s, x, y);
+    for (int k = 0; k < 2; ++k)
+      if (in.wide[k].dim) s->slot[k] = slot_of(&t->rows[k], in.wide[k], s->gaussian, t->serial);
+  }
+}
+
+struct Block {
+  int number, x0, y0;      // in the tile; first pixel
+  F16 x, y;                // pixel centres of the lanes
+  int64_t pixel[16];       // index of each lane's pixel in the image; -1 outside
+  float inside[16];        // 1 inside the image
+};
+
+static inline bool open_block(const TgScene& in, const Tile& t, int number, Block* b) {
+  static const float kLane[2][16] = {{.5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f},
+                                     {.5f, .5f, .5f, .5f, 1.5f, 1.5f, 1.5f, 1.5f, 2.5f, 2.5f, 2.5f, 2.5f, 3.5f, 3.5f, 3.5f, 3.5f}};
+  b->number = number, b->x0 = t.x0 + number % 4 * 4, b->y0 = t.y0 + number / 4 * 4;
+  if (b->x0 >= in.width || b->y0 >= in.height) return false;
+  b->x = set1((float)b->x0) + load(kLane[0]), b->y = set1((float)b->y0) + load(kLane[1]);
+  for (int l = 0; l < 16; ++l) {
+    const int x = b->x0 + l % 4, y = b->y0 + l / 4;
+    const bool inside = x < in.width && y < in.height;
+    b->pixel[l] = inside ? t.image * in.height * in.width + (int64_t)y * in.width + x : -1;
+    b->inside[l] = inside ? 1.f : 0.f;
+  }
+  return true;
+}
+
+// The alpha of a splat at the block's pixels before its clamp, 0 where it is below 1/255; (dx, dy) from its centre.
+static inline F16 splat_alpha(const Splat& s, const Block& b, F16* dx, F16* dy) {
+  *dx = b.x - set1(s.x), *dy = b.y - set1(s.y);
+  const F16 highest = set1(s.log_opacity);
+  F16 p = fma(*dx, fma(set1(s.xx), *dx, set1(s.xy) * *dy), highest);
+  p = min(fma(*dy, set1(s.yy) * *dy, p), highest);  // rounding must not lift it above the opacity
+  const M16 counts = p >= set1(kLog2MinAlpha);
+  const F16 magic = set1(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
+  const F16 shifted = p + magic, f = p - (shifted - magic);
+  F16 e = fma(f, set1(0.0013276470126584172f), set1(0.009675540961325169f));
+  e = fma(f, e, set1(0.05550713092088699f));
+  e = fma(f, e, set1(0.24022120237350464f));
+  e = fma(f, e, set1(0.6931469440460205f));
+  e = fma(f, e, set1(1.0000001192092896f));
+  return keep(counts, scale_by_power(e, shifted));
+}
+
+// Contiguous ranges of tiles with about equal work: range t is [bounds[t], bounds[t + 1]).
+static void split_tiles(const TgScene& in, const Context& ctx, int threads, int64_t* bounds) {
+  const int64_t images = in.scenes * in.cameras, tiles = ctx.tiles(), all = images * tiles;
+  double total = 0, sum = 0;
+  for (int pass = 0; pass < 2; ++pass) {
+    int next = 1;
+    for (int64_t i = 0; i < all; ++i) {
+      const int64_t* start = ctx.tile_start.data + i / tiles * (tiles + 1) + i % tiles;
+      const double work = (double)(start[1] - start[0]) + 8.0;
+      if (pass == 0) {
+        total += work;
+      } else {
+        sum += work;
+        while (next < threads && sum >= total * next / threads) bounds[next++] = i + 1;
+      }
+    }
+    while (pass == 1 && next <= threads) bounds[next++] = all;
+  }
+  bounds[0] = 0, bounds[threads] = all;
+}
+
+}  // namespace TG_VARIANT

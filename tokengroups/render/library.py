@@ -1,0 +1,121 @@
+"""Finds, or builds once per user, the C++ rasteriser, and describes its C ABI to ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from ctypes import POINTER, Structure, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch  # noqa: F401  (first: its OpenMP runtime then serves the library too)
+
+from tokengroups.render.build import BuildError, build_library, library_name
+
+_LOG = logging.getLogger(__name__)
+VARIANTS = {"portable": 0, "avx2": 1, "avx512": 2}
+OK, NOT_FINITE, NO_MEMORY = 0, 1, 2
+NATIVE_FOLDER = Path(__file__).parent / "_native"
+
+
+class Wide(Structure):
+    """`TgWide` of csrc/interface.h."""
+
+    _fields_ = [
+        ("row_of_gaussian", c_void_p), ("values", c_void_p), ("rows", c_int64), ("dim", c_int64), ("per_camera", c_int64),
+    ]  # fmt: skip
+
+
+class Scene(Structure):
+    """`TgScene` of csrc/interface.h."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("scenes", "cameras", "gaussians", "height", "width", "channels")),
+        *((name, c_void_p) for name in ("means", "quats", "scales", "opacities", "colors")),
+        ("colors_per_camera", c_int64),
+        ("cam_from_world", c_void_p), ("intrinsics", c_void_p), ("wide", Wide * 2), ("threads", c_int64),
+    ]  # fmt: skip
+
+
+class Images(Structure):
+    """`TgImages` of csrc/interface.h."""
+
+    _fields_ = [("colors", c_void_p), ("alphas", c_void_p), ("depths", c_void_p), ("wide", c_void_p * 2)]
+
+
+class Gradients(Structure):
+    """`TgGradients` of csrc/interface.h."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("means", "quats", "scales", "opacities", "colors")),
+        ("wide", c_void_p * 2), ("cam_from_world", c_void_p),
+    ]  # fmt: skip
+
+
+class LibraryMissing(Exception):
+    """The C++ rasteriser is not available; the message says why in one line."""
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tokengroups"
+
+
+def _locate() -> Path:
+    name = library_name()
+    for folder in (NATIVE_FOLDER, _cache_folder()):
+        if (folder / name).is_file():
+            return folder / name
+    try:
+        path = build_library(_cache_folder())
+    except BuildError as error:
+        raise LibraryMissing(str(error)) from error
+    _LOG.info("built the C++ rasteriser once: %s", path)
+    return path
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    library.tg_supports.argtypes = [c_int]
+    library.tg_forward.argtypes = [c_int, POINTER(Scene), POINTER(Images), POINTER(c_void_p), POINTER(c_int64)]
+    library.tg_backward.argtypes = [
+        c_int, POINTER(Scene), POINTER(Images), POINTER(Images), c_void_p, POINTER(Gradients),
+    ]  # fmt: skip
+    library.tg_release.argtypes = [c_int, c_void_p]
+    library.tg_release.restype = None
+    return library
+
+
+@cache
+def _load() -> ctypes.CDLL | str:
+    try:
+        return _declare(ctypes.CDLL(str(_locate())))
+    except (LibraryMissing, OSError) as error:
+        return str(error)
+
+
+def load_library() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        LibraryMissing: it is neither installed nor can it be built.
+    """
+    library = _load()
+    if isinstance(library, str):
+        raise LibraryMissing(library)
+    return library
+
+
+def supported_variants() -> list[str]:
+    """Names of the variants that this machine can execute, slowest first."""
+    library = load_library()
+    return [name for name, number in VARIANTS.items() if library.tg_supports(number)]
+
+
+def chosen_variant() -> int:
+    """Number of the variant to use: `TOKENGROUPS_RENDER_VARIANT` if set, else the fastest supported."""
+    supported = supported_variants()
+    name = os.environ.get("TOKENGROUPS_RENDER_VARIANT") or supported[-1]
+    if name not in supported:
+        raise ValueError(f"TOKENGROUPS_RENDER_VARIANT={name} is not available here: {', '.join(supported)}")
+    return VARIANTS[name]

@@ -1,0 +1,143 @@
+"""The PyTorch backend: readable, any device and dtype, gradients by autograd. Fallback and float64 oracle.
+
+Projection follows Zwicker et al., "EWA Splatting" (2002) with gsplat's limits; compositing is a dense
+[pixels, Gaussians] product per 16 x 16 tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from tokengroups.geometry import pixel_centres, rotation_from_quaternion
+from tokengroups.render.inputs import RasterImages, RasterInputs
+
+NEAR = 0.01  # metres in camera z
+BLUR = 0.3  # pixels^2, added to the diagonal of the 2D covariance
+MIN_ALPHA = 1 / 255
+MAX_ALPHA = 0.999
+MIN_TRANSMITTANCE = 1e-4
+FIELD_MARGIN = 0.3  # of half the field of view: limit of x / z and y / z in the Jacobian
+TILE = 16
+
+
+@dataclass(frozen=True)
+class Splats:
+    """Gaussians of one scene in one camera, visible ones only, sorted by depth."""
+
+    means: Float[Tensor, "M 2"]
+    conics: Float[Tensor, "M 3"]  # xx, xy, yy of the inverse covariance
+    opacities: Float[Tensor, " M"]
+    depths: Float[Tensor, " M"]
+    extents: Float[Tensor, "M 2"]  # half size of the box where alpha >= 1/255
+    indices: Tensor  # int64 [M], into the scene's Gaussians
+
+
+def project_splats(
+    means: Float[Tensor, "N 3"], quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, " N"], cam_from_world: Float[Tensor, "4 4"], intrinsics: Float[Tensor, "3 3"],
+    size_hw: tuple[int, int],
+) -> Splats:  # fmt: skip
+    """Project one scene into one camera."""
+    points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+    kept = ((points[:, 2] >= NEAR) & (opacities >= MIN_ALPHA)).nonzero()[:, 0]
+    points, opacities = points[kept], opacities[kept]
+    axes = cam_from_world[:3, :3] @ (rotation_from_quaternion(quats[kept]) * scales[kept, None, :])
+    spread = _jacobian(points, intrinsics, size_hw) @ axes
+    blur = BLUR * torch.eye(2, dtype=means.dtype, device=means.device)
+    covariance = spread @ spread.transpose(-1, -2) + blur
+    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+    conics = torch.stack([yy, -xy, xx], dim=-1) / (xx * yy - xy * xy)[:, None]
+    focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
+    means2d = points[:, :2] / points[:, 2:] * focal + centre
+    with torch.no_grad():
+        reach = (2 * torch.log(opacities / MIN_ALPHA)).sqrt()[:, None]
+        extents = reach * torch.stack([xx, yy], dim=-1).sqrt() * (1 + 1e-4) + 1e-3
+        limit = means.new_tensor([size_hw[1], size_hw[0]])
+        visible = ((means2d + extents > 0) & (means2d - extents < limit)).all(dim=-1)
+        order = torch.sort(points[:, 2], stable=True).indices
+        order = order[visible[order]]
+    return Splats(means2d[order], conics[order], opacities[order], points[order, 2], extents[order], kept[order])
+
+
+def _jacobian(
+    points: Float[Tensor, "M 3"], intrinsics: Float[Tensor, "3 3"], size_hw: tuple[int, int]
+) -> Float[Tensor, "M 2 3"]:
+    """Of the pinhole projection, with x / z and y / z limited to a little more than the field of view."""
+    size = points.new_tensor([size_hw[1], size_hw[0]])
+    focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
+    margin = FIELD_MARGIN * 0.5 * size / focal
+    z = points[:, 2:]
+    ratio = torch.clamp(points[:, :2] / z, -centre / focal - margin, (size - centre) / focal + margin)
+    diagonal = torch.diag_embed(focal / z)
+    return torch.cat([diagonal, (-focal * ratio / z)[..., None]], dim=-1)
+
+
+def composite(
+    splats: Splats, values: Float[Tensor, "M D"], pixels: Float[Tensor, "P 2"]
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, " P"]]:
+    """Alpha-composite values front to back at pixel positions: sums of weights times values, and of weights."""
+    delta = pixels[:, None] - splats.means
+    conic = splats.conics
+    sigma = 0.5 * (conic[:, 0] * delta[..., 0] ** 2 + conic[:, 2] * delta[..., 1] ** 2)
+    sigma = sigma + conic[:, 1] * delta[..., 0] * delta[..., 1]
+    alpha = (splats.opacities * torch.exp(-sigma)).clamp_max(MAX_ALPHA)
+    alpha = torch.where(alpha >= MIN_ALPHA, alpha, torch.zeros_like(alpha))
+    after = torch.cumprod(1 - alpha, dim=-1)
+    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=-1)
+    weights = torch.where(after > MIN_TRANSMITTANCE, alpha * before, torch.zeros_like(alpha))
+    return weights @ values, weights.sum(dim=-1)
+
+
+def _render_image(
+    splats: Splats, values: Float[Tensor, "M D"], size_hw: tuple[int, int]
+) -> tuple[Float[Tensor, "H W D"], Float[Tensor, "H W"]]:
+    height, width = size_hw
+    rows = []
+    for y in range(0, height, TILE):
+        tiles = []
+        for x in range(0, width, TILE):
+            size = (min(TILE, height - y), min(TILE, width - x))
+            corner = splats.means.new_tensor([x, y])
+            far_corner = corner + splats.means.new_tensor([size[1], size[0]])
+            near = (splats.means + splats.extents > corner) & (splats.means - splats.extents < far_corner)
+            chosen = near.all(dim=-1).nonzero()[:, 0]
+            part = Splats(*(getattr(splats, name)[chosen] for name in Splats.__dataclass_fields__))
+            pixels = rearrange(pixel_centres(size, values) + corner, "h w c -> (h w) c")
+            image, alpha = composite(part, values[chosen], pixels)
+            tiles.append(rearrange(torch.cat([image, alpha[:, None]], dim=-1), "(h w) d -> h w d", h=size[0]))
+        rows.append(torch.cat(tiles, dim=1))
+    image = torch.cat(rows, dim=0)
+    return image[..., :-1], image[..., -1]
+
+
+def rasterize_tiles(inputs: RasterInputs) -> RasterImages:
+    """Render with PyTorch operations, in the dtype of the inputs."""
+    scenes, cameras = inputs.cam_from_world.shape[:2]
+    images = [
+        _rasterize_one(inputs, scene, camera) for scene in range(scenes) for camera in range(cameras)
+    ]  # fmt: skip
+    colors, alphas, depths, features = (
+        torch.stack(parts).unflatten(0, (scenes, cameras)) for parts in zip(*images, strict=True)
+    )
+    return RasterImages(colors, alphas, depths, None if inputs.anchor_features is None else features)
+
+
+def _rasterize_one(inputs: RasterInputs, scene: int, camera: int) -> tuple[Tensor, ...]:
+    splats = project_splats(
+        inputs.means[scene], inputs.quats[scene], inputs.scales[scene], inputs.opacities[scene],
+        inputs.cam_from_world[scene, camera], inputs.intrinsics[scene, camera], inputs.size_hw,
+    )  # fmt: skip
+    colors = inputs.colors[scene, camera] if inputs.colors_per_camera else inputs.colors[scene]
+    values = [colors[splats.indices], splats.depths[:, None]]
+    if inputs.anchor_features is not None and inputs.anchor_ids is not None:
+        values.append(inputs.anchor_features[scene, inputs.anchor_ids[splats.indices]])
+    image, alphas = _render_image(splats, torch.cat(values, dim=-1), inputs.size_hw)
+    dims = [colors.shape[-1], 1, image.shape[-1] - colors.shape[-1] - 1]
+    colors, depths, features = image.split(dims, dim=-1)
+    safe = torch.where(alphas > 0, alphas, torch.ones_like(alphas))
+    return colors, alphas, depths[..., 0] / safe, features
