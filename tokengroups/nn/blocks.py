@@ -36,8 +36,8 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), initial))
 
     def forward(self, x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b C"]:
-        """Scale the last axis."""
-        return x * self.gamma
+        """Scale the last axis; in the dtype of `x`, since products of mixed dtypes are slow on a CPU."""
+        return x * self.gamma.to(x.dtype)
 
 
 class Attention(nn.Module):

@@ -55,6 +55,16 @@ def apply_rope(x: Float[Tensor, "*b N D"], tables: RopeTables) -> Float[Tensor, 
     """
     cos, sin = (table.to(x.dtype) for table in tables)
     views = x.unflatten(-2, (-1, cos.shape[0]))
-    first, second = views.unflatten(-1, (2, 2, -1)).unbind(-2)
-    turned = torch.stack([-second, first], dim=-2).flatten(-3)
-    return (views * cos + turned * sin).flatten(-3, -2)
+    # A product with a signed permutation is exact, and faster than cutting and stacking.
+    turned = views @ quarter_turn(x.shape[-1], x.device).to(x.dtype)
+    return torch.addcmul(views * cos, turned, sin).flatten(-3, -2)
+
+
+@lru_cache(maxsize=32)
+def quarter_turn(head_dim: int, device: torch.device) -> Float[Tensor, "D D"]:
+    """The matrix Q for which x @ Q turns every channel pair by 90 degrees: (a, b) -> (-b, a)."""
+    with torch.inference_mode(False), torch.no_grad():
+        eye = torch.eye(head_dim // 4, device=device)
+        zero = torch.zeros_like(eye)
+        half = torch.cat([torch.cat([zero, eye], dim=1), torch.cat([-eye, zero], dim=1)])
+        return torch.block_diag(half, half)

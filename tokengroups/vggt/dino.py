@@ -86,7 +86,7 @@ class DinoViT(nn.Module):
             tokens = block(tokens)
         return PatchFeatures(self.norm(tokens)[:, 1 + registers.shape[1] :], stem_maps)
 
-    def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 1+HW C"]:
+    def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 T C"]:
         """Class and patch position embeddings for a grid; interpolated unless it is the table's own."""
         side = self.table_side
         if rows == columns == side:

@@ -111,7 +111,7 @@ class DPTScratch(nn.Module):
             nn.Conv2d(config.dpt_hidden, out_channels, kernel_size=1),
         )
 
-    def fuse(self, maps: Sequence[Float[Tensor, "N _ h w"]]) -> Float[Tensor, "N D h w"]:
+    def fuse(self, maps: Sequence[Float[Tensor, "N _ _ _"]]) -> Float[Tensor, "N D h w"]:
         """Merge the four maps, fine to coarse in the list, into one at twice the finest resolution."""
         convs = (self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn)
         fine, middle, coarse, coarsest = (conv(x) for conv, x in zip(convs, maps, strict=True))
@@ -153,7 +153,7 @@ class DPTHead(nn.Module):
         self,
         tokens: Sequence[Float[Tensor, "N P C2"]],
         size_hw: tuple[int, int],
-        stem_maps: Sequence[Float[Tensor, "N _ h w"]] = (),
+        stem_maps: Sequence[Float[Tensor, "N _ _ _"]] = (),
     ) -> Float[Tensor, "N D H W"]:
         """Raw maps of N frames, before any activation."""
         aspect = size_hw[1] / size_hw[0]

@@ -28,7 +28,7 @@ class Embedding:
 
     tokens: Float[Tensor, "B V P C"]  # camera token, registers, patches in row-major order
     grid_hw: tuple[int, int]  # rows and columns of patches
-    stem_maps: tuple[Float[Tensor, "N _ h w"], ...] = ()  # of the convolutional stem, N = B * V
+    stem_maps: tuple[Float[Tensor, "N _ _ _"], ...] = ()  # of the convolutional stem, N = B * V
     match_logits: Float[Tensor, "B V Q R"] | None = None
 
 

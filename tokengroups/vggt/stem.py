@@ -15,7 +15,7 @@ class StemStage(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
         self.norm = nn.LayerNorm(out_channels)
 
-    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D H/2 W/2"]:
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
         """Halve the resolution; the result is channels-last in memory."""
         channels_last = self.norm(self.conv(x).permute(0, 2, 3, 1))
         return functional.gelu(channels_last).permute(0, 3, 1, 2)
