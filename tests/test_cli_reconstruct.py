@@ -1,0 +1,142 @@
+"""`tokengroups reconstruct` from photo files to a scene file, and its answers to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokengroups.cli.main import main
+from tokengroups.scene import load_scene
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos as phones make them: rotated by EXIF, of different sizes, one with alpha."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    for name, shape in (
+        ("IMG_2.jpg", (96, 128, 3)),
+        ("IMG_10.jpg", (200, 150, 3)),
+        ("IMG_3.png", (80, 80, 4)),
+    ):
+        image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
+        image.save(folder / name, **({"exif": exif} if name == "IMG_2.jpg" else {}))
+    return folder
+
+
+def reconstruct(*words: object) -> int:
+    return main(["reconstruct", *map(str, words)])
+
+
+def test_photos_become_a_scene(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photos.parent / "scene.safetensors"
+    assert reconstruct(photos, "-o", output, "--weights", random_weights, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    scene = load_scene(output)
+    assert summary["num_groups"] == len(scene.group_ids) >= 1
+    assert summary["num_gaussians"] == len(scene.gaussians.means) == 64 * 4
+    assert [Path(photo).name for photo in summary["photos"]] == ["IMG_2.jpg", "IMG_3.png", "IMG_10.jpg"]
+    assert "IMG_2.jpg: turned upright" in "\n".join(summary["notes"])
+    assert "transparency" in "\n".join(summary["notes"])
+    assert [photo["name"] for photo in scene.provenance["photos"]] == ["IMG_2.jpg", "IMG_3.png", "IMG_10.jpg"]
+    torch.testing.assert_close(scene.cameras.cam_from_world[0], torch.eye(4))
+
+
+def test_same_command_gives_the_same_scene(photos: Path, random_weights: Path) -> None:
+    first, second, other = (photos.parent / f"{name}.safetensors" for name in "abc")
+    for path, seed in ((first, 3), (second, 3), (other, 4)):
+        assert reconstruct(photos, "-o", path, "--weights", random_weights, "--seed", seed) == 0
+    assert first.read_bytes() == second.read_bytes()
+    assert not torch.equal(load_scene(first).anchors, load_scene(other).anchors)
+
+
+def test_one_photo_works_with_a_note(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photos.parent / "scene.safetensors"
+    assert reconstruct(photos / "IMG_3.png", "-o", output, "--weights", random_weights) == 0
+    assert "only one photo" in capsys.readouterr().out
+    assert len(load_scene(output).cameras.intrinsics) == 1
+
+
+def test_forty_photos_are_thinned_with_a_note(
+    tmp_path: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(40):
+        Image.new("RGB", (64, 64), (6 * index, 0, 0)).save(tmp_path / f"{index:02d}.png")
+    output = tmp_path / "scene.safetensors"
+    assert reconstruct(tmp_path, "-o", output, "--weights", random_weights) == 0
+    assert "used 16 of 40 photos" in capsys.readouterr().out
+    assert len(load_scene(output).cameras.intrinsics) == 16
+
+
+def _empty_folder(folder: Path) -> list[Path]:
+    (folder / "empty").mkdir()
+    return [folder / "empty"]
+
+
+def _text_named_jpg(folder: Path) -> list[Path]:
+    (folder / "notes.jpg").write_text("milk, bread")
+    return [folder / "notes.jpg"]
+
+
+def _truncated(folder: Path) -> list[Path]:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "cut.jpg")
+    data = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
+    return [folder / "cut.jpg"]
+
+
+def _one_pixel(folder: Path) -> list[Path]:
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    return [folder / "dot.png"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: [], "no photo given"),
+        (_empty_folder, "no photo in the folder"),
+        (_text_named_jpg, "notes.jpg: not a photo"),
+        (_truncated, "cut.jpg: damaged or truncated"),
+        (_one_pixel, "dot.png: 1x1 pixels is too small"),
+    ],
+)
+def test_bad_photos_are_refused_in_one_line(
+    make, message: str, tmp_path: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "scene.safetensors"
+    assert reconstruct(*make(tmp_path), "-o", output, "--weights", random_weights) == 2
+    answer = capsys.readouterr().err
+    assert answer.startswith("error: ") and answer.count("\n") == 1
+    assert message in answer
+    assert not output.exists()
+
+
+def test_unknown_weights_are_refused_with_the_known_names(photos: Path, capsys) -> None:
+    assert reconstruct(photos, "-o", photos.parent / "x.safetensors", "--weights", "nothing") == 2
+    assert "no weights 'nothing'" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_refused_before_the_work(photos: Path, capsys) -> None:
+    assert reconstruct(photos, "-o", photos.parent / "missing" / "x.safetensors", "--weights", "nothing") == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_size_that_does_not_fit_names_one_that_does(photos: Path, random_weights: Path, capsys) -> None:
+    words = (photos, "-o", photos.parent / "x.safetensors", "--weights", random_weights, "--size", 100)
+    assert reconstruct(*words) == 2
+    assert "96 or 112" in capsys.readouterr().err

@@ -1,0 +1,66 @@
+"""`tokengroups demo`: the whole way on held-out rooms, by a user's commands, and a page that shows it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tokengroups.errors import UserError
+
+HELP = "run everything once on held-out rooms and write a page that shows it; opens offline"
+EXAMPLES = """\
+  tokengroups demo --out out/demo
+  tokengroups demo --out out/demo --scenes 1 --seed 7"""
+NUM_VIEWS = 2
+SIZE_PX = 128
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder (%(default)s)"
+    )
+    parser.add_argument("--scenes", type=int, default=3, metavar="N", help="number of rooms (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which held-out rooms (%(default)s)")
+    parser.add_argument(
+        "--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the photos, run the commands on them, evaluate, write the page."""
+    if args.scenes < 1 or args.seed < 0:
+        raise UserError(
+            f"--scenes {args.scenes} --seed {args.seed}: at least 1 room, and a seed of at least 0"
+        )
+    from tokengroups.cli.demo_page import build_page
+    from tokengroups.cli.demo_sections import FOOTER, LEAD, TITLE, numbers_section, room_section
+    from tokengroups.cli.demo_steps import finish_room, make_room, reconstruct_room
+    from tokengroups.io.files import make_folder, write_text
+
+    out = make_folder(args.out)
+    print(f"making {args.scenes} rooms that the weights have never seen, and {NUM_VIEWS} photos of each")
+    rooms = [
+        make_room(out / f"room_{number}", number, args.seed, NUM_VIEWS, SIZE_PX)
+        for number in range(1, args.scenes + 1)
+    ]
+    made = [reconstruct_room(room, args.weights) for room in rooms]
+    numbers = evaluate(args, out / "metrics.json")
+    scales = [scene["scale"] for scene in numbers["per_scene"]]
+    donors = [*made[1:], made[0]]
+    finished = [finish_room(*each) for each in zip(made, donors, scales, strict=True)]
+    sections = [*(room_section(room, out) for room in finished), numbers_section(numbers)]
+    page = out / "index.html"
+    write_text(page, build_page(TITLE, LEAD, sections, FOOTER))
+    print(f"\nwrote {page}; open it in a browser, it needs no network")
+
+
+def evaluate(args: argparse.Namespace, path: Path) -> dict:
+    """Measure the same rooms by the protocol of `tokengroups evaluate`."""
+    from tokengroups.cli.demo_steps import run_command
+
+    weights = ("--weights", args.weights) if args.weights else ()
+    rooms = ("--data", "procedural", "--split", "test", "--seed", args.seed, "--num-scenes", args.scenes)
+    run_command("evaluate", *rooms, "--views", NUM_VIEWS, *weights, "--json", path)
+    return json.loads(path.read_text(encoding="utf-8"))
