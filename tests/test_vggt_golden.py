@@ -73,7 +73,7 @@ def test_pose_decoding_and_encoding_reproduce_the_official_functions(data_dir):
 def test_unprojection_reproduces_the_official_function(data_dir):
     golden = load_file(data_dir / "pose_encoding.safetensors")
     cam_from_world, intrinsics = decode_pose(golden["pose_enc"][0], (84, 126))
-    # VGGT's own convention puts pixel centres at integers; shifting the principal point says the same in ours.
+    # VGGT's own convention puts pixel centres at integers; shifting the principal point says the same.
     intrinsics[..., :2, 2] += 0.5
     points = world_points(golden["depth"][..., 0], cam_from_world, intrinsics)
     assert relative_l2(points, golden["world_points"]) < 1e-6

@@ -12,7 +12,8 @@ from tokengroups.vggt.matching import displacement_evidence
 
 SIZES = {
     "patch_size": 16, "image_size": 64, "embed_dim": 32, "num_heads": 2, "dino_depth": 1, "depth": 4,
-    "dino_layer_scale": 0.2, "layer_scale": 0.2, "camera_depth": 1, "camera_heads": 2, "dpt_layers": (0, 1, 2, 3),
+    "dino_layer_scale": 0.2, "layer_scale": 0.2, "camera_depth": 1, "camera_heads": 2,
+    "dpt_layers": (0, 1, 2, 3),
     "dpt_channels": (8, 8, 8, 8), "dpt_features": 8, "dpt_hidden": 8,
 }  # fmt: skip
 PLAIN = VGGTConfig(**SIZES)
@@ -174,8 +175,12 @@ def test_predicted_points_project_onto_their_own_pixels(model):
     pixels, depth = project(in_camera, cameras.intrinsics)
     pixels, depth = pixels.unflatten(2, (48, 64)), depth.unflatten(2, (48, 64))
     torch.testing.assert_close(depth, out.depth, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(pixels[..., 5, 9, :], torch.tensor([9.5, 5.5]).expand(2, 3, 2), rtol=0, atol=1e-2)
-    torch.testing.assert_close(pixels[..., 40, 60, :], torch.tensor([60.5, 40.5]).expand(2, 3, 2), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        pixels[..., 5, 9, :], torch.tensor([9.5, 5.5]).expand(2, 3, 2), rtol=0, atol=1e-2
+    )
+    torch.testing.assert_close(
+        pixels[..., 40, 60, :], torch.tensor([60.5, 40.5]).expand(2, 3, 2), rtol=0, atol=1e-2
+    )
 
 
 def test_displacement_evidence_matches_a_loop_over_cells():

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 TOKENS = {
-    "cls_token", "register_tokens", "mask_token", "pos_embed", "camera_token", "register_token", "empty_pose_tokens",
+    "cls_token", "register_tokens", "mask_token", "pos_embed", "camera_token", "register_token",
+    "empty_pose_tokens",
 }  # fmt: skip
 
 

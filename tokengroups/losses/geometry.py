@@ -1,7 +1,7 @@
-"""VGGT's training losses (Wang et al. 2025, section 3.4, with the constants of the released fine-tuning code).
+"""VGGT's training losses (Wang et al. 2025, section 3.4; constants of the released fine-tuning code).
 
-Ground truth is moved into the first camera's frame and divided by the mean distance of its points; predictions are
-not normalised, so the network learns that scale.
+Ground truth is moved into the first camera's frame and divided by the mean distance of its points;
+predictions are not normalised, so the network learns that scale.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MIN_NORMALS = 10
 
 @dataclass(frozen=True)
 class GeometryLossWeights:
-    """Weights and constants of the objective; the defaults are VGGT's, matching is this package's addition."""
+    """Weights and constants of the objective: VGGT's, and the matching loss that this package adds."""
 
     camera: float = 5.0
     field_of_view: float = 0.5  # inside the camera term; translation and rotation have 1
@@ -132,7 +132,7 @@ def geometry_losses(
 
 @torch.no_grad()
 def normalise_targets(views: Views) -> GeometryTargets:
-    """Targets in the frame of the first camera, divided by the mean distance of all valid points of the scene."""
+    """Targets in the frame of the first camera, divided by the mean distance of all valid points."""
     cam_from_world = views.cameras.cam_from_world.float()
     intrinsics = views.cameras.intrinsics.float()
     depth = finite(views.depth.float())
@@ -172,7 +172,10 @@ GradientLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def gradient_loss(
-    predicted: Float[Tensor, "N H W C"], target: Float[Tensor, "N H W C"], valid: Bool[Tensor, "N H W"], scales: int = 4
+    predicted: Float[Tensor, "N H W C"],
+    target: Float[Tensor, "N H W C"],
+    valid: Bool[Tensor, "N H W"],
+    scales: int = 4,
 ) -> Float[Tensor, ""]:
     """Neighbour differences of the error field, averaged over strides 1, 2, 4, 8."""
     total = predicted.new_zeros(())
@@ -188,9 +191,12 @@ def gradient_loss(
 
 
 def normal_loss(
-    predicted: Float[Tensor, "N H W 3"], target: Float[Tensor, "N H W 3"], valid: Bool[Tensor, "N H W"], scales: int = 3
+    predicted: Float[Tensor, "N H W 3"],
+    target: Float[Tensor, "N H W 3"],
+    valid: Bool[Tensor, "N H W"],
+    scales: int = 3,
 ) -> Float[Tensor, ""]:
-    """1 - cosine between surface normals (cross products of neighbour differences), averaged over strides 1, 2, 4."""
+    """1 - cosine between the normals that neighbours span, averaged over strides 1, 2, 4."""
     total = predicted.new_zeros(())
     for step in (2**k for k in range(scales)):
         at = (slice(None), slice(None, None, step), slice(None, None, step))
@@ -203,8 +209,8 @@ def normal_loss(
     return total / scales
 
 
-def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N H W 3"]:
-    """Unit normals at the inner pixels from the pairs (up, left), (left, down), (down, right), (right, up)."""
+def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N h w 3"]:
+    """Unit normals at inner pixels from the pairs up-left, left-down, down-right, right-up."""
     centre = points[:, 1:-1, 1:-1]
     up, down = points[:, :-2, 1:-1] - centre, points[:, 2:, 1:-1] - centre
     left, right = points[:, 1:-1, :-2] - centre, points[:, 1:-1, 2:] - centre
@@ -212,7 +218,7 @@ def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N H 
     return functional.normalize(torch.stack([torch.linalg.cross(a, b) for a, b in pairs]), dim=-1, eps=1e-12)
 
 
-def neighbour_masks(valid: Bool[Tensor, "N H W"]) -> Bool[Tensor, "4 N H W"]:
+def neighbour_masks(valid: Bool[Tensor, "N H W"]) -> Bool[Tensor, "4 N h w"]:
     """Where each normal of `neighbour_normals` rests on three valid pixels."""
     centre = valid[:, 1:-1, 1:-1]
     up, down = valid[:, :-2, 1:-1] & centre, valid[:, 2:, 1:-1] & centre
@@ -228,7 +234,7 @@ def dense_losses(
     weights: GeometryLossWeights,
     gradient: GradientLoss = gradient_loss,
 ) -> DenseLosses:
-    """Distance to the target, the same weighted by the predicted confidence (minus its logarithm), and a local term."""
+    """Distance to the target, the same weighted by the confidence (minus its logarithm), a local term."""
     predicted, confidence = predicted.float(), confidence.float()
     if valid.sum() < MIN_VALID:
         zero = predicted.sum() * 0.0

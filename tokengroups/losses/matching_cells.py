@@ -1,4 +1,4 @@
-"""Supervision of the cell matching of small VGGT variants: which cell of view 0 does a cell of view v show?"""
+"""Supervision of the cell matching of small VGGT variants: which cell of view 0 shows the same surface?"""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class CellTargets(NamedTuple):
 def cell_targets(views: Views, num_cells: int) -> CellTargets:
     """Follow the surface point at each cell's centre into view 0.
 
-    A cell is visible if its depth is known, the point lies inside view 0's image in front of it, and view 0's depth
-    there agrees within 5 percent (occlusion test).
+    A cell is visible if its depth is known, the point lies inside view 0's image in front of it, and view 0's
+    depth there agrees within 5 percent (occlusion test).
     """
     batch, num_views, height, width = views.depth.shape
     side = math.sqrt(height * width / num_cells)
@@ -43,7 +43,8 @@ def cell_targets(views: Views, num_cells: int) -> CellTargets:
     pixels = torch.cartesian_prod(y + 0.5, x + 0.5).flip(-1)
     rays = functional.pad(pixels, (0, 1), value=1.0) @ torch.linalg.inv(intrinsics).transpose(-1, -2)
     first_from_cam = cam_from_world[:, :1] @ invert_rigid(cam_from_world)
-    landed, landed_depth = project(transform_points(first_from_cam, rays * depth[..., None]), intrinsics[:, :1])
+    in_first = transform_points(first_from_cam, rays * depth[..., None])
+    landed, landed_depth = project(in_first, intrinsics[:, :1].expand_as(intrinsics))
     limit = landed.new_tensor([width, height])
     inside = ((landed >= 0) & (landed < limit)).all(dim=-1) & (landed_depth > 0)
     column, row = torch.where(inside[..., None], landed, 0.0).long().unbind(-1)

@@ -41,7 +41,7 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; optionally q and k are normalised per head, then turned by a rotary embedding."""
+    """Multi-head self-attention; q and k may be normalised per head, then turned by a rotary embedding."""
 
     def __init__(self, dim: int, num_heads: int, *, qk_norm: bool = False, norm_eps: float = 1e-5) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def init_transformer_weights(module: nn.Module, std: float = 0.02) -> None:
-    """Truncated-normal weights and zero biases for every linear layer inside `module` (the ViT convention)."""
+    """Truncated-normal weights and zero biases for every linear layer in `module` (as ViT does)."""
     for child in module.modules():
         if isinstance(child, nn.Linear):
             nn.init.trunc_normal_(child.weight, std=std)

@@ -1,7 +1,7 @@
 """VGGT's nine numbers per camera and the pinhole camera they stand for (Wang et al. 2025, section 3.1).
 
-encoding = [translation x y z | quaternion x y z w | vertical field of view | horizontal field of view], of the
-camera-from-world motion with OpenCV axes; angles in radians; the principal point is the image centre.
+encoding = [translation x y z | quaternion x y z w | vertical field of view | horizontal field of view] of
+the camera-from-world motion, OpenCV axes; angles in radians; the principal point is the image centre.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rotary position embedding on a 2D grid (Su et al. 2021; the 2D form of CroCo v2, Weinzaepfel et al. 2023).
 
-The first half of a head's channels turns with the row, the second half with the column. Inside a half of D channels,
-channels j and j + D/2 form a pair that turns by position * base^(-2 j / D).
+The first half of a head's channels turns with the row, the second half with the column. Inside a half of D
+channels, channels j and j + D/2 form a pair that turns by position * base^(-2 j / D).
 """
 
 from __future__ import annotations

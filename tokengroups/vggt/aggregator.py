@@ -16,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Aggregator(nn.Module):
-    """Camera, register and patch tokens of every frame, mixed by pairs of a frame block and a global block."""
+    """Camera, register and patch tokens of all frames, mixed by pairs of a frame and a global block."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Aggregator(nn.Module):
     def layer(
         self, index: int, tokens: Float[Tensor, "B V P C"], grid_hw: tuple[int, int]
     ) -> tuple[Float[Tensor, "B V P C"], Float[Tensor, "B V P C"]]:
-        """Frame block, then global block `index`; the outputs of both. The second one goes on to the next layer."""
+        """Frame block, then global block `index`: both outputs. The second one goes on to the next layer."""
         views = tokens.shape[1]
         rope = rope_tables(grid_hw, self.head_dim, self.num_special, device=tokens.device)
         in_frames = self.frame_blocks[index](rearrange(tokens, "b v p c -> (b v) p c"), rope)

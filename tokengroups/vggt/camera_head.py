@@ -16,7 +16,7 @@ QUATERNION_W = 6
 
 
 class CameraHead(nn.Module):
-    """Four rounds of: modulate the camera tokens by the last estimate, mix them over the frames, add a correction.
+    """Four rounds: modulate the camera tokens by the last estimate, mix them over the frames, correct it.
 
     The modulation is adaptive layer norm (Peebles and Xie 2023).
     """

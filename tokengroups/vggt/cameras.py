@@ -17,7 +17,7 @@ def encoder_cameras(output: EncoderOutput, size_hw: tuple[int, int]) -> Cameras:
 
 
 def points_from_depth(output: EncoderOutput) -> Float[Tensor, "B V H W 3"]:
-    """World points of the predicted depth seen by the predicted cameras: usually better than the point head's."""
+    """World points of the predicted depth and cameras: usually better than the point head's."""
     if output.depth is None:
         raise ValueError("points_from_depth needs a VGGT with enable_depth")
     cameras = encoder_cameras(output, (output.depth.shape[-2], output.depth.shape[-1]))

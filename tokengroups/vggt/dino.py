@@ -1,4 +1,4 @@
-"""The DINOv2 vision transformer with registers (Oquab et al. 2023, Darcet et al. 2024) that embeds single frames."""
+"""DINOv2's vision transformer with registers (Oquab et al. 2023, Darcet et al. 2024): embeds single frames."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def resize(x: Float[Tensor, "N D h w"], size_hw: tuple[int, int]) -> Float[Tenso
 
 
 class ResidualConvUnit(nn.Module):
-    """Two 3x3 convolutions around a skip that carries relu(x), not x: the released weights were trained so."""
+    """Two 3x3 convolutions and a skip that carries relu(x), not x: the released weights want it so."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -163,7 +163,9 @@ class DPTHead(nn.Module):
             patches = self.norm(layer[:, self.num_special :])
             grid = project(rearrange(patches, "n (h w) c -> n c h w", h=rows))
             maps.append(enlarge(add_uv(grid, aspect)))
-        skips = [conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)]
+        skips = [
+            conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)
+        ]
         if skips:
             maps[0] = maps[0] + skips[0]
         x = self.scratch.output_conv1(self.scratch.fuse(maps))

@@ -29,7 +29,7 @@ class Matches(NamedTuple):
 
 
 class CellMatching(nn.Module):
-    """Unit descriptors of cells, softmax correlation with the cells of view 0, feedback into the patch tokens."""
+    """Unit descriptors of cells, softmax correlation with those of view 0, feedback into the patch tokens."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -47,7 +47,9 @@ class CellMatching(nn.Module):
     ) -> Matches:
         """Match all frames with view 0 (view 0 with itself too) and tell the patches where they moved."""
         views = patches.shape[1]
-        descriptors = rearrange(self.describe(patches, stem_map, grid_hw), "(b v) d h w -> b v (h w) d", v=views)
+        descriptors = rearrange(
+            self.describe(patches, stem_map, grid_hw), "(b v) d h w -> b v (h w) d", v=views
+        )
         with torch.autocast(patches.device.type, enabled=False):
             descriptors = functional.normalize(descriptors.float(), dim=-1)
             scale = self.log_scale.exp().clamp(max=MAX_SCALE)
@@ -72,8 +74,10 @@ class CellMatching(nn.Module):
         return self.mix(coarse + self.from_stem(stem_map))
 
 
-def displacement_evidence(logits: Float[Tensor, "B V Q R"], cells_hw: tuple[int, int]) -> Float[Tensor, "B V Q 3"]:
-    """Expected displacement (x, y) to the matching cell of view 0, in image sides, and the peak probability."""
+def displacement_evidence(
+    logits: Float[Tensor, "B V Q R"], cells_hw: tuple[int, int]
+) -> Float[Tensor, "B V Q 3"]:
+    """Expected displacement (x, y) to the matching cell of view 0, in image sides; peak probability."""
     rows, columns = cells_hw
     y = (torch.arange(rows, device=logits.device) + 0.5) / rows
     x = (torch.arange(columns, device=logits.device) + 0.5) / columns

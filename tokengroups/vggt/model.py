@@ -35,7 +35,7 @@ class Embedding:
 class VGGT(nn.Module):
     """Photos of one place, in any order, to cameras, depth and points in the world of the first camera.
 
-    Parameters have the official names; those of options that are off in the official model have names of their own.
+    Parameters have the official names; options that are off in the official model have names of their own.
     """
 
     def __init__(self, config: VGGTConfig) -> None:
@@ -136,7 +136,11 @@ class VGGT(nn.Module):
         return super().train(mode and not self.frozen)
 
     def _run_head(
-        self, head: DPTHead, layers: tuple[Tensor, ...], size_hw: tuple[int, int], stem_maps: tuple[Tensor, ...]
+        self,
+        head: DPTHead,
+        layers: tuple[Tensor, ...],
+        size_hw: tuple[int, int],
+        stem_maps: tuple[Tensor, ...],
     ) -> Float[Tensor, "B V D H W"]:
         """Raw maps in float32; without gradients a few frames at a time, so that memory stays bounded."""
         batch, views = layers[0].shape[:2]

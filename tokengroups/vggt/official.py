@@ -58,7 +58,9 @@ def find_official(source: str | Path) -> Path:
             raise UserError(f"no {FILE_NAME} in {path}; download it from the model's page into this folder")
         return path / FILE_NAME
     if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise UserError(f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B")
+        raise UserError(
+            f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B"
+        )
     return download_official(source)
 
 

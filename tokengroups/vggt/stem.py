@@ -1,4 +1,4 @@
-"""A convolutional stem in place of the patch projection (Xiao et al. 2021): it learns faster from little data."""
+"""A convolutional stem instead of the patch projection (Xiao et al. 2021): learns faster from little data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class ConvStem(nn.Module):
         self.stages = nn.ModuleList(StemStage(i, o) for i, o in zip(inputs, channels, strict=True))
         self.out = nn.Conv2d(channels[-1], embed_dim, kernel_size=1)
 
-    def forward(self, images: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N C h w"], tuple[Tensor, ...]]:
+    def forward(
+        self, images: Float[Tensor, "N 3 H W"]
+    ) -> tuple[Float[Tensor, "N C h w"], tuple[Tensor, ...]]:
         """The patch map and the maps of all stages (stride 2, 4, 8, ...)."""
         maps = []
         x = images
