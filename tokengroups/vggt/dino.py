@@ -1,4 +1,4 @@
-"""DINOv2's vision transformer with registers (Oquab et al. 2023, Darcet et al. 2024): embeds single frames."""
+"""DINOv2's vision transformer with registers (Oquab et al. 2023, Darcet et al. 2024): embeds frames."""
 
 from __future__ import annotations
 
