@@ -1,0 +1,216 @@
+"""Evaluation of reconstructions made from the truth, where every number is known or bounded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.sampling import to_views
+from tokengroups.errors import UserError
+from tokengroups.evaluation.evaluate import evaluate_scenes, nearest_view_psnr, oracle_groups
+from tokengroups.evaluation.masks import group_masks, group_overlaps
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.report import format_report
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, square_views
+from tokengroups.geometry import relative_cameras, world_points
+from tokengroups.losses.perceptual import Lpips
+from tokengroups.losses.photometric import psnr
+from tokengroups.models import Reconstruction
+from tokengroups.types import Cameras, Gaussians, TokenScene, Views
+
+DATA = EvaluationData("procedural", num_views=2, split="test", seed=5)
+SIZE = 64
+AP_NAMES = [f"{level}_{kind}" for level in ("ap", "ap50", "ap25") for kind in ("all", "objects")]
+
+
+@pytest.fixture(scope="module")
+def scene() -> EvaluationScene:
+    return evaluation_scene(generate_room(5, 0, "test", num_views=5, size=SIZE), DATA, SIZE)
+
+
+def from_truth(context: Views, unit: float = 1.0) -> Reconstruction:
+    """A reconstruction with true depth, poses and groups; an anchor and Gaussian at every second pixel."""
+    first = context.cameras.cam_from_world[0]
+    cam_from_world = relative_cameras(context.cameras.cam_from_world, first, torch.tensor(unit))
+    depth = context.depth * unit
+    points = world_points(depth, cam_from_world, context.cameras.intrinsics)
+    steps = torch.arange(0, depth.shape[-1], 2)
+    pixels = torch.cartesian_prod(torch.arange(len(depth)), steps, steps)
+    at = pixels.unbind(-1)
+    scales = depth[at] / context.cameras.intrinsics[0, 0, 0]
+    ids, groups = context.group_ids[at].unique(return_inverse=True)
+    count = len(pixels)
+    gaussians = Gaussians(
+        means=points[at],
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        scales=scales[:, None].expand(count, 3),
+        opacities=torch.full((count,), 0.95),
+        sh=(context.images.permute(0, 2, 3, 1)[at][:, None] - 0.5) / 0.28209479177387814,
+    )
+    token_scene = TokenScene(
+        gaussians=gaussians,
+        anchor_ids=torch.arange(count),
+        anchors=points[at],
+        assignment=functional.one_hot(groups).float(),
+        group_ids=torch.arange(len(ids)),
+        group_tokens=torch.zeros(len(ids), 0),
+        cameras=Cameras(cam_from_world, context.cameras.intrinsics, context.cameras.size_hw),
+    )
+    return Reconstruction(token_scene, depth, pixels)
+
+
+def _evaluate(scene: EvaluationScene, prediction: Reconstruction, perceptual: Lpips | None = None) -> dict:
+    result = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth", perceptual)
+    return json.loads(json.dumps(result.to_json(), allow_nan=False))
+
+
+def test_reconstruction_from_the_truth(scene: EvaluationScene) -> None:
+    numbers = _evaluate(scene, from_truth(scene.context))
+    assert numbers["depth_absrel"] < 1e-5 and numbers["point_error"] < 1e-5
+    assert numbers["rotation_error_deg"] < 1e-3 and numbers["translation_error_deg"] < 1e-3
+    assert numbers["translation_length_ratio"] == pytest.approx(1, abs=1e-5)
+    assert numbers["psnr"] > numbers["psnr_nearest_view"] + 1 and numbers["ssim"] > 0.5
+    for name in AP_NAMES:
+        assert numbers[name] == numbers[f"{name}_oracle"]
+    assert 0.3 < numbers["ap_all"] <= 1 and numbers["ap25_all"] > 0.8
+    assert numbers["groups_used"] == numbers["per_scene"][0]["groups_used"] > 3
+
+
+def test_json_has_exactly_the_documented_keys(scene: EvaluationScene) -> None:
+    numbers = _evaluate(scene, from_truth(scene.context))
+    suffixes = ("", "_oracle", "_planes_hdbscan")
+    assert set(numbers) == {
+        "protocol", "psnr", "ssim", "lpips", *(name + suffix for name in AP_NAMES for suffix in suffixes),
+        "psnr_nearest_view", "depth_absrel", "point_error", "rotation_error_deg", "translation_error_deg",
+        "translation_length_ratio", "groups_used", "seconds_per_scene", "per_scene",
+    }  # fmt: skip
+    protocol = numbers["protocol"]
+    assert protocol["context_frames"] == [1, 3] and protocol["target_frames"] == [0, 2, 4]
+    assert protocol["ap_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.25]
+    assert protocol["num_scenes"] == 1 and protocol["image_size_hw"] == [SIZE, SIZE]
+    assert "no target pixel" in protocol["text"]
+
+
+@pytest.mark.parametrize("unit", [0.2, 7.0])
+def test_unit_of_the_prediction_does_not_matter(scene: EvaluationScene, unit: float) -> None:
+    metres, other = (
+        _evaluate(scene, from_truth(scene.context)),
+        _evaluate(scene, from_truth(scene.context, unit)),
+    )
+    assert other["per_scene"][0]["scale"] == pytest.approx(unit, rel=1e-5)
+    for name in ("psnr", "ssim", "ap_all", "ap50_objects_planes_hdbscan", "translation_length_ratio"):
+        assert other[name] == pytest.approx(metres[name], abs=0.02), name
+
+
+def test_target_photos_change_nothing_but_the_image_scores(scene: EvaluationScene) -> None:
+    prediction = from_truth(scene.context)
+    blind = replace(scene, targets=replace(scene.targets, images=torch.zeros_like(scene.targets.images)))
+    seen, unseen = _evaluate(scene, prediction), _evaluate(blind, prediction)
+    image_scores = {"protocol", "psnr", "ssim", "psnr_nearest_view", "seconds_per_scene", "per_scene"}
+    assert {k: v for k, v in seen.items() if k not in image_scores} == {
+        k: v for k, v in unseen.items() if k not in image_scores
+    }
+    assert unseen["psnr"] < seen["psnr"]
+    assert unseen["protocol"]["data_sha256"] != seen["protocol"]["data_sha256"]
+
+
+def test_one_group_for_everything_scores_worse_than_the_oracle(scene: EvaluationScene) -> None:
+    prediction = from_truth(scene.context)
+    lumped = replace(
+        prediction.scene,
+        assignment=torch.ones(len(prediction.scene.anchors), 1),
+        group_ids=torch.zeros(1, dtype=torch.int64),
+        group_tokens=torch.zeros(1, 0),
+    )
+    numbers = _evaluate(scene, replace(prediction, scene=lumped))
+    assert numbers["ap_all"] == 0 < numbers["ap_all_oracle"] and numbers["groups_used"] == 1
+
+
+def test_single_view_leaves_the_pose_undefined() -> None:
+    data = EvaluationData("procedural", num_views=1, split="test", seed=5)
+    scene = evaluation_scene(generate_room(5, 0, "test", num_views=3, size=SIZE), data, SIZE)
+    result = evaluate_scenes(lambda _: from_truth(scene.context), [scene], data, "truth")
+    assert result.to_json()["rotation_error_deg"] is None
+    assert "rotation error (deg)" in format_report(result)
+
+
+def test_random_lpips_trunk_is_never_reported(scene: EvaluationScene) -> None:
+    prediction = from_truth(scene.context)
+    assert _evaluate(scene, prediction, Lpips("squeeze"))["lpips"] is None
+    report = format_report(evaluate_scenes(lambda _: prediction, [scene], DATA, "truth"))
+    assert next(line for line in report.splitlines() if line.startswith("LPIPS")).split() == ["LPIPS", "-"]
+
+
+def test_no_scene_is_refused() -> None:
+    with pytest.raises(ValueError, match="no scene"):
+        evaluate_scenes(lambda _: pytest.fail("not called"), [], DATA, "truth")
+
+
+def test_oracle_takes_the_instance_at_each_anchors_pixel() -> None:
+    ids = torch.tensor([[[4, 4], [-1, 9]], [[9, 9], [9, 4]]])
+    assignment, columns = oracle_groups(ids, torch.tensor([[0, 0, 0], [0, 1, 0], [1, 1, 1], [1, 0, 1]]))
+    assert columns.tolist() == [-1, 4, 9]
+    assert assignment.argmax(dim=-1).tolist() == [1, 0, 1, 2]
+
+
+def test_nearest_view_is_chosen_by_camera_distance(scene: EvaluationScene) -> None:
+    moved = scene.targets.cameras.cam_from_world.clone()
+    moved[:] = scene.context.cameras.cam_from_world[1]
+    targets = replace(scene.targets, cameras=replace(scene.targets.cameras, cam_from_world=moved))
+    expected = psnr(scene.context.images[1].expand_as(targets.images), targets.images).mean().item()
+    assert nearest_view_psnr(scene.context, targets) == pytest.approx(expected)
+
+
+def test_masks_are_the_argmax_where_covered_with_the_mean_probability_as_score() -> None:
+    probabilities = torch.tensor([[[[0.6, 0.3], [0.2, 0.7], [0.3, 0.1], [0.55, 0.4]]]])
+    masks = group_masks(probabilities, torch.tensor([[[0.9, 0.9, 0.4, 0.95]]]))
+    assert masks.masks.tolist() == [[True, False, False, True], [False, True, False, False]]
+    assert masks.confidences == pytest.approx([0.575, 0.7])
+
+
+def test_structure_is_void_for_objects_only() -> None:
+    ids = np.repeat([0, 1, 2, -1], 200)[None, None]
+    probabilities = functional.one_hot(torch.from_numpy(ids).clamp(min=0), 3).float()
+    predicted = group_masks(probabilities, torch.ones(1, 1, 800))
+    overlaps = group_overlaps(predicted, ids, {0: "wall", 1: "chair", 2: "floor"})
+    assert overlaps.all.instance_sizes.tolist() == [200, 200, 200]
+    assert overlaps.all.void.tolist() == [200, 0, 0]
+    assert overlaps.objects.instance_sizes.tolist() == [200]
+    assert overlaps.objects.void.tolist() == [400, 0, 200]
+
+
+def test_frames_of_the_protocol() -> None:
+    frames = generate_room(5, 1, "test", num_views=5, size=16)
+    scene = evaluation_scene(frames, DATA, 16)
+    assert torch.equal(scene.context.images, to_views(frames, [1, 3]).images)
+    assert torch.equal(scene.targets.images, to_views(frames, [0, 2, 4]).images)
+    wide = EvaluationData("scans", num_views=2, frame_step=10)
+    assert wide.context_frames == (10, 30) and wide.target_frames == (0, 20, 40)
+    with pytest.raises(UserError, match="41 are needed"):
+        evaluation_scene(frames, wide, 16)
+
+
+def test_square_views_keep_points_on_their_pixels() -> None:
+    """A crop and a resize move pixels and intrinsics together: the same rays, the same depths."""
+    frames = generate_room(5, 1, "test", num_views=2, size=64)
+    shift = np.array([[0, 0, 8.0], [0, 0, 0], [0, 0, 0]])
+    tall = replace(
+        frames, images=frames.images[:, :, 8:56], depth=frames.depth[:, :, 8:56],
+        group_ids=frames.group_ids[:, :, 8:56], intrinsics=frames.intrinsics - shift,
+    )  # fmt: skip
+    views = to_views(tall, [0, 1])
+    small = square_views(views, 24)
+    assert small.images.shape == (2, 3, 24, 24) and small.cameras.size_hw == (24, 24)
+    points = world_points(views.depth, views.cameras.cam_from_world, views.cameras.intrinsics)
+    expected = points[:, 9:57:2, 1::2]  # the crop starts at row 8; the nearest pixel of cell i is 2 i + 1
+    rays = world_points(small.depth, small.cameras.cam_from_world, small.cameras.intrinsics)
+    torch.testing.assert_close(small.depth, views.depth[:, 9:57:2, 1::2])
+    pixel = small.depth / small.cameras.intrinsics[0, 0, 0]
+    assert ((rays - expected).norm(dim=-1) < pixel).all()  # half a source pixel off at most
+    assert torch.equal(square_views(small, 24).images, small.images)

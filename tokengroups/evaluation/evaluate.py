@@ -1,0 +1,190 @@
+"""Evaluating a reconstruction model on scenes with known views, depth and instances.
+
+Context photos go to the model without cameras; the target views are then rendered from their true cameras,
+expressed in the frame of the first context camera and multiplied by one scale per scene, which comes from the
+context views' points. No target pixel touches the reconstruction or the cameras. Three groupings of the same
+Gaussians are scored from one rendering: the model's, the oracle's and the planes + HDBSCAN baseline's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.evaluation.alignment import scene_scale, target_cameras
+from tokengroups.evaluation.clustering import planes_hdbscan
+from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
+from tokengroups.evaluation.image_metrics import ssim
+from tokengroups.evaluation.masks import (
+    GroupMasks,
+    GroupOverlaps,
+    group_masks,
+    group_overlaps,
+    group_scores,
+)
+from tokengroups.evaluation.protocol import EvaluationData, Protocol, make_protocol
+from tokengroups.evaluation.results import EvaluationResult, SceneResult
+from tokengroups.evaluation.scenes import EvaluationScene
+from tokengroups.losses.perceptual import Lpips
+from tokengroups.losses.photometric import psnr
+from tokengroups.models import Reconstruction
+from tokengroups.render import RenderOutput, render
+from tokengroups.types import Cameras, Views
+
+Predict = Callable[[Float[Tensor, "V 3 H W"]], Reconstruction]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One scene's numbers and the pixel counts that AP pools."""
+
+    result: SceneResult
+    model: GroupOverlaps
+    oracle: GroupOverlaps
+    planes_hdbscan: GroupOverlaps
+
+
+@torch.no_grad()
+def evaluate_scenes(
+    predict: Predict,
+    scenes: Iterable[EvaluationScene],
+    data: EvaluationData,
+    weights: str,
+    perceptual: Lpips | None = None,
+) -> EvaluationResult:
+    """Reconstruct, render and score every scene.
+
+    Args:
+        predict: Photos [V,3,H,W] in [0,1] to a reconstruction whose world is the first photo's camera.
+        scenes: At least one scene, consumed one by one.
+        data: What the scenes are; for the protocol.
+        weights: Name of the model's weights; for the protocol.
+        perceptual: LPIPS with real trunk weights; None or a random trunk leave LPIPS out.
+
+    Raises:
+        ValueError: If there is no scene.
+    """
+    if perceptual is not None and perceptual.trunk_is_random:
+        perceptual = None
+    measured, digest, size_hw = [], hashlib.sha256(), (0, 0)
+    for scene in scenes:
+        for views in (scene.context, scene.targets):
+            digest.update(views.images.cpu().numpy().tobytes())
+            digest.update(views.group_ids.cpu().numpy().tobytes())
+        size_hw = scene.targets.cameras.size_hw
+        measured.append(_evaluate_scene(predict, scene, perceptual))
+    if not measured:
+        raise ValueError("no scene to evaluate")
+    names = [scene.result.name for scene in measured]
+    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), perceptual is not None)
+    return _summarise(measured, protocol)
+
+
+def oracle_groups(
+    group_ids: Int64[Tensor, "V H W"], anchor_pixels: Int64[Tensor, "K 3"]
+) -> tuple[Float[Tensor, "K M"], Int64[Tensor, " M"]]:
+    """Give every anchor the true instance at the photo pixel it was taken from: the ceiling of any grouping.
+
+    Args:
+        group_ids: True instances of the context views.
+        anchor_pixels: View, row and column of every anchor's photo pixel.
+
+    Returns:
+        One-hot assignment, and the instance id of every column (-1 = unlabelled, if an anchor is).
+    """
+    ids, column = group_ids[anchor_pixels.unbind(-1)].unique(return_inverse=True)
+    return functional.one_hot(column, len(ids)).float(), ids
+
+
+def nearest_view_psnr(context: Views, targets: Views) -> float:
+    """Mean PSNR of answering each target with the context photo whose camera centre is nearest."""
+    centres = [
+        torch.linalg.inv(views.cameras.cam_from_world.double())[:, :3, 3] for views in (context, targets)
+    ]
+    nearest = torch.cdist(centres[1], centres[0]).argmin(dim=-1)
+    return psnr(context.images[nearest], targets.images).mean().item()
+
+
+def _evaluate_scene(predict: Predict, scene: EvaluationScene, perceptual: Lpips | None) -> _Measured:
+    prediction, seconds = _timed(predict, scene.context.images)
+    device = prediction.depth.device
+    context, targets = scene.context.to(device), scene.targets.to(device)
+    scale = scene_scale(prediction, context)
+    cameras = target_cameras(targets.cameras, context.cameras, scale)
+    rendered, (model, oracle, planes) = _render_groupings(prediction, context.group_ids, cameras)
+    images = rearrange(rendered.colors, "t h w c -> t c h w").clamp(0, 1)
+    overlaps = [
+        group_overlaps(masks, targets.group_ids.cpu().numpy(), scene.classes)
+        for masks in (model, oracle, planes)
+    ]
+    result = SceneResult(
+        name=scene.name,
+        psnr=psnr(images, targets.images).mean().item(),
+        ssim=ssim(images, targets.images).mean().item(),
+        lpips=None if perceptual is None else perceptual(images, targets.images).mean().item(),
+        psnr_nearest_view=nearest_view_psnr(context, targets),
+        groups=group_scores(overlaps[:1]),
+        geometry=geometry_metrics(prediction.depth, prediction.scene.cameras, context.depth, context.cameras),
+        scale=scale,
+        groups_used=model.num_large,
+        seconds=seconds,
+    )
+    return _Measured(result, *overlaps)
+
+
+def _timed(predict: Predict, images: Tensor) -> tuple[Reconstruction, float]:
+    start = time.perf_counter()
+    prediction = predict(images)
+    if prediction.depth.is_cuda:
+        torch.cuda.synchronize(prediction.depth.device)
+    return prediction, time.perf_counter() - start
+
+
+def _render_groupings(
+    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras
+) -> tuple[RenderOutput, tuple[GroupMasks, GroupMasks, GroupMasks]]:
+    """One rendering; masks by the model's, the oracle's and the baseline's grouping of the same anchors."""
+    scene = prediction.scene
+    oracle, oracle_ids = oracle_groups(context_ids, prediction.anchor_pixels)
+    clusters = torch.from_numpy(planes_hdbscan(scene.anchors.cpu().numpy())).to(scene.anchors.device)
+    groupings = [scene.assignment, oracle, functional.one_hot(clusters).float()]
+    rendered = render(
+        scene.gaussians,
+        cameras.cam_from_world,
+        cameras.intrinsics,
+        cameras.size_hw,
+        anchor_ids=scene.anchor_ids,
+        anchor_features=torch.cat(groupings, dim=-1),
+    )
+    assert rendered.features is not None
+    parts = rendered.features.split([grouping.shape[1] for grouping in groupings], dim=-1)
+    model, by_oracle, by_planes = (group_masks(part, rendered.alphas) for part in parts)
+    return rendered, (model, by_oracle.select((oracle_ids >= 0).cpu().numpy()), by_planes)
+
+
+def _summarise(measured: Sequence[_Measured], protocol: Protocol) -> EvaluationResult:
+    scenes = tuple(scene.result for scene in measured)
+    lpips = [scene.lpips for scene in scenes if scene.lpips is not None]
+    return EvaluationResult(
+        protocol=protocol,
+        psnr=fmean(scene.psnr for scene in scenes),
+        ssim=fmean(scene.ssim for scene in scenes),
+        lpips=fmean(lpips) if lpips else None,
+        groups=group_scores([scene.model for scene in measured]),
+        oracle=group_scores([scene.oracle for scene in measured]),
+        planes_hdbscan=group_scores([scene.planes_hdbscan for scene in measured]),
+        psnr_nearest_view=fmean(scene.psnr_nearest_view for scene in scenes),
+        geometry=GeometryMetrics(**summarise([scene.geometry for scene in scenes])),
+        groups_used=fmean(scene.groups_used for scene in scenes),
+        seconds_per_scene=fmean(scene.seconds for scene in scenes),
+        scenes=scenes,
+    )

@@ -1,0 +1,120 @@
+"""The protocol of an evaluation: the words and the settings that its numbers stand for."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+import tokengroups
+from tokengroups.evaluation.average_precision import LOOSE_THRESHOLD, MIN_PIXELS, THRESHOLDS
+from tokengroups.evaluation.masks import ALPHA_THRESHOLD, STRUCTURE_CLASSES
+
+_CAMERAS = (
+    "true ones relative to the first context camera, translations times one scale per scene: the median "
+    "ratio of predicted to true point distances over the context views; true intrinsics"
+)
+_LPIPS = "lpips 0.1, VGG16 trunk with ImageNet weights, images scaled to [-1, 1]"
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Which scenes and frames are evaluated, in the user's words."""
+
+    name: str  # "procedural", or a folder's name
+    num_views: int
+    split: str | None = None  # of the procedural rooms
+    seed: int | None = None
+    frame_step: int = 1
+
+    @property
+    def context_frames(self) -> tuple[int, ...]:
+        """Every second frame from the second on: the photos handed to the model."""
+        return tuple(range(self.frame_step, 2 * self.num_views * self.frame_step, 2 * self.frame_step))
+
+    @property
+    def target_frames(self) -> tuple[int, ...]:
+        """The frames before, between and after the photos."""
+        return tuple(range(0, 2 * self.num_views * self.frame_step + 1, 2 * self.frame_step))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the numbers came about: enough to repeat them, and to see what they may be compared with."""
+
+    text: str  # the same for a reader
+    data: str
+    split: str | None
+    seed: int | None
+    num_scenes: int
+    num_views: int
+    context_frames: tuple[int, ...]
+    target_frames: tuple[int, ...]
+    image_size_hw: tuple[int, int]
+    data_sha256: str  # of all photos and instance maps
+    weights: str
+    target_cameras: str
+    target_pixels_used: bool
+    ap_thresholds: tuple[float, ...]
+    ap_min_pixels: int
+    ap_alpha_threshold: float
+    ap_objects_void: tuple[str, ...]
+    lpips: str | None
+    versions: dict[str, str]
+
+
+def make_protocol(
+    data: EvaluationData,
+    weights: str,
+    scene_names: Sequence[str],
+    image_size_hw: tuple[int, int],
+    data_sha256: str,
+    has_lpips: bool,
+) -> Protocol:
+    """Write the protocol down."""
+    return Protocol(
+        text=_text(data, weights, len(scene_names), image_size_hw),
+        data=data.name,
+        split=data.split,
+        seed=data.seed,
+        num_scenes=len(scene_names),
+        num_views=data.num_views,
+        context_frames=data.context_frames,
+        target_frames=data.target_frames,
+        image_size_hw=image_size_hw,
+        data_sha256=data_sha256,
+        weights=weights,
+        target_cameras=_CAMERAS,
+        target_pixels_used=False,
+        ap_thresholds=(*(round(threshold, 2) for threshold in THRESHOLDS), LOOSE_THRESHOLD),
+        ap_min_pixels=MIN_PIXELS,
+        ap_alpha_threshold=ALPHA_THRESHOLD,
+        ap_objects_void=STRUCTURE_CLASSES,
+        lpips=_LPIPS if has_lpips else None,
+        versions={
+            "tokengroups": tokengroups.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+
+
+def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tuple[int, int]) -> str:
+    rooms = f"{num_scenes} scenes of {data.name}"
+    if data.split is not None:
+        rooms = f"{num_scenes} {data.name} rooms (split {data.split}, seed {data.seed})"
+    context, targets = (", ".join(map(str, frames)) for frames in (data.context_frames, data.target_frames))
+    height, width = image_size_hw
+    return (
+        f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.num_views} photos without cameras "
+        f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel touches "
+        "the reconstruction or the cameras. Images: PSNR and SSIM per image on renders clipped to [0, 1], "
+        "then the mean. AP: class-agnostic by ScanNet's rules (IoU above .50, .55, ... .90; void ignored), "
+        "all target views of a scene as one vector of pixels, scenes pooled; masks: best group where "
+        f"alpha > {ALPHA_THRESHOLD}, at least {MIN_PIXELS} pixels; score: mean probability inside. 'all': "
+        f"every instance counts; 'objects': {', '.join(STRUCTURE_CLASSES)} are void. Oracle and planes + "
+        "HDBSCAN regroup the same Gaussians. Depth and points: after the one scale, mean over the scenes; "
+        "cameras: median over the scenes."
+    )
