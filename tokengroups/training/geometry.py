@@ -13,38 +13,30 @@ from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
 from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import collate, views_from_frames
+from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import geometry_metrics, summarise
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
 from tokengroups.losses.matching_cells import cell_targets, matching_accuracy
 from tokengroups.models.weights import save_encoder
-from tokengroups.training.augment import draw_frames, jitter_colours, mirror
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
+from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import Cameras, Views
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
 
+FRAME_COUNT, SCENE = range(2)  # what is drawn: keeps the random streams of one seed apart
 EVALUATION_PATH, EVALUATION_CONTEXT = 5, [1, 3]  # two views of a path of five frames, as `tokengroups evaluate` does
 
 
 @dataclass(frozen=True)
-class GeometryDataConfig:
-    """Which rooms, and how their frames become training scenes."""
+class GeometryDataConfig(RoomsConfig):
+    """How a room's frames become training scenes."""
 
-    cache: str  # folder where generated rooms are kept
-    num_rooms: int = 4000
-    num_views: int = 8  # frames of a room's path
-    size: int = 128
-    seed: int = 0
     min_frames: int = 2  # of a training scene: one draw a step, so that all processes take equally long
     max_frames: int = 4
     max_gap: int = 3  # frames of the path between neighbours of a training scene
-    mirror: float = 0.5  # probability
-    colour_jitter: float = 0.3  # strength; 0 = off
-    evaluation_rooms: int = 32
-    evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
 
 
 @dataclass(frozen=True)
@@ -69,39 +61,25 @@ class GeometryTask:
         if experiment.start_from is not None:
             load_state_strict(self.model, load_weights(experiment.start_from)[0], experiment.start_from)
         data = experiment.data
-        self.rooms = ProceduralRooms(
-            seed=data.seed, num_rooms=data.num_rooms, split="train", num_views=data.num_views, size=data.size,
-            cache_dir=data.cache,
-        )  # fmt: skip
+        self.stream = RoomStream(data, experiment.training.seed)
         self.held_out = ProceduralRooms(
             seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test", num_views=EVALUATION_PATH,
             size=data.size, cache_dir=data.cache,
         )  # fmt: skip
-        self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def batch(self, step: int, slots: range) -> Views:
         """Scenes of some slots; the number of frames is the same in all slots of a step."""
         data, seed = self.experiment.data, self.experiment.training.seed
-        num_frames = int(np.random.default_rng([seed, step]).integers(data.min_frames, data.max_frames + 1))
+        num_frames = int(np.random.default_rng([FRAME_COUNT, seed, step]).integers(data.min_frames, data.max_frames + 1))
         return collate([self.scene(step, slot, num_frames) for slot in slots])
 
     def scene(self, step: int, slot: int, num_frames: int) -> Views:
         """One augmented training scene."""
         data, training = self.experiment.data, self.experiment.training
-        rng = np.random.default_rng([training.seed, step, slot])
-        frames = self.rooms[self.room_of(step * training.batch_size + slot)]
-        views = views_from_frames(frames, draw_frames(rng, data.num_views, num_frames, data.max_gap))
-        if rng.random() < data.mirror:
-            views = mirror(views)
-        return jitter_colours(views, rng, data.colour_jitter) if data.colour_jitter else views
-
-    def room_of(self, draw: int) -> int:
-        """Room of the n-th draw of the run: every room once, in random order, then again in another order."""
-        epoch, position = divmod(draw, self.experiment.data.num_rooms)
-        if self.order[0] != epoch:
-            rng = np.random.default_rng([self.experiment.training.seed, epoch, 0, 0])
-            self.order = (epoch, rng.permutation(self.experiment.data.num_rooms))
-        return int(self.order[1][position])
+        rng = np.random.default_rng([SCENE, training.seed, step, slot])
+        frames = self.stream.room(step * training.batch_size + slot)
+        views = to_views(frames, draw_frames(rng, data.num_views, num_frames, data.max_gap))
+        return self.stream.augment(views, rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """VGGT's losses, scene by scene: their outlier filters and pixel counts must not mix scenes."""
@@ -122,7 +100,7 @@ class GeometryTask:
         device = next(self.model.parameters()).device
         metrics, right = [], []
         for index in range(self.experiment.data.evaluation_rooms):
-            views = collate([views_from_frames(self.held_out[index], EVALUATION_CONTEXT)]).to(device)
+            views = collate([to_views(self.held_out[index], EVALUATION_CONTEXT)]).to(device)
             output = self.model(views.images)
             cameras = encoder_cameras(output, views.cameras.size_hw)
             assert output.depth is not None, "the geometry task needs a depth head"

@@ -1,0 +1,175 @@
+"""The token groups' task: decoders on a frozen encoder learn to render rooms and to tell their instances apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokengroups.checkpoint import load_state_strict, load_weights
+from tokengroups.data.rooms import ProceduralRooms
+from tokengroups.data.sampling import collate, to_views
+from tokengroups.errors import UserError
+from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.losses.perceptual import Lpips, Trunk
+from tokengroups.models.objective import (
+    PerceptualLoss,
+    TokenGroupsLossWeights,
+    render_groups,
+    segmentation_weight,
+    supervision_cameras,
+    token_groups_losses,
+)
+from tokengroups.models.reconstruction import TokenGroups
+from tokengroups.models.token_groups import TokenGroupsConfig
+from tokengroups.models.weights import load_encoder, save_decoder
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.optim import decay_groups
+from tokengroups.training.rooms import RoomsConfig, RoomStream
+from tokengroups.training.task import LossTerms, autocast
+from tokengroups.types import TensorFields, Views
+
+SCENE = 11  # what is drawn: keeps the random streams of one seed apart
+
+
+@dataclass(frozen=True)
+class TokenGroupsDataConfig(RoomsConfig):
+    """How a path's frames become photos and target views."""
+
+    context_views: int = 2  # every other frame of a stretch of 2 n + 1; the frames between and around are targets
+    supervise_context: bool = True  # render the photos' own views too
+
+
+@dataclass(frozen=True)
+class LpipsConfig:
+    """The perceptual term; without `trunk_weights` its trunk is random, which the log says."""
+
+    trunk: Trunk = "vgg"
+    trunk_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenGroupsExperiment:
+    """A configuration file with ``task: token_groups``."""
+
+    training: TrainingConfig
+    data: TokenGroupsDataConfig
+    encoder: str = "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
+    model: TokenGroupsConfig = field(default_factory=TokenGroupsConfig)
+    losses: TokenGroupsLossWeights = field(default_factory=TokenGroupsLossWeights)
+    perceptual: LpipsConfig = field(default_factory=LpipsConfig)
+    start_from: str | None = None  # weight folder of the same token groups to start from
+
+
+@dataclass(frozen=True)
+class TrainingScenes(TensorFields):
+    """Photos handed to the model and the views it is asked to render."""
+
+    context: Views
+    targets: Views
+
+
+class TokenGroupsTask:
+    """See `tokengroups.training.task.Task`."""
+
+    def __init__(self, experiment: TokenGroupsExperiment) -> None:
+        torch.manual_seed(experiment.training.seed)
+        self.experiment = experiment
+        self.groups = TokenGroups(load_encoder(experiment.encoder), experiment.model)
+        self.model = self.groups.decoder
+        if experiment.start_from is not None:
+            load_state_strict(self.model, load_weights(experiment.start_from)[0], experiment.start_from)
+        self.perceptual = build_perceptual(experiment)
+        self.stream = RoomStream(experiment.data, experiment.training.seed)
+
+    def batch(self, step: int, slots: range) -> TrainingScenes:
+        """Scenes of some slots."""
+        scenes = [self.scene(step, slot) for slot in slots]
+        return TrainingScenes(collate([s.context for s in scenes]), collate([s.targets for s in scenes]))
+
+    def scene(self, step: int, slot: int) -> TrainingScenes:
+        """One augmented training scene: a stretch of a path, walked either way."""
+        data, training = self.experiment.data, self.experiment.training
+        rng = np.random.default_rng([SCENE, training.seed, step, slot])
+        frames = self.stream.room(step * training.batch_size + slot)
+        stretch = 2 * data.context_views + 1
+        start = int(rng.integers(0, data.num_views - stretch + 1))
+        order = list(range(start, start + stretch))
+        if rng.random() < 0.5:
+            order.reverse()
+        views = self.stream.augment(to_views(frames, order), rng)
+        photos = list(range(1, stretch, 2))
+        targets = list(range(stretch)) if data.supervise_context else list(range(0, stretch, 2))
+        return TrainingScenes(views.select(photos), views.select(targets))
+
+    def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
+        """The objective of `tokengroups.models.objective`, with the encoder and decoders under autocast."""
+        weights = self.experiment.losses
+        images = batch.context.images
+        self.groups.encoder.to(images.device)
+        with autocast(self.experiment.training.precision, images.device):
+            geometry = self.groups.encode(images)
+            output = self.model(images, geometry)
+        cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
+        perceptual = self.perceptual if weights.lpips > 0 else None
+        losses = token_groups_losses(render_groups(output, cameras), batch.targets, weights, perceptual)
+        terms = {"mse": losses.mse, "lpips": losses.lpips, "bce": losses.bce, "dice": losses.dice}
+        terms["segmentation_weight"] = losses.mse.new_tensor(segmentation_weight(weights, step))
+        return LossTerms(losses.total(weights, step), terms)
+
+    def evaluate(self) -> dict[str, float]:
+        """The numbers of `tokengroups evaluate` on a few held-out rooms."""
+        data = self.experiment.data
+        protocol = EvaluationData("procedural", data.context_views, split="test", seed=data.evaluation_seed)
+        device = next(self.model.parameters()).device
+        rooms = ProceduralRooms(
+            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test",
+            num_views=protocol.target_frames[-1] + 1, size=data.size, cache_dir=data.cache,
+        )  # fmt: skip
+        result = evaluate_scenes(
+            lambda photos: self.groups.predict(photos.to(device)),
+            (evaluation_scene(rooms[index], protocol) for index in range(len(rooms))),
+            protocol,
+            weights=self.experiment.training.output,
+        )
+        return {name: value for name, value in result.to_json().items() if isinstance(value, float)}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices alone."""
+        return decay_groups(self.model, self.experiment.training.weight_decay)
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a weight folder of token groups."""
+        save_decoder(folder, state, self.experiment.model, self.experiment.encoder)
+
+
+def build_perceptual(experiment: TokenGroupsExperiment) -> PerceptualLoss | None:
+    """LPIPS as configured; None where its weight is 0."""
+    if experiment.losses.lpips == 0:
+        return None
+    path = experiment.perceptual.trunk_weights
+    return Lpips(experiment.perceptual.trunk, Path(path) if path is not None else None)
+
+
+def build_task(experiment: TokenGroupsExperiment) -> TokenGroupsTask:
+    """The task of a configuration.
+
+    Raises:
+        UserError: Paths too short for the views asked for, or weights that do not fit.
+    """
+    data = experiment.data
+    if data.context_views < 1 or data.num_views < 2 * data.context_views + 1:
+        raise UserError(
+            f"data: num_views must be at least 2 * context_views + 1, got {data.num_views} for {data.context_views}"
+        )
+    return TokenGroupsTask(experiment)
+
+
+EXPERIMENT = TokenGroupsExperiment
