@@ -7,9 +7,25 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
-from tokengroups.cli.main import main
+from tokengroups.cli import train
+from tokengroups.cli.main import guarded
+
+
+def main() -> int:
+    """Parse, train; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description=train.HELP,
+        epilog=f"examples:\n{train.EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.configure(parser)
+    args = parser.parse_args()
+    return guarded(lambda: train.run(args))
+
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(main())

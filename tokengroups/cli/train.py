@@ -25,9 +25,9 @@ def run(args: argparse.Namespace) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     result = run_experiment(args.config, args.overrides)
-    if result.finished:
+    if result.is_main and result.finished:
         print(f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl")
-        return
-    print(f"stopped after {result.step} steps, checkpoint in {result.output}/checkpoints; the same command continues")
+    elif result.is_main:
+        print(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; the same command continues")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)

@@ -37,6 +37,7 @@ class TrainingResult:
     finished: bool  # all steps are done
     signal: int | None  # the signal that stopped it, if one did
     output: Path
+    is_main: bool  # in one process of a group; the one that reports
 
 
 class _Losses(nn.Module):
@@ -123,7 +124,9 @@ class _Run:
             stopping, save_now = self.agree(stop, values)
             self.record(values)
         caught = stop.signal or (signal.SIGTERM if stopping and not self.out_of_time() else None)
-        return TrainingResult(state.step, finished, None if finished else caught, self.output)
+        return TrainingResult(
+            state.step, finished, None if finished else caught, self.output, self.accelerator.is_main_process
+        )
 
     def learn(self) -> dict[str, float]:
         """One optimiser step; returns this process's losses and the gradient norm before clipping."""

@@ -1,0 +1,121 @@
+"""Weight files: round trips, damage, and strictness."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tokengroups.checkpoint import (
+    load_state_strict, load_weights, read_metadata, read_tensors, save_weights, write_tensors,
+)  # fmt: skip
+from tokengroups.errors import UserError
+
+TENSORS = {
+    "float": torch.randn(3, 4),
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+    "ids": torch.tensor([-1, 2**40]),
+    "empty": torch.zeros(0, 5),
+    "scalar": torch.tensor(1.5, dtype=torch.float64),
+    "brain": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+}
+
+
+def test_tensors_and_metadata_come_back_bit_equal(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, TENSORS, {"note": "größe"})
+    read = read_tensors(path)
+    assert read.keys() == TENSORS.keys()
+    assert all(torch.equal(read[n], t) and read[n].dtype == t.dtype for n, t in TENSORS.items())
+    assert read_metadata(path) == {"note": "größe"}
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_every_truncation_and_foreign_files_are_one_line(tmp_path: Path) -> None:
+    path, broken = tmp_path / "a.safetensors", tmp_path / "broken.safetensors"
+    write_tensors(path, TENSORS)
+    whole = path.read_bytes()
+    foreign = [b"", b"hello", b"\x89PNG\r\n" + bytes(200), b"\xff" * 64, whole[8:], json.dumps({"a": 1}).encode() * 9]
+    for content in [*(whole[:n] for n in range(0, len(whole), 29)), *foreign]:
+        broken.write_bytes(content)
+        for read in (read_tensors, read_metadata):
+            with pytest.raises(UserError, match=r"broken\.safetensors: not a safetensors file, or a truncated") as caught:
+                read(broken)
+            assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        read_tensors(tmp_path / "missing.safetensors")
+    with pytest.raises(UserError, match="it is a folder"):
+        read_tensors(tmp_path)
+    with pytest.raises(UserError, match="no weights at"):
+        load_weights(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"config\.json.*a weight folder needs it"):
+        load_weights(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        load_weights(tmp_path)
+    with pytest.raises(UserError, match="there is no folder"):
+        write_tensors(tmp_path / "none" / "a.safetensors", TENSORS)
+
+
+def test_a_write_that_runs_out_of_space_leaves_the_old_file_intact(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, TENSORS)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # the system refuses larger files
+    try:
+        with pytest.raises(UserError, match="free some space, nothing was changed"):
+            write_tensors(path, {"a": torch.zeros(1 << 16)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_come_back_as_float32(tmp_path: Path, half: bool) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    save_weights(tmp_path / "w", module.state_dict(), {"width": 4, "rates": [1, 2]}, half=half)
+    tensors, config = load_weights(tmp_path / "w")
+    assert config == {"width": 4, "rates": [1, 2]}
+    for name, tensor in module.state_dict().items():
+        assert tensors[name].dtype == tensor.dtype
+        expected = tensor.half().float() if half and tensor.dtype == torch.float32 else tensor
+        assert torch.equal(tensors[name], expected)
+    load_state_strict(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), tensors, "w")
+
+
+def test_float16_tensors_stay_float16_where_they_were(tmp_path: Path) -> None:
+    save_weights(tmp_path, {"a": torch.ones(2, dtype=torch.float16)}, {})
+    assert load_weights(tmp_path)[0]["a"].dtype == torch.float16
+
+
+def test_half_storage_refuses_values_it_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'a' holds values beyond float16"):
+        save_weights(tmp_path, {"a": torch.tensor([1e6])}, {}, half=True)
+
+
+def test_misfits_name_the_keys_and_change_nothing() -> None:
+    module = nn.Linear(3, 4)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    tensors = {"weight": torch.zeros(4, 5), "extra.a": torch.zeros(1), "extra.b": torch.zeros(1)}
+    with pytest.raises(UserError) as caught:
+        load_state_strict(module, tensors, "some/folder")
+    message = str(caught.value)
+    assert "some/folder do not fit this Linear" in message and "use the config" in message
+    assert "1 missing: bias" in message and "2 unexpected: extra.a, extra.b" in message
+    assert "1 of another shape: weight [4, 5] for [4, 3]" in message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_only_the_first_few_keys_are_listed() -> None:
+    with pytest.raises(UserError, match=r"30 unexpected: k0, k1, k2 and 27 more"):
+        load_state_strict(nn.Identity(), {f"k{n}": torch.zeros(1) for n in range(30)}, "x")

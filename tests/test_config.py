@@ -1,0 +1,118 @@
+"""Strict configuration: what it accepts, and the one line it says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokengroups.config import apply_overrides, build_config, config_to_dict, load_config, read_yaml
+from tokengroups.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 3
+    rates: tuple[float, ...] = (0.5,)
+    pair: tuple[int, int] = (1, 2)
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width must be >= 1, got {self.width}")
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = field(default_factory=Inner)
+    rate: float = 1.0
+    limit: float | None = None
+    other: Inner | None = None
+    mode: Literal["fast", "exact"] = "fast"
+    shown: bool = False
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "a.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_file_and_overrides_fill_the_dataclass(tmp_path: Path) -> None:
+    path = written(tmp_path, "name: x\nrate: 1e-3\nlimit: 2\ninner:\n  rates: [1, 2e-1]\n  pair: [4, 5]\n")
+    config = load_config(Outer, path, ["inner.width=7", "mode=exact", "other.width=2", "shown=true"])
+    assert config == Outer("x", Inner(7, (1.0, 0.2), (4, 5)), 1e-3, 2.0, Inner(2), "exact", True)
+    assert isinstance(config.limit, float) and isinstance(config.inner.rates, tuple)
+
+
+def test_defaults_live_in_the_dataclass(tmp_path: Path) -> None:
+    assert load_config(Outer, written(tmp_path, "name: x")) == Outer("x")
+
+
+@given(
+    st.builds(
+        Outer,
+        name=st.text(),
+        inner=st.builds(Inner, width=st.integers(1), rates=st.lists(st.floats(allow_nan=False)).map(tuple)),
+        limit=st.none() | st.floats(allow_nan=False),
+        other=st.none() | st.builds(Inner, width=st.integers(1)),
+        mode=st.sampled_from(["fast", "exact"]),
+        shown=st.booleans(),
+    )
+)
+def test_to_dict_is_the_inverse_of_build(config: Outer) -> None:
+    assert build_config(Outer, config_to_dict(config), "test") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nane: x", r"a\.yaml: unknown key 'nane'; did you mean 'name'\?"),
+        ("name: x\ninner: {widht: 3}", r"unknown key 'inner.widht'; did you mean 'width'\?"),
+        ("name: x\nother: {zzz: 3}", r"unknown key 'other.zzz'; known keys here: pair, rates, width"),
+        ("rate: 1", "the key 'name' is missing"),
+        ("name: x\nrate: high", r"the key 'rate' must be float, got 'high' \(str\)"),
+        ("name: x\nrate: true", "the key 'rate' must be float"),
+        ("name: x\ninner: {width: 1.5}", "the key 'inner.width' must be int, got 1.5"),
+        ("name: x\ninner: {width: true}", "the key 'inner.width' must be int"),
+        ("name: x\ninner: {width: 0}", "width must be >= 1, got 0"),
+        ("name: x\ninner: {rates: abc}", "the key 'inner.rates' must be a list, got 'abc'"),
+        ("name: x\ninner: {pair: [1, 2, 3]}", "the key 'inner.pair' must be"),
+        ("name: x\ninner: 3", "the key 'inner' must be a mapping"),
+        ("name: x\nmode: slow", "the key 'mode' must be .*fast.*exact"),
+        ("name: x\nname: y", "line 2: not valid YAML .*key 'name' is repeated"),
+        ("name: [x", "line 1: not valid YAML"),
+        ("- a\n- b", "a configuration is a mapping"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(Outer, written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["rate", "=3", "a..b=1", "name.first=x"])
+def test_bad_overrides_are_one_line(override: str) -> None:
+    with pytest.raises(UserError, match="override"):
+        apply_overrides({"name": "x"}, [override])
+
+
+def test_overrides_leave_their_input_alone() -> None:
+    values = {"inner": {"width": 1}}
+    assert apply_overrides(values, ["inner.width=2"]) == {"inner": {"width": 2}}
+    assert values == {"inner": {"width": 1}}
+
+
+def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the configuration .*No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match="not a text file"):
+        read_yaml(tmp_path / "binary.yaml")
+    (tmp_path / "tab.yaml").write_text("name:\n\t- x")
+    with pytest.raises(UserError, match="not valid YAML"):
+        read_yaml(tmp_path / "tab.yaml")
