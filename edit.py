@@ -1,6 +1,6 @@
-"""Edit the groups of a scene: ``python edit.py SCENE OPERATION ... -o OUT``, the same as ``tokengroups edit``.
+"""Edit the groups of a scene, like ``tokengroups edit``.
 
-python edit.py scene.safetensors  remove 7  move 3 0.4 0 0  rotate 3 --axis y --degrees 30  -o edited.safetensors
+python edit.py scene.safetensors  remove 7  move 3 0.4 0 0  rotate 3 --axis y --degrees 30  -o out.safetensors
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """3D Gaussians: activations and their inverses, covariance, selection, rigid motion with spherical harmonics.
 
-SH follow the real basis of 3D Gaussian Splatting (Kerbl et al. 2023) and gsplat: within degree l the order is m = -l..l,
-with the Condon-Shortley sign, so that degree 1 is ``0.4886 * (-y, z, -x)``.
+SH follow the real basis of 3D Gaussian Splatting (Kerbl et al. 2023) and gsplat: within degree l the order is
+m = -l..l, with the Condon-Shortley sign, so that degree 1 is ``0.4886 * (-y, z, -x)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokengroups.types import Gaussians
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
 MAX_SH_DEGREE = 3
-# Stand-ins for the infinite log 0 and logit 1: finite in a file, and float32 reads them back as exactly 0 and 1.
+# Stand-ins for the infinite log 0 and logit 1: finite in a file; float32 reads them back as exactly 0 and 1.
 LOG_ZERO = -110.0
 LOGIT_ONE = 20.0
 
@@ -93,9 +93,12 @@ def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
 
 
 def transform(
-    gaussians: Gaussians, translation: Float[Tensor, "3"], rotation: Float[Tensor, "3 3"] | None = None, scale: float = 1.0
+    gaussians: Gaussians,
+    translation: Float[Tensor, "3"],
+    rotation: Float[Tensor, "3 3"] | None = None,
+    scale: float = 1.0,
 ) -> Gaussians:
-    """Move unbatched Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH turn with them."""
+    """Move unbatched Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH too."""
     means, quats, sh = scale * gaussians.means, gaussians.quats, gaussians.sh
     if rotation is not None:
         means = means @ rotation.to(means).transpose(-1, -2)
@@ -120,8 +123,8 @@ def rotate_sh(sh: Float[Tensor, "*n S 3"], rotation: Float[Tensor, "3 3"]) -> Fl
 def wigner_matrix(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "M M"]:
     """Real Wigner matrix of one SH degree, M = 2 * degree + 1, in float64.
 
-    Solved from its definition ``Y(d) @ D = Y(rotation^T d)`` on directions that determine it well; the functions of one
-    degree are closed under rotation, so the least-squares solution is exact.
+    Solved from its definition ``Y(d) @ D = Y(rotation^T d)`` on directions that determine it well; the
+    functions of one degree are closed under rotation, so the least-squares solution is exact.
     """
     directions = _spread_directions(rotation.device)
     columns = slice(degree**2, (degree + 1) ** 2)
@@ -140,15 +143,17 @@ def sh_basis(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "*
     functions = [
         torch.full_like(x, SH_C0),
         -a1 * y, a1 * z, -a1 * x,
-        a2 / 2 * x * y, -a2 / 2 * y * z, a2 / (4 * math.sqrt(3)) * (3 * zz - 1), -a2 / 2 * x * z, a2 / 4 * (xx - yy),
-        -a3 / 4 * y * (3 * xx - yy), b3 / 2 * x * y * z, -c3 / 4 * y * (5 * zz - 1),
-        math.sqrt(7 / math.pi) / 4 * z * (5 * zz - 3),
-        -c3 / 4 * x * (5 * zz - 1), b3 / 4 * z * (xx - yy), -a3 / 4 * x * (xx - 3 * yy),
+        a2 / 2 * x * y, -a2 / 2 * y * z, a2 / (4 * math.sqrt(3)) * (3 * zz - 1), -a2 / 2 * x * z, a2 / 4 * (xx
+        - yy), -a3 / 4 * y * (3 * xx - yy), b3 / 2 * x * y * z, -c3 / 4 * y * (5 * zz - 1), math.sqrt(7 /
+        math.pi) / 4 * z * (5 * zz - 3), -c3 / 4 * x * (5 * zz - 1), b3 / 4 * z * (xx - yy), -a3 / 4 * x * (xx
+        - 3 * yy),
     ]  # fmt: skip
     return torch.stack(functions[: (degree + 1) ** 2], dim=-1)
 
 
-def group_of_gaussians(assignment: Float[Tensor, "K L"], anchor_ids: Int64[Tensor, " N"]) -> Int64[Tensor, " N"]:
+def group_of_gaussians(
+    assignment: Float[Tensor, "K L"], anchor_ids: Int64[Tensor, " N"]
+) -> Int64[Tensor, " N"]:
     """Column of the most probable group of each Gaussian's anchor."""
     return assignment.argmax(dim=-1)[anchor_ids]
 

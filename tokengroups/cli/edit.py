@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 HELP = "edit the groups of a scene; operations apply in the order given"
 EXAMPLES = """\
   %(prog)s scene.safetensors remove 7 move 3 0.4 0 0 -o edited.safetensors
-  %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
-  %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures      # before_000.png, after_000.png
+  %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
+  %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
+  %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
 
 operations:
   remove ID [ID ...]                      take groups out
   keep ID [ID ...]                        take all others out
-  move ID DX DY DZ                        shift, scene units, world axes (x right, y down, z forward for the first view)
+  move ID DX DY DZ                        shift in scene units along x (right), y (down), z (forward)
   rotate ID --axis x|y|z --degrees ANGLE  turn about the group's centre, right-handed; SH turn with it
   scale ID FACTOR                         about the group's centre
   duplicate ID [DX DY DZ]                 a shifted copy under a new id (the largest id + 1)
@@ -30,8 +31,10 @@ operations:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those after the operations are picked out by `split_options`."""
-    parser.usage = f"{parser.prog} SCENE OPERATION [ARGUMENT ...] [OPERATION ...] -o OUT [--render DIR] [--json]"
-    parser.add_argument("-o", "--out", metavar="OUT", help="edited scene file")
+    parser.usage = (
+        f"{parser.prog} SCENE OPERATION [ARGUMENT ...] [OPERATION ...] -o OUT [--render DIR] [--json]"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", help="edited scene file")
     parser.add_argument("--render", metavar="DIR", help="write the context views before and after as PNG")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("scene", metavar="SCENE", help="scene file")
@@ -41,14 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Apply the operations and write the edited scene."""
     words = split_options(args)
-    if not args.out:
+    if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
     from tokengroups.editing import apply_instruction, parse_instructions
     from tokengroups.io.files import check_writable
     from tokengroups.scene import load_scene, save_scene
 
     instructions = parse_instructions(words)
-    check_writable(args.out)
+    check_writable(args.output)
     before = scene = load_scene(args.scene)
     done = []
     for instruction in instructions:
@@ -56,14 +59,16 @@ def run(args: argparse.Namespace) -> None:
         scene = apply_instruction(scene, instruction)
         added = sorted(set(scene.group_ids.tolist()) - known)
         done.append(f"{instruction}" + "".join(f" as group {group_id}" for group_id in added))
-    save_scene(args.out, scene)
+    save_scene(args.output, scene)
     pictures = render_comparison(before, scene, args.render) if args.render else []
     if args.json:
         ids = scene.group_ids.tolist()
-        print_json({"out": args.out, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]})
+        print_json(
+            {"out": args.output, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]}
+        )
         return
     print("\n".join(done))
-    print(f"wrote {args.out}: {describe(scene)}")
+    print(f"wrote {args.output}: {describe(scene)}")
     if pictures:
         print(f"wrote {len(pictures)} pictures to {args.render}")
 
@@ -74,10 +79,10 @@ def split_options(args: argparse.Namespace) -> list[str]:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        if name in ("-o", "--out", "--render"):
+        if name in ("-o", "--output", "--render"):
             if not equals and not rest:
                 raise UserError(f"{name} needs a value")
-            setattr(args, "render" if name == "--render" else "out", value if equals else rest.pop(0))
+            setattr(args, "render" if name == "--render" else "output", value if equals else rest.pop(0))
         elif word == "--json":
             args.json = True
         else:

@@ -12,14 +12,14 @@ EXAMPLES = """\
   %(prog)s scene.safetensors -o scene.ply --groups groups      # groups/group_007.ply, groups/groups.json
 
 The PLY opens in any 3DGS viewer (log scales, logit opacities, quaternions wxyz; OpenCV axes: y points down).
-groups.json says which Gaussians are which group; `tokengroups import` reads it back. Soft group probabilities and
-group tokens stay in the scene file."""
+groups.json says which Gaussians are which group; `tokengroups import` reads it back. Soft group probabilities
+and group tokens stay in the scene file."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scene", help="scene file")
-    parser.add_argument("-o", "--out", required=True, metavar="FILE.ply", help="PLY of the whole scene")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.ply", help="PLY of the whole scene")
     parser.add_argument("--groups", metavar="DIR", help="also one PLY per group in this folder")
     parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
 
@@ -29,10 +29,10 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.errors import UserError
     from tokengroups.scene import export_groups, export_scene, load_scene
 
-    if not args.out.lower().endswith(".ply"):
-        raise UserError(f"-o {args.out}: the file name must end in .ply")
+    if not args.output.lower().endswith(".ply"):
+        raise UserError(f"-o {args.output}: the file name must end in .ply")
     scene = load_scene(args.scene)
-    files = export_scene(scene, args.out)
+    files = export_scene(scene, args.output)
     if args.groups:
         files += export_groups(scene, args.groups)
     if args.json:

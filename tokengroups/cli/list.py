@@ -18,8 +18,8 @@ EXAMPLES = """\
   %(prog)s scene.safetensors --thumbnails thumbs     # thumbs/group_007.png: the group alone
   %(prog)s scene.safetensors --json | jq '.[] | select(.visible_share > 0.1) | .id'
 
-Centre and size are in scene units along the world's axes: x right, y down, z forward for the first context view."""
-HEADER = ["id", "anchors", "Gaussians", "visible", "centre x", "y", "z", "size x", "y", "z", "colour", "name"]
+Centre and size are in scene units along the world's axes: x right, y down, z forward for the first view."""
+COLUMNS = "id anchors Gaussians visible centre_x y z size_x y z colour name"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", help="scene file")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--thumbnails", metavar="DIR", help="write a picture of every group alone")
-    parser.add_argument("--thumbnail-size", type=int, default=160, metavar="PX", help="their side (default 160)")
+    parser.add_argument(
+        "--thumbnail-size", type=int, default=160, metavar="PX", help="their side (default 160)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         known = {group_id: {"thumbnail": str(path)} for group_id, path in thumbnails.items()}
         print_json([asdict(summary) | known.get(summary.id, {}) for summary in summaries])
         return
+    header = COLUMNS.split()
     rows = [
         [
             str(group.id),
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         for group in summaries
     ]
     print(f"{args.scene}: {describe(scene)}")
-    print_table(rows, HEADER, left={len(HEADER) - 1})
+    print_table(rows, header, left={len(header) - 1})
     if thumbnails:
         print(f"wrote {len(thumbnails)} thumbnails to {args.thumbnails}")
 

@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with one subcommand per installed command module."""
     parser = argparse.ArgumentParser(
         prog="tokengroups",
-        description="Photos of a room in; a 3D scene of token groups out: list, edit, render and export its objects.",
+        description="Photos of a room in; a 3D scene out whose objects can be listed, edited, exported.",
         epilog="`tokengroups COMMAND --help` shows the options and an example.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,19 +25,18 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
     return tqdm(items, total=total, desc=what, leave=False, delay=_BAR_DELAY_S, dynamic_ncols=True)
 
 
-def print_table(rows: list[list[str]], header: list[str], left: set[int]) -> None:
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[int]) -> None:
     """Print columns padded to their widest cell; those in `left` flush left, the others flush right."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
-        cells = [cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        print("  ".join(cells).rstrip())
+        cells = enumerate(zip(row, widths, strict=True))
+        print("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
 
 
 def describe(scene: TokenScene) -> str:
     """One line about a scene."""
     height, width = scene.cameras.size_hw
     views = len(scene.cameras.intrinsics)
-    return (
-        f"{len(scene.group_ids)} groups, {len(scene.anchors):,} anchors, {len(scene.gaussians.means):,} Gaussians, "
-        f"{views} context view{'s' if views > 1 else ''} of {width}x{height}"
-    )
+    counts = f"{len(scene.group_ids)} groups, {len(scene.anchors):,} anchors"
+    counts += f", {len(scene.gaussians.means):,} Gaussians"
+    return f"{counts}, {views} context view{'s' if views > 1 else ''} of {width}x{height}"

@@ -19,10 +19,12 @@ EXAMPLES = """\
   %(prog)s scene.safetensors --camera orbit:24:60 -o out --what color,depth,groups
   %(prog)s scene.safetensors --camera cameras.json -o out --size 512
 
-cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view), or a cameras.json
-files:    color_000.png; depth_000.png (16 bit, value / 1000 = depth in scene units, 0 = nothing) and
-          depth_preview_000.png (light = near); groups_000.png (fixed colour per id, see legend.json) and
-          group_ids_000.png (16 bit, value = id + 1, 0 = none); cameras.json (the cameras that were used)"""
+cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view),
+          or a cameras.json
+files:    color_000.png
+          depth_000.png: 16 bit, value / 1000 = depth in scene units, 0 = nothing; depth_preview_000.png
+          groups_000.png: fixed colour per id, see legend.json; group_ids_000.png: 16 bit, id + 1, 0 = none
+          cameras.json: the cameras that were used"""
 KINDS = ("color", "depth", "groups")
 MAX_SIDE_PX = 4096
 MAX_FRAMES = 10000
@@ -31,11 +33,19 @@ MAX_FRAMES = 10000
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scene", help="scene file")
-    parser.add_argument("--camera", default="context", metavar="CAMERA", help="which views (default: all context views)")
-    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)")
-    parser.add_argument("--size", type=int, metavar="PX", help="height of the pictures (default: as the cameras say)")
-    parser.add_argument("--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: black)")
+    parser.add_argument(
+        "--camera", default="context", metavar="CAMERA", help="which views (default: all context views)"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument(
+        "--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="height of the pictures (default: as the cameras say)"
+    )
+    parser.add_argument(
+        "--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: black)"
+    )
     parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
 
 
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     background = torch.tensor(parse_color(args.background))
     scene = load_scene(args.scene)
     cameras = choose_cameras(scene, args.camera, args.size)
-    folder = make_folder(args.out)
+    folder = make_folder(args.output)
     files: list[Path] = []
     count = len(cameras.intrinsics)
     for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
@@ -90,7 +100,7 @@ def parse_color(text: str) -> tuple[float, float, float]:
 
 
 def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> Cameras:
-    """Cameras from ``context``, ``context:I``, ``orbit:N``, ``orbit:N:DEGREES`` or a file, at another height if given."""
+    """Cameras from what `--camera` says, at another picture height if given."""
     from tokengroups.io.cameras import load_cameras
     from tokengroups.scene.views import orbit_cameras, resize_cameras, select_cameras
 
@@ -105,13 +115,17 @@ def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> C
     elif Path(text).suffix == ".json":
         cameras = load_cameras(text)
     else:
-        raise UserError(f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json")
+        raise UserError(
+            f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json"
+        )
     if height is not None:
         if not 1 <= height <= MAX_SIDE_PX:
             raise UserError(f"--size {height}: choose 1 to {MAX_SIDE_PX} pixels")
         cameras = resize_cameras(cameras, height)
     if max(cameras.size_hw) > MAX_SIDE_PX:
-        raise UserError(f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size")
+        raise UserError(
+            f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size"
+        )
     return cameras
 
 

@@ -1,4 +1,4 @@
-"""Edits in written form: ``remove 7 move 3 0.4 0 0 rotate 3 --axis y --degrees 30 insert other.safetensors:4 --at 0 0 1``."""
+"""Edits in written form: ``remove 7 move 3 0.4 0 0 insert other.safetensors:4 --at 0 0.2 1.5``."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _parse(words: Sequence[str]) -> Instruction:
     try:
         return _PARSERS[name](name, arguments)
     except ValueError as error:
-        raise UserError(f"'{' '.join(words)}': {error or 'wrong arguments'}; the form is: {USAGE[name]}") from error
+        raise UserError(f"'{' '.join(words)}': {error}; the form is: {USAGE[name]}") from error
 
 
 def _parse_ids(name: str, arguments: list[str]) -> Instruction:
@@ -143,7 +143,8 @@ _PARSERS = {
 
 def _take_option(arguments: list[str], option: str, count: int) -> tuple[list[str], list[str]]:
     """Values of an option, and the arguments without it; ``--option=value`` works for a single value."""
-    arguments = [part for word in arguments for part in (word.split("=", 1) if word.startswith(f"{option}=") else [word])]
+    split = [word.split("=", 1) if word.startswith(f"{option}=") else [word] for word in arguments]
+    arguments = [part for parts in split for part in parts]
     if arguments.count(option) != 1:
         raise ValueError(f"{option} is {'missing' if option not in arguments else 'given twice'}")
     at = arguments.index(option)

@@ -1,8 +1,8 @@
 """Operations on the groups of a scene: pure functions `TokenScene -> TokenScene`.
 
-Groups are named by their public ids, which survive edits. Positions and offsets are in scene units along the axes of the
-scene's world (x right, y down, z forward for the first context camera). Every operation is recorded in the provenance.
-Unknown ids raise `UserError` with a list of those that exist.
+Groups are named by their public ids, which survive edits. Positions and offsets are in scene units along the
+axes of the scene's world (x right, y down, z forward for the first context camera). Every operation is
+recorded in the provenance. Unknown ids raise `UserError` with a list of those that exist.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from tokengroups.geometry import rotation_from_quaternion
 from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
 from tokengroups.types import Gaussians, TokenScene
 
-Vector = Sequence[float]
+Number = int | float
+Vector = Sequence[Number]
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
-def remove(scene: TokenScene, groups: Iterable[int]) -> TokenScene:
+def remove(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     """Take groups out; probabilities of the others are renormalised.
 
     Raises:
         UserError: An unknown id, or nothing would be left.
     """
-    groups = list(groups)
+    groups = [groups] if isinstance(groups, int) else list(groups)
     gone = {column_of(scene, group) for group in groups}
     stay = [column for column in range(len(scene.group_ids)) if column not in gone]
     return _record(_keep_columns(scene, stay), "remove", groups=groups)
 
 
-def keep(scene: TokenScene, groups: Iterable[int]) -> TokenScene:
+def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     """Take out all groups but these; the inverse of `remove`.
 
     Raises:
         UserError: An unknown id, or none given.
     """
-    groups = list(groups)
+    groups = [groups] if isinstance(groups, int) else list(groups)
     stay = sorted({column_of(scene, group) for group in groups})
     return _record(_keep_columns(scene, stay), "keep", groups=groups)
 
@@ -57,7 +58,7 @@ def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
     return _record(moved, "move", group=group, offset=shift.tolist())
 
 
-def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
+def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: Number) -> TokenScene:
     """Turn a group about its centre; view-dependent colour turns with it.
 
     Args:
@@ -67,7 +68,8 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
         degrees: Angle.
     """
     column = column_of(scene, group)
-    direction = _vector(scene, AXES[axis] if isinstance(axis, str) and axis in AXES else axis, "axis").double()
+    named = AXES.get(axis, axis) if isinstance(axis, str) else axis
+    direction = _vector(scene, named, "axis").double()
     if direction.norm() == 0:
         raise UserError("rotate: the axis has length 0; give x, y, z or a direction")
     half = math.radians(_finite(degrees, "degrees")) / 2
@@ -78,7 +80,7 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
     return _record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
 
 
-def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
+def scale(scene: TokenScene, group: int, factor: Number) -> TokenScene:
     """Make a group larger or smaller about its centre.
 
     Raises:
@@ -118,8 +120,8 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
 def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> TokenScene:
     """Add a group of another scene, under the id `next_id(scene)`, so that its centre lands at a position.
 
-    It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens of the two
-    scenes differ in length.
+    It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens
+    of the two scenes differ in length.
     """
     column = column_of(other, group)
     shift = _vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
@@ -139,8 +141,8 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
         token=token,
         name=group_name(other, column),
     )
-    position = [float(value) for value in at]
-    return _record(inserted, "insert", group=group, at=position, new_group=next_id(scene), source=other.provenance)
+    details = {"at": [float(value) for value in at], "new_group": next_id(scene), "source": other.provenance}
+    return _record(inserted, "insert", group=group, **details)
 
 
 def next_id(scene: TokenScene) -> int:
@@ -169,7 +171,7 @@ def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
 
 
 def _transform_group(
-    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: float = 1.0
+    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: Number = 1.0
 ) -> TokenScene:
     """Apply ``x -> factor * rotation @ x + translation`` to one group."""
     mine, owned = gaussian_mask(scene, column), anchor_mask(scene, column)
@@ -239,7 +241,7 @@ def _vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
     return vector
 
 
-def _finite(value: float, what: str) -> float:
+def _finite(value: Number, what: str) -> Number:
     if not math.isfinite(value):
         raise UserError(f"{what} must be a finite number, got {value}")
     return value

@@ -1,7 +1,8 @@
 """Camera lists as JSON: the ``cameras.json`` of 3D Gaussian Splatting, with the exact pinhole added.
 
-One object per camera: ``id img_name width height position rotation fx fy`` (world_from_cam: position and rows of the
-rotation, as in Kerbl et al. 2023's code) and our ``cx cy cam_from_world``, which readers of the former ignore.
+One object per camera: ``id img_name width height position rotation fx fy`` (world_from_cam: position and rows
+of the rotation, as in Kerbl et al. 2023's code) and our ``cx cy cam_from_world``, which readers of the former
+ignore.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tokengroups.geometry import invert_rigid
 from tokengroups.io.files import write_text
 from tokengroups.types import Cameras
 
+_KEYS = ("position", "rotation", "fx", "fy", "width", "height")
 _ORTHONORMAL_TOLERANCE = 1e-3
 
 
@@ -51,7 +53,8 @@ def save_cameras(path: str | os.PathLike[str], cameras: Cameras, names: Sequence
 def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     """Read cameras, batch axis V, float32.
 
-    ``cam_from_world`` counts where given, else ``position`` and ``rotation``; without ``cx cy`` the centre of the image.
+    ``cam_from_world`` counts where given, else ``position`` and ``rotation``; without ``cx cy`` the centre of
+    the image.
 
     Raises:
         UserError: Unreadable, not such a list, cameras of different sizes, or a pose that is no rigid motion.
@@ -65,7 +68,7 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
         raise UserError(f"{path}: not JSON ({error})") from error
     entries = content.get("cameras") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: no cameras; expected a JSON list of objects with position, rotation, fx, fy, width, height")
+        raise UserError(f"{path}: expected a list of cameras with {', '.join(_KEYS)}")
     try:
         poses = torch.stack([_pose(entry) for entry in entries])
         pinholes = torch.stack([_pinhole(entry) for entry in entries])
@@ -73,7 +76,7 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     except KeyError as error:
         raise UserError(f"{path}: a camera lacks {error}; see CONVENTIONS.md for the format") from error
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path}: a camera's values have the wrong form ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: a camera's values have the wrong form ({error!r})") from error
     if len(sizes) > 1:
         raise UserError(f"{path}: cameras of different sizes {sorted(sizes)}; split the file by size")
     size_hw = sizes.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,12 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key that puts IMG_2 before IMG_10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def make_folder(folder: str | os.PathLike[str]) -> Path:

@@ -1,13 +1,13 @@
 """Photos from a user's disk: found, decoded, turned upright, cropped and resized, with a record of all that.
 
-Pixel coordinates are (x, y) with the first pixel's centre at (0.5, 0.5), so that a crop and a resize are one affine map.
+Pixel coordinates are (x, y) with the first pixel's centre at (0.5, 0.5), so that a crop and a resize are one
+affine map.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokengroups.errors import UserError
+from tokengroups.io.files import natural_key
 
 HEIF_SUFFIXES = (".heic", ".heif")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
@@ -39,7 +40,8 @@ class Photo:
     exif_orientation: int  # 1 = was upright already; 2..8 as in the EXIF standard
     crop_box: tuple[int, int, int, int]  # left, top, right, bottom in the upright photo
     notes: tuple[str, ...]
-    photo_from_model: Float[np.ndarray, "3 3"]  # homogeneous pixel (x, y, 1) of the model's image -> of the upright photo
+    # Homogeneous pixel (x, y, 1) of the model's image -> of the upright photo.
+    photo_from_model: Float[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Photos:
 
     def messages(self) -> list[str]:
         """Everything worth telling the user, one line each."""
-        about_photos = [f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
+        about_photos = [
+            f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes
+        ]
         return [*about_photos, *self.notes]
 
 
@@ -65,11 +69,13 @@ def load_photos(
 ) -> Photos:
     """Load photos as square images for a model.
 
-    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square is resized
-    with antialiasing. At most `max_views` photos are decoded, evenly spaced over all; one photo is held at a time.
+    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square
+    is resized with antialiasing. At most `max_views` photos are decoded, evenly spaced over all; one photo is
+    held at a time.
 
     Args:
-        sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
+        sources: Photo files, in the order given, and folders, whose photos come in natural order of their
+            names.
         size: Side of the result in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
         max_views: Upper bound on the number of photos; None = all.
@@ -78,17 +84,17 @@ def load_photos(
         UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
     """
     if size < patch_size or size % patch_size:
-        below = max(size // patch_size, 1) * patch_size
+        near = max(size // patch_size, 1) * patch_size
         raise UserError(
-            f"--size {size}: the model sees patches of {patch_size} pixels; use a multiple such as {below} or {below + patch_size}"
+            f"--size {size}: must be a multiple of {patch_size}, such as {near} or {near + patch_size}"
         )
     paths = find_photos(sources)
     kept = _evenly_spaced(paths, max_views)
     notes = []
     if len(kept) < len(paths):
-        notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views raises the limit (and the memory)")
+        notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views allows more")
     if len(paths) == 1:
-        notes.append("only one photo: depth rests on experience alone; two or more, 0.2-1.2 m apart, give better scenes")
+        notes.append("only one photo: its depth is a guess; two or more, 0.2-1.2 m apart, give better scenes")
     loaded = [_load_photo(path, size) for path in kept]
     pixels = torch.from_numpy(np.stack([image for image, _ in loaded]))
     images = rearrange(pixels, "v h w c -> v c h w").float() / 255
@@ -119,14 +125,11 @@ def _photos_in(folder: Path) -> list[Path]:
     photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
         videos = [path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-        hint = f"take frames from {videos[0]} first" if videos else f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+        hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+        if videos:
+            hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
         raise UserError(f"no photo in the folder {folder} ({len(files)} other files); {hint}")
-    return sorted(photos, key=lambda path: _natural_key(path.name))
-
-
-def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key that puts IMG_2 before IMG_10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name.lower())]
+    return sorted(photos, key=lambda path: natural_key(path.name))
 
 
 def _evenly_spaced(paths: list[Path], limit: int | None) -> list[Path]:
@@ -142,7 +145,7 @@ def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Phot
     width, height = image.size
     side = min(width, height)
     if side < MIN_SIDE_PX:
-        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side must have at least {MIN_SIDE_PX}")
+        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
     left, top = (width - side) // 2, (height - side) // 2
     box = (left, top, left + side, top + side)
     if width != height:
@@ -150,7 +153,7 @@ def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Phot
         notes.append(f"cropped from {width}x{height} to the central {side}x{side} ({lost:.0%} not used)")
     if side != size:
         notes.append(f"{'reduced' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
-    square = image.resize((size, size), Image.Resampling.BICUBIC, box=box) if side != size else image.crop(box)
+    square = image.crop(box) if side == size else image.resize((size, size), Image.Resampling.BICUBIC, box)
     scale = side / size
     photo_from_model = np.array([[scale, 0, left], [0, scale, top], [0, 0, 1]], np.float64)
     photo = Photo(path, (height, width), orientation, box, tuple(notes), photo_from_model)
@@ -161,7 +164,8 @@ def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
     """Decode to upright RGB; returns the image, its EXIF orientation, and notes."""
     _prepare_heif(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise UserError(f"{path}: videos are not read; take frames first, e.g. ffmpeg -i {path.name} -r 2 frame_%03d.jpg")
+        command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
+        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -170,12 +174,21 @@ def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
                 orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
                 image = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a photo that can be read (its content is no known image format)") from error
+        raise UserError(
+            f"{path}: not a photo that can be read (its content is no known image format)"
+        ) from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too many pixels; reduce the photo first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise for damaged files
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+    ) as error:  # what Pillow's decoders raise for damaged files
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged or truncated photo ({reason}); take it out or get it again") from error
+        raise UserError(
+            f"{path}: damaged or truncated photo ({reason}); take it out or get it again"
+        ) from error
     if orientation in range(2, 9):
         notes.append(f"turned upright (EXIF orientation {orientation})")
     else:
@@ -189,7 +202,7 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:  # the smallest alpha
+        if image.getchannel("A").getextrema() != (255, 255):
             notes.append("transparency composited on white")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -200,7 +213,7 @@ def _prepare_heif(path: Path) -> None:
     if path.suffix.lower() not in HEIF_SUFFIXES:
         return
     if importlib.util.find_spec("pillow_heif") is None:
-        raise UserError(f"{path}: reading HEIC needs pillow-heif; pip install pillow-heif, or convert the photo to JPEG")
+        raise UserError(f"{path}: HEIC needs `pip install pillow-heif`; or convert the photo to JPEG")
     import pillow_heif
 
     pillow_heif.register_heif_opener()

@@ -1,14 +1,14 @@
 """3D Gaussian Splatting PLY files as numpy structured arrays.
 
-Layout of 3D Gaussian Splatting (Kerbl et al. 2023), float32, little endian, in this order: ``x y z``, ``nx ny nz`` (zeros),
-``f_dc_0..2``, ``f_rest_*`` (channel-major: all red coefficients, then green, then blue), ``opacity`` (logit), ``scale_0..2``
-(natural logarithm), ``rot_0..3`` (wxyz). `read_vertices` and `write_vertices` keep every bit; the conversions to and from
-`Gaussians` apply the activations and their inverses.
+Layout of 3D Gaussian Splatting (Kerbl et al. 2023), float32, little endian, in this order: ``x y z``, ``nx ny
+nz`` (zeros), ``f_dc_0..2``, ``f_rest_*`` (channel-major: all red coefficients, then green, then blue),
+``opacity`` (logit), ``scale_0..2`` (natural logarithm), ``rot_0..3`` (wxyz). `read_vertices` and
+`write_vertices` keep every bit; the conversions to and from `Gaussians` apply the activations and their
+inverses.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -32,13 +32,13 @@ REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES, *QUATS)
 REST_COUNTS = (0, 9, 24, 45)  # properties f_rest_* for SH degree 0, 1, 2, 3
 
 _SCALAR_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
-    "float64": "f8",
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float32": "f4", "float64": "f8",
 }  # fmt: skip
+_TYPE_NAMES = {code: name for name, code in reversed(_SCALAR_TYPES.items())}  # the older names first
 _FORMATS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 _HEADER_LIMIT = 65536
-_FLOAT_TYPES = {4: "float", 8: "double"}
 
 
 def load_ply(path: str | os.PathLike[str]) -> Gaussians:
@@ -53,10 +53,9 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     gaussians = gaussians_from_vertices(read_vertices(path))
     num_invalid = int((~valid_gaussians(gaussians)).sum())
     if num_invalid:
-        raise UserError(
-            f"{path}: {num_invalid} of {len(gaussians.means)} Gaussians hold NaN, infinite values or a zero quaternion; "
-            "import with --drop-invalid to leave them out"
-        )
+        what = "Gaussians hold NaN, infinite values or a zero quaternion"
+        cure = "import with --drop-invalid to leave them out"
+        raise UserError(f"{path}: {num_invalid} of {len(gaussians.means)} {what}; {cure}")
     return gaussians
 
 
@@ -64,7 +63,13 @@ def valid_gaussians(gaussians: Gaussians) -> Bool[Tensor, " N"]:
     """Which Gaussians are finite and have a quaternion of positive length."""
     finite = [
         values.isfinite().flatten(1).all(dim=1)
-        for values in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh)
+        for values in (
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities[:, None],
+            gaussians.sh,
+        )
     ]
     return torch.stack([*finite, gaussians.quats.norm(dim=1) > 0]).all(dim=0)
 
@@ -89,7 +94,8 @@ def gaussians_from_vertices(vertices: np.ndarray) -> Gaussians:
 def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
     """The raw values of a 3DGS PLY, in the standard layout; all finite for finite Gaussians."""
     rest = rearrange(gaussians.sh[:, 1:], "n s c -> n (c s)")
-    names = (*MEANS, *NORMALS, *COLOR, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *SCALES, *QUATS)
+    rest_properties = [f"f_rest_{i}" for i in range(rest.shape[1])]
+    names = (*MEANS, *NORMALS, *COLOR, *rest_properties, "opacity", *SCALES, *QUATS)
     values = torch.cat(
         [
             gaussians.means,
@@ -108,7 +114,8 @@ def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
 
 def rest_names(vertices: np.ndarray) -> tuple[str, ...]:
     """Names of the higher SH coefficients in their order, however the file orders them."""
-    return tuple(f"f_rest_{i}" for i in range(sum(name.startswith("f_rest_") for name in vertices.dtype.names or ())))
+    count = sum(name.startswith("f_rest_") for name in vertices.dtype.names or ())
+    return tuple(f"f_rest_{i}" for i in range(count))
 
 
 def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
@@ -127,16 +134,16 @@ def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     if layout == "ascii":
         return _parse_ascii(path, data[start:], count, dtype)
     if len(data) - start < count * dtype.itemsize:
-        found = (len(data) - start) // dtype.itemsize
-        raise UserError(f"{path}: truncated: the header promises {count} Gaussians, the file holds {found}; get it again")
+        raise _truncated(path, count, (len(data) - start) // dtype.itemsize)
     return np.frombuffer(data, dtype, count, start)
 
 
 def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
-    """Write a vertex table of float properties as binary little-endian PLY, atomically."""
+    """Write a vertex table as binary little-endian PLY, atomically."""
     names = vertices.dtype.names or ()
     little = vertices.astype([(name, vertices.dtype[name].newbyteorder("<")) for name in names], copy=False)
-    properties = "".join(f"property {_FLOAT_TYPES[little.dtype[name].itemsize]} {name}\n" for name in names)
+    types = [_TYPE_NAMES[little.dtype[name].str[1:]] for name in names]
+    properties = "".join(f"property {kind} {name}\n" for kind, name in zip(types, names, strict=True))
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
     with atomic_path(path) as temporary:
         temporary.write_bytes(header.encode("ascii") + little.tobytes())
@@ -155,12 +162,13 @@ def _parse_header(path: Path, data: bytes) -> tuple[str, int, np.dtype, int]:
         layout = next(line[1] for line in lines if line[:1] == ["format"])
         elements = [(line[1], int(line[2])) for line in lines if line[:1] == ["element"]]
         if "chunk" in dict(elements):
-            raise UserError(f"{path}: a compressed PLY; convert it to a plain one first (npx @playcanvas/splat-transform)")
+            cure = "make it a plain one first, e.g. with npx @playcanvas/splat-transform"
+            raise UserError(f"{path}: a compressed PLY; {cure}")
         if layout not in _FORMATS or not elements or elements[0][0] != "vertex" or elements[0][1] < 0:
             raise UserError(f"{path}: not a 3DGS PLY: it must begin with an element 'vertex'")
         dtype = np.dtype(_vertex_fields(lines, _FORMATS[layout]))
     except (StopIteration, IndexError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged PLY header ({error or 'no format line'}); get the file again") from error
+        raise UserError(f"{path}: damaged PLY header ({error!r}); get the file again") from error
     return layout, elements[0][1], dtype, newline + 1
 
 
@@ -182,25 +190,35 @@ def _check_properties(path: Path, dtype: np.dtype) -> None:
         raise UserError(f"{path}: not a 3DGS PLY: it lacks the properties {', '.join(missing)}")
     rest = {name for name in names if name.startswith("f_rest_")}
     if len(rest) not in REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
-        raise UserError(f"{path}: {len(rest)} properties f_rest_*; SH degrees 0 to 3 have {REST_COUNTS}, numbered from 0")
+        wanted = f"SH degrees 0 to 3 have {REST_COUNTS}, numbered from 0"
+        raise UserError(f"{path}: {len(rest)} properties f_rest_*; {wanted}")
 
 
 def _parse_ascii(path: Path, data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
-    try:
-        table = np.loadtxt(io.BytesIO(data), dtype=np.float64, max_rows=count, ndmin=2) if count else np.zeros((0, 0))
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ascii PLY: {error}") from error
     names = dtype.names or ()
-    if len(table) < count or (count and table.shape[1] != len(names)):
-        raise UserError(f"{path}: truncated: the header promises {count} Gaussians, the file holds {len(table)} whole ones")
+    lines = data.split(b"\n", count)[:count]
+    try:
+        rows = [[float(word) for word in line.split()] for line in lines]
+        whole = [row for row in rows if len(row) == len(names)]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ascii PLY ({error}); get the file again") from error
+    if len(whole) < count:
+        raise _truncated(path, count, len(whole))
+    table = np.array(whole, np.float64).reshape(count, len(names))
     vertices = np.empty(count, dtype)
     for column, name in enumerate(names):
-        vertices[name] = table[:, column] if count else 0
+        vertices[name] = table[:, column]
     return vertices
 
 
+def _truncated(path: Path, promised: int, found: int) -> UserError:
+    return UserError(
+        f"{path}: truncated: the header promises {promised} Gaussians, the file holds {found}; get it again"
+    )
+
+
 def _columns(vertices: np.ndarray, names: tuple[str, ...]) -> Tensor:
-    """float32 tensor [N, len(names)]."""
+    """Values as float32 [N, len(names)]."""
     table = np.empty((len(vertices), len(names)), np.float32)
     for column, name in enumerate(names):
         table[:, column] = vertices[name]

@@ -18,11 +18,13 @@ _NEAR = 0.05
 _OUTSIDE_FIELD_DEG = 60.0
 
 
-def guess_camera(gaussians: Gaussians, fov_degrees: float | None = None, size: int | None = None) -> tuple[Cameras, str]:
+def guess_camera(
+    gaussians: Gaussians, fov_degrees: float | None = None, size: int | None = None
+) -> tuple[Cameras, str]:
     """One square camera, and how it was chosen, in words.
 
-    If nearly all lies in front of the origin (z > 0), the world is taken for a camera's own frame: identity pose.
-    Otherwise the camera stands outside, looks along +z, and frames the middle of the scene.
+    If nearly all lies in front of the origin (z > 0), the world is taken for a camera's own frame: identity
+    pose. Otherwise the camera stands outside, looks along +z, and frames the middle of the scene.
     """
     size = size or DEFAULT_SIZE_PX
     means, weights = gaussians.means.double(), gaussians.opacities.double().clamp(min=1e-9)
@@ -35,7 +37,8 @@ def guess_camera(gaussians: Gaussians, fov_degrees: float | None = None, size: i
         eye, where = torch.zeros(3, dtype=torch.float64), "at the origin of the world"
     else:
         centre = weighted_quantile(means, weights, 0.5)
-        radius = float(weighted_quantile((means - centre).norm(dim=1, keepdim=True), weights, _FIELD_SHARE)[0])
+        distances = (means - centre).norm(dim=1, keepdim=True)
+        radius = float(weighted_quantile(distances, weights, _FIELD_SHARE)[0])
         guess = _OUTSIDE_FIELD_DEG
         eye = centre - torch.tensor([0.0, 0.0, 2 * radius], dtype=torch.float64)
         where = "outside of the scene, looking along +z"

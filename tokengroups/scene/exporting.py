@@ -22,7 +22,7 @@ from tokengroups.types import TokenScene
 
 
 def export_scene(scene: TokenScene, path: str | os.PathLike[str]) -> list[Path]:
-    """Write the whole scene as one PLY, with ``groups.json`` and ``cameras.json`` beside it; returns the files.
+    """Write the whole scene as one PLY, ``groups.json`` and ``cameras.json`` beside it; returns the files.
 
     Gaussians are ordered by group, then by anchor.
 
@@ -41,7 +41,7 @@ def export_scene(scene: TokenScene, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def export_groups(scene: TokenScene, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one PLY per group, ``group_ID.ply``, with ``groups.json`` and ``cameras.json``; returns the files.
+    """Write one PLY per group, ``group_ID.ply``, ``groups.json`` and ``cameras.json``; returns the files.
 
     Raises:
         UserError: A file cannot be written, or the ``groups.json`` there belongs to other PLYs.

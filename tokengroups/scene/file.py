@@ -1,7 +1,7 @@
 """The scene file: a `TokenScene` in one safetensors file with JSON metadata.
 
-Metadata (text): ``format`` = "tokengroups.scene", ``version`` of the layout, ``conventions`` = version of CONVENTIONS.md,
-and ``scene``, a JSON object with the cameras' size, the groups' names and the provenance.
+Metadata (text): ``format`` = "tokengroups.scene"; ``version`` of the layout; ``conventions``, the version of
+CONVENTIONS.md; and ``scene``, a JSON object with the cameras' size, the groups' names and the provenance.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _read_content(path: Path) -> dict[str, Any]:
     """The JSON metadata, after checking that the file is a scene of this version."""
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: a safetensors file, but not a tokengroups scene; make one with reconstruct or import")
+        raise UserError(
+            f"{path}: a safetensors file, but no token scene; make one with reconstruct or import"
+        )
     for what, current in (("version", VERSION), ("conventions", CONVENTIONS_VERSION)):
         _check_version(path, what, metadata.get(what, "none"), current)
     try:

@@ -76,7 +76,9 @@ def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
     return torch.stack([weighted_quantile(means, weights, quantile) for quantile in _EXTENT_QUANTILES])
 
 
-def weighted_quantile(values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantile: float) -> Float[Tensor, " C"]:
+def weighted_quantile(
+    values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantile: float
+) -> Float[Tensor, " C"]:
     """Column by column the first value at which the cumulative weight reaches a share of the whole."""
     ordered, order = values.sort(dim=0)
     cumulative = weights[order].cumsum(dim=0)

@@ -39,8 +39,8 @@ def import_scene(
 ) -> ImportedScene:
     """Read a 3DGS PLY, or a folder with one PLY per group, as a scene.
 
-    Groups come from ``groups.json`` (ours) or ``meta.json`` (InsTok3D's) beside the files, else every file is a group.
-    Assignments are one-hot. Groups whose anchors are unknown get one anchor each.
+    Groups come from ``groups.json`` (ours) or ``meta.json`` (InsTok3D's) beside the files, else every file is
+    a group. Assignments are one-hot. Groups whose anchors are unknown get one anchor each.
 
     Args:
         source: PLY file, folder of PLY files, or a folder whose only subfolder with PLY files holds them.
@@ -64,7 +64,7 @@ def import_scene(
     ]
     gaussians = concatenate([part for _, (part, _) in kept])
     cameras = _cameras(folder, gaussians, fov_degrees, size, notes)
-    provenance = {"imported_from": str(source), "files": list(files), "notes": list(notes)}
+    provenance = {"imported_from": Path(source).resolve().name, "files": list(files), "notes": list(notes)}
     return ImportedScene(_assemble(kept, gaussians, cameras, provenance), tuple(notes))
 
 
@@ -79,11 +79,15 @@ def _group(folder: Path, entry: GroupEntry, whole: Gaussians, valid: Tensor) -> 
     available = len(valid) - entry.first
     count = available if entry.count is None else entry.count
     if not 0 <= entry.first <= entry.first + count <= len(valid):
-        raise UserError(f"{folder / entry.file}: {len(valid)} Gaussians, but group {entry.id} asks for {count} from {entry.first}")
+        asked = f"group {entry.id} asks for {count} from number {entry.first}"
+        raise UserError(
+            f"{folder / entry.file}: it holds {len(valid)} Gaussians, but {asked}; correct the sidecar"
+        )
     anchors = _anchor_numbers(folder, entry, count)
     window = slice(entry.first, entry.first + count)
     keep = valid[window]
-    return select(whole.map(lambda values: values[window]), keep), anchors[keep].unique(return_inverse=True)[1]
+    part = select(whole.map(lambda values: values[window]), keep)
+    return part, anchors[keep].unique(return_inverse=True)[1]
 
 
 def _anchor_numbers(folder: Path, entry: GroupEntry, count: int) -> Tensor:
@@ -93,11 +97,13 @@ def _anchor_numbers(folder: Path, entry: GroupEntry, count: int) -> Tensor:
     if isinstance(sizes, int):
         sizes = [sizes] * (count // max(sizes, 1))
     if sum(sizes) != count or min(sizes, default=1) < 1:
-        raise UserError(f"{folder / entry.file}: anchor_sizes of group {entry.id} do not add up to its {count} Gaussians")
+        raise UserError(f"{folder}: anchor_sizes of group {entry.id} do not add up to its {count} Gaussians")
     return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
 
 
-def _cameras(folder: Path, gaussians: Gaussians, fov: float | None, size: int | None, notes: list[str]) -> Cameras:
+def _cameras(
+    folder: Path, gaussians: Gaussians, fov: float | None, size: int | None, notes: list[str]
+) -> Cameras:
     """The cameras beside the files, else a guessed one; adds to the notes."""
     path = folder / CAMERAS_FILE
     if not path.is_file():
@@ -120,9 +126,10 @@ def _assemble(
 ) -> TokenScene:
     anchor_counts = torch.tensor([int(numbers.max()) + 1 for _, (_, numbers) in kept])
     offsets = (anchor_counts.cumsum(0) - anchor_counts).tolist()
-    anchor_ids = torch.cat([numbers + offset for offset, (_, (_, numbers)) in zip(offsets, kept, strict=True)])
+    numbered = zip(offsets, kept, strict=True)
+    anchor_ids = torch.cat([numbers + offset for offset, (_, (_, numbers)) in numbered])
     columns = torch.repeat_interleave(torch.arange(len(kept)), anchor_counts)
-    sums = torch.zeros(len(columns), 3, dtype=torch.float64).index_add(0, anchor_ids, gaussians.means.double())
+    sums = torch.zeros(len(columns), 3).double().index_add(0, anchor_ids, gaussians.means.double())
     names = tuple(entry.name for entry, _ in kept)
     return TokenScene(
         gaussians=gaussians,

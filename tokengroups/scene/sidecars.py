@@ -1,21 +1,21 @@
 """``groups.json`` and foreign ``meta.json`` beside PLY files: which Gaussians of which file are which group.
 
-``groups.json``: ``format`` = "tokengroups.groups", ``version``, and ``groups``, one object each with ``id``, ``name``, the
-``file`` that holds it, ``first`` and ``count`` of its Gaussians there, ``anchor_sizes`` (Gaussians of each of its anchors, in
-order; one number if all are equal), and for robots and people ``centre``, ``size`` (scene units, world axes) and ``color``.
+``groups.json`` holds ``format`` = "tokengroups.groups", ``version`` and ``groups`` with ``id``, ``name``,
+the ``file`` that holds it, ``first`` and ``count`` of its Gaussians there, ``anchor_sizes`` (Gaussians of
+each of its anchors, in order; one number if all are equal), and for robots and people ``centre``, ``size``
+(scene units, world axes) and ``color``.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import write_text
+from tokengroups.io.files import natural_key, write_text
 
 GROUPS_FILE, CAMERAS_FILE, FOREIGN_FILE = "groups.json", "cameras.json", "meta.json"
 GROUPS_FORMAT, GROUPS_VERSION = "tokengroups.groups", 1
@@ -61,7 +61,7 @@ def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
     others = sorted({e.file for e in _own_entries(path)} - set(files)) if _is_own(path) else [path.name]
     others = [name for name in others if (folder / name).exists()]
     if others:
-        raise UserError(f"{path} belongs to {others[0]}; export to another folder, or remove those files first")
+        raise UserError(f"{path} belongs to {others[0]}; export to another folder, or remove both")
 
 
 def find_entries(source: Path) -> tuple[Path, list[GroupEntry]]:
@@ -74,7 +74,7 @@ def find_entries(source: Path) -> tuple[Path, list[GroupEntry]]:
         folder, files = source.parent, [source.name]
     elif source.is_dir():
         folder = _folder_with_plys(source)
-        files = sorted((path.name for path in _plys(folder)), key=_natural_key)
+        files = sorted((path.name for path in _plys(folder)), key=natural_key)
     else:
         raise UserError(f"no such file or folder: {source}")
     described = [entry for entry in _described(folder) if source.is_dir() or entry.file == source.name]
@@ -96,41 +96,41 @@ def _described(folder: Path) -> list[GroupEntry]:
 def _own_entries(path: Path) -> list[GroupEntry]:
     content = _read_json(path)
     if content.get("format") != GROUPS_FORMAT or content.get("version") != GROUPS_VERSION:
-        raise UserError(f"{path}: not a groups.json of format {GROUPS_FORMAT} version {GROUPS_VERSION}; move it away to ignore it")
+        raise UserError(f"{path}: not {GROUPS_FORMAT} version {GROUPS_VERSION}; move it away to ignore it")
     try:
         return [GroupEntry(**entry) for entry in content["groups"]]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged group list ({' '.join(str(error).split())}); move it away to ignore it") from error
+        raise UserError(f"{path}: damaged group list ({error!r}); move it away to ignore it") from error
 
 
 def _foreign_entries(path: Path) -> list[GroupEntry]:
-    """InsTok3D's list: ``instances`` with ``file``, ``qid`` and ``count``, 32 Gaussians per anchor in order."""
+    """InsTok3D's list: ``instances`` with ``file``, ``qid``, ``count``; 32 Gaussians per anchor in order."""
     content = _read_json(path)
     instances = content.get("instances")
     if instances is None:
         return []  # another program's meta.json
     try:
         counts = [int(instance["count"]) for instance in instances]
-        whole = all(count % INSTOK3D_GAUSSIANS_PER_ANCHOR == 0 for count in counts)
-        sizes = INSTOK3D_GAUSSIANS_PER_ANCHOR if whole else None
-        return [
-            GroupEntry(id=int(instance["qid"]), name="", file=str(instance["file"]), count=count, anchor_sizes=sizes)
-            for instance, count in zip(instances, counts, strict=True)
-        ]
+        names = [str(instance["file"]) for instance in instances]
+        ids = [int(instance["qid"]) for instance in instances]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged instance list ({error!r}); move it away to ignore it") from error
+    whole = all(count % INSTOK3D_GAUSSIANS_PER_ANCHOR == 0 for count in counts)
+    sizes = INSTOK3D_GAUSSIANS_PER_ANCHOR if whole else None
+    listed = zip(ids, names, counts, strict=True)
+    return [GroupEntry(id, "", file, count=count, anchor_sizes=sizes) for id, file, count in listed]
 
 
 def _check_entries(folder: Path, entries: list[GroupEntry]) -> None:
     for entry in entries:
         if not all(isinstance(value, int) for value in (entry.id, entry.first, entry.count or 0)):
-            raise UserError(f"{folder}: id, first and count of group {entry.id!r} must be whole numbers; correct the sidecar")
+            raise UserError(f"{folder}: id, first and count of group {entry.id!r} must be whole numbers")
     ids = [entry.id for entry in entries]
     if min(ids) < 0 or len(set(ids)) != len(ids):
         raise UserError(f"{folder}: its group ids are not unique numbers from 0 ({ids}); correct the sidecar")
     for entry in entries:
         if Path(entry.file).name != entry.file or not (folder / entry.file).is_file():
-            raise UserError(f"{folder}: group {entry.id} should be in {entry.file}, which is not there; correct the sidecar")
+            raise UserError(f"{folder}: group {entry.id} should be in {entry.file}, which is not there")
 
 
 def _is_own(path: Path) -> bool:
@@ -157,13 +157,9 @@ def _folder_with_plys(source: Path) -> Path:
     if not folders:
         raise UserError(f"no .ply file in {source} or its subfolders")
     if len(folders) > 1:
-        raise UserError(f"no .ply file in {source}, but in {len(folders)} of its subfolders; name one, e.g. {folders[0]}")
+        raise UserError(f"no .ply file in {source}; {len(folders)} subfolders hold some, e.g. {folders[0]}")
     return folders[0]
 
 
 def _plys(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() == ".ply" and not path.name.startswith(".")]
-
-
-def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name.lower())]
+    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from tokengroups.types import TokenScene
 
 _SH_COUNTS = (1, 4, 9, 16)
-_TOLERANCE = 1e-3  # of probabilities that sum to 1 and rotations that are orthonormal, after float32 arithmetic
+_TOLERANCE = 1e-3  # of sums of probabilities and of orthonormal rotations, after float32 arithmetic
 
 
 def find_fault(scene: TokenScene) -> str | None:
@@ -89,7 +89,8 @@ def _reference_faults(scene: TokenScene) -> Iterator[str]:
 def _camera_faults(scene: TokenScene) -> Iterator[str]:
     poses, pinholes = scene.cameras.cam_from_world.double(), scene.cameras.intrinsics
     rotations = poses[:, :3, :3]
-    deviation = (rotations @ rotations.transpose(-1, -2) - torch.eye(3, dtype=torch.float64, device=poses.device)).abs()
+    products = rotations @ rotations.transpose(-1, -2)
+    deviation = (products - torch.eye(3).to(products)).abs()
     if bool((deviation > _TOLERANCE).any() or (torch.linalg.det(rotations) < 0).any()):
         yield "a camera pose that is no rotation"
     if min(scene.cameras.size_hw) < 1 or not bool((pinholes[:, [0, 1], [0, 1]] > 0).all()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,12 +12,14 @@ from torch import Tensor
 from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, project, rigid, rotation_from_quaternion, transform_points
 from tokengroups.render import render
-from tokengroups.scene.groups import gaussian_mask, group_box, group_centre, weighted_quantile
+from tokengroups.scene.groups import gaussian_mask, group_centre, weighted_quantile
 from tokengroups.types import Cameras, Gaussians, TokenScene
 
 GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
-_FILL = 0.8  # share of a portrait that the group's box fills
+_FILL = 0.85  # share of a portrait that the group fills
+_FRAMED = 0.97  # share of its opacity that this is said of: faint floaters may fall outside
+_WIDEST_SLOPE = 1.5  # half of a portrait's widest field of view, as a tangent
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class SceneView:
 
 
 def render_views(
-    scene: TokenScene, cameras: Cameras, background: Float[Tensor, "3"] | None = None, backend: str = "auto"
+    scene: TokenScene, cameras: Cameras, background: Float[Tensor, "3"] | None = None
 ) -> Iterator[SceneView]:
-    """Render camera by camera, so that memory does not grow with their number; background black unless given."""
+    """Render camera by camera, so that memory does not grow with their number; black background if None."""
     scene = scene.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
     for pose, pinhole in zip(cameras.cam_from_world, cameras.intrinsics, strict=True):
         out = render(
@@ -45,7 +46,6 @@ def render_views(
             background=background,
             anchor_ids=scene.anchor_ids,
             anchor_features=scene.assignment,
-            backend=backend,
         )
         assert out.features is not None
         column = out.features[0].argmax(dim=-1)
@@ -54,10 +54,10 @@ def render_views(
         yield SceneView(out.colors[0], out.alphas[0], out.depths[0], group_map)
 
 
-def visible_shares(scene: TokenScene, backend: str = "auto") -> Float[Tensor, " L"]:
+def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
     """Share of all pixels of the context views that shows each group, by column."""
     counts = torch.zeros(len(scene.group_ids))
-    for view in render_views(scene, scene.cameras, backend=backend):
+    for view in render_views(scene, scene.cameras):
         counts += (view.group_map[..., None] == scene.group_ids).float().mean(dim=(0, 1))
     return counts / len(scene.cameras.intrinsics)
 
@@ -81,7 +81,7 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
     Args:
         scene: The scene.
         count: Number of cameras.
-        degrees: 360 = full turn that begins at the first camera; less = an arc with the first camera in its middle.
+        degrees: 360 = full turn that begins at the first camera; less = an arc with it in the middle.
     """
     pose = scene.cameras.cam_from_world[0].double()
     world_from_cam = invert_rigid(pose)
@@ -98,20 +98,20 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
 
 
 def render_portrait(
-    scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"], backend: str = "auto"
+    scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "size size 3"]:
-    """Picture of one group alone, seen from the context camera that faces it most, turned and zoomed to fill the frame."""
+    """Picture of one group alone, filling the frame, from the context camera that faces it most."""
     mine = gaussian_mask(scene, column)
     alone = select(scene.gaussians, mine).map(lambda values: values.float())
-    camera = _portrait_camera(scene, column, size).to(alone.means)
-    out = render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background, backend=backend)
+    camera = _portrait_camera(scene, column, alone, size).to(alone.means)
+    out = render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background)
     return out.colors[0]
 
 
 def look_at(
     eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Tensor, "3"]
 ) -> Float[Tensor, "4 4"]:
-    """cam_from_world of a camera at `eye` that looks at `target`; `down` points to the picture's lower edge."""
+    """Pose cam_from_world at `eye`, looking at `target`; `down` points to the picture's lower edge."""
     forward = torch.nn.functional.normalize(target - eye, dim=0)
     right = torch.linalg.cross(down, forward)
     if right.norm() < 1e-6 * down.norm():  # looking straight up or down: any right will do
@@ -124,7 +124,7 @@ def look_at(
 def seen_depths(
     gaussians: Gaussians, cameras: Cameras, view: int
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """z and opacity of the Gaussians whose centres lie in a camera's picture."""
+    """Depth (z) and opacity of the Gaussians whose centres lie in a camera's picture."""
     points = transform_points(cameras.cam_from_world[view].double(), gaussians.means.double())
     pixels, depth = project(points, cameras.intrinsics[view].double())
     height, width = cameras.size_hw
@@ -133,7 +133,7 @@ def seen_depths(
 
 
 def _looked_at_depth(scene: TokenScene) -> float:
-    """Opacity-weighted median depth in the first view; the mean distance of all Gaussians if it shows none."""
+    """Opacity-weighted median depth in the first view; if that shows none, the mean distance of all."""
     depths, weights = seen_depths(scene.gaussians, scene.cameras, 0)
     if weights.sum() > 0:
         return float(weighted_quantile(depths[:, None], weights, 0.5)[0])
@@ -141,21 +141,20 @@ def _looked_at_depth(scene: TokenScene) -> float:
     return float((scene.gaussians.means - eye).norm(dim=1).mean())
 
 
-def _portrait_camera(scene: TokenScene, column: int, size: int) -> Cameras:
+def _portrait_camera(scene: TokenScene, column: int, alone: Gaussians, size: int) -> Cameras:
+    """The view that faces the group most, turned to its centre, zoomed to nearly all of its opacity."""
     centre = group_centre(scene, column).double()
-    low, high = group_box(scene, column).double()
-    radius = max(float((high - low).norm()) / 2, 1e-6)
     poses = scene.cameras.cam_from_world.double()
     in_camera = poses[:, :3, :3] @ centre + poses[:, :3, 3]
-    facing = in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)
-    best = int(facing.argmax())
+    best = int((in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)).argmax())
     eye = invert_rigid(poses[best])[:3, 3]
-    if (centre - eye).norm() < 1e-6:
-        eye = centre - radius * poses[best, 2, :3]
-    distance = float((centre - eye).norm())
-    # The box's sphere fills the frame; from inside of it (walls, floor) at most 90 degrees are seen.
-    tangent = min(radius / (_FILL * math.sqrt(max(distance**2 - radius**2, 1e-12))), 1.0)
-    focal_px = size / 2 / tangent
-    pinhole = torch.tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]], dtype=torch.float64)
+    if (centre - eye).norm() < _NEAR:
+        eye = centre - poses[best, 2, :3]
     pose = look_at(eye, centre, poses[best, 1, :3])
+    points = transform_points(pose, alone.means.double())
+    reach = (points[:, :2].abs() + alone.scales.double().amin(dim=1, keepdim=True)).amax(dim=1, keepdim=True)
+    slopes = torch.where(points[:, 2:] > _NEAR, reach / points[:, 2:].clamp(min=_NEAR), _WIDEST_SLOPE)
+    slope = float(weighted_quantile(slopes, alone.opacities.double(), _FRAMED)[0])
+    focal_px = size / 2 * _FILL / min(max(slope, 1e-6), _WIDEST_SLOPE)
+    pinhole = torch.tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]], dtype=torch.float64)
     return Cameras(pose[None], pinhole[None], (size, size))

@@ -1,0 +1,200 @@
+"""Photos as users have them: EXIF rotation, alpha, sizes, and everything that is not a photo."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokengroups.errors import UserError
+from tokengroups.io import images as module
+from tokengroups.io.images import load_photos
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Red grows to the right, green downwards."""
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    return Image.fromarray((np.stack([x, y, np.zeros_like(x)], -1) * 255).round().astype(np.uint8))
+
+
+def save(image: Image.Image, path: Path, orientation: int = 1) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif, quality=95)
+    return path
+
+
+def test_photo_of_the_right_size_is_bit_exact(tmp_path: Path) -> None:
+    image = gradient(64, 64)
+    image.save(tmp_path / "a.png")
+    photos = load_photos([tmp_path / "a.png", tmp_path / "a.png"], 64)
+    expected = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
+    assert torch.equal(photos.images, expected.expand(2, 3, 64, 64))
+    assert photos.messages() == []
+
+
+# What a camera stores so that the orientation tag makes it upright again.
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> None:
+    upright = gradient(96, 64)
+    path = save(upright.transpose(STORED[orientation]), tmp_path / "a.jpg", orientation)
+    turned = load_photos([path], 64)
+    reference = load_photos([save(upright, tmp_path / "b.jpg")], 64)
+    assert (turned.images - reference.images).abs().max() < 0.04  # two JPEG compressions
+    photo = turned.photos[0]
+    assert photo.exif_orientation == orientation and photo.size_hw == (64, 96)
+    assert f"EXIF orientation {orientation}" in photo.notes[0]
+
+
+def test_crop_and_resize_are_recorded_and_map_back(tmp_path: Path) -> None:
+    """The colour of a pixel names its place in the original: the recorded map must point there."""
+    gradient(400, 300).save(tmp_path / "a.png")
+    photos = load_photos([tmp_path / "a.png"], 100)
+    photo = photos.photos[0]
+    assert photo.crop_box == (50, 0, 350, 300)
+    assert "cropped from 400x300 to the central 300x300" in photo.notes[0] and "100x100" in photo.notes[1]
+    for column, row in [(10, 20), (50, 90), (99, 0)]:
+        x, y, one = photo.photo_from_model @ np.array([column + 0.5, row + 0.5, 1.0])
+        red, green = photos.images[0, :2, row, column].tolist()
+        assert one == 1
+        assert abs(red * 400 - x) < 2 and abs(green * 300 - y) < 2
+
+
+def test_alpha_is_composited_on_white(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[:, 32:] = (255, 0, 0, 255)
+    pixels[:32, :32, 3] = 51  # black at one fifth
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photos = load_photos([tmp_path / "a.png"], 64)
+    assert photos.images[0, :, 50, 10].tolist() == [1, 1, 1]
+    assert photos.images[0, :, 10, 50].tolist() == [1, 0, 0]
+    torch.testing.assert_close(photos.images[0, :, 10, 10], torch.full((3,), 0.8))
+    assert photos.photos[0].notes == ("transparency composited on white",)
+
+
+def test_opaque_alpha_is_not_worth_a_note(tmp_path: Path) -> None:
+    gradient(64, 64).convert("RGBA").save(tmp_path / "a.png")
+    assert load_photos([tmp_path / "a.png"], 64).photos[0].notes == ()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA", "I;16"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    values = np.full((64, 64), 200, np.uint8)
+    image = Image.fromarray(values.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    image.save(tmp_path / "a.tif")
+    photos = load_photos([tmp_path / "a.tif"], 64)
+    assert photos.images.shape == (1, 3, 64, 64)
+    if mode not in ("1", "P"):
+        assert (photos.images * 255 - 200).abs().max() < 2
+
+
+def test_heic_is_read(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    gradient(128, 128).save(tmp_path / "a.heic", quality=95)
+    photos = load_photos([tmp_path / "a.heic"], 128)
+    assert (photos.images[0, 0, 64] - torch.linspace(0, 1, 128)).abs().max() < 0.05
+
+
+def test_heic_without_its_reader_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.heic").write_bytes(b"x")
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(UserError, match="pip install pillow-heif"):
+        load_photos([tmp_path / "a.heic"], 64)
+
+
+def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    for name in ("IMG_10.jpg", "IMG_9.JPG", "IMG_1.png"):
+        gradient(64, 64).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a photo")
+    (tmp_path / ".hidden.jpg").write_text("not a photo")
+    names = [photo.path.name for photo in load_photos([tmp_path], 64).photos]
+    assert names == ["IMG_1.png", "IMG_9.JPG", "IMG_10.jpg"]
+
+
+def test_one_photo_works_with_a_note(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.png")
+    assert "only one photo" in load_photos([tmp_path / "a.png"], 64).notes[0]
+
+
+def test_many_photos_are_thinned_out_evenly(tmp_path: Path) -> None:
+    for index in range(40):
+        gradient(64, 64).save(tmp_path / f"{index:02d}.png")
+    photos = load_photos([tmp_path], 64, max_views=4)
+    assert [photo.path.stem for photo in photos.photos] == ["00", "13", "26", "39"]
+    assert photos.notes == ("used 4 of 40 photos, evenly spaced; --max-views allows more",)
+    assert len(load_photos([tmp_path], 64).images) == 40
+
+
+def test_large_photos_are_held_one_at_a_time(tmp_path: Path) -> None:
+    for index in range(6):
+        gradient(1000, 1000).save(tmp_path / f"{index}.png")
+    tracemalloc.start()
+    load_photos([tmp_path], 64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 3_000_000  # one decoded photo has 3 MB
+
+
+def bad_photos(folder: Path) -> dict[str, tuple[list[Path], str]]:
+    """Inputs that must be refused, and words of the line that says why."""
+    gradient(64, 64).save(folder / "good.jpg")
+    whole = (folder / "good.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    gradient(64, 64).save(folder / "good.png")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:60])
+    (folder / "text.jpg").write_text("I am no photo")
+    (folder / "empty.jpg").write_bytes(b"")
+    gradient(1, 1).save(folder / "tiny.png")
+    (folder / "clip.mp4").write_bytes(b"x")
+    (folder / "none").mkdir()
+    (folder / "videos").mkdir()
+    (folder / "videos" / "clip.mov").write_bytes(b"x")
+    return {
+        "nothing": ([], "no photo given"),
+        "missing": ([folder / "missing.jpg"], "no such file"),
+        "truncated jpeg": ([folder / "cut.jpg"], "cut.jpg: damaged or truncated"),
+        "truncated png": ([folder / "cut.png"], "cut.png: damaged or truncated"),
+        "text": ([folder / "good.jpg", folder / "text.jpg"], "text.jpg: not a photo"),
+        "empty": ([folder / "empty.jpg"], "empty.jpg: not a photo"),
+        "one pixel": ([folder / "tiny.png"], "1x1 pixels is too small; the shorter side needs 32"),
+        "video": ([folder / "clip.mp4"], "videos are not read"),
+        "folder without photos": ([folder / "none"], "no photo in the folder"),
+        "folder of videos": ([folder / "videos"], "take frames from clip.mov"),
+    }
+
+
+@pytest.mark.parametrize("case", [
+    "nothing", "missing", "truncated jpeg", "truncated png", "text", "empty", "one pixel", "video",
+    "folder without photos", "folder of videos",
+])  # fmt: skip
+def test_bad_photo_is_refused_in_one_line(tmp_path: Path, case: str) -> None:
+    sources, words = bad_photos(tmp_path)[case]
+    with pytest.raises(UserError, match=words) as caught:
+        load_photos(sources, 64)
+    assert "\n" not in str(caught.value)
+
+
+def test_size_must_fit_the_patches(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="--size 130: must be a multiple of 8, such as 128 or 136"):
+        load_photos([tmp_path / "a.png"], 130, patch_size=8)
+    with pytest.raises(UserError, match="such as 8 or 16"):
+        load_photos([tmp_path / "a.png"], 0, patch_size=8)
+    with pytest.raises(UserError, match="--max-views 0"):
+        load_photos([tmp_path / "a.png"], 64, max_views=0)
