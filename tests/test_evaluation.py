@@ -190,10 +190,11 @@ def test_frames_of_the_protocol() -> None:
     scene = evaluation_scene(frames, DATA, 16)
     assert torch.equal(scene.context.images, to_views(frames, [1, 3]).images)
     assert torch.equal(scene.targets.images, to_views(frames, [0, 2, 4]).images)
-    wide = EvaluationData("scans", num_views=2, frame_step=10)
-    assert wide.context_frames == (10, 30) and wide.target_frames == (0, 20, 40)
-    with pytest.raises(UserError, match="41 are needed"):
-        evaluation_scene(frames, wide, 16)
+    wide = EvaluationData("scans", num_views=3, frame_step=10)
+    assert wide.context_frames == (10, 30, 50) and wide.target_frames == (0, 20, 40, 60)
+    assert list(range(100))[wide.frames] == [0, 10, 20, 30, 40, 50, 60]
+    with pytest.raises(UserError, match="5 frames at frame step 10, but 3 views need 7"):
+        evaluation_scene(frames, wide)
 
 
 def test_square_views_keep_points_on_their_pixels() -> None:

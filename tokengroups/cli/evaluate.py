@@ -135,6 +135,6 @@ def _folder(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[L
     data = EvaluationData(Path(args.data).name, args.views, frame_step=args.frame_step)
 
     def load(folder: Path) -> EvaluationScene:
-        return evaluation_scene(read_scannet(folder), data, size)
+        return evaluation_scene(read_scannet(folder, data.frames), data, size)
 
     return data, [partial(load, folder) for folder in find_scenes(Path(args.data))[: args.num_scenes]]

@@ -30,6 +30,11 @@ class EvaluationData:
     frame_step: int = 1
 
     @property
+    def frames(self) -> slice:
+        """Which frames of a recording are used."""
+        return slice(0, 2 * self.num_views * self.frame_step + 1, self.frame_step)
+
+    @property
     def context_frames(self) -> tuple[int, ...]:
         """Every second frame from the second on: the photos handed to the model."""
         return tuple(range(self.frame_step, 2 * self.num_views * self.frame_step, 2 * self.frame_step))

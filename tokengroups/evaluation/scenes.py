@@ -25,24 +25,27 @@ class EvaluationScene:
     classes: dict[int, str]  # class name of every instance id
 
 
-def evaluation_scene(frames: SceneFrames, data: EvaluationData, size: int) -> EvaluationScene:
-    """Take the context and the target frames that `data` names, as squares of `size` pixels.
+def evaluation_scene(frames: SceneFrames, data: EvaluationData, size: int | None = None) -> EvaluationScene:
+    """Split the frames of a path into context (every second one) and targets (the others).
+
+    Args:
+        frames: Frames of the scene after `data.frame_step`, that is ``data.frames`` of its recording.
+        data: Number of views.
+        size: Side of the square that is cut out and resized; None keeps the images as they are.
 
     Raises:
         UserError: If the scene has too few frames.
     """
-    needed = data.target_frames[-1] + 1
+    needed = 2 * data.num_views + 1
     if len(frames.images) < needed:
         raise UserError(
-            f"scene {frames.name} has {len(frames.images)} frames, {needed} are needed for {data.num_views} "
-            f"views at frame step {data.frame_step}; ask for fewer views or a smaller step"
+            f"scene {frames.name} has {len(frames.images)} frames at frame step {data.frame_step}, but "
+            f"{data.num_views} views need {needed}; ask for fewer views or a smaller step"
         )
-    return EvaluationScene(
-        name=frames.name,
-        context=square_views(to_views(frames, data.context_frames), size),
-        targets=square_views(to_views(frames, data.target_frames), size),
-        classes=frames.instance_classes,
-    )
+    context, targets = to_views(frames, range(1, needed, 2)), to_views(frames, range(0, needed, 2))
+    if size is not None:
+        context, targets = square_views(context, size), square_views(targets, size)
+    return EvaluationScene(frames.name, context, targets, frames.instance_classes)
 
 
 def square_views(views: Views, size: int) -> Views:

@@ -41,11 +41,12 @@ class Lpips(nn.Module):
     def __init__(self, trunk: Trunk = "vgg", trunk_weights: Path | None = None) -> None:
         super().__init__()
         self.trunk_is_random = trunk_weights is None
+        state = None if trunk_weights is None else _read_state(trunk_weights)
         self.network = _build(trunk)
-        if trunk_weights is None:
+        if state is None:
             logger.warning("LPIPS: no trunk weights given, the %s trunk is random", _TORCHVISION_NAMES[trunk])
         else:
-            _load_trunk(self.network.net, trunk_weights, _TORCHVISION_NAMES[trunk])
+            _fill_trunk(self.network.net, state, f"{trunk_weights}", _TORCHVISION_NAMES[trunk])
         self.requires_grad_(False)
 
     def forward(
@@ -68,9 +69,8 @@ def _build(trunk: Trunk) -> Any:
         return lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
 
 
-def _load_trunk(slices: nn.Module, path: Path, torchvision_name: str) -> None:
+def _fill_trunk(slices: nn.Module, state: dict[str, Tensor], path: str, torchvision_name: str) -> None:
     """Fill the trunk, which `lpips` cuts into slices, from torchvision's "features.<layer>.<parameter>"."""
-    state = _read_state(path)
     renamed = {}
     for name in slices.state_dict():
         source = re.sub(r"^slice\d+\.", "features.", name)

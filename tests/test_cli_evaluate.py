@@ -1,0 +1,85 @@
+"""`tokengroups evaluate` from the command line, with a small untrained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tokengroups.cli.main import main
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.scannet import write_scannet
+from tokengroups.models import TokenGroupsConfig
+from tokengroups.models.reconstruction import encoder_feature_dim
+from tokengroups.models.token_groups import TokenGroupDecoder
+from tokengroups.models.weights import save_decoder, save_encoder
+from tokengroups.vggt import VGGT, VGGTConfig
+
+ENCODER = VGGTConfig(
+    patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1,
+    camera_heads=2, dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=8,
+    enable_point=False,
+)  # fmt: skip
+DECODER = TokenGroupsConfig(
+    context_patch=8, anchor_stride=4, num_anchors=48, num_groups=6, gaussians_per_anchor=3, dim=32,
+    num_heads=4, anchor_layers=1, group_layers=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    save_encoder(folder / "encoder", VGGT(ENCODER).state_dict(), ENCODER)
+    decoder = TokenGroupDecoder(DECODER, encoder_feature_dim(ENCODER))
+    save_decoder(folder / "groups", decoder.state_dict(), DECODER, str(folder / "encoder"))
+    return folder / "groups"
+
+
+def test_writes_a_table_and_the_numbers(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    words = ["evaluate", "--seed", "3", "--num-scenes", "2", "--weights", str(weights), "--json", str(out)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "2 procedural rooms (split test, seed 3), 32x32" in printed and "planes + HDBSCAN" in printed
+    assert str(out) in printed
+    numbers = json.loads(out.read_text())
+    assert [scene["name"] for scene in numbers["per_scene"]] == ["test_3_000000", "test_3_000001"]
+    assert numbers["lpips"] is None and numbers["seconds_per_scene"] > 0
+    assert numbers["protocol"]["weights"] == "groups" and numbers["protocol"]["seed"] == 3
+
+
+def test_folder_of_scenes_in_scannets_layout(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))
+    words = ["evaluate", "--data", str(tmp_path / "scans"), "--views", "1", "--weights", str(weights)]
+    assert main([*words, "--frame-step", "2"]) == 0
+    assert "1 scenes of scans, 32x32 pixels" in capsys.readouterr().out
+    assert main([*words, "--frame-step", "3"]) == 2
+    assert "smaller step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--views", "0"], "--views 0"),
+        (["--num-scenes", "0"], "--num-scenes 0"),
+        (["--size", "36"], "multiple"),
+        (["--weights", "nobody"], "nobody"),
+        (["--json", "no/such/folder/out.json"], "folder"),
+        (["--lpips-weights", "none.pth"], "none.pth"),
+        (["--device", "tpu"], "--device"),
+        (["--data", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    weights: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["evaluate", "--weights", str(weights), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
