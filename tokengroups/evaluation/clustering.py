@@ -16,14 +16,18 @@ from sklearn.cluster import HDBSCAN
 
 @dataclass(frozen=True)
 class PlanesHdbscanSettings:
-    """Fixed once on training rooms, never on the scenes that are evaluated."""
+    """Thresholds, the same for every model and data set.
+
+    The defaults were chosen once, by AP on 14 procedural training rooms whose true depth was distorted smoothly
+    by 3 and 6 percent; neighbouring values differ little.
+    """
 
     max_planes: int = 5
     plane_trials: int = 1000  # random triples of anchors per plane
-    plane_tolerance: float = 0.03  # of the median distance
+    plane_tolerance: float = 0.04  # of the median distance
     min_plane_share: float = 0.08  # of all anchors
     max_share_behind: float = 0.03  # a room plane bounds the room: hardly any anchor may lie behind it
-    min_cluster_size: int = 6
+    min_cluster_size: int = 5
     min_samples: int = 3
 
 
