@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import tokengroups
 from tokengroups.cli.main import COMMANDS, main
+from tokengroups.io.pixels import write_pixels
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,6 +67,48 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         main([command, "--help"])
     assert stop.value.code == 0
     assert "examples:" in capsys.readouterr().out
+
+
+def test_every_imported_library_is_declared() -> None:
+    """An undeclared import works until the library that brought it along no longer does."""
+    imported = set()
+    for path in (ROOT / "tokengroups").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"tokengroups"}
+    project = PYPROJECT["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["heic"]]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    providers = importlib.metadata.packages_distributions()
+    missing = {
+        name for name in foreign if not declared & {canonicalize_name(p) for p in providers.get(name, [])}
+    }
+    assert missing == set()
+
+
+def test_readme_quick_start_runs(tmp_path: Path, random_weights: Path, monkeypatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 10
+    for name in ("a.jpg", "b.jpg"):
+        pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+        write_pixels(tmp_path / name, pixels)
+    ids = "scene.group_ids.tolist()"
+    replaced = {
+        '"token_groups_tiny"': repr(str(random_weights)),
+        "[7]": f"{ids}[:1]",
+        " 3, (": f" {ids}[1], (",
+    }
+    for old, new in replaced.items():
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert (tmp_path / "edited.safetensors").is_file()
+    assert [tuple(view.color.shape) for view in names["views"]] == [(64, 64, 3)] * 2
 
 
 def test_pinned_versions_lie_in_the_declared_ranges() -> None:

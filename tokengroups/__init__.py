@@ -19,7 +19,7 @@ _HOME = {
     "load_photos": "tokengroups.io.images",
     "load_scene": "tokengroups.scene",
     "save_scene": "tokengroups.scene",
-    "render": "tokengroups.render",
+    "render_views": "tokengroups.scene",
     "remove": "tokengroups.editing",
     "keep": "tokengroups.editing",
     "move": "tokengroups.editing",
@@ -43,7 +43,7 @@ __all__ = [
     "load_scene",
     "move",
     "remove",
-    "render",
+    "render_views",
     "rotate",
     "save_scene",
     "scale",
@@ -54,8 +54,7 @@ if TYPE_CHECKING:
     from tokengroups.errors import UserError
     from tokengroups.io.images import load_photos
     from tokengroups.models import load_model
-    from tokengroups.render import render
-    from tokengroups.scene import load_scene, save_scene
+    from tokengroups.scene import load_scene, render_views, save_scene
     from tokengroups.types import Cameras, Gaussians, TokenScene
 
 

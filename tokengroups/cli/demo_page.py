@@ -77,7 +77,9 @@ def _gallery(gallery: Gallery) -> str:
         parts.append(f"<pre><code>{escape(chr(10).join(gallery.commands))}</code></pre>")
     if gallery.pictures:
         figures = "".join(_figure(picture) for picture in gallery.pictures)
-        columns = f"; grid-template-columns: repeat({gallery.columns}, 1fr)" if gallery.columns else ""
+        columns = f"; max-width: 760px; grid-template-columns: repeat({gallery.columns}, 1fr)" * bool(
+            gallery.columns
+        )
         parts.append(f'<div class="grid" style="--size: {gallery.size_px}px{columns}">{figures}</div>')
     return "\n".join(parts)
 

@@ -10,7 +10,7 @@ from tokengroups.cli.demo_page import Gallery, Picture, Section, Table
 from tokengroups.cli.demo_steps import Finished
 from tokengroups.io.pictures import color_name, group_color
 
-MOST_GROUPS = 12
+MOST_GROUPS = 11
 TITLE = "Photos in, token groups out"
 LEAD = (
     "Each room below was reconstructed on this computer, just now, from two photos and nothing else: no "
@@ -177,10 +177,10 @@ def _edits(finished: Finished, page: Path) -> Gallery:
     after = [Picture(_link(edit.picture, page), edit.title, edit.caption) for edit in finished.edits]
     return Gallery(
         "Edits",
-        "Groups are edited by their number. Nothing is painted in: behind an object is a hole.",
+        "Groups are edited by their number. Nothing is painted in: what no photo saw stays empty.",
         [before, *after],
         [edit.command for edit in finished.edits],
-        size_px=180,
+        size_px=210,
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ def read_groups(scene: Path) -> list[dict[str, Any]]:
 
 def make_room(folder: Path, number: int, seed: int, num_views: int, size: int) -> Room:
     """Generate a held-out room and write its context photos, without cameras, and its target photos."""
+    if (folder / "truth").is_dir():  # of an earlier demo: nothing of it may show up in this one
+        shutil.rmtree(folder)
     frames = generate_room(seed, number - 1, "test", num_views=2 * num_views + 1, size=size)
     count = len(frames.images)
     room = Room(number, folder, frames, tuple(range(1, count, 2)), tuple(range(0, count, 2)))

@@ -1,0 +1,87 @@
+"""The demo: a page that stands alone, and the whole way with an untrained model."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tokengroups.cli.demo_page import Gallery, Picture, Section, Table, build_page
+from tokengroups.cli.demo_steps import likely_objects
+from tokengroups.cli.main import main
+
+VOID_ELEMENTS = {"meta", "img", "br", "link"}
+
+
+class Checker(HTMLParser):
+    """Collects links and checks that elements close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.links += [value for name in ("src", "href") if (value := values.get(name))]
+        if values.get("id"):
+            self.ids.add(str(values["id"]))
+        if tag not in VOID_ELEMENTS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    return checker
+
+
+def test_page_is_well_formed_escaped_and_needs_no_network() -> None:
+    gallery = Gallery(
+        "a < b", "text & more", [Picture("x/1.png", "<one>", colour="#ff0000")], ["cmd 'x' > y"]
+    )
+    table = Table(("name", "value"), [("PSNR", "1.0")], numbers=(1,))
+    page = build_page("T", "lead", [Section("s1", "S", "S", "", [gallery], [table])], "end")
+    checker = check(page)
+    assert "&lt;one&gt;" in page and "a &lt; b" in page and "<one>" not in page
+    assert checker.links == ["#s1", "x/1.png"] and "s1" in checker.ids
+    assert not re.search(r"https?://|<script|@import|url\(", page)
+
+
+def test_objects_are_told_from_walls() -> None:
+    wall = {"id": 0, "visible_share": 0.4, "size": [3.0, 2.0, 0.1]}
+    floor = {"id": 1, "visible_share": 0.2, "size": [3.0, 0.1, 3.0]}
+    chair = {"id": 2, "visible_share": 0.1, "size": [0.5, 0.9, 0.5]}
+    speck = {"id": 3, "visible_share": 0.001, "size": [0.1, 0.1, 0.1]}
+    assert [group["id"] for group in likely_objects([wall, floor, chair, speck])] == [2]
+    assert [group["id"] for group in likely_objects([wall, floor])] == [1]
+    assert [group["id"] for group in likely_objects([wall])] == [0]
+
+
+def test_the_whole_way(tmp_path: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--scenes", "2", "--weights", str(random_weights)]) == 0
+    shown = capsys.readouterr().out
+    for command in ("reconstruct", "list", "render", "edit", "export", "evaluate"):
+        assert f"$ tokengroups {command} " in shown
+    checker = check((out / "index.html").read_text())
+    files = [link for link in checker.links if not link.startswith("#")]
+    assert len(files) > 20
+    for link in files:
+        assert (out / link).is_file(), link
+    assert {link[1:] for link in checker.links if link.startswith("#")} == checker.ids
+    assert not list((out / "room_1" / "photos").glob("*.json")), "the photos come without cameras"
+    assert json.loads((out / "metrics.json").read_text())["protocol"]["num_scenes"] == 2
+
+
+def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(tmp_path), "--scenes", "0"]) == 2
+    assert "at least 1 room" in capsys.readouterr().err
