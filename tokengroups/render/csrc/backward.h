@@ -17,6 +17,40 @@ struct BackwardScratch {
   }
 };
 
+// Sums over the block's pixels of g times {1, x, y, x^2, x y, y^2}, where (x, y) is the pixel's place from the block's
+// centre plus the offset.
+static inline void sum_moments(const float* g, V offset_x, V offset_y, V* sums) {
+  const V zero = vset1(0.f);
+  V m = zero, mx = zero, my = zero, mxx = zero, mxy = zero, myy = zero;
+  for (int row = 0; row < 4; ++row) {
+    V v[4];
+    load_columns(g + 4 * row, v);
+    const V y = vset1(row - 1.5f), outer = v[0] + v[3], inner = v[1] + v[2], sum = outer + inner;
+    const V sum_x = fma(v[3] - v[0], vset1(1.5f), (v[2] - v[1]) * vset1(0.5f)), sum_y = sum * y;
+    m = m + sum, mx = mx + sum_x, my = my + sum_y;
+    mxx = mxx + fma(outer, vset1(2.25f), inner * vset1(0.25f)), mxy = fma(sum_x, y, mxy), myy = fma(sum_y, y, myy);
+  }
+  sums[0] = m;
+  sums[1] = fma(offset_x, m, mx), sums[2] = fma(offset_y, m, my);
+  sums[3] = fma(offset_x, sums[1] + mx, mxx);
+  sums[4] = fma(offset_x, sums[2], fma(offset_y, mx, mxy));
+  sums[5] = fma(offset_y, sums[2] + my, myy);
+}
+
+// Sums over the block's pixels of the weights times the four cotangents.
+static inline void sum_products(const float* weights, const float (&cotangents)[4][16], V* sums) {
+  for (int k = 0; k < 4; ++k) sums[k] = vset1(0.f);
+  for (int l = 0; l < 16; l += 4) {
+    V v[4];
+    load_columns(weights + l, v);
+    for (int k = 0; k < 4; ++k) {
+      const float* c = cotangents[k] + l;
+      const V first = fma(v[1], vset1(c[1]), v[0] * vset1(c[0])), second = fma(v[3], vset1(c[3]), v[2] * vset1(c[2]));
+      sums[k] = sums[k] + (first + second);
+    }
+  }
+}
+
 struct Cotangent {
   F16 transmittance, behind, color[3], depth;
 };
@@ -50,22 +84,45 @@ static inline Cotangent read_block(const TgScene& in, const TgImages& images, co
   return {load(b.inside), load(behind), {load(color[0]), load(color[1]), load(color[2])}, load(depth)};
 }
 
+// Sums of the batch's g and weights (rows of 16 pixels) over the pixels, added to the splats' gradients. Moments are
+// taken about the block's centre and moved to the splat's.
+static inline void reduce_batch(const Splat* splats, const int* list, int n, const Block& b, const Cotangent& c,
+                                const float* g, const float* weights, SplatGradient* gradients) {
+  float cotangents[4][16];
+  for (int k = 0; k < 3; ++k) store(cotangents[k], c.color[k]);
+  store(cotangents[3], c.depth);
+  SplatGradient unused;
+  for (int first = 0; first < n; first += kVisits) {
+    float offset_x[kVisits], offset_y[kVisits], *rows[kVisits];
+    for (int i = 0; i < kVisits; ++i) {
+      const int entry = list[smaller(first + i, n - 1)];
+      offset_x[i] = b.x0 + 2.f - splats[entry].x, offset_y[i] = b.y0 + 2.f - splats[entry].y;
+      rows[i] = (float*)(first + i < n ? &gradients[entry] : &unused);
+    }
+    V sums[10];
+    sum_moments(g + 16 * first, vload(offset_x), vload(offset_y), sums);
+    sum_products(weights + 16 * first, cotangents, sums + 6);
+    add_to_rows(sums, rows);
+  }
+}
+
+// Returns whether all of the block's pixels are finished.
 template <bool kWide>
-static inline bool differentiate_list(const TgScene& in, BackwardScratch* scratch, const Block& b, int visits,
-                                      Cotangent* c) {
-  Tile& t = scratch->tile;
+static inline bool differentiate_batch(const TgScene& in, BackwardScratch* scratch, const int* list, int n,
+                                       const Block& b, Cotangent* c) {
+  float g[kBatch * 16], weights[kBatch * 16];  // g holds the alphas first
+  const Tile& t = scratch->tile;
+  const Splat* splats = t.local.data;
+  batch_alphas(splats, list, n, b, g);
   Cotangent s = *c;
-  bool finished = false;
-  for (int i = 0; i < visits; ++i) {
-    const int entry = t.list[i];
-    const Splat& splat = t.local[entry];
-    F16 dx, dy;
-    const F16 free = splat_alpha(splat, b, &dx, &dy), alpha = min(free, set1(kMaxAlpha));
-    F16 weight = s.transmittance * alpha;
-    const F16 next = s.transmittance - weight;
-    const M16 stop = next <= set1(kMinTransmittance);
-    weight = drop(stop, weight);
-    s.transmittance = drop(stop, next);
+  M16 open = s.transmittance > set1(kMinTransmittance);
+  for (int i = 0; i < n; ++i) {
+    const Splat& splat = splats[list[i]];
+    const F16 free = load(g + 16 * i), alpha = min(free, set1(kMaxAlpha)), passing = set1(1.f) - alpha;
+    const F16 next = s.transmittance * passing;
+    open = next > set1(kMinTransmittance);
+    const F16 weight = keep(open, s.transmittance * alpha);
+    s.transmittance = next;
     F16 value = fma(set1(splat.color[0]), s.color[0], set1(splat.color[1]) * s.color[1]);
     value = fma(set1(splat.color[2]), s.color[2], value);
     value = fma(set1(splat.depth), s.depth, value);
@@ -84,19 +141,13 @@ static inline bool differentiate_list(const TgScene& in, BackwardScratch* scratc
     const F16 own = weight * value;
     s.behind = s.behind - own;
     // dL/d(log alpha) = weight value - alpha / (1 - alpha) behind; none where alpha is clamped.
-    F16 g = fnma(alpha * s.behind, reciprocal(set1(1.f) - alpha), own);
-    g = drop(stop, keep(free <= set1(kMaxAlpha), g));
-    const F16 gx = g * dx, gy = g * dy;
-    const F16 sums[10] = {g, gx, gy, gx * dx, gx * dy, gy * dy, weight * s.color[0], weight * s.color[1],
-                          weight * s.color[2], weight * s.depth};
-    add_lane_sums(sums, (float*)&scratch->gradients[entry]);
-    if (all(stop)) {
-      finished = true;
-      break;
-    }
+    const F16 change = fnma(alpha * s.behind, reciprocal(passing), own);
+    store(g + 16 * i, keep(open & (free <= set1(kMaxAlpha)), change));
+    store(weights + 16 * i, weight);
   }
   *c = s;
-  return finished;
+  reduce_batch(splats, list, n, b, s, g, weights, scratch->gradients.data);
+  return none(open);
 }
 
 template <bool kWide>
@@ -108,14 +159,16 @@ static void differentiate_tile(const TgScene& in, const Context& ctx, const TgIm
     Block b;
     if (!open_block(in, t, number, &b)) continue;
     Cotangent c = read_block(in, images, v, b, scratch->wide);
-    for (int first = 0; first < t.count; first += kChunk) {
+    bool finished = false;
+    for (int first = 0; first < t.count && !finished; first += kChunk) {
       const int n = smaller(kChunk, t.count - first);
       if (first + n > t.prepared) {
         memset((void*)&scratch->gradients[t.prepared], 0, sizeof(SplatGradient) * (first + n - t.prepared));
         prepare(&t, in, first + n);
       }
       const int visits = select_bit(t.masks.data + first, n, number, first, t.list);
-      if (differentiate_list<kWide>(in, scratch, b, visits, &c)) break;
+      for (int i = 0; i < visits && !finished; i += kBatch)
+        finished = differentiate_batch<kWide>(in, scratch, t.list + i, smaller(kBatch, visits - i), b, &c);
     }
     for (int k = 0; k < 2; ++k) {
       if (!in.wide[k].dim) continue;
@@ -124,8 +177,9 @@ static void differentiate_tile(const TgScene& in, const Context& ctx, const TgIm
     }
   }
   for (int i = 0; i < t.prepared; ++i) {
-    float *to = (float*)&of_image[t.entries[i]], *from = (float*)&scratch->gradients[i];
-    for (int k = 0; k < 12; ++k) to[k] += from[k];
+    if (i + kAhead < t.prepared) __builtin_prefetch(&of_image[t.entries[i + kAhead]], 1);
+    float* to = (float*)&of_image[t.entries[i]];
+    store(to, load(to) + load((const float*)&scratch->gradients[i]));
   }
 }
 
@@ -167,6 +221,7 @@ static bool differentiate(const TgScene& in, const Context& ctx, const TgImages&
   bool enough = true;
 #pragma omp parallel num_threads(shares->threads) reduction(&& : enough)
   {
+    NoDenormals no_denormals;
     BackwardScratch scratch;
     enough = scratch.reserve(in, ctx);
 #pragma omp for schedule(static, 1)

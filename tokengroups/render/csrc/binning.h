@@ -44,9 +44,7 @@ static inline TileRange tile_range(const Splat& s, int tiles_x, int tiles_y) {
 }
 
 struct BinningScratch {
-  Buffer<Splat> splats;
   Buffer<Key> keys, spare;
-  bool reserve(int64_t n) { return splats.resize(n) && keys.resize(n) && spare.resize(n); }
 };
 
 static inline void splat_color(const TgScene& in, int64_t image, int64_t n, float* color) {
@@ -54,65 +52,73 @@ static inline void splat_color(const TgScene& in, int64_t image, int64_t n, floa
   for (int c = 0; c < 3; ++c) color[c] = c < in.channels ? in.colors[row * in.channels + c] : 0.f;
 }
 
-// Projects one image's Gaussians, sorts the visible ones and counts the entries of every tile (at counts[tile + 1]).
-static void project_image(const TgScene& in, Context* ctx, int64_t image, BinningScratch* scratch) {
+static inline void count_tiles(const Splat& s, const Context& ctx, int64_t* counts) {
+  const TileRange r = tile_range(s, ctx.tiles_x, ctx.tiles_y);
+  for (int y = r.y0; y < r.y1; ++y)
+    for (int x = r.x0; x < r.x1; ++x) ++counts[(int64_t)y * ctx.tiles_x + x + 1];
+}
+
+// Projects one image's Gaussians and counts the entries of every tile (at counts[tile + 1]).
+static void project_image(const TgScene& in, Context* ctx, int64_t image) {
   const int64_t n = in.gaussians, scene = image / in.cameras;
   const Camera& camera = ctx->cameras[image];
   int32_t* rank = ctx->rank.data + image * n;
-  int visible = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t row = scene * n + i;
-    rank[i] = -1;
-    Projection p;
-    if (!in_front(camera, in.means + 3 * row, &p)) continue;
-    project_shape(camera, make_shape(in.quats + 4 * row, in.scales + 3 * row).l, &p);
-    Splat* s = &scratch->splats[visible];
-    if (!make_splat(camera, p, in.opacities[row], (float)in.width, (float)in.height, s)) continue;
-    splat_color(in, image, i, s->color);
-    s->gaussian = (int32_t)i;
-    memcpy(&scratch->keys[visible].depth, &s->depth, 4);
-    scratch->keys[visible].index = visible;
-    ++visible;
-  }
-  sort_by_depth(scratch->keys.data, scratch->spare.data, visible);
-  ctx->visible[image] = visible;
+  Splat* splats = ctx->splats.data + image * n;
   int64_t* counts = ctx->tile_start.data + image * (ctx->tiles() + 1);
   memset(counts, 0, sizeof(int64_t) * (ctx->tiles() + 1));
-  Splat* splats = ctx->splats.data + image * n;
-  for (int i = 0; i < visible; ++i) {
-    const Splat& s = splats[i] = scratch->splats[scratch->keys[i].index];
-    rank[s.gaussian] = i;
-    const TileRange r = tile_range(s, ctx->tiles_x, ctx->tiles_y);
-    for (int y = r.y0; y < r.y1; ++y)
-      for (int x = r.x0; x < r.x1; ++x) ++counts[(int64_t)y * ctx->tiles_x + x + 1];
+  int visible = 0;
+  for (int64_t first = 0; first < n; first += 16) {
+    const int count = (int)smaller((int64_t)16, n - first);
+    const int64_t row = scene * n + first;
+    const Shapes shapes = load_shapes(in.means + 3 * row, in.quats + 4 * row, in.scales + 3 * row, count);
+    const F16 log_opacity = load_column(ctx->log_opacities.data + row, 1, 0, count);
+    const Splats16 all = make_splats(camera, project(camera, shapes), log_opacity, (float)in.width, (float)in.height);
+    float fields[9][16];
+    const F16 values[9] = {all.x, all.y, all.ux, all.uy, all.vy, log_opacity, all.extent_x, all.extent_y, all.depth};
+    for (int k = 0; k < 9; ++k) store(fields[k], values[k]);
+    for (int i = 0; i < count; ++i) {
+      rank[first + i] = -1;
+      if (!(all.visible >> i & 1)) continue;
+      Splat* s = &splats[visible];
+      s->x = fields[0][i], s->y = fields[1][i], s->ux = fields[2][i], s->uy = fields[3][i], s->vy = fields[4][i];
+      s->log_opacity = fields[5][i], s->extent_x = fields[6][i], s->extent_y = fields[7][i], s->depth = fields[8][i];
+      s->gaussian = (int32_t)(first + i);
+      splat_color(in, image, first + i, s->color);
+      rank[first + i] = visible++;
+      count_tiles(*s, *ctx, counts);
+    }
   }
+  ctx->visible[image] = visible;
 }
 
-// Fills the tiles' lists. tile_start[tile + 1] holds the place of the tile's next entry while filling, so that at the
+// Fills the tiles' lists, by depth. tile_start[tile + 1] holds the place of the tile's next entry while filling, so that at the
 // end tile_start[tile] .. tile_start[tile + 1] is the tile's range.
-static void fill_tiles(const TgScene& in, Context* ctx, int64_t image) {
+static bool fill_tiles(const TgScene& in, Context* ctx, int64_t image, BinningScratch* scratch) {
   int64_t* next = ctx->tile_start.data + image * (ctx->tiles() + 1) + 1;
   const Splat* splats = ctx->splats.data + image * in.gaussians;
-  for (int i = 0; i < ctx->visible[image]; ++i) {
-    const TileRange r = tile_range(splats[i], ctx->tiles_x, ctx->tiles_y);
-    for (int y = r.y0; y < r.y1; ++y)
-      for (int x = r.x0; x < r.x1; ++x) ctx->entries[next[(int64_t)y * ctx->tiles_x + x]++] = i;
+  const int visible = ctx->visible[image];
+  if (!scratch->keys.resize(visible) || !scratch->spare.resize(visible)) return false;
+  for (int i = 0; i < visible; ++i) {
+    memcpy(&scratch->keys[i].depth, &splats[i].depth, 4);
+    scratch->keys[i].index = i;
   }
+  sort_by_depth(scratch->keys.data, scratch->spare.data, visible);
+  for (int i = 0; i < visible; ++i) {
+    if (i + kAhead < visible) __builtin_prefetch(&splats[scratch->keys[i + kAhead].index]);
+    const int index = scratch->keys[i].index;
+    const TileRange r = tile_range(splats[index], ctx->tiles_x, ctx->tiles_y);
+    for (int y = r.y0; y < r.y1; ++y)
+      for (int x = r.x0; x < r.x1; ++x) ctx->entries[next[(int64_t)y * ctx->tiles_x + x]++] = index;
+  }
+  return true;
 }
 
 static bool bin(const TgScene& in, Context* ctx) {
   const int64_t images = in.scenes * in.cameras, tiles = ctx->tiles();
   const int threads = (int)smaller(in.threads, images);
-  bool enough = true;
-#pragma omp parallel num_threads(threads) reduction(&& : enough)
-  {
-    BinningScratch scratch;
-    enough = scratch.reserve(in.gaussians);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < images; ++i)
-      if (enough) project_image(in, ctx, i, &scratch);
-  }
-  if (!enough) return false;
+  for (int64_t i = 0; i < in.scenes * in.gaussians; ++i) ctx->log_opacities[i] = log2f(in.opacities[i]);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < images; ++i) project_image(in, ctx, i);
   int64_t total = 0;
   for (int64_t i = 0; i < images; ++i) {
     int64_t* start = ctx->tile_start.data + i * (tiles + 1);
@@ -124,9 +130,14 @@ static bool bin(const TgScene& in, Context* ctx) {
     }
   }
   if (!ctx->entries.resize(total)) return false;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t i = 0; i < images; ++i) fill_tiles(in, ctx, i);
-  return true;
+  bool enough = true;
+#pragma omp parallel num_threads(threads) reduction(&& : enough)
+  {
+    BinningScratch scratch;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < images; ++i) enough = enough && fill_tiles(in, ctx, i, &scratch);
+  }
+  return enough;
 }
 
 }  // namespace TG_VARIANT

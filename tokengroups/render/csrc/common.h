@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "interface.h"
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 namespace TG_VARIANT {
 
@@ -16,6 +19,8 @@ static const float kMinTransmittance = 1e-4f;
 static const float kLog2MinAlpha = -7.994353436858858f;  // log2(1 / 255)
 static const float kLog2E = 1.4426950408889634f;
 static const int kTile = 16;  // pixels; a tile is 4 x 4 blocks of 4 x 4 pixels
+static const int kAhead = 8;    // how far scattered reads are prefetched
+static const int kBatch = 32;   // visits of a block that go through the kernels' phases together
 static const int kChunk = 128;  // Gaussians of a tile that are prepared at once
 
 template <typename T>
@@ -44,16 +49,21 @@ struct Buffer {
   const T& operator[](int64_t i) const { return data[i]; }
 };
 
-struct Camera {
-  float rotation[9], translation[3];
-  float fx, fy, cx, cy;
-  float min_x, max_x, min_y, max_y;  // limits of x / z and y / z in the Jacobian
+// While it lives, this thread's denormal numbers are zero: transmittances fall through them, and they are slow on x86.
+struct NoDenormals {
+#ifdef __SSE__
+  unsigned saved = _mm_getcsr();
+  NoDenormals() { _mm_setcsr(saved | 0x8040); }
+  ~NoDenormals() { _mm_setcsr(saved); }
+#else
+  ~NoDenormals() {}
+#endif
 };
 
-// One visible Gaussian in one image. Exponent of its alpha at offset (x, y) from the centre, base 2:
-// log_opacity + xx x^2 + xy x y + yy y^2.
+// One visible Gaussian in one image. log2 of its alpha at offset (x, y) from the centre is
+// log_opacity - (ux x + uy y)^2 - (vy y)^2: the Cholesky factor of the conic, exact for needles too.
 struct alignas(64) Splat {
-  float x, y, xx, xy, yy, log_opacity;
+  float x, y, ux, uy, vy, log_opacity;
   float color[3], depth;
   float extent_x, extent_y;  // half sizes of the box where alpha >= 1/255
   int32_t gaussian;
@@ -63,14 +73,17 @@ struct alignas(64) Splat {
 
 // Sums over pixels of g = dL/d(log alpha) times {1, x, y, x^2, xy, y^2} and of weight times the cotangents of colour
 // and depth: everything that the projection's backward pass needs about a splat.
-struct SplatGradient {
+struct alignas(64) SplatGradient {
   float g, gx, gy, gxx, gxy, gyy, color[3], depth;
-  float unused[2];
+  float unused[6];
 };
+
+struct Camera;  // projection.h
 
 struct Context {
   Buffer<Camera> cameras;          // [I]
-  Buffer<Splat> splats;            // [I, N], sorted by depth; the first `visible` of each image
+  Buffer<float> log_opacities;     // [B, N]: log2
+  Buffer<Splat> splats;            // [I, N]: the first `visible` of each image, in the order of the Gaussians
   Buffer<int32_t> rank;            // [I, N]: place of a Gaussian among the splats of an image, -1 if invisible
   Buffer<int32_t> visible;         // [I]
   Buffer<int64_t> tile_start;      // [I, tiles + 1]: into entries

@@ -16,23 +16,25 @@ struct ForwardScratch {
 };
 
 struct Composite {
-  F16 transmittance;  // 0 once the pixel is finished
+  F16 transmittance;  // goes on falling when the pixel is finished; 0 outside the image
   F16 alpha, color[3], depth;
 };
 
+// Returns whether all of the block's pixels are finished.
 template <bool kWide>
-static inline bool composite_list(const TgScene& in, ForwardScratch* scratch, const Block& b, int visits, Composite* c) {
+static inline bool composite_batch(const TgScene& in, ForwardScratch* scratch, const int* list, int n, const Block& b,
+                                   Composite* c) {
+  float alphas[kBatch * 16];
+  const Splat* splats = scratch->tile.local.data;
+  batch_alphas(splats, list, n, b, alphas);
   Composite s = *c;
-  bool finished = false;
-  for (int i = 0; i < visits; ++i) {
-    const Splat& splat = scratch->tile.local[scratch->tile.list[i]];
-    F16 dx, dy;
-    const F16 alpha = min(splat_alpha(splat, b, &dx, &dy), set1(kMaxAlpha));
-    F16 weight = s.transmittance * alpha;
-    const F16 next = s.transmittance - weight;
-    const M16 stop = next <= set1(kMinTransmittance);  // the pair that would cross the limit is left out
-    weight = drop(stop, weight);
-    s.transmittance = drop(stop, next);
+  M16 open = s.transmittance > set1(kMinTransmittance);
+  for (int i = 0; i < n; ++i) {
+    const Splat& splat = splats[list[i]];
+    const F16 alpha = min(load(alphas + 16 * i), set1(kMaxAlpha)), next = s.transmittance * (set1(1.f) - alpha);
+    open = next > set1(kMinTransmittance);  // the pair that would cross the limit is left out
+    const F16 weight = keep(open, s.transmittance * alpha);
+    s.transmittance = next;
     s.alpha = s.alpha + weight;
     for (int k = 0; k < 3; ++k) s.color[k] = fma(weight, set1(splat.color[k]), s.color[k]);
     s.depth = fma(weight, set1(splat.depth), s.depth);
@@ -43,13 +45,9 @@ static inline bool composite_list(const TgScene& in, ForwardScratch* scratch, co
         scratch->wide[k].add(splat.slot[k], weight);
       }
     }
-    if (all(stop)) {
-      finished = true;
-      break;
-    }
   }
   *c = s;
-  return finished;
+  return none(open);
 }
 
 static inline void write_block(const TgScene& in, const TgImages& out, const Block& b, const Composite& c) {
@@ -76,11 +74,13 @@ static void composite_tile(const TgScene& in, const Context& ctx, const TgImages
     for (int k = 0; k < 2; ++k) scratch->wide[k].open();
     const F16 zero = set1(0.f);
     Composite c = {load(b.inside), zero, {zero, zero, zero}, zero};
-    for (int first = 0; first < t.count; first += kChunk) {
+    bool finished = false;
+    for (int first = 0; first < t.count && !finished; first += kChunk) {
       const int n = smaller(kChunk, t.count - first);
       if (first + n > t.prepared) prepare(&t, in, first + n);
       const int visits = select_bit(t.masks.data + first, n, number, first, t.list);
-      if (composite_list<kWide>(in, scratch, b, visits, &c)) break;
+      for (int i = 0; i < visits && !finished; i += kBatch)
+        finished = composite_batch<kWide>(in, scratch, t.list + i, smaller(kBatch, visits - i), b, &c);
     }
     write_block(in, out, b, c);
     for (int k = 0; k < 2; ++k)
@@ -98,6 +98,7 @@ static bool composite(const TgScene& in, const Context& ctx, const TgImages& out
   const bool wide = in.wide[0].dim || in.wide[1].dim;
 #pragma omp parallel num_threads(threads) reduction(&& : enough)
   {
+    NoDenormals no_denormals;
     ForwardScratch scratch;
     enough = scratch.reserve(in, ctx);
 #pragma omp for schedule(static, 1)

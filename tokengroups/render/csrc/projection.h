@@ -1,9 +1,15 @@
-// Projection of Gaussians to splats (EWA), and its gradients. Formulas: gsplat's documentation; the backward pass is
-// derived in matrix form: cov2d = P P^T with P = J R L, L = rotation(quat) diag(scale).
+// Projection of sixteen Gaussians at once to splats (EWA), and its gradients. One lane = one Gaussian. In matrix form:
+// cov2d = P P^T + blur with P = J R L, L = rotation(quat) diag(scale); the backward pass follows from it.
 #pragma once
 #include "common.h"
 
 namespace TG_VARIANT {
+
+struct Camera {
+  float rotation[9], translation[3];
+  float fx, fy, cx, cy;
+  float min_x, max_x, min_y, max_y;  // limits of x / z and y / z in the Jacobian
+};
 
 static Camera make_camera(const float* cam_from_world, const float* intrinsics, float width, float height) {
   Camera c;
@@ -18,159 +24,170 @@ static Camera make_camera(const float* cam_from_world, const float* intrinsics, 
   return c;
 }
 
-// Unit quaternion; returns 1 / max(norm, 1e-12), so that a zero quaternion means no rotation.
-static inline float normalize_quat(const float* quat, float* unit) {
-  const float norm = sqrtf(quat[0] * quat[0] + quat[1] * quat[1] + quat[2] * quat[2] + quat[3] * quat[3]);
-  const float inverse = 1.f / larger(norm, 1e-12f);
-  for (int i = 0; i < 4; ++i) unit[i] = quat[i] * inverse;
-  return inverse;
+// Column k of `count` <= 16 rows of `width` values; missing rows repeat the last one.
+static inline F16 load_column(const float* rows, int width, int k, int count) {
+  float column[16];
+  for (int i = 0; i < 16; ++i) column[i] = rows[smaller(i, count - 1) * width + k];
+  return load(column);
 }
 
-static inline void rotation_matrix(const float* q, float* r) {
-  const float w = q[0], x = q[1], y = q[2], z = q[3];
-  r[0] = 1 - 2 * (y * y + z * z), r[1] = 2 * (x * y - w * z), r[2] = 2 * (x * z + w * y);
-  r[3] = 2 * (x * y + w * z), r[4] = 1 - 2 * (x * x + z * z), r[5] = 2 * (y * z - w * x);
-  r[6] = 2 * (x * z - w * y), r[7] = 2 * (y * z + w * x), r[8] = 1 - 2 * (x * x + y * y);
+static inline void store_column(float* rows, int width, int k, int count, F16 value) {
+  float column[16];
+  store(column, value);
+  for (int i = 0; i < count; ++i) rows[i * width + k] = column[i];
 }
 
-struct Shape {  // of one Gaussian, the same for all cameras
-  float unit[4], inverse_norm, rotation[9], l[9];
+struct Shapes {  // the same for all cameras
+  F16 mean[3], unit[4], inverse_norm, scale[3], rotation[9], l[9];
 };
 
-static inline Shape make_shape(const float* quat, const float* scale) {
-  Shape s;
-  s.inverse_norm = normalize_quat(quat, s.unit);
-  rotation_matrix(s.unit, s.rotation);
-  for (int i = 0; i < 9; ++i) s.l[i] = s.rotation[i] * scale[i % 3];
+static inline Shapes load_shapes(const float* means, const float* quats, const float* scales, int count) {
+  Shapes s;
+  for (int k = 0; k < 3; ++k) s.mean[k] = load_column(means, 3, k, count), s.scale[k] = load_column(scales, 3, k, count);
+  for (int k = 0; k < 4; ++k) s.unit[k] = load_column(quats, 4, k, count);
+  const F16 one = set1(1.f), two = set1(2.f);
+  const F16 square = fma(s.unit[0], s.unit[0], s.unit[1] * s.unit[1]) + fma(s.unit[2], s.unit[2], s.unit[3] * s.unit[3]);
+  s.inverse_norm = one / max(sqrt(square), set1(1e-12f));  // a zero quaternion means no rotation
+  for (int k = 0; k < 4; ++k) s.unit[k] = s.unit[k] * s.inverse_norm;
+  const F16 w = s.unit[0], x = s.unit[1], y = s.unit[2], z = s.unit[3];
+  F16* r = s.rotation;
+  r[0] = fnma(two, fma(y, y, z * z), one), r[1] = two * (x * y - w * z), r[2] = two * fma(x, z, w * y);
+  r[3] = two * fma(x, y, w * z), r[4] = fnma(two, fma(x, x, z * z), one), r[5] = two * (y * z - w * x);
+  r[6] = two * (x * z - w * y), r[7] = two * fma(y, z, w * x), r[8] = fnma(two, fma(x, x, y * y), one);
+  for (int i = 0; i < 9; ++i) s.l[i] = r[i] * s.scale[i % 3];
   return s;
 }
 
 struct Projection {
-  float x, y, z;            // camera frame
-  float inverse_z, tx, ty;  // tx, ty: clamped x, y of the Jacobian
-  bool inside_x, inside_y;
-  float m[9], p[6];         // R L and J R L
-  float cov_xx, cov_xy, cov_yy, determinant;
+  F16 x, y, z;              // camera frame
+  F16 inverse_z, tx, ty;    // tx, ty: clamped x, y of the Jacobian
+  M16 inside_x, inside_y;
+  F16 jx, jxz, jy, jyz;     // the Jacobian's entries
+  F16 m[9], p[6];           // R L and J R L
+  F16 cov_xx, cov_xy, cov_yy, determinant;
 };
 
-static inline bool in_front(const Camera& c, const float* mean, Projection* p) {
-  const float* r = c.rotation;
-  p->x = r[0] * mean[0] + r[1] * mean[1] + r[2] * mean[2] + c.translation[0];
-  p->y = r[3] * mean[0] + r[4] * mean[1] + r[5] * mean[2] + c.translation[1];
-  p->z = r[6] * mean[0] + r[7] * mean[1] + r[8] * mean[2] + c.translation[2];
-  return p->z >= kNear;
-}
+static inline F16 dot3(const F16* a, F16 b0, F16 b1, F16 b2) { return fma(a[0], b0, fma(a[1], b1, a[2] * b2)); }
 
-static inline void project_shape(const Camera& c, const float* l, Projection* p) {
-  const float inverse_z = 1.f / p->z, u = p->x * inverse_z, v = p->y * inverse_z;
-  p->inverse_z = inverse_z;
-  p->inside_x = u <= c.max_x && u >= c.min_x, p->inside_y = v <= c.max_y && v >= c.min_y;
-  p->tx = p->z * smaller(c.max_x, larger(c.min_x, u)), p->ty = p->z * smaller(c.max_y, larger(c.min_y, v));
-  const float* r = c.rotation;
+static inline Projection project(const Camera& c, const Shapes& s) {
+  Projection q;
+  F16 r[9];
+  for (int i = 0; i < 9; ++i) r[i] = set1(c.rotation[i]);
+  q.x = dot3(r, s.mean[0], s.mean[1], s.mean[2]) + set1(c.translation[0]);
+  q.y = dot3(r + 3, s.mean[0], s.mean[1], s.mean[2]) + set1(c.translation[1]);
+  q.z = dot3(r + 6, s.mean[0], s.mean[1], s.mean[2]) + set1(c.translation[2]);
+  const F16 inverse_z = q.inverse_z = set1(1.f) / q.z, u = q.x * inverse_z, v = q.y * inverse_z;
+  const F16 min_x = set1(c.min_x), max_x = set1(c.max_x), min_y = set1(c.min_y), max_y = set1(c.max_y);
+  q.inside_x = (u <= max_x) & (u >= min_x), q.inside_y = (v <= max_y) & (v >= min_y);
+  q.tx = q.z * min(max_x, max(min_x, u)), q.ty = q.z * min(max_y, max(min_y, v));
+  q.jx = set1(c.fx) * inverse_z, q.jy = set1(c.fy) * inverse_z;
+  q.jxz = set1(0.f) - q.jx * q.tx * inverse_z, q.jyz = set1(0.f) - q.jy * q.ty * inverse_z;
   for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j)
-      p->m[3 * i + j] = r[3 * i] * l[j] + r[3 * i + 1] * l[3 + j] + r[3 * i + 2] * l[6 + j];
-  const float jx = c.fx * inverse_z, jy = c.fy * inverse_z;
-  const float jxz = -jx * p->tx * inverse_z, jyz = -jy * p->ty * inverse_z;
+    for (int j = 0; j < 3; ++j) q.m[3 * i + j] = dot3(r + 3 * i, s.l[j], s.l[3 + j], s.l[6 + j]);
   for (int j = 0; j < 3; ++j) {
-    p->p[j] = jx * p->m[j] + jxz * p->m[6 + j];
-    p->p[3 + j] = jy * p->m[3 + j] + jyz * p->m[6 + j];
+    q.p[j] = fma(q.jx, q.m[j], q.jxz * q.m[6 + j]);
+    q.p[3 + j] = fma(q.jy, q.m[3 + j], q.jyz * q.m[6 + j]);
   }
-  const float* a = p->p;
-  p->cov_xx = a[0] * a[0] + a[1] * a[1] + a[2] * a[2] + kBlur;
-  p->cov_xy = a[0] * a[3] + a[1] * a[4] + a[2] * a[5];
-  p->cov_yy = a[3] * a[3] + a[4] * a[4] + a[5] * a[5] + kBlur;
-  // The difference of products loses digits for needles; double keeps them.
-  p->determinant = (float)((double)p->cov_xx * p->cov_yy - (double)p->cov_xy * p->cov_xy);
+  const F16 *a = q.p, *b = q.p + 3, blur = set1(kBlur);
+  const F16 xx = dot3(a, a[0], a[1], a[2]), yy = dot3(b, b[0], b[1], b[2]);
+  q.cov_xx = xx + blur, q.cov_yy = yy + blur, q.cov_xy = dot3(a, b[0], b[1], b[2]);
+  // Lagrange's identity: a sum of positive terms, where xx yy - xy xy would lose all digits for needles.
+  const F16 c0 = a[1] * b[2] - a[2] * b[1], c1 = a[2] * b[0] - a[0] * b[2], c2 = a[0] * b[1] - a[1] * b[0];
+  q.determinant = fma(c0, c0, fma(c1, c1, c2 * c2)) + blur * (xx + yy + blur);
+  return q;
 }
 
-// Whether the splat can touch a pixel; fills it if so.
-static inline bool make_splat(const Camera& c, const Projection& p, float opacity, float width, float height,
-                              Splat* s) {
-  const float log_opacity = log2f(opacity);
-  const float reach = log_opacity - kLog2MinAlpha;  // in the units of the exponent
-  if (!(reach >= 0.f) || !(p.determinant > 0.f) || !(p.determinant < 1e30f)) return false;
-  s->x = c.fx * p.x * p.inverse_z + c.cx, s->y = c.fy * p.y * p.inverse_z + c.cy;
-  const float scale = 2.f * reach / kLog2E;
-  s->extent_x = sqrtf(scale * p.cov_xx) * 1.0001f + 1e-3f, s->extent_y = sqrtf(scale * p.cov_yy) * 1.0001f + 1e-3f;
-  if (!(s->x + s->extent_x > 0.5f && s->x - s->extent_x < width - 0.5f)) return false;
-  if (!(s->y + s->extent_y > 0.5f && s->y - s->extent_y < height - 0.5f)) return false;
-  const float inverse = 1.f / p.determinant;
-  s->xx = -0.5f * kLog2E * p.cov_yy * inverse;
-  s->xy = kLog2E * p.cov_xy * inverse;
-  s->yy = -0.5f * kLog2E * p.cov_xx * inverse;
-  s->log_opacity = log_opacity, s->depth = p.z;
-  return true;
-}
-
-struct ShapeGradient {
-  float mean[3] = {0, 0, 0}, l[9] = {0, 0, 0, 0, 0, 0, 0, 0, 0};
+// Sixteen splats field by field; `visible` has bit i if splat i can touch a pixel.
+struct Splats16 {
+  F16 x, y, ux, uy, vy, extent_x, extent_y, depth;
+  unsigned visible;
 };
 
-// Adds what one image says about a Gaussian to its gradient, and to the camera's (rotation and translation, or null).
-static inline void project_backward(const Camera& c, const float* mean, const float* l, const SplatGradient& s,
-                                    ShapeGradient* out, double* camera) {
-  Projection p;
-  in_front(c, mean, &p);
-  project_shape(c, l, &p);
-  const float inverse = 1.f / p.determinant;
-  const float a = p.cov_yy * inverse, b = -p.cov_xy * inverse, d = p.cov_xx * inverse;  // conic
-  const float v_x = a * s.gx + b * s.gy, v_y = b * s.gx + d * s.gy;                     // 2D mean
+static inline Splats16 make_splats(const Camera& c, const Projection& q, F16 log_opacity, float width, float height) {
+  Splats16 s;
+  s.x = fma(set1(c.fx), q.x * q.inverse_z, set1(c.cx)), s.y = fma(set1(c.fy), q.y * q.inverse_z, set1(c.cy));
+  const F16 reach = log_opacity - set1(kLog2MinAlpha);  // in the units of the exponent
+  const F16 scale = max(reach, set1(0.f)) * set1(2.f / kLog2E), slack = set1(1.0001f), pixels = set1(1e-3f);
+  s.extent_x = fma(sqrt(scale * q.cov_xx), slack, pixels), s.extent_y = fma(sqrt(scale * q.cov_yy), slack, pixels);
+  const F16 half = set1(0.5f * kLog2E);
+  s.ux = sqrt(half * q.cov_yy / q.determinant);
+  s.uy = set1(0.f) - s.ux * q.cov_xy / q.cov_yy;
+  s.vy = sqrt(half / q.cov_yy);
+  s.depth = q.z;
+  const F16 centre = set1(0.5f), far_x = set1(width - 0.5f), far_y = set1(height - 0.5f);
+  const M16 on_screen = (s.x + s.extent_x > centre) & (far_x > s.x - s.extent_x) & (s.y + s.extent_y > centre) &
+                        (far_y > s.y - s.extent_y);
+  const M16 sound = (q.z >= set1(kNear)) & (reach >= set1(0.f)) & (q.determinant <= set1(1e30f));
+  s.visible = bits(on_screen & sound);
+  return s;
+}
+
+struct ShapeGradients {
+  F16 mean[3], l[9];
+};
+
+// Adds what one image says about the Gaussians to their gradients and, if given, to the camera's (12 lanes-wide sums:
+// rotation, translation). `v`: the visible splats' gradients, field by field as in SplatGradient.
+static inline void project_backward(const Camera& c, const Shapes& s, M16 visible, const F16* v, ShapeGradients* out,
+                                    F16* camera) {
+  const Projection q = project(c, s);
+  const F16 inverse = set1(1.f) / q.determinant, minus_half = set1(-0.5f), zero = set1(0.f), two = set1(2.f);
+  const F16 a = q.cov_yy * inverse, b = zero - q.cov_xy * inverse, d = q.cov_xx * inverse;  // conic
+  const F16 v_x = fma(a, v[1], b * v[2]), v_y = fma(b, v[1], d * v[2]);                     // 2D mean
   // V = dL/d(conic), symmetric; dL/d(cov) = -conic V conic.
-  const float v_a = -0.5f * s.gxx, v_b = -0.5f * s.gxy, v_d = -0.5f * s.gyy;
-  const float ta = v_a * a + v_b * b, tb = v_a * b + v_b * d, tc = v_b * a + v_d * b, td = v_b * b + v_d * d;
-  const float w_xx = -(a * ta + b * tc), w_xy = -(a * tb + b * td), w_yy = -(b * tb + d * td);
-  float v_p[6], v_m[9];
+  const F16 v_a = minus_half * v[3], v_b = minus_half * v[4], v_d = minus_half * v[5];
+  const F16 ta = fma(v_a, a, v_b * b), tb = fma(v_a, b, v_b * d), tc = fma(v_b, a, v_d * b), td = fma(v_b, b, v_d * d);
+  const F16 minus_two = set1(-2.f);
+  const F16 w_xx = minus_two * fma(a, ta, b * tc), w_xy = minus_two * fma(a, tb, b * td),
+            w_yy = minus_two * fma(b, tb, d * td);
+  F16 v_p[6], v_m[9];
+  F16 v_jx = zero, v_jxz = zero, v_jy = zero, v_jyz = zero;
   for (int j = 0; j < 3; ++j) {
-    v_p[j] = 2.f * (w_xx * p.p[j] + w_xy * p.p[3 + j]);
-    v_p[3 + j] = 2.f * (w_xy * p.p[j] + w_yy * p.p[3 + j]);
+    v_p[j] = fma(w_xx, q.p[j], w_xy * q.p[3 + j]);
+    v_p[3 + j] = fma(w_xy, q.p[j], w_yy * q.p[3 + j]);
+    v_m[j] = q.jx * v_p[j], v_m[3 + j] = q.jy * v_p[3 + j], v_m[6 + j] = fma(q.jxz, v_p[j], q.jyz * v_p[3 + j]);
+    v_jx = fma(v_p[j], q.m[j], v_jx), v_jxz = fma(v_p[j], q.m[6 + j], v_jxz);
+    v_jy = fma(v_p[3 + j], q.m[3 + j], v_jy), v_jyz = fma(v_p[3 + j], q.m[6 + j], v_jyz);
   }
-  const float iz = p.inverse_z, jx = c.fx * iz, jy = c.fy * iz, jxz = -jx * p.tx * iz, jyz = -jy * p.ty * iz;
-  float v_jx = 0, v_jxz = 0, v_jy = 0, v_jyz = 0;
-  for (int j = 0; j < 3; ++j) {
-    v_m[j] = jx * v_p[j], v_m[3 + j] = jy * v_p[3 + j], v_m[6 + j] = jxz * v_p[j] + jyz * v_p[3 + j];
-    v_jx += v_p[j] * p.m[j], v_jxz += v_p[j] * p.m[6 + j];
-    v_jy += v_p[3 + j] * p.m[3 + j], v_jyz += v_p[3 + j] * p.m[6 + j];
-  }
-  const float v_tx = -jx * iz * v_jxz, v_ty = -jy * iz * v_jyz;
-  float v_cam[3] = {jx * v_x, jy * v_y, s.depth - (jx * p.x * v_x + jy * p.y * v_y) * iz};
-  v_cam[2] -= iz * (jx * v_jx + jy * v_jy + 2.f * (jxz * v_jxz + jyz * v_jyz));
-  if (p.inside_x) v_cam[0] += v_tx; else v_cam[2] += v_tx * p.tx * iz;
-  if (p.inside_y) v_cam[1] += v_ty; else v_cam[2] += v_ty * p.ty * iz;
+  const F16 iz = q.inverse_z, v_tx = zero - q.jx * iz * v_jxz, v_ty = zero - q.jy * iz * v_jyz;
+  const F16 slope = fma(q.jx * q.x, v_x, q.jy * q.y * v_y) + fma(q.jx, v_jx, q.jy * v_jy) +
+                    two * fma(q.jxz, v_jxz, q.jyz * v_jyz);
+  F16 v_cam[3] = {fma(q.jx, v_x, keep(q.inside_x, v_tx)), fma(q.jy, v_y, keep(q.inside_y, v_ty)), fnma(iz, slope, v[9])};
+  v_cam[2] = v_cam[2] + choose(q.inside_x, zero, v_tx * q.tx * iz) + choose(q.inside_y, zero, v_ty * q.ty * iz);
+  for (int i = 0; i < 3; ++i) v_cam[i] = keep(visible, v_cam[i]);  // other lanes may hold NaN
+  for (int i = 0; i < 9; ++i) v_m[i] = keep(visible, v_m[i]);
   const float* r = c.rotation;
   for (int j = 0; j < 3; ++j) {
-    out->mean[j] += r[j] * v_cam[0] + r[3 + j] * v_cam[1] + r[6 + j] * v_cam[2];
-    for (int i = 0; i < 3; ++i)
-      out->l[3 * i + j] += r[i] * v_m[j] + r[3 + i] * v_m[3 + j] + r[6 + i] * v_m[6 + j];
+    const F16 r0 = set1(r[j]), r1 = set1(r[3 + j]), r2 = set1(r[6 + j]);
+    out->mean[j] = out->mean[j] + dot3(v_cam, r0, r1, r2);
+    for (int i = 0; i < 3; ++i) {
+      const F16 column[3] = {v_m[i], v_m[3 + i], v_m[6 + i]};
+      out->l[3 * j + i] = out->l[3 * j + i] + dot3(column, r0, r1, r2);
+    }
   }
   if (!camera) return;
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j)
-      camera[3 * i + j] += v_cam[i] * mean[j] + v_m[3 * i] * l[3 * j] + v_m[3 * i + 1] * l[3 * j + 1] +
-                           v_m[3 * i + 2] * l[3 * j + 2];
-    camera[9 + i] += v_cam[i];
+      camera[3 * i + j] = fma(v_cam[i], s.mean[j], dot3(v_m + 3 * i, s.l[3 * j], s.l[3 * j + 1], s.l[3 * j + 2]));
+    camera[9 + i] = v_cam[i];
   }
 }
 
-static inline void shape_backward(const Shape& s, const float* scale, const ShapeGradient& v, float* v_quat,
-                                  float* v_scale) {
-  float r[9];
-  for (int j = 0; j < 3; ++j) {
-    v_scale[j] = 0;
-    for (int i = 0; i < 3; ++i) {
-      v_scale[j] += s.rotation[3 * i + j] * v.l[3 * i + j];
-      r[3 * i + j] = scale[j] * v.l[3 * i + j];
-    }
-  }
-  const float w = s.unit[0], x = s.unit[1], y = s.unit[2], z = s.unit[3];
-  const float u[4] = {
-      2 * (x * (r[7] - r[5]) + y * (r[2] - r[6]) + z * (r[3] - r[1])),
-      2 * (w * (r[7] - r[5]) + y * (r[1] + r[3]) + z * (r[2] + r[6]) - 2 * x * (r[4] + r[8])),
-      2 * (w * (r[2] - r[6]) + x * (r[1] + r[3]) + z * (r[5] + r[7]) - 2 * y * (r[0] + r[8])),
-      2 * (w * (r[3] - r[1]) + x * (r[2] + r[6]) + y * (r[5] + r[7]) - 2 * z * (r[0] + r[4])),
+static inline void shape_backward(const Shapes& s, const ShapeGradients& v, F16* v_quat, F16* v_scale) {
+  F16 r[9];
+  for (int j = 0; j < 3; ++j) v_scale[j] = fma(s.rotation[j], v.l[j], fma(s.rotation[3 + j], v.l[3 + j], s.rotation[6 + j] * v.l[6 + j]));
+  for (int i = 0; i < 9; ++i) r[i] = s.scale[i % 3] * v.l[i];
+  const F16 w = s.unit[0], x = s.unit[1], y = s.unit[2], z = s.unit[3], two = set1(2.f);
+  const F16 turn_x = r[7] - r[5], turn_y = r[2] - r[6], turn_z = r[3] - r[1];
+  const F16 xy = r[1] + r[3], xz = r[2] + r[6], yz = r[5] + r[7];
+  const F16 u[4] = {
+      two * fma(x, turn_x, fma(y, turn_y, z * turn_z)),
+      two * (fma(w, turn_x, fma(y, xy, z * xz)) - two * x * (r[4] + r[8])),
+      two * (fma(w, turn_y, fma(x, xy, z * yz)) - two * y * (r[0] + r[8])),
+      two * (fma(w, turn_z, fma(x, xz, y * yz)) - two * z * (r[0] + r[4])),
   };
-  const float along = u[0] * w + u[1] * x + u[2] * y + u[3] * z;
-  for (int i = 0; i < 4; ++i) v_quat[i] = (u[i] - along * s.unit[i]) * s.inverse_norm;
+  const F16 along = fma(u[0], w, fma(u[1], x, fma(u[2], y, u[3] * z)));
+  for (int i = 0; i < 4; ++i) v_quat[i] = fnma(along, s.unit[i], u[i]) * s.inverse_norm;
 }
 
 }  // namespace TG_VARIANT

@@ -29,10 +29,17 @@ static inline M16 operator>=(F16 x, F16 y) {
 static inline M16 operator<=(F16 x, F16 y) {
   return {_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ)};
 }
+static inline M16 operator>(F16 x, F16 y) {
+  return {_mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ)};
+}
 static inline F16 keep(M16 m, F16 x) { return {_mm256_and_ps(m.a, x.a), _mm256_and_ps(m.b, x.b)}; }
-static inline F16 drop(M16 m, F16 x) { return {_mm256_andnot_ps(m.a, x.a), _mm256_andnot_ps(m.b, x.b)}; }
+static inline M16 operator&(M16 m, M16 n) { return {_mm256_and_ps(m.a, n.a), _mm256_and_ps(m.b, n.b)}; }
+static inline F16 choose(M16 m, F16 x, F16 y) {  // x where m, else y
+  return {_mm256_blendv_ps(y.a, x.a, m.a), _mm256_blendv_ps(y.b, x.b, m.b)};
+}
+static inline F16 operator/(F16 x, F16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+static inline F16 sqrt(F16 x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
 static inline unsigned bits(M16 m) { return _mm256_movemask_ps(m.a) | _mm256_movemask_ps(m.b) << 8; }
-static inline bool all(M16 m) { return _mm256_movemask_ps(_mm256_and_ps(m.a, m.b)) == 0xff; }
 static inline bool none(M16 m) { return _mm256_movemask_ps(_mm256_or_ps(m.a, m.b)) == 0; }
 
 static inline __m256 reciprocal(__m256 a) {
@@ -45,12 +52,17 @@ static inline __m256 scale_by_power(__m256 p, __m256 shifted) {
   const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
 }
-// Multiplies p by 2^n, where the low bits of `shifted` hold the integer n.
-static inline F16 scale_by_power(F16 p, F16 shifted) {
-  return {scale_by_power(p.a, shifted.a), scale_by_power(p.b, shifted.b)};
+// p 2^n where m, else 0; the low bits of `shifted` hold the integer n.
+static inline F16 scale_by_power(M16 m, F16 p, F16 shifted) {
+  return keep(m, {scale_by_power(p.a, shifted.a), scale_by_power(p.b, shifted.b)});
 }
 
-static inline __m256 fold(F16 x) { return _mm256_add_ps(x.a, x.b); }
+static inline float lane_sum(F16 x) {
+  const __m256 v = _mm256_add_ps(x.a, x.b);
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
 
 // Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.
 static inline int select_bit(const unsigned short* masks, int n, int bit, int first, int* out) {
@@ -64,4 +76,4 @@ static inline int select_bit(const unsigned short* masks, int n, int bit, int fi
 
 }  // namespace TG_VARIANT
 
-#include "simd_x86_sums.h"
+#include "simd_x86_visits.h"

@@ -21,10 +21,13 @@ static inline F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 static inline F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }
 static inline M16 operator>=(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
 static inline M16 operator<=(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+static inline M16 operator>(F16 a, F16 b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
 static inline F16 keep(M16 m, F16 a) { return {_mm512_maskz_mov_ps(m.v, a.v)}; }  // a where m, else 0
-static inline F16 drop(M16 m, F16 a) { return {_mm512_maskz_mov_ps((__mmask16)~m.v, a.v)}; }
+static inline M16 operator&(M16 a, M16 b) { return {_kand_mask16(a.v, b.v)}; }
+static inline F16 choose(M16 m, F16 a, F16 b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }  // a where m, else b
+static inline F16 operator/(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+static inline F16 sqrt(F16 a) { return {_mm512_sqrt_ps(a.v)}; }
 static inline unsigned bits(M16 m) { return m.v; }
-static inline bool all(M16 m) { return m.v == 0xffff; }
 static inline bool none(M16 m) { return m.v == 0; }
 
 static inline F16 reciprocal(F16 a) {
@@ -32,15 +35,13 @@ static inline F16 reciprocal(F16 a) {
   return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.f)))};
 }
 
-// Multiplies p by 2^n, where the low bits of `shifted` hold the integer n.
-static inline F16 scale_by_power(F16 p, F16 shifted) {
+// p 2^n where m, else 0; the low bits of `shifted` hold the integer n.
+static inline F16 scale_by_power(M16 m, F16 p, F16 shifted) {
   const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23);
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p.v), n))};
+  return {_mm512_castsi512_ps(_mm512_maskz_add_epi32(m.v, _mm512_castps_si512(p.v), n))};
 }
 
-static inline __m256 fold(F16 a) {
-  return _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
-}
+static inline float lane_sum(F16 a) { return _mm512_reduce_add_ps(a.v); }
 
 // Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.
 static inline int select_bit(const unsigned short* masks, int n, int bit, int first, int* out) {
@@ -60,4 +61,4 @@ static inline int select_bit(const unsigned short* masks, int n, int bit, int fi
 
 }  // namespace TG_VARIANT
 
-#include "simd_x86_sums.h"
+#include "simd_x86_visits.h"

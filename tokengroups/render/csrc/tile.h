@@ -47,6 +47,12 @@ struct Tile {
   }
 };
 
+// (ux x + uy y)^2 + (vy y)^2: what the exponent loses at an offset from the centre.
+static inline F16 exponent_loss(const Splat& s, F16 x, F16 y) {
+  const F16 u = fma(set1(s.uy), y, set1(s.ux) * x), v = set1(s.vy) * y;
+  return fma(u, u, v * v);
+}
+
 // Bit b: block b of the tile holds a point where alpha may reach 1/255. Lanes are blocks. The least exponent loss over
 // a block's rectangle of pixel centres lies on the edge nearest the splat's centre in x or in y.
 static inline unsigned touched_blocks(const Splat& s, F16 centre_x, F16 centre_y) {
@@ -54,12 +60,10 @@ static inline unsigned touched_blocks(const Splat& s, F16 centre_x, F16 centre_y
   const F16 x = centre_x - set1(s.x), y = centre_y - set1(s.y);
   const F16 left = x - half, right = x + half, top = y - half, bottom = y + half;
   const F16 edge_x = min(max(left, zero), right), edge_y = min(max(top, zero), bottom);
-  const float tilt_y = -0.5f * s.xy / s.yy, tilt_x = -0.5f * s.xy / s.xx;
+  const float tilt_y = -s.ux * s.uy / (s.uy * s.uy + s.vy * s.vy), tilt_x = -s.uy / s.ux;
   const F16 on_x = min(max(set1(tilt_y) * edge_x, top), bottom), on_y = min(max(set1(tilt_x) * edge_y, left), right);
-  const F16 xx = set1(s.xx), xy = set1(s.xy), yy = set1(s.yy);
-  const F16 first = edge_x * fma(xx, edge_x, xy * on_x) + yy * (on_x * on_x);
-  const F16 second = on_y * fma(xx, on_y, xy * edge_y) + yy * (edge_y * edge_y);
-  return bits(max(first, second) >= set1(kLog2MinAlpha - s.log_opacity - 1e-3f));
+  const F16 loss = min(exponent_loss(s, edge_x, on_x), exponent_loss(s, on_y, edge_y));
+  return bits(loss <= set1(s.log_opacity - kLog2MinAlpha + 1e-3f));
 }
 
 static inline int slot_of(TileRows* rows, const TgWide& wide, int32_t gaussian, int64_t serial) {
@@ -82,6 +86,7 @@ static inline void prepare(Tile* t, const TgScene& in, int upto) {
                                        {2, 2, 2, 2, 6, 6, 6, 6, 10, 10, 10, 10, 14, 14, 14, 14}};
   const F16 x = set1((float)t->x0) + load(kOffset[0]), y = set1((float)t->y0) + load(kOffset[1]);
   for (; t->prepared < upto; ++t->prepared) {
+    if (t->prepared + kAhead < t->count) __builtin_prefetch(&t->splats[t->entries[t->prepared + kAhead]]);
     Splat* s = &t->local[t->prepared];
     *s = t->splats[t->entries[t->prepared]];
     t->masks[t->prepared] = (uint16_t)touched_blocks(*s, x, y);
@@ -112,21 +117,24 @@ static inline bool open_block(const TgScene& in, const Tile& t, int number, Bloc
   return true;
 }
 
-// The alpha of a splat at the block's pixels before its clamp, 0 where it is below 1/255; (dx, dy) from its centre.
-static inline F16 splat_alpha(const Splat& s, const Block& b, F16* dx, F16* dy) {
-  *dx = b.x - set1(s.x), *dy = b.y - set1(s.y);
-  const F16 highest = set1(s.log_opacity);
-  F16 p = fma(*dx, fma(set1(s.xx), *dx, set1(s.xy) * *dy), highest);
-  p = min(fma(*dy, set1(s.yy) * *dy, p), highest);  // rounding must not lift it above the opacity
-  const M16 counts = p >= set1(kLog2MinAlpha);
+// alphas[i, lane]: before the clamp, 0 where below 1/255, of the splats in the list. Kernels run in phases over short
+// batches because a loop over visits that does everything has chains of dependent operations too long for the
+// processor to overlap.
+static inline void batch_alphas(const Splat* splats, const int* list, int n, const Block& b, float* alphas) {
   const F16 magic = set1(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
-  const F16 shifted = p + magic, f = p - (shifted - magic);
-  F16 e = fma(f, set1(0.0013276470126584172f), set1(0.009675540961325169f));
-  e = fma(f, e, set1(0.05550713092088699f));
-  e = fma(f, e, set1(0.24022120237350464f));
-  e = fma(f, e, set1(0.6931469440460205f));
-  e = fma(f, e, set1(1.0000001192092896f));
-  return keep(counts, scale_by_power(e, shifted));
+  for (int i = 0; i < n; ++i) {
+    const Splat& s = splats[list[i]];
+    const F16 dx = b.x - set1(s.x), dy = b.y - set1(s.y);
+    const F16 u = fma(set1(s.uy), dy, set1(s.ux) * dx), v = set1(s.vy) * dy;
+    const F16 p = fnma(v, v, fnma(u, u, set1(s.log_opacity)));
+    const F16 shifted = p + magic, f = p - (shifted - magic);
+    F16 e = fma(f, set1(0.0013276470126584172f), set1(0.009675540961325169f));
+    e = fma(f, e, set1(0.05550713092088699f));
+    e = fma(f, e, set1(0.24022120237350464f));
+    e = fma(f, e, set1(0.6931469440460205f));
+    e = fma(f, e, set1(1.0000001192092896f));
+    store(alphas + 16 * i, scale_by_power(p >= set1(kLog2MinAlpha), e, shifted));
+  }
 }
 
 // Contiguous ranges of tiles with about equal work: range t is [bounds[t], bounds[t + 1]).

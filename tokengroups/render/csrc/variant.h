@@ -31,7 +31,7 @@ static bool make_context(const TgScene& in, Context* ctx) {
   const int64_t images = in.scenes * in.cameras;
   ctx->tiles_x = (int)((in.width + kTile - 1) / kTile), ctx->tiles_y = (int)((in.height + kTile - 1) / kTile);
   if (!ctx->cameras.resize(images) || !ctx->splats.resize(images * in.gaussians) || !ctx->visible.resize(images) ||
-      !ctx->rank.resize(images * in.gaussians) || !ctx->tile_start.resize(images * (ctx->tiles() + 1)))
+      !ctx->rank.resize(images * in.gaussians) || !ctx->log_opacities.resize(in.scenes * in.gaussians) || !ctx->tile_start.resize(images * (ctx->tiles() + 1)))
     return false;
   for (int64_t i = 0; i < images; ++i)
     ctx->cameras[i] = make_camera(in.cam_from_world + 16 * i, in.intrinsics + 9 * i, (float)in.width, (float)in.height);
