@@ -18,8 +18,8 @@ from sklearn.cluster import HDBSCAN
 class PlanesHdbscanSettings:
     """Thresholds, the same for every model and data set.
 
-    The defaults were chosen once, by AP on 14 procedural training rooms whose true depth was distorted smoothly
-    by 3 and 6 percent; neighbouring values differ little.
+    The defaults were chosen once, by AP on 14 procedural training rooms whose true depth was distorted
+    smoothly by 3 and 6 percent; neighbouring values differ little.
     """
 
     max_planes: int = 5
