@@ -19,10 +19,9 @@ from tokengroups.losses.geometry import (
     filtered_mean,
     finite,
     geometry_losses,
-    gradient_loss,
-    normal_loss,
     normalise_targets,
 )
+from tokengroups.losses.local_terms import gradient_loss, normal_loss
 from tokengroups.losses.matching_cells import (
     CellTargets,
     cell_targets,

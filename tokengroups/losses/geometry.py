@@ -12,18 +12,16 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
+from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
 from tokengroups.losses.matching_cells import cell_targets, matching_cells_loss
 from tokengroups.nn.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.types import EncoderOutput, TensorFields, Views
 
-LIMIT = 100.0  # errors beyond it are clamped, infinite and undefined ones count as zero
 MIN_FIRST_FRAME_POINTS = 100  # a scene's cameras count only if its first frame has more valid points
 MIN_VALID = 100  # fewer valid pixels in the batch: no dense loss
 MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
-MIN_NORMALS = 10
 
 
 @dataclass(frozen=True)
@@ -169,61 +167,6 @@ def camera_losses(
 
 
 GradientLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def gradient_loss(
-    predicted: Float[Tensor, "N H W C"],
-    target: Float[Tensor, "N H W C"],
-    valid: Bool[Tensor, "N H W"],
-    scales: int = 4,
-) -> Float[Tensor, ""]:
-    """Neighbour differences of the error field, averaged over strides 1, 2, 4, 8."""
-    total = predicted.new_zeros(())
-    error = torch.where(valid[..., None], predicted - target, 0.0)
-    for step in (2**k for k in range(scales)):
-        field, mask = error[:, ::step, ::step], valid[:, ::step, ::step]
-        horizontal = (field[:, :, 1:] - field[:, :, :-1]).abs().clamp(max=LIMIT)
-        vertical = (field[:, 1:] - field[:, :-1]).abs().clamp(max=LIMIT)
-        both = (horizontal * (mask[:, :, 1:] & mask[:, :, :-1])[..., None]).sum()
-        both = both + (vertical * (mask[:, 1:] & mask[:, :-1])[..., None]).sum()
-        total = total + both / (mask.sum() * predicted.shape[-1]).clamp(min=1)
-    return total / scales
-
-
-def normal_loss(
-    predicted: Float[Tensor, "N H W 3"],
-    target: Float[Tensor, "N H W 3"],
-    valid: Bool[Tensor, "N H W"],
-    scales: int = 3,
-) -> Float[Tensor, ""]:
-    """1 - cosine between the normals that neighbours span, averaged over strides 1, 2, 4."""
-    total = predicted.new_zeros(())
-    for step in (2**k for k in range(scales)):
-        at = (slice(None), slice(None, None, step), slice(None, None, step))
-        mask = neighbour_masks(valid[at])
-        if mask.sum() < MIN_NORMALS:
-            continue
-        cosine = (neighbour_normals(predicted[at]) * neighbour_normals(target[at])).sum(dim=-1)
-        error = 1 - cosine.clamp(-1 + 1e-8, 1 - 1e-8)
-        total = total + torch.where(mask, error, 0.0).sum() / mask.sum()
-    return total / scales
-
-
-def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N h w 3"]:
-    """Unit normals at inner pixels from the pairs up-left, left-down, down-right, right-up."""
-    centre = points[:, 1:-1, 1:-1]
-    up, down = points[:, :-2, 1:-1] - centre, points[:, 2:, 1:-1] - centre
-    left, right = points[:, 1:-1, :-2] - centre, points[:, 1:-1, 2:] - centre
-    pairs = [(up, left), (left, down), (down, right), (right, up)]
-    return functional.normalize(torch.stack([torch.linalg.cross(a, b) for a, b in pairs]), dim=-1, eps=1e-12)
-
-
-def neighbour_masks(valid: Bool[Tensor, "N H W"]) -> Bool[Tensor, "4 N h w"]:
-    """Where each normal of `neighbour_normals` rests on three valid pixels."""
-    centre = valid[:, 1:-1, 1:-1]
-    up, down = valid[:, :-2, 1:-1] & centre, valid[:, 2:, 1:-1] & centre
-    left, right = valid[:, 1:-1, :-2] & centre, valid[:, 1:-1, 2:] & centre
-    return torch.stack([up & left, left & down, down & right, right & up])
 
 
 def dense_losses(
