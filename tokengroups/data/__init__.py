@@ -1,1 +1,1 @@
-"""Training and evaluation data: procedural rooms, recorded rooms in ScanNet's layout, and sampling from both."""
+"""Training and evaluation data: procedural rooms, recorded rooms in ScanNet's layout, sampling from both."""

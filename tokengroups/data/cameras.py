@@ -28,11 +28,11 @@ class WalkArea:
         """Whether a position is allowed."""
         inside = self.low[0] <= x <= self.high[0] and self.low[1] <= y <= self.high[1]
         dx, dy = x - self.focus[0], y - self.focus[1]
-        return inside and dx * dx + dy * dy >= self.clearance * self.clearance
+        return bool(inside and dx * dx + dy * dy >= self.clearance * self.clearance)
 
 
 def walk(draw: Draw, area: WalkArea, num_views: int) -> np.ndarray:
-    """Camera positions [num_views, 3]: neighbours 0.2-0.6 m apart, every other one at least 0.4 m if there is room.
+    """Camera positions [num_views, 3]: neighbours 0.2-0.6 m apart, every other one 0.4 m if there is room.
 
     Heights stay between 1.05 and 1.75 m. The best of a few random walks is kept.
     """
@@ -85,11 +85,13 @@ def _advance(
 
 
 def aim(draw: Draw, positions: np.ndarray, focus: np.ndarray) -> np.ndarray:
-    """cam_from_world [V, 4, 4] of cameras that look at a slowly drifting point near `focus`, with hand jitter.
+    """cam_from_world [V, 4, 4] of cameras that look at a drifting point near `focus`, with hand jitter.
 
     World z points up; camera axes are OpenCV's (x right, y down, z forward).
     """
-    start, end = (focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2))
+    start, end = (
+        focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2)
+    )
     lean = draw.signed(0.05)
     poses = np.tile(np.eye(4), (len(positions), 1, 1))
     for view, position in enumerate(positions):

@@ -1,8 +1,9 @@
 """Random choices that come out the same on every machine and with every numpy.
 
-Only two things are stable everywhere: the PCG64 bit stream and its conversion to doubles in [0, 1). Everything
-else is built on them here (numpy does not promise the streams of its distributions), and the few transcendental
-functions of the generator go through `unit_vector`, which rounds away the last bits of the platform's libm.
+Only two things are stable everywhere: the PCG64 bit stream and its conversion to doubles in [0, 1).
+Everything else is built on them here (numpy does not promise the streams of its distributions), and the few
+transcendental functions of the generator go through `unit_vector`, which rounds away the last bits of the
+platform's libm.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+Number = float | int  # for parameters that get whole numbers too; run-time type checks take `float` literally
 
 
 class Draw:
@@ -22,7 +24,7 @@ class Draw:
     def __init__(self, *entropy: int) -> None:
         self.generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+    def uniform(self, low: Number = 0.0, high: Number = 1.0) -> float:
         """A real number in [low, high)."""
         return low + (high - low) * float(self.generator.random())
 
@@ -30,7 +32,7 @@ class Draw:
         """An integer in [low, high], both ends included."""
         return low + int(float(self.generator.random()) * (high - low + 1))
 
-    def chance(self, probability: float) -> bool:
+    def chance(self, probability: Number) -> bool:
         """True with this probability."""
         return float(self.generator.random()) < probability
 
@@ -38,11 +40,11 @@ class Draw:
         """One of the items, all equally likely."""
         return items[self.integer(0, len(items) - 1)]
 
-    def point(self, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+    def point(self, low: Sequence[Number], high: Sequence[Number]) -> np.ndarray:
         """A point [n] in an axis-aligned box."""
         return np.array([self.uniform(a, b) for a, b in zip(low, high, strict=True)])
 
-    def signed(self, size: float) -> float:
+    def signed(self, size: Number) -> float:
         """A real number in [-size, size)."""
         return self.uniform(-size, size)
 
@@ -70,6 +72,6 @@ def rotation_y(angle: float) -> np.ndarray:
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
-def product(left: np.ndarray, right: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Matrix product of small matrices or vectors, rounded to 1e-9 as BLAS sums in the machine's own order."""
+def product(left: np.ndarray, right: np.ndarray | Sequence[Number]) -> np.ndarray:
+    """Matrix product, rounded to 1e-9 because BLAS sums in the machine's own order."""
     return np.round(left @ np.asarray(right, dtype=np.float64), 9)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokengroups.data import decor, seating, tables
+from tokengroups.data import decor, seating, smallware, tables
 from tokengroups.data.draw import Draw
 from tokengroups.data.shapes import Builder, Solid, Support
 
@@ -51,20 +51,20 @@ KINDS: tuple[Kind, ...] = (
     Kind("box", decor.carton, FREE, rows=True),
     Kind("basket", decor.basket, FREE),
     Kind("rug", decor.rug, FLAT),
-    Kind("cup", decor.cup, SMALL, rows=True),
-    Kind("bottle", decor.bottle, SMALL, rows=True),
-    Kind("vase", decor.vase, SMALL, rows=True),
-    Kind("bowl", decor.bowl, SMALL),
-    Kind("books", decor.books, SMALL, rows=True),
+    Kind("cup", smallware.cup, SMALL, rows=True),
+    Kind("bottle", smallware.bottle, SMALL, rows=True),
+    Kind("vase", smallware.vase, SMALL, rows=True),
+    Kind("bowl", smallware.bowl, SMALL),
+    Kind("books", smallware.books, SMALL, rows=True),
     Kind("table lamp", decor.table_lamp, SMALL),
     Kind("potted plant", decor.potted_plant, SMALL, rows=True),
-    Kind("monitor", decor.monitor, SMALL, rows=True),
-    Kind("laptop", decor.laptop, SMALL),
+    Kind("monitor", smallware.monitor, SMALL, rows=True),
+    Kind("laptop", smallware.laptop, SMALL),
     Kind("ball", decor.toy_ball, SMALL, rows=True, floor_too=True),
-    Kind("pillow", decor.pillow, SMALL, rows=True),
+    Kind("pillow", smallware.pillow, SMALL, rows=True),
     Kind("teddy bear", decor.teddy, SMALL, rows=True, floor_too=True),
-    Kind("speaker", decor.speaker, SMALL, rows=True),
-    Kind("clock", decor.clock, SMALL),
+    Kind("speaker", smallware.speaker, SMALL, rows=True),
+    Kind("clock", smallware.clock, SMALL),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 CLASS_NAMES: tuple[str, ...] = STRUCTURE + tuple(BY_NAME)

@@ -1,4 +1,4 @@
-"""Procedural furnished rooms: photos, depth, instance ids and cameras, a pure function of (split, seed, index)."""
+"""Procedural furnished rooms: photos, depth, instances and cameras as a function of (split, seed, index)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import numpy as np
 
 from tokengroups.data import cameras
 from tokengroups.data.draw import Draw
+from tokengroups.data.furnishing import furnish
 from tokengroups.data.furniture import CLASS_NAMES
-from tokengroups.data.layout import Plan, furnish
-from tokengroups.data.raycast import (
-    Light,
-    Lighting,
-    RenderedView,
-    TriangleScene,
-    render_view,
-    visible_instances,
-)
+from tokengroups.data.layout import Plan
+from tokengroups.data.raycast import TriangleScene
+from tokengroups.data.shading import Light, Lighting
 from tokengroups.data.shell import Shell, build_shell
+from tokengroups.data.views import RenderedView, render_view, visible_instances
 from tokengroups.types import SceneFrames
 
 __all__ = ["CLASS_NAMES", "GENERATOR_VERSION", "SPLITS", "generate_room"]
@@ -29,12 +25,14 @@ OBJECTS_SHARE = 0.12  # of the pixels: what all objects together must take in ev
 MEAN_LUMINANCE = 0.2  # linear light, the target of the automatic exposure
 
 
-def generate_room(seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128) -> SceneFrames:
+def generate_room(
+    seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128
+) -> SceneFrames:
     """Generate one room and photograph it along a handheld-like path.
 
-    Rooms of the two splits can never coincide: the split is part of the random entropy. 4-12 objects stand in a
-    room beside its floor, ceiling, four walls, doors, windows and pictures; every even-numbered room has 2-4 objects
-    of one class side by side. Neighbouring frames are 0.2-0.6 m apart.
+    Rooms of the two splits can never coincide: the split is part of the random entropy. 4-12 objects stand
+    in a room beside its floor, ceiling, four walls, doors, windows and pictures; every even-numbered room
+    has 2-4 objects of one class side by side. Neighbouring frames are 0.2-0.6 m apart.
 
     Args:
         seed: Seed of the whole collection, >= 0.
@@ -74,7 +72,9 @@ def _attempt(draw: Draw, name: str, *, with_row: bool, num_views: int, size: int
     focus = np.round(np.mean([thing.middle for thing in plan.things], axis=0), 9)
     poses = cameras.aim(draw, positions, focus)
     matrix = cameras.intrinsics(draw, size)
-    instances = [(solid, opaque) for _, solid, opaque in shell.parts] + [(thing.solid(), True) for thing in plan.things]
+    instances = [(solid, opaque) for _, solid, opaque in shell.parts] + [
+        (thing.solid(), True) for thing in plan.things
+    ]
     classes = [part[0] for part in shell.parts] + [thing.thing.kind.name for thing in plan.things]
     scene = TriangleScene(instances)
     if not all(_well_seen(scene, pose, matrix, size, len(shell.parts)) for pose in poses):
@@ -112,7 +112,9 @@ def _well_seen(
     """Whether a view shows at least three objects of some size, and enough of them altogether."""
     seen = visible_instances(scene, cam_from_world, intrinsics, size, max(size // 32, 1))
     pixels = np.bincount(seen)[first_object:]
-    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(seen)
+    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(
+        seen
+    )
 
 
 def _expose(draw: Draw, views: list[RenderedView], size: int) -> np.ndarray:
@@ -125,10 +127,17 @@ def _expose(draw: Draw, views: list[RenderedView], size: int) -> np.ndarray:
         gain, warmth = exposure * draw.uniform(0.93, 1.07), draw.signed(0.02)
         gains = np.array([gain * (1 + warmth), gain, gain * (1 - warmth)], np.float32)[:, None]
         linear = view.radiance * gains
-        linear = np.where(linear > 0.8, 1 - np.float32(0.04) / (linear - np.float32(0.6)), linear)  # soft shoulder
+        linear = np.where(
+            linear > 0.8, 1 - np.float32(0.04) / (linear - np.float32(0.6)), linear
+        )  # soft shoulder
         noise = draw.generator.random(linear.shape, np.float32) - np.float32(0.5)
         encoded = np.sqrt(np.maximum(linear, 0)) + np.float32(3.5 * noise_level) * noise
-        image[:] = np.clip(encoded * 255 + np.float32(0.5), 0, 255).astype(np.uint8).reshape(3, size, size).transpose(1, 2, 0)
+        image[:] = (
+            np.clip(encoded * 255 + np.float32(0.5), 0, 255)
+            .astype(np.uint8)
+            .reshape(3, size, size)
+            .transpose(1, 2, 0)
+        )
     return images
 
 

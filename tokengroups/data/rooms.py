@@ -1,4 +1,4 @@
-"""The procedural rooms as a dataset, with a cache on disk: one uncompressed .npz a room, written atomically."""
+"""The procedural rooms as a dataset with a cache on disk: one uncompressed .npz a room."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from tokengroups.data.procedural import GENERATOR_VERSION, generate_room
-from tokengroups.data.raycast import DEPTH_STEPS
+from tokengroups.data.views import DEPTH_STEPS
 from tokengroups.io.files import atomic_path, make_folder
 from tokengroups.types import SceneFrames
 
 
 @dataclass(frozen=True)
 class ProceduralRooms:
-    """Rooms 0 ... num_rooms - 1 of one seed and split; `rooms[i]` generates room i, or reads it from the cache.
+    """Rooms of one seed and split; `rooms[i]` generates room i, or reads it from the cache.
 
     Args:
         seed: Seed of the collection.

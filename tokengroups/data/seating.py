@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokengroups.data.draw import Draw, rotation_x
+from tokengroups.data.draw import Draw, Number, rotation_x
 from tokengroups.data.shapes import Builder
 from tokengroups.data.textures import Material, fabric, metal, neutral, paint, wood
 
@@ -13,7 +13,7 @@ def frame_material(draw: Draw) -> Material:
 
 
 def legs(
-    draw: Draw, b: Builder, size: tuple[float, float], height: float, thickness: float, material: Material
+    draw: Draw, b: Builder, size: tuple[float, float], height: Number, thickness: Number, material: Material
 ) -> None:
     """Four legs under a rectangle of this size, square or round, straight or tapered."""
     x, y = size[0] / 2 - thickness / 2, size[1] / 2 - thickness / 2
@@ -81,7 +81,7 @@ def sofa(draw: Draw, b: Builder) -> None:
     _upholstered(draw, b, places * draw.uniform(0.58, 0.7) + 0.3, places)
 
 
-def _upholstered(draw: Draw, b: Builder, width: float, places: int) -> None:
+def _upholstered(draw: Draw, b: Builder, width: Number, places: int) -> None:
     depth, seat, back = draw.uniform(0.78, 0.95), draw.uniform(0.38, 0.46), draw.uniform(0.72, 0.95)
     arm, arm_height = draw.uniform(0.12, 0.2), draw.uniform(0.54, 0.68)
     cover, foot = fabric(draw), frame_material(draw)
@@ -125,12 +125,16 @@ def bed(draw: Draw, b: Builder) -> None:
     b.box((0, 0, (0.12 + height) / 2), (width, length, height - 0.1), frame)
     b.cushion((0, -0.02, height + 0.07), (width * 0.98, length * 0.97, 0.24), sheet)
     share = draw.uniform(0.5, 0.72)
-    b.cushion((0, -length * (0.99 - share) / 2, height + 0.11), (width * 1.03, length * share, 0.22), fabric(draw))
+    b.cushion(
+        (0, -length * (0.99 - share) / 2, height + 0.11), (width * 1.03, length * share, 0.22), fabric(draw)
+    )
     b.box((0, length / 2 - 0.02, head / 2), (width + 0.06, 0.06, head), frame)
     if draw.chance(0.4):
         b.box((0, -length / 2 + 0.0, height / 2 + 0.1), (width + 0.04, 0.05, height + 0.2), frame)
     pillows, case = (1 if width < 1.1 else 2), fabric(draw)
     for k in range(pillows):
         x = width * ((k + 0.5) / pillows - 0.5)
-        b.cushion((x, length / 2 - 0.28, height + 0.24), (width / pillows * 0.8, 0.4, 0.15), case, rotation_x(0.2))
+        b.cushion(
+            (x, length / 2 - 0.28, height + 0.24), (width / pillows * 0.8, 0.4, 0.15), case, rotation_x(0.2)
+        )
     b.support((0, -length * 0.15), (width * 0.7, length * 0.4), height + 0.215)

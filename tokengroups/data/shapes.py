@@ -1,7 +1,7 @@
 """Primitive solids as triangle soups, and the `Builder` that puts furniture together from them.
 
-Units are metres; z points up. Every primitive is a trimesh solid of unit size, made once and cached, then scaled,
-tapered, turned and moved. Normals are kept per corner: smooth on round solids, flat on boxes.
+Units are metres; z points up. Every primitive is a trimesh solid of unit size, made once and cached, then
+scaled, tapered, turned and moved. Normals are kept per corner: smooth on round solids, flat on boxes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from functools import cache
 import numpy as np
 import trimesh
 
+from tokengroups.data.draw import Number
 from tokengroups.data.textures import Material
 
-Vector = Sequence[float] | np.ndarray
+Vector = Sequence[Number] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Soup:
 
 @dataclass(frozen=True)
 class Solid:
-    """The triangles of one instance: a soup and the material row of each triangle, [T, ROW_LENGTH] float32."""
+    """The triangles of one instance, with a material row for each: [T, ROW_LENGTH] float32."""
 
     soup: Soup
     materials: np.ndarray
@@ -37,7 +38,9 @@ class Solid:
     def placed(self, rotation: np.ndarray, origin: np.ndarray) -> Solid:
         """Turned, then moved; textures stay fixed to the object."""
         corners = rotate(self.soup.corners, rotation) + origin
-        return Solid(Soup(corners, rotate(self.soup.normals, rotation), self.soup.coordinates), self.materials)
+        return Solid(
+            Soup(corners, rotate(self.soup.normals, rotation), self.soup.coordinates), self.materials
+        )
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Support:
 
 @dataclass
 class Builder:
-    """Collects the parts of one object. Object frame: origin on the floor at the footprint's middle, front = -y."""
+    """Collects the parts of one object. Its frame: origin on the floor in its middle, front = -y."""
 
     parts: list[tuple[Soup, Material]] = field(default_factory=list)
     supports: list[Support] = field(default_factory=list)
@@ -61,8 +64,8 @@ class Builder:
         self._add(_box(), centre, size, material, turn)
 
     def cylinder(
-        self, centre: Vector, radius: float, length: float, material: Material,
-        *, top: float = 1.0, turn: np.ndarray | None = None,
+        self, centre: Vector, radius: Number, length: Number, material: Material,
+        *, top: Number = 1.0, turn: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """An upright cylinder or cone frustum; `top` is the upper radius as a share of `radius`."""
         self._add(_frustum(round(top, 2)), centre, (2 * radius, 2 * radius, length), material, turn)
@@ -71,23 +74,30 @@ class Builder:
         """An ellipsoid with these full diameters."""
         self._add(_ball(1 if max(size) < 0.15 else 2), centre, size, material, turn)
 
-    def cushion(self, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None = None) -> None:
+    def cushion(
+        self, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None = None
+    ) -> None:
         """A box with well rounded edges, as of stuffed cloth."""
         self._add(_cushion(), centre, size, material, turn)
 
     def ring(
-        self, centre: Vector, radius: float, thickness: float, material: Material, turn: np.ndarray | None = None
+        self,
+        centre: Vector,
+        radius: Number,
+        thickness: Number,
+        material: Material,
+        turn: np.ndarray | None = None,
     ) -> None:
         """A horizontal torus: radius to the tube's middle, tube diameter `thickness`."""
         ratio = round(thickness / (2 * radius) * 20) / 20
         self._add(_torus(max(ratio, 0.05)), centre, (radius,) * 3, material, turn)
 
-    def lathe(self, base: Vector, profile: Sequence[tuple[float, float]], material: Material) -> None:
-        """A solid of revolution about the vertical through `base`; profile = (radius, height) from bottom to top."""
+    def lathe(self, base: Vector, profile: Sequence[tuple[Number, Number]], material: Material) -> None:
+        """A solid of revolution about the vertical through `base`; profile = (radius, height), upwards."""
         soup = _revolve(np.array(profile, dtype=np.float64))
         self._add(soup, base, (1.0, 1.0, 1.0), material, None)
 
-    def support(self, centre: Vector, size: Vector, height: float) -> None:
+    def support(self, centre: Vector, size: Vector, height: Number) -> None:
         """Declare that small things may stand on this rectangle."""
         half = (size[0] / 2, size[1] / 2)
         self.supports.append(Support((float(centre[0]), float(centre[1])), half, float(height)))
@@ -144,11 +154,13 @@ def _box() -> Soup:
 
 
 @cache
-def _frustum(top: float) -> Soup:
+def _frustum(top: Number) -> Soup:
     mesh = trimesh.creation.cylinder(radius=0.5, height=1.0, sections=16)
     corners = np.round(np.asarray(mesh.triangles, dtype=np.float64), 9)
     caps = _flat(corners)[..., 2:] ** 2 > 1e-12
-    sides = np.stack([corners[..., 0], corners[..., 1], np.full(corners.shape[:2], 0.25 * (1 - top))], axis=-1)
+    sides = np.stack(
+        [corners[..., 0], corners[..., 1], np.full(corners.shape[:2], 0.25 * (1 - top))], axis=-1
+    )
     share = np.where(corners[..., 2:] > 0, max(top, 0.01), 1.0)
     tapered = corners * np.concatenate([share, share, np.ones_like(share)], axis=-1)
     return _soup(tapered, np.where(caps, _flat(corners), sides))

@@ -30,7 +30,7 @@ OVERLAP_M = 0.05  # walls reach behind each other so that no ray slips through a
 
 @dataclass(frozen=True)
 class Shell:
-    """An empty room: its inner size, its instances in order of their ids, floor to keep free, where to walk."""
+    """An empty room: inner size, instances in order of their ids, floor to keep free, where to walk."""
 
     size: tuple[float, float, float]
     parts: list[Part]
@@ -125,7 +125,11 @@ def _fixtures(
 
 
 def _door(draw: Draw, b: Builder) -> float:
-    width, height, leaf = draw.uniform(0.8, 0.95), draw.uniform(1.98, 2.1), draw.pick((wood, neutral, paint))(draw)
+    width, height, leaf = (
+        draw.uniform(0.8, 0.95),
+        draw.uniform(1.98, 2.1),
+        draw.pick((wood, neutral, paint))(draw),
+    )
     frame = leaf if draw.chance(0.4) else draw.pick((wood, neutral))(draw)
     b.box((0, -0.01, height / 2), (width - 0.1, 0.03, height - 0.05), leaf)
     for x in (-width / 2 + 0.035, width / 2 - 0.035):
@@ -144,7 +148,9 @@ def _window(draw: Draw, b: Builder) -> float:
     sky = hue_colour(draw.uniform(0.5, 0.62), draw.uniform(0.1, 0.6), draw.uniform(0.75, 1.0))
     land = hue_colour(draw.uniform(0.2, 0.6), draw.uniform(0.1, 0.5), draw.uniform(0.5, 0.95))
     middle = sill + height / 2
-    b.box((0, -0.002, middle), (width - 0.06, 0.012, height - 0.06), glowing(sky, draw.uniform(0.4, 0.75), land))
+    b.box(
+        (0, -0.002, middle), (width - 0.06, 0.012, height - 0.06), glowing(sky, draw.uniform(0.4, 0.75), land)
+    )
     for x in (-width / 2 + 0.035, width / 2 - 0.035):
         b.box((x, -0.012, middle), (0.07, 0.05, height), frame)
     for z in (sill + 0.035, sill + height - 0.035):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokengroups.data.draw import Draw
+from tokengroups.data.draw import Draw, Number
 from tokengroups.data.seating import frame_material, legs
 from tokengroups.data.shapes import Builder
 from tokengroups.data.textures import Material, metal, neutral, paint, wood
@@ -18,7 +18,7 @@ def coffee_table(draw: Draw, b: Builder) -> None:
     _table(draw, b, draw.uniform(0.7, 1.1), draw.uniform(0.45, 0.65), draw.uniform(0.36, 0.48), 0.25)
 
 
-def _table(draw: Draw, b: Builder, width: float, depth: float, height: float, round_share: float) -> None:
+def _table(draw: Draw, b: Builder, width: Number, depth: Number, height: Number, round_share: Number) -> None:
     top, frame = draw.pick((wood, wood, paint, neutral))(draw), frame_material(draw)
     if draw.chance(round_share):
         radius = depth * 0.62
@@ -53,7 +53,7 @@ def desk(draw: Draw, b: Builder) -> None:
 
 
 def _drawers(
-    draw: Draw, b: Builder, x: float, y: float, width: float, low: float, high: float,
+    draw: Draw, b: Builder, x: Number, y: Number, width: Number, low: Number, high: Number,
     front: Material, rows: int, columns: int,
 ) -> None:  # fmt: skip
     """Fronts with handles on the plane y (the body's front), `rows` by `columns` of them."""
@@ -66,7 +66,9 @@ def _drawers(
             if knobs:
                 b.ball((centre_x, y - 0.03, centre_z), (0.035, 0.035, 0.035), handle)
             else:
-                b.box((centre_x, y - 0.03, centre_z + height * 0.2), (min(0.16, cell * 0.5), 0.02, 0.02), handle)
+                b.box(
+                    (centre_x, y - 0.03, centre_z + height * 0.2), (min(0.16, cell * 0.5), 0.02, 0.02), handle
+                )
 
 
 def nightstand(draw: Draw, b: Builder) -> None:
@@ -122,8 +124,12 @@ def cabinet(draw: Draw, b: Builder) -> None:
     b.box((0, 0, height / 2), (width, depth, height), body)
     b.box((0, -0.01, height + 0.015), (width + 0.03, depth + 0.04, 0.03), body)
     for side in (-1, 1):
-        b.box((side * width / 4, -depth / 2 - 0.01, height / 2), (width / 2 - 0.03, 0.02, height - 0.08), front)
-        b.box((side * width / 4, -depth / 2 - 0.022, height / 2), (width / 2 - 0.15, 0.01, height - 0.22), body)
+        b.box(
+            (side * width / 4, -depth / 2 - 0.01, height / 2), (width / 2 - 0.03, 0.02, height - 0.08), front
+        )
+        b.box(
+            (side * width / 4, -depth / 2 - 0.022, height / 2), (width / 2 - 0.15, 0.01, height - 0.22), body
+        )
         b.ball((side * 0.05, -depth / 2 - 0.035, height * 0.55), (0.035, 0.035, 0.035), handle)
     b.support((0, 0), (width * 0.88, depth * 0.75), height + 0.03)
 
@@ -143,7 +149,7 @@ def bookshelf(draw: Draw, b: Builder) -> None:
     b.support((0, 0), (width * 0.8, depth * 0.7), 0.072 + gap * boards)
 
 
-def _book_row(draw: Draw, b: Builder, low: float, width: float, depth: float, room: float) -> None:
+def _book_row(draw: Draw, b: Builder, low: Number, width: Number, depth: Number, room: float) -> None:
     x, end = -width / 2, width / 2 - draw.uniform(0, width * 0.7)
     while x < end - 0.1:
         thickness, height = draw.uniform(0.04, 0.1), room * draw.uniform(0.6, 0.95)
@@ -171,7 +177,11 @@ def washing_machine(draw: Draw, b: Builder) -> None:
     body, rim, glass = neutral(draw, 0.7, 0.97), metal(draw), neutral(draw, 0.1, 0.25)
     front = -depth / 2
     b.box((0, 0, height / 2), (width, depth, height), body)
-    b.box((0, front - 0.006, height * 0.88), (width * 0.92, 0.012, height * 0.14), draw.pick((metal, paint))(draw))
+    b.box(
+        (0, front - 0.006, height * 0.88),
+        (width * 0.92, 0.012, height * 0.14),
+        draw.pick((metal, paint))(draw),
+    )
     b.ball((0, front - 0.01, height * 0.44), (0.32, 0.12, 0.32), glass)
     b.ball((0, front, height * 0.44), (0.42, 0.06, 0.42), rim)
     b.ball((width * 0.3, front - 0.02, height * 0.88), (0.06, 0.05, 0.06), rim)

@@ -1,7 +1,8 @@
 """Procedural solid textures: materials drawn at random, and their colour at points in object space.
 
-A pattern is a function of q = coordinates * frequency + offset, so it is fixed to the object's surface and shows no
-seams. Only additions, products, quotients and square roots are used: equal results on every machine.
+A pattern is a function of q = coordinates * frequency + offset, so it is fixed to the object's surface and
+shows no seams. Only additions, products, quotients and square roots are used: equal results on every
+machine.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from tokengroups.data.draw import Draw
+from tokengroups.data.draw import Draw, Number
 
 PLAIN, WOOD, STRIPES, CHECKER, TILES, DOTS, BLOTCHES = range(7)
 Colour = tuple[float, float, float]
@@ -40,14 +41,14 @@ class Material:
         )  # fmt: skip
 
 
-def hue_colour(hue: float, saturation: float, value: float) -> Colour:
+def hue_colour(hue: Number, saturation: Number, value: Number) -> Colour:
     """HSV (each in [0, 1]) to linear light, taking gamma 2."""
     channels = [min(max(abs((hue * 6 + shift) % 6 - 3) - 1, 0.0), 1.0) for shift in (0.0, 4.0, 2.0)]
     red, green, blue = ((value * (1 - saturation * (1 - c))) ** 2 for c in channels)
     return red, green, blue
 
 
-def shade(colour: Colour, factor: float) -> Colour:
+def shade(colour: Colour, factor: Number) -> Colour:
     """The colour made darker (< 1) or lighter, kept below white."""
     red, green, blue = (min(c * factor, 0.95) for c in colour)
     return red, green, blue
@@ -66,7 +67,7 @@ def paint(draw: Draw, *, light: bool = False) -> Material:
     return Material(colour, colour, offset=_offset(draw), grain=0.06, gloss=draw.uniform(0.0, 0.25))
 
 
-def neutral(draw: Draw, low: float = 0.15, high: float = 0.9) -> Material:
+def neutral(draw: Draw, low: Number = 0.15, high: Number = 0.9) -> Material:
     """White, grey or black paint."""
     colour = hue_colour(draw.uniform(), draw.uniform(0, 0.1), draw.uniform(low, high))
     return Material(colour, colour, offset=_offset(draw), grain=0.06, gloss=draw.uniform(0.05, 0.3))
@@ -105,7 +106,9 @@ def fabric(draw: Draw) -> Material:
 
 def ceramic(draw: Draw) -> Material:
     """Glazed ware, white or strongly coloured, sometimes with bands."""
-    colour = hue_colour(draw.uniform(), draw.pick((0.05, 0.8)) * draw.uniform(0.7, 1), draw.uniform(0.5, 0.97))
+    colour = hue_colour(
+        draw.uniform(), draw.pick((0.05, 0.8)) * draw.uniform(0.7, 1), draw.uniform(0.5, 0.97)
+    )
     other = hue_colour(draw.uniform(), draw.uniform(0.3, 0.9), draw.uniform(0.2, 0.9))
     pattern = STRIPES if draw.chance(0.35) else PLAIN
     return Material(colour, other, pattern, (0.0, 0.0, draw.uniform(8, 20)), _offset(draw), 0.05, 0.45)
@@ -134,7 +137,9 @@ def floor_finish(draw: Draw) -> Material:
         plain = wood(draw)
         across = draw.uniform(5, 14)
         frequency = (across * 0.1, across, 1.0) if draw.chance(0.5) else (across, across * 0.1, 1.0)
-        return Material(plain.colour, plain.second, WOOD, frequency, _offset(draw), 0.15, draw.uniform(0, 0.2))
+        return Material(
+            plain.colour, plain.second, WOOD, frequency, _offset(draw), 0.15, draw.uniform(0, 0.2)
+        )
     colour = hue_colour(draw.uniform(), draw.uniform(0.02, 0.4), draw.uniform(0.35, 0.9))
     second = shade(colour, draw.uniform(0.4, 0.8))
     pattern = {"tiles": TILES, "checker": CHECKER, "carpet": PLAIN, "stone": BLOTCHES}[kind]
@@ -151,7 +156,7 @@ def artwork(draw: Draw) -> Material:
     return Material(colour, second, pattern, (pitch, pitch, pitch), _offset(draw), 0.3)
 
 
-def glowing(colour: Colour, glow: float, second: Colour | None = None) -> Material:
+def glowing(colour: Colour, glow: Number, second: Colour | None = None) -> Material:
     """A surface that shines by itself: lamp shade, window pane, screen."""
     return Material(colour, second or colour, BLOTCHES, (2.0, 2.0, 2.0), grain=0.08, gloss=0.1, glow=glow)
 
@@ -198,7 +203,7 @@ def _pattern(kind: int, q: np.ndarray, noise: np.ndarray) -> np.ndarray:
         return (d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < 0.28).astype(np.float32)
     if kind == TILES:
         return ((q - np.floor(q)) < 0.06).any(axis=0).astype(np.float32)
-    return np.clip((noise - np.float32(0.35)) * np.float32(3.3), 0, 1)  # PLAIN, BLOTCHES
+    return ((noise - np.float32(0.35)) * np.float32(3.3)).clip(0, 1)  # PLAIN, BLOTCHES
 
 
 def albedo(rows: np.ndarray, coordinates: np.ndarray, footprint: np.ndarray) -> np.ndarray:
@@ -220,7 +225,7 @@ def albedo(rows: np.ndarray, coordinates: np.ndarray, footprint: np.ndarray) -> 
         at = np.flatnonzero(kinds == kind)
         if len(at):
             share[at] = _pattern(kind, q[:, at], noise[at])
-    sharp = np.clip(np.float32(1.6) - 2 * footprint * rows[16], 0, 1)
+    sharp = (np.float32(1.6) - 2 * footprint * rows[16]).clip(0, 1)
     share = np.float32(0.4) + (share - np.float32(0.4)) * sharp
     mixed = rows[0:3] + (rows[3:6] - rows[0:3]) * share
     return mixed * (1 + rows[13] * (noise - np.float32(0.5)) * sharp)

@@ -1,0 +1,163 @@
+"""ScanNet's exported-frames layout: round trip, the real layout's oddities, damage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokengroups.cli.main import main
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.scannet import find_scenes, read_scannet, write_scannet
+from tokengroups.errors import UserError
+from tokengroups.io.pixels import read_pixels, write_pixels
+from tokengroups.types import SceneFrames
+
+
+@pytest.fixture(scope="module")
+def frames() -> SceneFrames:
+    return generate_room(2, 0, "test", num_views=12, size=32)
+
+
+@pytest.fixture
+def folder(frames: SceneFrames, tmp_path: Path) -> Path:
+    write_scannet(tmp_path / "room", frames)
+    return tmp_path / "room"
+
+
+def test_round_trip_keeps_all_but_rounding(frames: SceneFrames, folder: Path) -> None:
+    read = read_scannet(folder)
+    np.testing.assert_array_equal(read.group_ids, frames.group_ids)
+    np.testing.assert_allclose(read.depth, frames.depth, atol=0.00051)
+    np.testing.assert_allclose(read.cam_from_world, frames.cam_from_world, atol=1e-7)
+    np.testing.assert_allclose(read.intrinsics, frames.intrinsics, rtol=1e-12)
+    assert np.abs(read.images.astype(int) - frames.images).mean() < 6  # JPEG of a noisy photo
+    assert read.instance_classes == frames.instance_classes
+    assert read.name == "room" and read.group_ids.dtype == np.int16 and read.depth.dtype == np.float32
+
+
+def test_files_hold_what_scannet_says(frames: SceneFrames, folder: Path) -> None:
+    assert read_pixels(folder / "depth/3.png").dtype == np.uint16
+    np.testing.assert_array_equal(read_pixels(folder / "instance-filt/3.png"), frames.group_ids[3] + 1)
+    labels = read_pixels(folder / "label-filt/3.png")
+    names = json.loads((folder / "instances.json").read_text())["labels"]
+    row, column = 20, 11
+    expected = frames.instance_classes[int(frames.group_ids[3, row, column])]
+    assert names[str(labels[row, column])] == expected
+    pose = np.loadtxt(folder / "pose/3.txt")
+    np.testing.assert_allclose(pose @ frames.cam_from_world[3], np.eye(4), atol=1e-7)
+    intrinsics = np.loadtxt(folder / "intrinsic/intrinsic_color.txt")
+    assert intrinsics.shape == (4, 4)
+    assert (
+        intrinsics[0, 2] == frames.intrinsics[0, 0, 2] - 0.5
+    )  # ScanNet counts from the first pixel's centre
+
+
+def test_frames_are_in_order_of_their_numbers(frames: SceneFrames, folder: Path) -> None:
+    read = read_scannet(folder, slice(1, None, 5))
+    np.testing.assert_array_equal(read.group_ids, frames.group_ids[1::5])
+
+
+def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(
+    frames: SceneFrames, tmp_path: Path
+) -> None:
+    ids, depth = frames.group_ids.copy(), frames.depth.copy()
+    ids[:, :4], depth[:, :4] = -1, 0
+    write_scannet(tmp_path / "holes", replace(frames, group_ids=ids, depth=depth))
+    read = read_scannet(tmp_path / "holes")
+    assert (read.group_ids[:, :4] == -1).all() and (read.depth[:, :4] == 0).all()
+    assert (read_pixels(tmp_path / "holes/label-filt/0.png")[:4] == 0).all()
+
+
+def test_frames_that_lost_tracking_are_skipped(frames: SceneFrames, folder: Path) -> None:
+    (folder / "pose/4.txt").write_text("-inf -inf -inf -inf\n" * 4)
+    (folder / "pose/7.txt").unlink()
+    kept = [view for view in range(12) if view not in (4, 7)]
+    np.testing.assert_array_equal(read_scannet(folder).group_ids, frames.group_ids[kept])
+
+
+def test_smaller_depth_and_missing_maps(frames: SceneFrames, folder: Path) -> None:
+    """As in ScanNet, depth has its own size and pinhole: half the size sees every second pixel."""
+    for view in range(12):
+        write_pixels(folder / f"depth/{view}.png", read_pixels(folder / f"depth/{view}.png")[1::2, 1::2])
+    text = np.loadtxt(folder / "intrinsic/intrinsic_depth.txt")
+    text[:2] /= 2
+    text[:2, 2] -= 0.25
+    np.savetxt(folder / "intrinsic/intrinsic_depth.txt", text)
+    (folder / "instance-filt/0.png").unlink()
+    (folder / "depth/1.png").unlink()
+    read = read_scannet(folder)
+    np.testing.assert_array_equal(
+        read.depth[0], np.kron(read.depth[0][1::2, 1::2], np.ones((2, 2), np.float32))
+    )
+    np.testing.assert_allclose(read.depth[0][1::2, 1::2], frames.depth[0][1::2, 1::2], atol=0.00051)
+    assert (read.depth[1] == 0).all() and (read.group_ids[0] == -1).all()
+
+
+def test_class_names_from_scannets_aggregation_or_label_maps(frames: SceneFrames, folder: Path) -> None:
+    labels = json.loads((folder / "instances.json").read_text())["labels"]
+    (folder / "instances.json").unlink()
+    number_of = {name: number for number, name in labels.items()}
+    for instance, name in read_scannet(folder).instance_classes.items():
+        assert name == f"label {number_of[frames.instance_classes[instance]]}"
+    table = {"segGroups": [{"objectId": 0, "label": "floor"}, {"objectId": 7, "label": "office chair"}]}
+    (folder / "scene.aggregation.json").write_text(json.dumps(table))
+    assert read_scannet(folder).instance_classes == {0: "floor", 7: "office chair"}
+
+
+def test_find_scenes(folder: Path) -> None:
+    assert find_scenes(folder) == [folder]
+    (folder.parent / "scene10/color").mkdir(parents=True)
+    (folder.parent / "scene9/color").mkdir(parents=True)
+    assert [path.name for path in find_scenes(folder.parent)] == ["room", "scene9", "scene10"]
+    with pytest.raises(UserError, match="ScanNet"):
+        find_scenes(folder / "pose")
+
+
+@pytest.mark.parametrize("damaged", ["color/2.jpg", "depth/2.png", "pose/2.txt", "instances.json"])
+def test_damage_is_one_line_that_names_the_file(folder: Path, damaged: str) -> None:
+    (folder / damaged).write_bytes((folder / damaged).read_bytes()[:40])
+    with pytest.raises(UserError) as caught:
+        read_scannet(folder)
+    assert "room" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nothing_is_left_behind_when_writing_fails(
+    frames: SceneFrames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "full/old").mkdir(parents=True)
+    with pytest.raises(UserError, match="exists"):
+        write_scannet(tmp_path / "full", frames)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tokengroups.data.scannet.write_pixels", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_scannet(tmp_path / "room", frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_command_writes_rooms_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "data",
+        "procedural",
+        "--out",
+        str(tmp_path / "out"),
+        "--num-scenes",
+        "2",
+        "--num-views",
+        "2",
+    ]
+    assert main([*arguments, "--size", "24", "--seed", "9", "--json"]) == 0
+    scenes = json.loads(capsys.readouterr().out)["scenes"]
+    assert [Path(scene) for scene in scenes] == find_scenes(tmp_path / "out")
+    expected = generate_room(9, 1, "test", 2, 24)
+    np.testing.assert_array_equal(read_scannet(scenes[1]).group_ids, expected.group_ids)
+    assert main([*arguments, "--seed", "-1"]) == 2
+    assert "--seed" in capsys.readouterr().err
+    assert main([*arguments, "--size", "24", "--seed", "9"]) == 2
+    assert "exists" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""The single files of a scene in ScanNet's exported-frames layout (see `scannet`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tokengroups.errors import UserError
+from tokengroups.io.pixels import read_pixels
+
+MILLIMETRES = 1000
+INSTANCES_FILE = "instances.json"
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """A 4x4 matrix from a text file."""
+    try:
+        matrix = np.array(path.read_text().split(), dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a matrix of numbers; export the scene again") from error
+    if matrix.size != 16:
+        raise UserError(f"{path}: {matrix.size} numbers where a 4x4 matrix has 16; export the scene again")
+    return matrix.reshape(4, 4)
+
+
+def matrix_text(matrix: np.ndarray) -> str:
+    """A matrix as text that reads back exactly."""
+    return "\n".join(" ".join(repr(float(value)) for value in row) for row in matrix) + "\n"
+
+
+def read_pinhole(folder: Path, kind: str) -> np.ndarray:
+    """Intrinsics [3, 3] of the photos ("color") or depth maps ("depth"), converted to our pixel centres."""
+    pinhole = read_matrix(folder / "intrinsic" / f"intrinsic_{kind}.txt")[:3, :3].copy()
+    pinhole[:2, 2] += 0.5
+    return pinhole
+
+
+def _nearest(
+    pixels: np.ndarray, source: np.ndarray, target: np.ndarray, size: tuple[int, int], empty: int
+) -> np.ndarray:
+    """Look every pixel of a target pinhole up in an image taken with the source pinhole; `empty` outside."""
+    index, inside = [], []
+    for axis, count in ((1, size[0]), (0, size[1])):  # rows use fy, cy; columns fx, cx
+        slope = (np.arange(count) + 0.5 - target[axis, 2]) / target[axis, axis]
+        position = np.floor(slope * source[axis, axis] + source[axis, 2] + 1e-9).astype(np.int64)
+        limit = pixels.shape[1 - axis]
+        inside.append((position >= 0) & (position < limit))
+        index.append(position.clip(0, limit - 1))
+    found = pixels[np.ix_(*index)]
+    return np.where(np.logical_and.outer(*inside), found, np.asarray(empty, pixels.dtype))
+
+
+def read_depth(folder: Path, stem: str, pinhole: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Depth in metres, resampled to the pinhole and size of the photos; 0 where unknown or missing."""
+    path = folder / "depth" / f"{stem}.png"
+    if not path.is_file():
+        return np.zeros(size, np.float32)
+    millimetres = _one_channel(path)
+    metres = (
+        _nearest(millimetres, read_pinhole(folder, "depth"), pinhole, size, 0).astype(np.float64)
+        / MILLIMETRES
+    )
+    return metres.astype(np.float32)
+
+
+def _one_channel(path: Path) -> np.ndarray:
+    pixels = read_pixels(path)
+    if pixels.ndim != 2:
+        raise UserError(
+            f"{path}: a colour picture where numbers in one channel are expected; export the scene again"
+        )
+    return pixels
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The nearest pixel at another resolution of the same picture."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, pixels.shape, strict=True)
+    )
+    return pixels[np.ix_(rows, columns)]
+
+
+def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray:
+    """Object ids int16 at the size of the photos; -1 where unlabelled or missing."""
+    path = folder / "instance-filt" / f"{stem}.png"
+    if not path.is_file():
+        return np.full(size, -1, np.int16)
+    return _resized(_one_channel(path), size).astype(np.int16) - np.int16(1)
+
+
+def read_classes(folder: Path, stems: Iterable[str], ids: np.ndarray) -> dict[int, str]:
+    """Class names from our table or ScanNet's aggregation file; else "label N" from the label maps."""
+    ours = folder / INSTANCES_FILE
+    aggregations = sorted(folder.glob("*.aggregation.json"), key=lambda path: len(path.name))
+    try:
+        if ours.is_file():
+            return {
+                int(number): str(name) for number, name in json.loads(ours.read_text())["instances"].items()
+            }
+        if aggregations:
+            groups = json.loads(aggregations[0].read_text())["segGroups"]
+            return {int(group["objectId"]): str(group["label"]) for group in groups}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}: its table of instances is damaged; export the scene again") from error
+    return _numbered_classes(folder, stems, ids)
+
+
+def _numbered_classes(folder: Path, stems: Iterable[str], ids: np.ndarray) -> dict[int, str]:
+    votes: dict[int, np.ndarray] = {}
+    for stem, instances in zip(stems, ids, strict=True):
+        path = folder / "label-filt" / f"{stem}.png"
+        labels = _resized(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
+        for instance in np.unique(instances[instances >= 0]).tolist():
+            counts = np.bincount(labels[instances == instance].astype(np.int64), minlength=65536)
+            votes[instance] = votes.get(instance, 0) + counts
+    return {instance: f"label {int(counts.argmax())}" for instance, counts in sorted(votes.items())}
