@@ -48,30 +48,23 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
         path: A 3DGS PLY; properties in any order, further ones ignored, normals optional, SH degree 0..3.
 
     Raises:
-        UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `valid_gaussians`).
+        UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `valid_vertices`).
     """
-    gaussians = gaussians_from_vertices(read_vertices(path))
-    num_invalid = int((~valid_gaussians(gaussians)).sum())
+    vertices = read_vertices(path)
+    num_invalid = int((~valid_vertices(vertices)).sum())
     if num_invalid:
         what = "Gaussians hold NaN, infinite values or a zero quaternion"
         cure = "import with --drop-invalid to leave them out"
-        raise UserError(f"{path}: {num_invalid} of {len(gaussians.means)} {what}; {cure}")
-    return gaussians
+        raise UserError(f"{path}: {num_invalid} of {len(vertices)} {what}; {cure}")
+    return gaussians_from_vertices(vertices)
 
 
-def valid_gaussians(gaussians: Gaussians) -> Bool[Tensor, " N"]:
-    """Which Gaussians are finite and have a quaternion of positive length."""
-    finite = [
-        values.isfinite().flatten(1).all(dim=1)
-        for values in (
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities[:, None],
-            gaussians.sh,
-        )
-    ]
-    return torch.stack([*finite, gaussians.quats.norm(dim=1) > 0]).all(dim=0)
+def valid_vertices(vertices: np.ndarray) -> Bool[np.ndarray, " N"]:
+    """Which rows are finite, before and after the activations, and have a quaternion of positive length."""
+    quats, scales = _columns(vertices, QUATS), scale_from_log(_columns(vertices, SCALES))
+    others = _columns(vertices, (*MEANS, *COLOR, *rest_names(vertices), "opacity", *SCALES))
+    finite = torch.cat([quats, scales, others], dim=1).isfinite().all(dim=1)
+    return (finite & (quats.norm(dim=1) > 0)).numpy()
 
 
 def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:

@@ -11,8 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.scene.validation import find_fault
@@ -35,12 +33,12 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
         UserError: The file cannot be written; an existing one stays as it was.
         ValueError: The scene is inconsistent.
     """
-    fault = find_fault(scene)
-    if fault:
-        raise ValueError(f"inconsistent scene: {fault}")
     tensors = {name: getattr(scene.gaussians, name) for name in _GAUSSIAN_FIELDS}
     tensors |= {name: getattr(scene, name) for name in _SCENE_FIELDS}
     tensors |= {name: getattr(scene.cameras, name) for name in _CAMERA_FIELDS}
+    fault = find_fault(tensors, scene.cameras.size_hw, scene.group_names)
+    if fault:
+        raise ValueError(f"inconsistent scene: {fault}")
     content = {
         "size_hw": list(scene.cameras.size_hw),
         "group_names": list(scene.group_names),
@@ -67,20 +65,15 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
     if set(tensors) != _TENSOR_NAMES:
         wrong = ", ".join(sorted(set(tensors) ^ _TENSOR_NAMES))
         raise UserError(f"{path}: damaged scene: tensors missing or unexpected ({wrong}); make it again")
-    scene = _assemble(path, tensors, content)
-    fault = find_fault(scene)
-    if fault:
-        raise UserError(f"{path}: damaged scene: {fault}; make it again")
-    return scene
-
-
-def _assemble(path: Path, tensors: dict[str, Tensor], content: dict[str, Any]) -> TokenScene:
     try:
         height, width = (int(side) for side in content["size_hw"])
         names = tuple(str(name) for name in content["group_names"])
         provenance = dict(content["provenance"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged scene metadata ({error!r}); make it again") from error
+    fault = find_fault(tensors, (height, width), names)
+    if fault:
+        raise UserError(f"{path}: damaged scene: {fault}; make it again")
     return TokenScene(
         gaussians=Gaussians(**{name: tensors[name] for name in _GAUSSIAN_FIELDS}),
         **{name: tensors[name] for name in _SCENE_FIELDS},

@@ -13,7 +13,7 @@ from torch import Tensor
 from tokengroups.errors import UserError
 from tokengroups.gaussians import concatenate, select
 from tokengroups.io.cameras import load_cameras
-from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_gaussians
+from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_vertices
 from tokengroups.scene.default_camera import guess_camera
 from tokengroups.scene.sidecars import CAMERAS_FILE, GroupEntry, find_entries
 from tokengroups.scene.views import select_cameras
@@ -70,8 +70,11 @@ def import_scene(
 
 def _read(path: Path, drop_invalid: bool) -> tuple[Gaussians, Tensor]:
     """Gaussians of a file and which of them are valid."""
-    gaussians = gaussians_from_vertices(read_vertices(path)) if drop_invalid else load_ply(path)
-    return gaussians, valid_gaussians(gaussians)
+    if not drop_invalid:
+        gaussians = load_ply(path)
+        return gaussians, torch.ones(len(gaussians.means), dtype=torch.bool)
+    vertices = read_vertices(path)
+    return gaussians_from_vertices(vertices), torch.from_numpy(valid_vertices(vertices))
 
 
 def _group(folder: Path, entry: GroupEntry, whole: Gaussians, valid: Tensor) -> tuple[Gaussians, Tensor]:

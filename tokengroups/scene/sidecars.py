@@ -98,9 +98,24 @@ def _own_entries(path: Path) -> list[GroupEntry]:
     if content.get("format") != GROUPS_FORMAT or content.get("version") != GROUPS_VERSION:
         raise UserError(f"{path}: not {GROUPS_FORMAT} version {GROUPS_VERSION}; move it away to ignore it")
     try:
-        return [GroupEntry(**entry) for entry in content["groups"]]
-    except (KeyError, TypeError) as error:
+        return [_own_entry(entry) for entry in content["groups"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged group list ({error!r}); move it away to ignore it") from error
+
+
+def _own_entry(entry: dict[str, Any]) -> GroupEntry:
+    """The fields that an import needs; the rest of an entry is for people and other programs."""
+    count, sizes = entry.get("count"), entry.get("anchor_sizes")
+    if isinstance(sizes, list):
+        sizes = [int(size) for size in sizes]
+    return GroupEntry(
+        id=int(entry["id"]),
+        name=str(entry.get("name", "")),
+        file=str(entry["file"]),
+        first=int(entry.get("first", 0)),
+        count=None if count is None else int(count),
+        anchor_sizes=sizes if sizes is None or isinstance(sizes, list) else int(sizes),
+    )
 
 
 def _foreign_entries(path: Path) -> list[GroupEntry]:
@@ -122,9 +137,6 @@ def _foreign_entries(path: Path) -> list[GroupEntry]:
 
 
 def _check_entries(folder: Path, entries: list[GroupEntry]) -> None:
-    for entry in entries:
-        if not all(isinstance(value, int) for value in (entry.id, entry.first, entry.count or 0)):
-            raise UserError(f"{folder}: id, first and count of group {entry.id!r} must be whole numbers")
     ids = [entry.id for entry in entries]
     if min(ids) < 0 or len(set(ids)) != len(ids):
         raise UserError(f"{folder}: its group ids are not unique numbers from 0 ({ids}); correct the sidecar")

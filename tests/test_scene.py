@@ -1,0 +1,276 @@
+"""Scene files, groups and views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scenes import random_scene, two_cameras
+from tolerances import tolerance
+
+from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
+from tokengroups.errors import UserError
+from tokengroups.geometry import invert_rigid, project, transform_points
+from tokengroups.scene import (
+    load_scene,
+    orbit_cameras,
+    render_portrait,
+    render_views,
+    save_scene,
+    summarise,
+    visible_shares,
+)
+from tokengroups.scene.groups import column_of, gaussian_mask, group_box, group_centre, weighted_quantile
+from tokengroups.scene.views import look_at, resize_cameras, select_cameras
+from tokengroups.types import TensorFields, TokenScene
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Equal dataclasses, tensors bit by bit."""
+    for name, value in vars(a).items():
+        other = getattr(b, name)
+        if isinstance(value, TensorFields):
+            assert_same(value, other)
+        elif isinstance(value, torch.Tensor):
+            assert value.dtype == other.dtype and torch.equal(value, other), name
+        else:
+            assert value == other, name
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_scene(tmp_path / "scene.safetensors", random_scene())
+    return tmp_path / "scene.safetensors"
+
+
+def test_scene_comes_back_bit_by_bit(saved: Path) -> None:
+    assert_same(load_scene(saved), random_scene())
+
+
+def test_scene_without_tokens_and_names_comes_back(tmp_path: Path) -> None:
+    scene = replace(random_scene(token_dim=0, degree=0), group_names=(), provenance={})
+    save_scene(tmp_path / "a.safetensors", scene)
+    assert_same(load_scene(tmp_path / "a.safetensors"), scene)
+
+
+def test_inconsistent_scene_is_not_saved(tmp_path: Path) -> None:
+    scene = random_scene()
+    with pytest.raises(ValueError, match="inconsistent scene: anchor_ids outside"):
+        save_scene(tmp_path / "a.safetensors", replace(scene, anchor_ids=scene.anchor_ids + 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def rewritten(path: Path, tensors: dict[str, torch.Tensor] | None = None, **metadata: str) -> Path:
+    """The file with some tensors and metadata replaced."""
+    write_tensors(path, read_tensors(path) | (tensors or {}), read_metadata(path) | metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"version": "0"}, "version 0, this release reads 1: made by an older tokengroups; make it again"),
+        ({"version": "2"}, "version 2, this release reads 1: made by a newer tokengroups; update"),
+        ({"version": "one"}, "version one"),
+        ({"conventions": "7"}, "conventions 7, this release reads 1: made by a newer"),
+        ({"format": "something else"}, "no token scene"),
+        ({"scene": "{"}, "damaged scene metadata"),
+        ({"scene": "[]"}, "damaged scene metadata"),
+        ({"scene": "{}"}, "damaged scene metadata"),
+        ({"scene": '{"size_hw": [1], "group_names": [], "provenance": {}}'}, "damaged scene metadata"),
+        ({"scene": '{"size_hw": [0, 9], "group_names": [], "provenance": {}}'}, "positive size"),
+        ({"scene": '{"size_hw": [9, 9], "group_names": ["a"], "provenance": {}}'}, "1 group names for 3"),
+    ],
+)
+def test_other_versions_and_damaged_metadata_are_refused(
+    saved: Path, metadata: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        load_scene(rewritten(saved, **metadata))
+    assert "\n" not in str(caught.value)
+
+
+def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]:
+    """Tensors to put into the file, and words of the line that refuses it."""
+    nan = scene.gaussians.means.clone()
+    nan[3, 1] = float("nan")
+    mirrored = scene.cameras.cam_from_world.clone()
+    mirrored[0, 0, 0] = -1
+    return {
+        "short": ({"means": scene.gaussians.means[1:]}, "means has shape"),
+        "flat": ({"sh": scene.gaussians.sh.flatten(1)}, "sh has shape"),
+        "coefficients": ({"sh": scene.gaussians.sh[:, :3]}, "sh has 3 coefficients"),
+        "integer": ({"opacities": torch.ones(24, dtype=torch.int64)}, "opacities has dtype torch.int64"),
+        "float ids": ({"group_ids": scene.group_ids.float()}, "group_ids has dtype"),
+        "nan": ({"means": nan}, "means holds NaN"),
+        "opacity": ({"opacities": scene.gaussians.opacities + 1}, "opacities outside"),
+        "scale": ({"scales": -scene.gaussians.scales}, "scales below 0"),
+        "quaternion": ({"quats": 0 * scene.gaussians.quats}, "quaternion of length 0"),
+        "anchor": ({"anchor_ids": scene.anchor_ids - 1}, "anchor_ids outside"),
+        "probabilities": ({"assignment": 2 * scene.assignment}, "do not sum to 1"),
+        "same id": ({"group_ids": 0 * scene.group_ids}, "not unique"),
+        "negative id": ({"group_ids": -scene.group_ids}, "negative"),
+        "idle group": ({"assignment": torch.eye(3)[[0, 1] * 3]}, "group 8 owns no Gaussian"),
+        "pose": ({"cam_from_world": mirrored}, "no rotation"),
+        "focal": ({"intrinsics": -scene.cameras.intrinsics}, "positive focal"),
+        "foreign tensor": ({"weight": torch.ones(1)}, "missing or unexpected .weight."),
+    }[case]
+
+
+@pytest.mark.parametrize("case", [
+    "short", "flat", "coefficients", "integer", "float ids", "nan", "opacity", "scale", "quaternion",
+    "anchor", "probabilities", "same id", "negative id", "idle group", "pose", "focal", "foreign tensor",
+])  # fmt: skip
+def test_damaged_tensors_are_refused(saved: Path, case: str) -> None:
+    tensors, words = damaged(case, random_scene())
+    with pytest.raises(UserError, match=words) as caught:
+        load_scene(rewritten(saved, tensors))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_foreign_and_missing_files_are_refused(saved: Path, tmp_path: Path) -> None:
+    data = saved.read_bytes()
+    for content in (data[:-10], data[:50], b"", b"I am a text", b"\xff" * 64):
+        saved.write_bytes(content)
+        with pytest.raises(UserError, match="cannot read") as caught:
+            load_scene(saved)
+        assert "\n" not in str(caught.value)
+    write_tensors(saved, {"weight": torch.ones(2)})
+    with pytest.raises(UserError, match="no token scene"):
+        load_scene(saved)
+    for missing in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(UserError, match="cannot read"):
+            load_scene(missing)
+
+
+def test_weighted_quantile_against_repeated_values() -> None:
+    values = torch.tensor([[3.0], [1.0], [2.0]])
+    weights = torch.tensor([1.0, 2.0, 5.0])
+    repeated = [1.0] * 2 + [2.0] * 5 + [3.0]
+    for quantile in (0.1, 0.25, 0.3, 0.5, 0.8, 0.95):
+        expected = np.quantile(repeated, quantile, method="inverted_cdf")
+        assert float(weighted_quantile(values, weights, quantile)[0]) == expected
+
+
+def test_unknown_group_lists_those_that_exist() -> None:
+    with pytest.raises(UserError, match="there is no group 7; the scene has the groups 2, 5, 8"):
+        column_of(random_scene(), 7)
+    assert column_of(random_scene(), 5) == 1
+
+
+def test_every_gaussian_belongs_to_one_group_and_lies_near_its_centre() -> None:
+    scene = random_scene()
+    masks = torch.stack([gaussian_mask(scene, column) for column in range(3)])
+    assert bool((masks.sum(dim=0) == 1).all())
+    for column in range(3):
+        low, high = group_box(scene, column)
+        centre = group_centre(scene, column)
+        assert bool((low <= centre).all() and (centre <= high).all())
+
+
+def test_centre_is_weighted_by_opacity_and_defined_for_invisible_groups() -> None:
+    scene = random_scene(groups=1, anchors_per_group=1, per_anchor=2)
+    means = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]])
+
+    def centre_x(opacities: list[float]) -> float:
+        gaussians = replace(scene.gaussians, means=means, opacities=torch.tensor(opacities))
+        return float(group_centre(replace(scene, gaussians=gaussians), 0)[0])
+
+    assert centre_x([0.9, 0.3]) == pytest.approx(0.25)
+    assert centre_x([0.0, 0.0]) == pytest.approx(0.5)
+
+
+def test_summaries_count_everything_once() -> None:
+    scene = random_scene()
+    shares = visible_shares(scene)
+    summaries = summarise(scene, shares)
+    assert sorted(summary.id for summary in summaries) == [2, 5, 8]
+    assert sum(summary.num_gaussians for summary in summaries) == 24
+    assert sum(summary.num_anchors for summary in summaries) == 6
+    seen = [summary.visible_share for summary in summaries]
+    assert seen == sorted(seen, reverse=True) and 0 < sum(seen) <= 1
+
+
+def test_views_show_groups_where_something_is() -> None:
+    scene = random_scene()
+    views = list(render_views(scene, scene.cameras, torch.ones(3)))
+    assert len(views) == 2
+    for view in views:
+        assert view.color.shape == (24, 32, 3) and view.depth.shape == view.group_map.shape == (24, 32)
+        assert torch.equal(view.group_map >= 0, view.alpha >= 0.5)
+        assert set(view.group_map.unique().tolist()) <= {-1, 2, 5, 8}
+    shares = torch.stack(
+        [(view.group_map[..., None] == scene.group_ids).float().mean((0, 1)) for view in views]
+    )
+    torch.testing.assert_close(visible_shares(scene), shares.mean(dim=0))
+
+
+def test_scene_in_float64_renders() -> None:
+    scene = random_scene().map(lambda values: values.double() if values.is_floating_point() else values)
+    assert next(iter(render_views(scene, scene.cameras))).color.isfinite().all()
+
+
+def test_resized_cameras_see_the_same() -> None:
+    cameras, points = two_cameras(), torch.rand(10, 3) + torch.tensor([0.0, 0.0, 2.0])
+    large = resize_cameras(cameras, 48)
+    assert large.size_hw == (48, 64)
+    torch.testing.assert_close(
+        project(points, large.intrinsics[0])[0], 2 * project(points, cameras.intrinsics[0])[0]
+    )
+    assert torch.equal(select_cameras(cameras, [1]).cam_from_world[0], cameras.cam_from_world[1])
+
+
+def test_orbit_keeps_distance_and_sight_of_its_focus() -> None:
+    scene = random_scene()
+    cameras = orbit_cameras(scene, 8)
+    torch.testing.assert_close(
+        cameras.cam_from_world[0], scene.cameras.cam_from_world[0], **tolerance("float32")
+    )
+    world_from_cam = invert_rigid(cameras.cam_from_world.double())
+    eyes, forward = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
+    focus = (eyes[0] + eyes[4]) / 2  # opposite places
+    distance = (eyes - focus).norm(dim=1)
+    torch.testing.assert_close(distance, distance[:1].expand(8), **tolerance("float32_chain"))
+    torch.testing.assert_close(
+        eyes + distance[:, None] * forward, focus.expand(8, 3), **tolerance("float32_chain")
+    )
+    torch.testing.assert_close(
+        eyes[:, 1], eyes[:1, 1].expand(8), **tolerance("float32_chain")
+    )  # y is up here
+
+
+def test_arc_has_the_first_camera_in_its_middle() -> None:
+    scene = random_scene()
+    cameras = orbit_cameras(scene, 3, 40.0)
+    torch.testing.assert_close(
+        cameras.cam_from_world[1], scene.cameras.cam_from_world[0], **tolerance("float32")
+    )
+    between = cameras.cam_from_world[0, :3, :3] @ cameras.cam_from_world[2, :3, :3].T
+    angle = torch.rad2deg(torch.acos((between.trace() - 1) / 2))
+    assert float(angle) == pytest.approx(40, abs=0.01)
+
+
+def test_look_at_puts_the_target_on_the_axis() -> None:
+    eye, target = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.0, 1.0, 3.0])
+    for down in (torch.tensor([0.0, 1.0, 0.0]), target - eye):  # the second has no right direction of its own
+        pose = look_at(eye, target, down)
+        seen = transform_points(pose, target[None])[0]
+        torch.testing.assert_close(
+            seen, torch.stack([seen.new_zeros(()), seen.new_zeros(()), (target - eye).norm()])
+        )
+        torch.testing.assert_close(pose[:3, :3] @ pose[:3, :3].T, torch.eye(3), **tolerance("float32"))
+        assert torch.linalg.det(pose[:3, :3]) > 0
+
+
+def test_portrait_shows_the_group_alone() -> None:
+    scene = random_scene()
+    portrait = render_portrait(scene, 0, 32, torch.ones(3))
+    assert portrait.shape == (32, 32, 3)
+    covered = (portrait - 1).abs().amax(dim=-1) > 0.05
+    assert 0.05 < covered.float().mean() < 0.98
+    emptied = replace(scene, gaussians=replace(scene.gaussians, opacities=0 * scene.gaussians.opacities))
+    assert torch.equal(render_portrait(emptied, 0, 32, torch.ones(3)), torch.ones(32, 32, 3))
