@@ -48,8 +48,13 @@ def test_half_turns_are_well_conditioned(axis):
 
 
 def test_quaternion_product_is_composition():
-    left, right = Rotation.random(50, rng=np.random.default_rng(4)), Rotation.random(50, rng=np.random.default_rng(5))
-    product = geometry.multiply_quaternions(*(torch.tensor(r.as_quat()[:, [3, 0, 1, 2]]) for r in (left, right)))
+    left, right = (
+        Rotation.random(50, rng=np.random.default_rng(4)),
+        Rotation.random(50, rng=np.random.default_rng(5)),
+    )
+    product = geometry.multiply_quaternions(
+        *(torch.tensor(r.as_quat()[:, [3, 0, 1, 2]]) for r in (left, right))
+    )
     torch.testing.assert_close(
         geometry.rotation_from_quaternion(product), torch.tensor((left * right).as_matrix())
     )

@@ -54,7 +54,11 @@ def test_any_number_of_photos(model, num_photos):
 
 
 def test_reconstruction_is_repeatable_and_the_seed_moves_the_first_anchor(model, photos):
-    first, again, other = model.reconstruct(photos), model.reconstruct(photos), model.reconstruct(photos, seed=5)
+    first, again, other = (
+        model.reconstruct(photos),
+        model.reconstruct(photos),
+        model.reconstruct(photos, seed=5),
+    )
     assert torch.equal(first.gaussians.means, again.gaussians.means)
     assert not torch.equal(first.anchors[0], other.anchors[0])
 

@@ -19,7 +19,9 @@ CONFIG = TokenGroupsConfig(
 FEATURE_DIM = 12
 
 
-def random_input(num_scenes: int = 2, num_views: int = 2, seed: int = 0) -> tuple[torch.Tensor, FrozenGeometry]:
+def random_input(
+    num_scenes: int = 2, num_views: int = 2, seed: int = 0
+) -> tuple[torch.Tensor, FrozenGeometry]:
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(num_scenes, num_views, 3, 32, 32, generator=generator)
     depth = torch.rand(num_scenes, num_views, 32, 32, generator=generator) + 1.0
@@ -114,7 +116,9 @@ def test_candidates_take_the_cell_centres_and_name_their_context_token():
     images, geometry = random_input()
     candidates = anchor_candidates(images, geometry, stride=4, context_patch=8)
     assert len(candidates.pixels) == 2 * 8 * 8
-    for (view, row, column), token in zip(candidates.pixels.tolist(), candidates.context_index.tolist(), strict=True):
+    for (view, row, column), token in zip(
+        candidates.pixels.tolist(), candidates.context_index.tolist(), strict=True
+    ):
         assert row % 4 == 2 and column % 4 == 2
         assert token == view * 16 + (row // 8) * 4 + column // 8
     m = 77
@@ -123,7 +127,9 @@ def test_candidates_take_the_cell_centres_and_name_their_context_token():
     assert torch.equal(candidates.patches[0, m], cell.flatten())
 
 
-@pytest.mark.parametrize(("views", "anchors", "stride"), [(2, 64, 16), (2, 129, 8), (2, 513, 4), (1, 1024, 4), (8, 1024, 8)])
+@pytest.mark.parametrize(
+    ("views", "anchors", "stride"), [(2, 64, 16), (2, 129, 8), (2, 513, 4), (1, 1024, 4), (8, 1024, 8)]
+)
 def test_the_candidate_grid_is_refined_only_as_far_as_needed(views, anchors, stride):
     assert candidate_stride(views, (128, 128), 16, anchors) == stride
 

@@ -111,7 +111,9 @@ def project(
 
 
 def world_points(
-    depth: Float[Tensor, "*b H W"], cam_from_world: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 3 3"]
+    depth: Float[Tensor, "*b H W"],
+    cam_from_world: Float[Tensor, "*b 4 4"],
+    intrinsics: Float[Tensor, "*b 3 3"],
 ) -> Float[Tensor, "*b H W 3"]:
     """World-frame points of z-depth maps."""
     points = unproject(depth, intrinsics).flatten(-3, -2)
@@ -134,7 +136,9 @@ def median_distance_ratio(
 
 
 def relative_cameras(
-    cam_from_world: Float[Tensor, "*b V 4 4"], first_from_world: Float[Tensor, "*b 4 4"], scale: Float[Tensor, "*b"]
+    cam_from_world: Float[Tensor, "*b V 4 4"],
+    first_from_world: Float[Tensor, "*b 4 4"],
+    scale: Float[Tensor, "*b"],
 ) -> Float[Tensor, "*b V 4 4"]:
     """Cameras expressed in the frame of one camera, translations multiplied by one scale per scene."""
     cam_from_first = cam_from_world @ invert_rigid(first_from_world)[..., None, :, :]

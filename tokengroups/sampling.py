@@ -32,20 +32,18 @@ def farthest_point_sampling(
     if not 1 <= num_samples <= num_points:
         raise ValueError(f"num_samples must be in [1, {num_points}], got {num_samples}")
     points = points.float()
-    rows = torch.arange(batch_size, device=points.device)
     if start is None:
-        nearest = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=-1).argmin(dim=1)
+        first = (points - points.mean(dim=1, keepdim=True)).square().sum(dim=-1).argmin(dim=1, keepdim=True)
     else:
-        nearest = rows.new_full((batch_size,), start)
-    chosen = torch.empty(batch_size, num_samples, dtype=torch.int64, device=points.device)
+        first = torch.full((batch_size, 1), start, dtype=torch.int64, device=points.device)
+    chosen = [first]
     distance = torch.full((batch_size, num_points), torch.inf, device=points.device)
-    coordinates = points.unbind(-1)  # three [B, M] rows: contiguous arithmetic
-    for step in range(num_samples):
-        chosen[:, step] = nearest
-        squared = torch.zeros_like(distance)
-        for axis in coordinates:
-            squared.addcmul_(delta := axis - axis[rows, nearest][:, None], delta)
-        torch.minimum(distance, squared, out=distance)
-        distance[rows, nearest] = -1.0
-        nearest = distance.argmax(dim=1)
-    return chosen
+    axes = points.permute(2, 0, 1).contiguous()  # rows of [B, M]: contiguous arithmetic
+    # gather and scatter instead of indexing: at this size an indexing call costs more than the arithmetic.
+    for _ in range(num_samples - 1):
+        latest = chosen[-1]
+        delta = axes - axes.gather(2, latest.expand(3, -1, -1))
+        torch.minimum(distance, delta.square_().sum(dim=0), out=distance)
+        distance.scatter_(1, latest, -1.0)
+        chosen.append(distance.argmax(dim=1, keepdim=True))
+    return torch.cat(chosen, dim=1)

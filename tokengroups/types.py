@@ -72,7 +72,10 @@ class Views(TensorFields):
         )
         pixels = (slice(None), slice(None))
         return Views(
-            self.images[(*at, slice(None), *pixels)], cameras, self.depth[(*at, *pixels)], self.group_ids[(*at, *pixels)]
+            self.images[(*at, slice(None), *pixels)],
+            cameras,
+            self.depth[(*at, *pixels)],
+            self.group_ids[(*at, *pixels)],
         )
 
 
@@ -110,7 +113,9 @@ class EncoderOutput(TensorFields):
     depth_confidence: Float[Tensor, "B V H W"] | None = None
     points: Float[Tensor, "B V H W 3"] | None = None  # the point head's, in the world of view 0
     points_confidence: Float[Tensor, "B V H W"] | None = None
-    match_logits: Float[Tensor, "B V Q R"] | None = None  # tiny variants only: cells of view v against cells of view 0
+    match_logits: Float[Tensor, "B V Q R"] | None = (
+        None  # tiny variants only: cells of view v against cells of view 0
+    )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 
 from tokengroups.geometry import median_distance_ratio, relative_cameras, transform_points, world_points
 from tokengroups.models import Reconstruction
@@ -13,21 +15,25 @@ def scene_scale(prediction: Reconstruction, context: Views) -> float:
     """Predicted units per metre.
 
     The median, over all context pixels of known depth, of the predicted point's distance from the first
-    camera over the true point's. The first camera is the world of the prediction.
+    camera over the true point's.
     """
-    cameras = prediction.scene.cameras
-    predicted = world_points(prediction.depth, cameras.cam_from_world, cameras.intrinsics)
-    points = world_points(context.depth, context.cameras.cam_from_world, context.cameras.intrinsics)
-    points = transform_points(context.cameras.cam_from_world[0], rearrange(points, "v h w c -> 1 (v h w) c"))
-    predicted = rearrange(predicted, "v h w c -> 1 (v h w) c")
+    predicted = _points_from_first(prediction.depth, prediction.scene.cameras)
+    points = _points_from_first(context.depth, context.cameras)
     return median_distance_ratio(predicted, points, context.depth.reshape(1, -1) > 0).item()
 
 
-def target_cameras(targets: Cameras, context: Cameras, scale: float) -> Cameras:
-    """True target cameras relative to the true first context camera, translations multiplied by `scale`.
+def target_cameras(targets: Cameras, context: Cameras, predicted: Cameras, scale: float) -> Cameras:
+    """True target cameras in the world of the prediction.
 
-    Their intrinsics are the true ones.
+    They stand to the predicted first context camera as they stand to the true one, with translations
+    multiplied by `scale`. Their intrinsics are the true ones.
     """
     factor = targets.cam_from_world.new_tensor(scale)
     cam_from_first = relative_cameras(targets.cam_from_world, context.cam_from_world[0], factor)
-    return Cameras(cam_from_first, targets.intrinsics, targets.size_hw)
+    return Cameras(cam_from_first @ predicted.cam_from_world[0], targets.intrinsics, targets.size_hw)
+
+
+def _points_from_first(depth: Float[Tensor, "V H W"], cameras: Cameras) -> Float[Tensor, "1 M 3"]:
+    """Points of all views in the frame of the first camera."""
+    points = world_points(depth, cameras.cam_from_world, cameras.intrinsics)
+    return transform_points(cameras.cam_from_world[:1], rearrange(points, "v h w c -> 1 (v h w) c"))

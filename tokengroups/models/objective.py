@@ -52,7 +52,9 @@ def segmentation_weight(weights: TokenGroupsLossWeights, step: int) -> float:
     return weights.segmentation * min(1.0, step / weights.segmentation_warmup_steps)
 
 
-def supervision_cameras(targets: Views, context: Views, predicted_points: Float[Tensor, "B V H W 3"]) -> Cameras:
+def supervision_cameras(
+    targets: Views, context: Views, predicted_points: Float[Tensor, "B V H W 3"]
+) -> Cameras:
     """Ground-truth cameras of the target views in the world of the prediction: first camera and one scale.
 
     The scale is the median over context pixels of the predicted point's distance from the first camera over the

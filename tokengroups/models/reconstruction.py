@@ -123,4 +123,3 @@ def token_scene(output: TokenGroupsOutput, cameras: Cameras, provenance: dict[st
         cameras=cameras,
         provenance=provenance,
     )
-

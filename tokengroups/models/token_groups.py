@@ -1,12 +1,12 @@
 """Token groups: anchors and group tokens decoded from a frozen encoder's features (arXiv 2606.29513).
 
-    images [B,V,3,H,W] + FrozenGeometry
-      -> context tokens                 sum of RGB, feature and point-map embeddings of each patch
-      -> anchors [B,K,3]                farthest-point sampling of surface points; query = token + position
-      -> D_anchor                       anchors attend to the context
-      -> D_group                        L learned group tokens attend to the anchors
-      -> assignment [B,K,L]             softmax over groups of <A_k, G_l>
-      -> Gaussians [B, K * N_g]         inherit their anchor's assignment
+images [B,V,3,H,W] + FrozenGeometry
+  -> context tokens                 sum of RGB, feature and point-map embeddings of each patch
+  -> anchors [B,K,3]                farthest-point sampling of surface points; query = token + position
+  -> D_anchor                       anchors attend to the context
+  -> D_group                        L learned group tokens attend to the anchors
+  -> assignment [B,K,L]             softmax over groups of <A_k, G_l>
+  -> Gaussians [B, K * N_g]         inherit their anchor's assignment
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class TokenGroupsConfig:
 class TokenGroupsOutput(TensorFields):
     """Decoded token groups of a batch of scenes, in the encoder's world and scale."""
 
-    gaussians: Gaussians  # batch axis B; anchor by anchor
+    gaussians: Gaussians  # batch axes *b; anchor by anchor
     anchor_ids: Int64[Tensor, " N"]
-    anchors: Float[Tensor, "B K 3"]
-    anchor_pixels: Int64[Tensor, "B K 3"]  # view, row, column of the source pixel
-    assignment: Float[Tensor, "B K L"]
-    group_tokens: Float[Tensor, "B L D"]
+    anchors: Float[Tensor, "*b K 3"]
+    anchor_pixels: Int64[Tensor, "*b K 3"]  # view, row, column of the source pixel
+    assignment: Float[Tensor, "*b K L"]
+    group_tokens: Float[Tensor, "*b L D"]
 
 
 class TokenGroupDecoder(nn.Module):
@@ -111,7 +111,9 @@ class TokenGroupDecoder(nn.Module):
         colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)
         context = self.context(images, geometry, scale)
         queries = _take(context, candidates.context_index[chosen])
-        queries = queries + self.anchor_position(anchors / scale[:, None, None]) + self.anchor_color(colors - 0.5)
+        queries = (
+            queries + self.anchor_position(anchors / scale[:, None, None]) + self.anchor_color(colors - 0.5)
+        )
         anchor_tokens = self.anchor_decoder(queries, context)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
         pixels_per_anchor = (images.shape[1] * images.shape[3] * images.shape[4] / anchors.shape[1]) ** 0.5

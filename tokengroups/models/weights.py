@@ -93,5 +93,7 @@ def save_decoder(folder: Path, state: Mapping[str, Tensor], config: TokenGroupsC
 
 def _saved_config(cls: type, model: str, saved: Mapping[str, Any], folder: Path) -> Any:
     if saved.get("model") != model:
-        raise UserError(f"{folder} holds weights of '{saved.get('model')}', not of '{model}'; give other weights")
+        raise UserError(
+            f"{folder} holds weights of '{saved.get('model')}', not of '{model}'; give other weights"
+        )
     return build_config(cls, saved.get("config", {}), f"{folder}/config.json")

@@ -43,7 +43,9 @@ SCENE = 11  # what is drawn: keeps the random streams of one seed apart
 class TokenGroupsDataConfig(RoomsConfig):
     """How a path's frames become photos and target views."""
 
-    context_views: int = 2  # every other frame of a stretch of 2 n + 1; the frames between and around are targets
+    context_views: int = (
+        2  # every other frame of a stretch of 2 n + 1; the frames between and around are targets
+    )
     supervise_context: bool = True  # render the photos' own views too
 
 
@@ -61,7 +63,9 @@ class TokenGroupsExperiment:
 
     training: TrainingConfig
     data: TokenGroupsDataConfig
-    encoder: str = "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
+    encoder: str = (
+        "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
+    )
     model: TokenGroupsConfig = field(default_factory=TokenGroupsConfig)
     losses: TokenGroupsLossWeights = field(default_factory=TokenGroupsLossWeights)
     perceptual: LpipsConfig = field(default_factory=LpipsConfig)

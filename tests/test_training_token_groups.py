@@ -1,0 +1,108 @@
+"""The token-groups task on real rooms at small size: batches, losses, learning, evaluation and export."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tokengroups.errors import UserError
+from tokengroups.models import TokenGroupsConfig, load_model
+from tokengroups.models.objective import TokenGroupsLossWeights
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.token_groups import (
+    TokenGroupsDataConfig,
+    TokenGroupsExperiment,
+    TokenGroupsTask,
+    build_task,
+)
+
+MODEL = TokenGroupsConfig(
+    context_patch=16, anchor_stride=8, num_anchors=128, num_groups=8, gaussians_per_anchor=4, dim=48, num_heads=2,
+    anchor_layers=1, group_layers=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory, random_weights) -> TokenGroupsExperiment:
+    cache = tmp_path_factory.mktemp("rooms")
+    return TokenGroupsExperiment(
+        training=TrainingConfig(output=str(cache / "run"), steps=10, batch_size=2),
+        data=TokenGroupsDataConfig(cache=str(cache), num_rooms=3, num_views=5, size=64, evaluation_rooms=1),
+        encoder=str(random_weights.parent / "encoder"),
+        model=MODEL,
+        losses=TokenGroupsLossWeights(lpips=0.0, segmentation=0.1, segmentation_warmup_steps=0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def task(experiment) -> TokenGroupsTask:
+    return build_task(experiment)
+
+
+def test_a_batch_depends_on_seed_step_and_slot_alone(task):
+    both = task.batch(3, range(2))
+    assert both.context.images.shape == (2, 2, 3, 64, 64)
+    assert both.targets.images.shape == (2, 5, 3, 64, 64)
+    torch.testing.assert_close(task.batch(3, range(1, 2)).targets.images[0], both.targets.images[1])
+    assert not torch.equal(task.batch(4, range(2)).context.images, both.context.images)
+
+
+def test_photos_are_among_the_supervised_views_or_not_as_configured(task, experiment):
+    scene = task.scene(0, 0)
+    assert torch.equal(scene.targets.images[1], scene.context.images[0])
+    without = dataclasses.replace(
+        experiment, data=dataclasses.replace(experiment.data, supervise_context=False)
+    )
+    assert build_task(without).scene(0, 0).targets.images.shape[0] == 3
+
+
+def test_losses_of_a_batch_are_the_mean_of_its_scenes(task):
+    with torch.no_grad():
+        both = task.losses(task.batch(0, range(2)), 5)
+        single = [task.losses(task.batch(0, range(i, i + 1)), 5) for i in range(2)]
+    torch.testing.assert_close(both.total, (single[0].total + single[1].total) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_on_one_batch_lower_the_loss_and_leave_the_encoder_alone(experiment):
+    task = build_task(experiment)
+    before = {name: value.clone() for name, value in task.groups.encoder.state_dict().items()}
+    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=1e-3)
+    batch = task.batch(0, range(1))
+    totals = []
+    for step in range(15):
+        terms = task.losses(batch, step)
+        optimizer.zero_grad()
+        terms.total.backward()
+        optimizer.step()
+        totals.append(terms.total.item())
+    assert totals[-1] < 0.93 * totals[0], totals
+    assert all(torch.equal(value, before[name]) for name, value in task.groups.encoder.state_dict().items())
+
+
+def test_evaluate_reports_the_numbers_of_the_command(task):
+    with torch.no_grad():
+        numbers = task.evaluate()
+    assert {
+        "psnr",
+        "psnr_nearest_view",
+        "ap_all",
+        "ap_objects_oracle",
+        "ap_all_planes_hdbscan",
+    } <= numbers.keys()
+    assert all(isinstance(value, float) for value in numbers.values())
+
+
+def test_export_writes_weights_that_load(task, tmp_path, experiment):
+    task.export(tmp_path / "weights", task.model.state_dict())
+    model = load_model(tmp_path / "weights")
+    assert model.decoder.config == MODEL
+    assert model.encoder.config == load_model(tmp_path / "weights").encoder.config
+    assert experiment.encoder in (tmp_path / "weights" / "config.json").read_text()
+
+
+def test_paths_too_short_for_the_views_are_refused(experiment):
+    short = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, context_views=3))
+    with pytest.raises(UserError, match="2 \\* context_views \\+ 1, got 5 for 3"):
+        build_task(short)
