@@ -18,7 +18,14 @@ from tokengroups.evaluation.masks import group_masks, group_overlaps
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.report import format_report
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, square_views
-from tokengroups.geometry import relative_cameras, world_points
+from tokengroups.geometry import (
+    invert_rigid,
+    relative_cameras,
+    rigid,
+    rotation_from_quaternion,
+    transform_points,
+    world_points,
+)
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
 from tokengroups.models import Reconstruction
@@ -95,6 +102,25 @@ def test_json_has_exactly_the_documented_keys(scene: EvaluationScene) -> None:
     assert protocol["ap_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.25]
     assert protocol["num_scenes"] == 1 and protocol["image_size_hw"] == [SIZE, SIZE]
     assert "no target pixel" in protocol["text"]
+
+
+def test_any_world_of_the_prediction_will_do(scene: EvaluationScene) -> None:
+    """Cameras, anchors and Gaussians moved together give the same numbers."""
+    prediction = from_truth(scene.context)
+    world = prediction.scene
+    turned = rotation_from_quaternion(torch.tensor([0.9, 0.1, 0.3, -0.2]))
+    other_from_world = rigid(turned, torch.tensor([0.5, -0.2, 1.0]))
+    elsewhere = replace(
+        world,
+        gaussians=replace(world.gaussians, means=transform_points(other_from_world, world.gaussians.means)),
+        anchors=transform_points(other_from_world, world.anchors),
+        cameras=replace(
+            world.cameras, cam_from_world=world.cameras.cam_from_world @ invert_rigid(other_from_world)
+        ),
+    )
+    here, there = _evaluate(scene, prediction), _evaluate(scene, replace(prediction, scene=elsewhere))
+    for name in ("psnr", "ssim", "ap_all", "ap50_objects", "point_error", "rotation_error_deg"):
+        assert there[name] == pytest.approx(here[name], abs=2e-3), name
 
 
 @pytest.mark.parametrize("unit", [0.2, 7.0])

@@ -119,7 +119,7 @@ def _evaluate_scene(predict: Predict, scene: EvaluationScene, perceptual: Lpips 
     device = prediction.depth.device
     context, targets = scene.context.to(device), scene.targets.to(device)
     scale = scene_scale(prediction, context)
-    cameras = target_cameras(targets.cameras, context.cameras, scale)
+    cameras = target_cameras(targets.cameras, context.cameras, prediction.scene.cameras, scale)
     rendered, (model, oracle, planes) = _render_groupings(prediction, context.group_ids, cameras)
     images = rearrange(rendered.colors, "t h w c -> t c h w").clamp(0, 1)
     overlaps = [
