@@ -1,8 +1,8 @@
 """Train an encoder or token groups: the same command starts a run and goes on with a stopped one.
 
-    torchrun --nproc_per_node 2 train.py configs/vggt_tiny.yaml       # two processes on CPU
-    accelerate launch train.py configs/token_groups_tiny.yaml         # as accelerate is configured
-    python train.py configs/vggt_tiny.yaml training.steps=100 training.output=out/short
+torchrun --nproc_per_node 2 train.py configs/vggt_tiny.yaml       # two processes on CPU
+accelerate launch train.py configs/token_groups_tiny.yaml         # as accelerate is configured
+python train.py configs/vggt_tiny.yaml training.steps=100 training.output=out/short
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files, weight folders, and loading into modules that is strict in both directions."""
+"""Tensors on disk: safetensors files, weight folders, and strict loading into modules."""
 
 from __future__ import annotations
 
@@ -61,11 +61,14 @@ class _reading:  # noqa: N801 - reads as a verb: with _reading(path) as file
     def _damaged(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())
         return UserError(
-            f"cannot read {self.path}: not a safetensors file, or a truncated or damaged one ({reason}); get a fresh copy"
+            f"cannot read {self.path}: not a safetensors file, or a truncated or damaged one ({reason}); "
+            "get a fresh copy"
         )
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file atomically: on any failure an existing file stays as it was.
 
     Args:
@@ -90,7 +93,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 def save_weights(
     folder: str | Path, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], half: bool = False
 ) -> None:
-    """Write a weight folder: ``model.safetensors`` and the human-readable ``config.json`` that builds the model.
+    """Write a weight folder: ``model.safetensors`` and the readable ``config.json`` that builds the model.
 
     Args:
         folder: Created where missing; files in it are replaced one by one, atomically.
@@ -155,7 +158,8 @@ def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: s
     """
     own = module.state_dict()
     shared = [name for name in own if name in tensors]
-    shapes = [f"{n} {list(tensors[n].shape)} for {list(own[n].shape)}" for n in shared if tensors[n].shape != own[n].shape]
+    misfits = [name for name in shared if tensors[name].shape != own[name].shape]
+    shapes = [f"{name} {list(tensors[name].shape)} for {list(own[name].shape)}" for name in misfits]
     problems = [
         _listed("missing", [name for name in own if name not in tensors]),
         _listed("unexpected", [name for name in tensors if name not in own]),

@@ -24,7 +24,7 @@ class GeometryMetrics:
     """Numbers of one scene, or their summary over scenes; NaN where there is nothing to measure."""
 
     depth_absrel: float  # mean |depth error| / true depth
-    point_error: float  # mean distance of predicted from true points / mean distance of the true ones from view 0
+    point_error: float  # mean distance of predicted from true points / mean distance of these from view 0
     rotation_error_deg: float  # of the camera of view v relative to view 0; median over the views v > 0
     translation_error_deg: float  # angle between the directions from camera 0 to camera v; median
     translation_length_ratio: float  # predicted (scaled) over true distance of camera v from camera 0; median
@@ -51,12 +51,13 @@ def geometry_metrics(
     points = world_points(depth, cam_from_first, cameras.intrinsics)
     true_points = world_points(true_depth, true_cam_from_first, true_cameras.intrinsics)
     scale = scene_scale(points, true_points, valid)
+    turns, true_turns = cam_from_first[1:, :3, :3], true_cam_from_first[1:, :3, :3]
     moves = scale * invert_rigid(cam_from_first)[1:, :3, 3]
     true_moves = invert_rigid(true_cam_from_first)[1:, :3, 3]
     return GeometryMetrics(
         depth_absrel=float(absolute_relative_error(scale * depth, true_depth, valid)),
         point_error=float(point_error(scale * points, true_points, valid)),
-        rotation_error_deg=_median(rotation_angle_deg(cam_from_first[1:, :3, :3], true_cam_from_first[1:, :3, :3])),
+        rotation_error_deg=_median(rotation_angle_deg(turns, true_turns)),
         translation_error_deg=_median(direction_angle_deg(moves, true_moves)),
         translation_length_ratio=_median(length_ratio(moves, true_moves)),
     )
@@ -67,7 +68,8 @@ def summarise(scenes: Sequence[GeometryMetrics]) -> dict[str, float]:
     columns = {name: torch.tensor([asdict(scene)[name] for scene in scenes]) for name in asdict(scenes[0])}
     means = ("depth_absrel", "point_error")
     return {
-        name: float(values.nanmean() if name in means else values.nanmedian()) for name, values in columns.items()
+        name: float(values.nanmean() if name in means else values.nanmedian())
+        for name, values in columns.items()
     }
 
 
@@ -99,7 +101,9 @@ def point_error(
     return errors.mean() / true_points[valid].norm(dim=-1).mean()
 
 
-def rotation_angle_deg(first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+def rotation_angle_deg(
+    first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]
+) -> Float[Tensor, "*b"]:
     """Angle of the rotation between two orientations, in degrees; exact near 0 and 180 too."""
     between = first @ second.transpose(-1, -2)
     skew = between - between.transpose(-1, -2)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_COUNTS = ("steps", "batch_size", "accumulation", "evaluate_every", "log_every", "checkpoint_every")
+_AMOUNTS = ("warmup_steps", "learning_rate", "weight_decay", "clip_norm", "checkpoint_minutes")
+_SHARES = ("ema_decay", "final_fraction")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -20,7 +24,7 @@ class TrainingConfig:
     weight_decay: float = 0.05  # on matrices; never on biases, norms and tokens
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
-    ema_decay: float = 0.999  # of the weights that are evaluated and exported; starts lower (see optim.ema_decay)
+    ema_decay: float = 0.999  # of the weights that are evaluated and exported; starts lower
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast where the task allows it; weights stay fp32
     evaluate_every: int = 1000  # steps; also at step 0 and at the end
     log_every: int = 20
@@ -37,12 +41,12 @@ class TrainingConfig:
         Raises:
             ValueError: Names the setting, its value and its bounds.
         """
-        for name in ("steps", "batch_size", "accumulation", "evaluate_every", "log_every", "checkpoint_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("warmup_steps", "learning_rate", "weight_decay", "clip_norm", "checkpoint_minutes"):
+        for name in _AMOUNTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must be >= 0, got {getattr(self, name)}")
-        for name in ("ema_decay", "final_fraction"):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} must be in [0, 1], got {getattr(self, name)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +23,14 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
 from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 from tokengroups.training.task import LossTerms, autocast
-from tokengroups.types import Cameras, Views
+from tokengroups.types import Cameras, TensorFields, Views
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
 
+T = TypeVar("T", bound=TensorFields)
+
 FRAME_COUNT, SCENE = range(2)  # what is drawn: keeps the random streams of one seed apart
-EVALUATION_PATH, EVALUATION_CONTEXT = 5, [1, 3]  # two views of a path of five frames, as `tokengroups evaluate` does
+EVALUATION_PATH = 5  # frames; two of them are the photos, as in `tokengroups evaluate --views 2`
+EVALUATION_CONTEXT = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,17 @@ class GeometryTask:
     def batch(self, step: int, slots: range) -> Views:
         """Scenes of some slots; the number of frames is the same in all slots of a step."""
         data, seed = self.experiment.data, self.experiment.training.seed
-        num_frames = int(np.random.default_rng([FRAME_COUNT, seed, step]).integers(data.min_frames, data.max_frames + 1))
+        rng = np.random.default_rng([FRAME_COUNT, seed, step])
+        num_frames = int(rng.integers(data.min_frames, data.max_frames + 1))
         return collate([self.scene(step, slot, num_frames) for slot in slots])
 
     def scene(self, step: int, slot: int, num_frames: int) -> Views:
         """One augmented training scene."""
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
-        frames = self.stream.room(step * training.batch_size + slot)
-        views = to_views(frames, draw_frames(rng, data.num_views, num_frames, data.max_gap))
-        return self.stream.augment(views, rng)
+        path = self.stream.path(step * training.batch_size + slot)
+        frames = draw_frames(rng, data.num_views, num_frames, data.max_gap)
+        return self.stream.augment(path.select(frames), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """VGGT's losses, scene by scene: their outlier filters and pixel counts must not mix scenes."""
@@ -88,8 +92,8 @@ class GeometryTask:
             output = self.model(batch.images)
         named: dict[str, list[Tensor]] = {}
         for scene in range(batch.images.shape[0]):
-            one = slice(scene, scene + 1)
-            parts = geometry_losses(output.map(lambda x: x[one]), batch.map(lambda x: x[one]), self.experiment.losses)
+            answer, truth = _scene(output, scene), _scene(batch, scene)
+            parts = geometry_losses(answer, truth, self.experiment.losses)
             for name, value in parts.named().items():
                 named.setdefault(name, []).append(value)
         terms = {name: torch.stack(values).mean() for name, values in named.items()}
@@ -104,9 +108,11 @@ class GeometryTask:
             output = self.model(views.images)
             cameras = encoder_cameras(output, views.cameras.size_hw)
             assert output.depth is not None, "the geometry task needs a depth head"
-            metrics.append(geometry_metrics(output.depth[0], _first(cameras), views.depth[0], _first(views.cameras)))
+            truth = views.depth[0], _first(views.cameras)
+            metrics.append(geometry_metrics(output.depth[0], _first(cameras), *truth))
             if output.match_logits is not None:
-                right.append(float(matching_accuracy(output.match_logits, cell_targets(views, output.match_logits.shape[2]))))
+                cells = cell_targets(views, output.match_logits.shape[2])
+                right.append(float(matching_accuracy(output.match_logits, cells)))
         return summarise(metrics) | ({"match_accuracy": float(np.mean(right))} if right else {})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -125,6 +131,11 @@ def freeze_unused(model: VGGT) -> None:
             parameter.requires_grad_(False)
 
 
+def _scene(batch: T, index: int) -> T:
+    """One scene of a batch, as a batch of one."""
+    return batch.map(lambda tensor: tensor[index : index + 1])
+
+
 def _first(cameras: Cameras) -> Cameras:
     return Cameras(cameras.cam_from_world[0], cameras.intrinsics[0], cameras.size_hw)
 
@@ -138,7 +149,8 @@ def build_task(experiment: GeometryExperiment) -> GeometryTask:
     data = experiment.data
     if not 1 <= data.min_frames <= data.max_frames <= data.num_views:
         raise UserError(
-            f"data: need 1 <= min_frames <= max_frames <= num_views, got {data.min_frames}, {data.max_frames}, {data.num_views}"
+            "data: need 1 <= min_frames <= max_frames <= num_views, "
+            f"got {data.min_frames}, {data.max_frames}, {data.num_views}"
         )
     return GeometryTask(experiment)
 

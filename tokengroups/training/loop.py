@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import make_folder
+from tokengroups.training import optim
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.log import MetricsLog
-from tokengroups.training.optim import AveragedWeights, build_optimizer, ema_decay, learning_rate, set_learning_rate
 from tokengroups.training.prefetch import Prefetcher
 from tokengroups.training.processes import micro_batches, seed_step, start_accelerator
 from tokengroups.training.signals import StopRequest
@@ -27,6 +26,7 @@ from tokengroups.training.state import Checkpoints, RunState
 from tokengroups.training.task import Task
 
 _MAX_SKIPPED_IN_A_ROW = 20
+Description = dict[str, Any]  # a whole experiment's configuration as plain values
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Losses(nn.Module):
         return losses.total, dict(losses.terms)
 
 
-def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> TrainingResult:
+def train(task: Task, config: TrainingConfig, description: Description) -> TrainingResult:
     """Train `task` from its last checkpoint in the output folder, or from the start, until done or told to stop.
 
     Args:
@@ -64,28 +64,24 @@ def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> Tr
         UserError: Unusable settings, an output folder of another model, or losses that stay non-finite.
     """
     output = make_folder(config.output)
-    accelerator = start_accelerator(config, output, description)
-    run = _Run(task, config, description, output, accelerator)
+    run = _Run(task, config, description, output)
     try:
         with StopRequest() as stop:
             return run.until_done(stop)
     finally:
         run.close()
-        accelerator.end_training()
 
 
 class _Run:
     """One start of a training run: the objects that live as long as the loop."""
 
-    def __init__(
-        self, task: Task, config: TrainingConfig, description: dict[str, Any], output: Path, accelerator: Accelerator
-    ) -> None:
-        self.task, self.config, self.description = task, config, description
-        self.output, self.accelerator = output, accelerator
+    def __init__(self, task: Task, config: TrainingConfig, description: Description, output: Path) -> None:
+        self.task, self.config, self.description, self.output = task, config, description, output
+        self.accelerator = accelerator = start_accelerator(config, output, description)
         self.losses = accelerator.prepare_model(_Losses(task))
         task.model.train()
-        self.optimizer = build_optimizer(task.parameter_groups(), task.model, config)
-        self.average = AveragedWeights(task.model)
+        self.optimizer = optim.build_optimizer(task.parameter_groups(), task.model, config)
+        self.average = optim.AveragedWeights(task.model)
         self.checkpoints = Checkpoints(output, task.model, self.optimizer, self.average)
         self.log = MetricsLog(output)
         restored = self.checkpoints.restore(description)
@@ -107,6 +103,7 @@ class _Run:
     def close(self) -> None:
         self.data.close()
         self.bar.close()
+        self.accelerator.end_training()
 
     def until_done(self, stop: StopRequest) -> TrainingResult:
         """The loop. A stop request is honoured between two steps, by all processes at the same one."""
@@ -114,9 +111,10 @@ class _Run:
         stopping = save_now = False
         while True:
             finished = state.step == config.steps
-            if not stopping and (finished or state.step % config.evaluate_every == 0):
+            if finished or (state.step % config.evaluate_every == 0 and not stopping):
                 self.evaluate()
-            if stopping or save_now or finished or (state.step > 0 and state.step % config.checkpoint_every == 0):
+            checkpoint_due = state.step > 0 and state.step % config.checkpoint_every == 0
+            if stopping or finished or save_now or checkpoint_due:
                 self.save()
             if stopping or finished:
                 break
@@ -132,8 +130,8 @@ class _Run:
         """One optimiser step; returns this process's losses and the gradient norm before clipping."""
         step, parts = self.state.step, self.data.get(self.state.step)
         seed_step(self.config.seed, step, self.accelerator.process_index)
-        rate = learning_rate(step, self.config)
-        set_learning_rate(self.optimizer, rate)
+        rate = optim.learning_rate(step, self.config)
+        optim.set_learning_rate(self.optimizer, rate)
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             if index < len(parts) - 1:
@@ -142,7 +140,7 @@ class _Run:
             else:
                 self.backward(part, step, len(parts), sums)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm or math.inf))
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm or math.inf))  # pyright: ignore
         self.update_weights(step, norm)
         self.optimizer.zero_grad()
         return {name: float(value) for name, value in sums.items()} | {"grad_norm": norm, "lr": rate}
@@ -158,14 +156,14 @@ class _Run:
         """Step the optimiser and the average; a step whose gradient is not finite changes nothing."""
         if math.isfinite(norm):
             self.optimizer.step()
-            self.average.update(ema_decay(step, self.config.ema_decay))
+            self.average.update(optim.ema_decay(step, self.config.ema_decay))
             self.skipped_in_a_row = 0
             return
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row > _MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"training diverged: {self.skipped_in_a_row} steps in a row without a finite gradient before step {step}; "
-                "lower training.learning_rate or use precision fp32, and start again from an earlier checkpoint"
+                f"training diverged: {self.skipped_in_a_row} steps in a row without a finite gradient, the last "
+                f"is step {step}; lower training.learning_rate or use training.precision=fp32"
             )
 
     def agree(self, stop: StopRequest, values: dict[str, float]) -> tuple[bool, bool]:
@@ -174,8 +172,8 @@ class _Run:
         wants_save = time.monotonic() - self.saved_time > 60 * self.config.checkpoint_minutes
         shared = torch.tensor([*values.values(), float(wants_stop), float(wants_save)], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
-            shared = self.accelerator.reduce(shared.to(self.accelerator.device), reduction="mean").cpu()
-        *means, any_stop, any_save = shared.tolist()
+            shared = self.accelerator.reduce(shared.to(self.accelerator.device), reduction="mean")
+        *means, any_stop, any_save = shared.tolist()  # pyright: ignore[reportAttributeAccessIssue]
         values.update(zip(values, means, strict=True))
         return any_stop > 0, any_save > 0
 
@@ -198,7 +196,7 @@ class _Run:
         if state.step % self.config.log_every == 0:
             row = {name: value / state.window_steps for name, value in state.window.items()}
             speed = self.speed(state.window_steps + state.window_skipped)
-            self.write(row | {"skipped": state.window_skipped, "steps_per_second": speed})
+            self.write(row | {"skipped": float(state.window_skipped), "steps_per_second": speed})
             state.window, state.window_steps, state.window_skipped = {}, 0, 0
 
     def speed(self, steps: int) -> float:

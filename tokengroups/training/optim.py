@@ -39,14 +39,18 @@ def decay_groups(model: nn.Module, weight_decay: float, lr_scale: float = 1.0) -
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d))
     }
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trainable if id(parameter) in matrices]
+    others = [parameter for parameter in trainable if id(parameter) not in matrices]
     groups = [
-        {"params": [p for p in trainable if id(p) in matrices], "weight_decay": weight_decay, "lr_scale": lr_scale},
-        {"params": [p for p in trainable if id(p) not in matrices], "weight_decay": 0.0, "lr_scale": lr_scale},
+        {"params": decayed, "weight_decay": weight_decay, "lr_scale": lr_scale},
+        {"params": others, "weight_decay": 0.0, "lr_scale": lr_scale},
     ]
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimizer(
+    groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig
+) -> torch.optim.AdamW:
     """AdamW over a task's parameter groups, which must hold every trainable parameter of the model once."""
     covered = sorted(id(parameter) for group in groups for parameter in group["params"])
     trainable = sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)

@@ -20,8 +20,9 @@ class Prefetcher:
         if self.pending is None or self.pending[0] != step:
             self.pending = (step, self.pool.submit(self.read, step))
         result = self.pending[1].result()
-        following = step + 1
-        self.pending = (following, self.pool.submit(self.read, following)) if following < self.last_step else None
+        self.pending = None
+        if step + 1 < self.last_step:
+            self.pending = (step + 1, self.pool.submit(self.read, step + 1))
         return result
 
     def close(self) -> None:

@@ -26,22 +26,24 @@ def start_accelerator(config: TrainingConfig, output: Path, description: dict[st
     available = [str(name.value) for name in get_available_trackers()]
     unknown = [name for name in config.trackers if name not in available]
     if unknown:
-        raise UserError(f"tracker '{unknown[0]}' is not available; installed here: {', '.join(available) or 'none'}")
+        known = ", ".join(available) or "none"
+        raise UserError(f"tracker '{unknown[0]}' is not available; installed here: {known}")
     cpu = config.device == "cpu" or not torch.cuda.is_available()
     if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # Threads of two processes on the same cores slow each other down tenfold; one each by default.
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+    parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(
         cpu=cpu,
-        log_with=list(config.trackers),
+        log_with=list(config.trackers) or None,
         project_dir=str(output),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[parallel],
     )
     share = accelerator.num_processes * config.accumulation
     if config.batch_size % share:
         raise UserError(
-            f"training.batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} process(es) x "
-            f"training.accumulation {config.accumulation}; make it a multiple of {share}"
+            f"training.batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} "
+            f"process(es) x training.accumulation {config.accumulation}; make it a multiple of {share}"
         )
     if config.trackers:
         accelerator.init_trackers("logs", config=flatten(description))

@@ -1,16 +1,19 @@
-"""Procedural rooms as a stream of training scenes: which room a slot gets, and how its views are augmented."""
+"""Rooms as a stream of training scenes: which room a slot gets, and how its views are augmented."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import jitter_colours, mirror
-from tokengroups.types import SceneFrames, Views
+from tokengroups.data.sampling import jitter_colours, mirror, square_views, to_views
+from tokengroups.data.scannet import count_frames, find_scenes, read_scannet
+from tokengroups.errors import UserError
+from tokengroups.types import Views
 
-ORDER = 2  # what is drawn: keeps the random streams of one seed apart
+ORDER, START = 2, 3  # what is drawn: keeps the random streams of one seed apart
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,12 @@ class RoomsConfig:
     """Which rooms, and how they are varied."""
 
     cache: str  # folder where generated rooms are kept
-    num_rooms: int = 4000
+    num_rooms: int = 4000  # generated ones
     num_views: int = 8  # frames of a room's path
     size: int = 128
     seed: int = 0
+    recorded: str | None = None  # folder of scenes in ScanNet's exported-frames layout: train on these instead
+    frame_step: int = 10  # of recorded scenes: frames between neighbours of a path
     mirror: float = 0.5  # probability
     colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
     evaluation_rooms: int = 32
@@ -33,19 +38,37 @@ class RoomStream:
 
     def __init__(self, config: RoomsConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.recorded = find_scenes(config.recorded) if config.recorded is not None else []
         self.rooms = ProceduralRooms(
             seed=config.seed, num_rooms=config.num_rooms, split="train", num_views=config.num_views,
             size=config.size, cache_dir=config.cache,
         )  # fmt: skip
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def room(self, draw: int) -> SceneFrames:
-        """The n-th draw of the run: every room once, in random order, then again in another order."""
-        epoch, position = divmod(draw, self.config.num_rooms)
+    def path(self, draw: int) -> Views:
+        """The views of the n-th draw of the run: every room once, in random order, then again in another order."""
+        count = len(self.recorded) or len(self.rooms)
+        epoch, position = divmod(draw, count)
         if self.order[0] != epoch:
             rng = np.random.default_rng([ORDER, self.seed, epoch])
-            self.order = (epoch, rng.permutation(self.config.num_rooms))
-        return self.rooms[int(self.order[1][position])]
+            self.order = (epoch, rng.permutation(count))
+        index = int(self.order[1][position])
+        if not self.recorded:
+            return to_views(self.rooms[index], range(self.config.num_views))
+        return self._recorded_path(self.recorded[index], np.random.default_rng([START, self.seed, draw]))
+
+    def _recorded_path(self, folder: Path, rng: np.random.Generator) -> Views:
+        """A stretch of a recording that starts anywhere."""
+        step, num_views = self.config.frame_step, self.config.num_views
+        spare = count_frames(folder) - step * (num_views - 1)
+        if spare < 1:
+            raise UserError(
+                f"{folder}: too few frames with a pose for {num_views} views {step} apart; "
+                "lower data.frame_step or data.num_views"
+            )
+        start = int(rng.integers(spare))
+        frames = read_scannet(folder, slice(start, start + step * (num_views - 1) + 1, step))
+        return square_views(to_views(frames, range(num_views)), self.config.size)
 
     def augment(self, views: Views, rng: np.random.Generator) -> Views:
         """Mirror and recolour one scene."""

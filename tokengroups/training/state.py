@@ -68,12 +68,16 @@ class Checkpoints:
                 _log.warning("%s; trying the one before", error)
                 continue
             if metadata.get("format") != _FORMAT:
-                raise UserError(f"{path} is not a training checkpoint of this version; choose another output folder")
+                raise UserError(
+                    f"{path} is no training checkpoint of this version; choose another output folder"
+                )
             self._load(tensors, path)
             _log_changes(json.loads(metadata["config"]), description)
             return RunState(**json.loads(metadata["state"]))
         if found:
-            raise UserError(f"no checkpoint in {self.folder} can be read; remove them or choose another output folder")
+            raise UserError(
+                f"no checkpoint in {self.folder} can be read; remove them or choose another output folder"
+            )
         return None
 
     def remove_leftovers(self) -> None:
@@ -108,7 +112,7 @@ class Checkpoints:
         wrong += [name for name in tensors if name not in targets and not name.startswith("optimizer.")]
         if wrong:
             raise UserError(
-                f"{path} is of another model ({len(wrong)} tensors differ: {', '.join(wrong[:_SHOWN])} ...); "
+                f"{path} is of another model ({len(wrong)} tensors differ, e.g. {', '.join(wrong[:_SHOWN])}); "
                 "use the config it was trained with, or another output folder"
             )
         for name, target in targets.items():
@@ -123,9 +127,10 @@ class Checkpoints:
 
 def _log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = flatten(before), flatten(now)
-    changed = [f"{key} {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
-        _log.warning("continuing with changed settings: %s", ", ".join(changed))
+        listed = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed)
+        _log.warning("continuing with changed settings: %s", listed)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ class LossTerms:
     terms: Mapping[str, Tensor]
 
 
+@runtime_checkable
 class Task(Protocol):
     """One thing to train. Every process holds one; they differ in nothing but the slots they are asked for.
 

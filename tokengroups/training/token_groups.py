@@ -102,13 +102,13 @@ class TokenGroupsTask:
         """One augmented training scene: a stretch of a path, walked either way."""
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
-        frames = self.stream.room(step * training.batch_size + slot)
+        path = self.stream.path(step * training.batch_size + slot)
         stretch = 2 * data.context_views + 1
         start = int(rng.integers(0, data.num_views - stretch + 1))
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:
             order.reverse()
-        views = self.stream.augment(to_views(frames, order), rng)
+        views = self.stream.augment(path.select(order), rng)
         photos = list(range(1, stretch, 2))
         targets = list(range(stretch)) if data.supervise_context else list(range(0, stretch, 2))
         return TrainingScenes(views.select(photos), views.select(targets))
