@@ -4,6 +4,9 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "interface.h"
 #ifdef __SSE__
@@ -59,6 +62,15 @@ struct NoDenormals {
   ~NoDenormals() {}
 #endif
 };
+
+// Asks for huge pages for a large array that is about to be written for the first time: faulting in 4 KiB pages costs
+// more than computing what goes into them. A hint, ignored where it means nothing.
+static inline void expect_writes(void* data, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const size_t huge = (size_t)1 << 21, begin = ((size_t)data + huge - 1) / huge * huge, end = (size_t)data + bytes;
+  if (data && end >= begin + huge) madvise((void*)begin, (end - begin) / huge * huge, MADV_HUGEPAGE);
+#endif
+}
 
 // One visible Gaussian in one image. log2 of its alpha at offset (x, y) from the centre is
 // log_opacity - (ux x + uy y)^2 - (vy y)^2: the Cholesky factor of the conic, exact for needles too.

@@ -1,6 +1,7 @@
 // Sixteen float lanes in two AVX2 registers (with FMA).
 #pragma once
 #include <immintrin.h>
+#include <stdint.h>
 
 namespace TG_VARIANT {
 
@@ -62,6 +63,22 @@ static inline float lane_sum(F16 x) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+// The first n values of p, the other lanes 0.
+static inline F16 load_first(const float* p, int64_t n) {
+  if (n >= 16) return load(p);
+  float padded[16] = {};
+  for (int i = 0; i < n; ++i) padded[i] = p[i];
+  return load(padded);
+}
+
+// Stores the first n lanes.
+static inline void store_first(float* p, int64_t n, F16 value) {
+  if (n >= 16) return store(p, value);
+  float padded[16];
+  store(padded, value);
+  for (int i = 0; i < n; ++i) p[i] = padded[i];
 }
 
 // Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.

@@ -1,6 +1,7 @@
 // Sixteen float lanes in one AVX-512 register.
 #pragma once
 #include <immintrin.h>
+#include <stdint.h>
 
 namespace TG_VARIANT {
 
@@ -42,6 +43,15 @@ static inline F16 scale_by_power(M16 m, F16 p, F16 shifted) {
 }
 
 static inline float lane_sum(F16 a) { return _mm512_reduce_add_ps(a.v); }
+
+// The first n values of p, the other lanes 0.
+static inline F16 load_first(const float* p, int64_t n) {
+  return n >= 16 ? load(p) : F16{_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p)};
+}
+// Stores the first n lanes.
+static inline void store_first(float* p, int64_t n, F16 value) {
+  n >= 16 ? store(p, value) : _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), value.v);
+}
 
 // Indices first + i of the masks i in [0, n) that have `bit`; `out` needs room for n + 16. Returns how many.
 static inline int select_bit(const unsigned short* masks, int n, int bit, int first, int* out) {

@@ -1,5 +1,6 @@
 // Sixteen float lanes in four 128-bit compiler vectors: SSE2, NEON, or whatever the target has.
 #pragma once
+#include <stdint.h>
 
 namespace TG_VARIANT {
 
@@ -73,11 +74,28 @@ static inline int select_bit(const unsigned short* masks, int n, int bit, int fi
   return count;
 }
 
+// The first n values of p, the other lanes 0.
+static inline F16 load_first(const float* p, int64_t n) {
+  if (n >= 16) return load(p);
+  float padded[16] = {};
+  for (int i = 0; i < n; ++i) padded[i] = p[i];
+  return load(padded);
+}
+
+// Stores the first n lanes.
+static inline void store_first(float* p, int64_t n, F16 value) {
+  if (n >= 16) return store(p, value);
+  float padded[16];
+  store(padded, value);
+  for (int i = 0; i < n; ++i) p[i] = padded[i];
+}
+
 static const int kVisits = 4;
 struct V { f4 v; };  // one lane = one visit: a pair of a splat and a block
 
 static inline V vset1(float x) { return {f4{x, x, x, x}}; }
 static inline V vload(const float* p) { return {unaligned(p)}; }
+static inline void vstore(float* p, V a) { __builtin_memcpy(p, &a.v, 16); }
 static inline V operator+(V a, V b) { return {a.v + b.v}; }
 static inline V operator-(V a, V b) { return {a.v - b.v}; }
 static inline V operator*(V a, V b) { return {a.v * b.v}; }
@@ -91,11 +109,17 @@ static inline void transpose(f4 a, f4 b, f4 c, f4 d, f4* out) {
   out[3] = __builtin_shuffle(high_ab, high_cd, (i4){2, 3, 6, 7});
 }
 
-// columns[l]: element l of four rows that are 16 values apart.
-static inline void load_columns(const float* r, V (&columns)[4]) {
+// columns[l]: element l of four rows.
+static inline void load_columns(const float* const* rows, int64_t at, V (&columns)[4]) {
   f4 out[4];
-  transpose(unaligned(r), unaligned(r + 16), unaligned(r + 32), unaligned(r + 48), out);
+  transpose(unaligned(rows[0] + at), unaligned(rows[1] + at), unaligned(rows[2] + at), unaligned(rows[3] + at), out);
   for (int i = 0; i < 4; ++i) columns[i].v = out[i];
+}
+
+// The same for rows that follow each other, 16 values apart.
+static inline void load_columns(const float* r, V (&columns)[4]) {
+  const float* const rows[4] = {r, r + 16, r + 32, r + 48};
+  load_columns(rows, 0, columns);
 }
 
 // rows[i][k] += lane i of values[k].

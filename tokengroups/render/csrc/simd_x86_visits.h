@@ -1,6 +1,7 @@
 // Eight visits (pairs of a splat and a block) side by side: sums over pixels then need no horizontal additions.
 // For AVX2 and AVX-512.
 #pragma once
+#include <stdint.h>
 
 namespace TG_VARIANT {
 
@@ -9,6 +10,7 @@ struct V { __m256 v; };  // one lane = one visit
 
 static inline V vset1(float x) { return {_mm256_set1_ps(x)}; }
 static inline V vload(const float* p) { return {_mm256_loadu_ps(p)}; }
+static inline void vstore(float* p, V a) { _mm256_storeu_ps(p, a.v); }
 static inline V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
 static inline V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
 static inline V operator*(V a, V b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -26,12 +28,18 @@ static inline void transpose_halves(__m256 a, __m256 b, __m256 c, __m256 d, __m2
   out[2] = _mm256_shuffle_ps(high_ab, high_cd, 0x44), out[3] = _mm256_shuffle_ps(high_ab, high_cd, 0xee);
 }
 
-// columns[l]: element l of eight rows that are 16 values apart.
-static inline void load_columns(const float* r, V (&columns)[4]) {
+// columns[l]: element l of eight rows.
+static inline void load_columns(const float* const* rows, int64_t at, V (&columns)[4]) {
   __m256 out[4];
-  transpose_halves(two_rows(r, r + 64), two_rows(r + 16, r + 80), two_rows(r + 32, r + 96), two_rows(r + 48, r + 112),
-                   out);
+  transpose_halves(two_rows(rows[0] + at, rows[4] + at), two_rows(rows[1] + at, rows[5] + at),
+                   two_rows(rows[2] + at, rows[6] + at), two_rows(rows[3] + at, rows[7] + at), out);
   for (int i = 0; i < 4; ++i) columns[i].v = out[i];
+}
+
+// The same for rows that follow each other, 16 values apart.
+static inline void load_columns(const float* r, V (&columns)[4]) {
+  const float* const rows[8] = {r, r + 16, r + 32, r + 48, r + 64, r + 80, r + 96, r + 112};
+  load_columns(rows, 0, columns);
 }
 
 // rows[i][k] += lane i of values[k].

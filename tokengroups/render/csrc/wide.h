@@ -10,15 +10,16 @@ struct WideBlock {
   Buffer<float> dots;        // [slots, 16]: backward: value . cotangent
   Buffer<int64_t> stamps;    // [slots]: the block that touched the slot last
   Buffer<int32_t> touched;   // slots of this block
-  Buffer<float> cotangents;  // [16, dim]
-  Buffer<float> transposed;  // [dim, 16]
+  Buffer<float> zeros;       // [dim]: the cotangents of a pixel outside the image
+  Buffer<float> transposed;  // [dim, 16]: cotangents
+  const float* cotangents[16];
   int count = 0;
   int64_t serial = 0;
 
   bool reserve(int64_t slots, int64_t dim) {
     const bool enough = weights.resize(slots * 16) && dots.resize(slots * 16) && stamps.resize(slots) &&
-                        touched.resize(slots) && cotangents.resize(16 * dim + 16) && transposed.resize(16 * dim);
-    if (enough) memset(stamps.data, 0, sizeof(int64_t) * slots);
+                        touched.resize(slots) && zeros.resize(dim) && transposed.resize(16 * dim);
+    if (enough) memset(stamps.data, 0, sizeof(int64_t) * slots), memset(zeros.data, 0, sizeof(float) * dim);
     return enough;
   }
   void open() { count = 0, ++serial; }
@@ -34,20 +35,6 @@ struct WideBlock {
 
 static inline const float* wide_values(const TgScene& in, const TgWide& wide, int64_t image) {
   return wide.values + (wide.per_camera ? image : image / in.cameras) * wide.rows * wide.dim;
-}
-
-static inline F16 load_first(const float* p, int64_t n) {
-  if (n >= 16) return load(p);
-  float padded[16] = {};
-  for (int i = 0; i < n; ++i) padded[i] = p[i];
-  return load(padded);
-}
-
-static inline void store_first(float* p, int64_t n, F16 value) {
-  if (n >= 16) return store(p, value);
-  float padded[16];
-  store(padded, value);
-  for (int i = 0; i < n; ++i) p[i] = padded[i];
 }
 
 // images[pixel, :] = sum over touched rows of weight[row, pixel] * value[row, :]
@@ -70,26 +57,32 @@ static void wide_forward(const WideBlock& w, const TileRows& rows, const float* 
   }
 }
 
-// Collects the block's cotangents and returns, per pixel, sum over channels of image * cotangent.
+static void transpose_cotangents(WideBlock* w, int64_t dim) {
+  for (int l = 0; l < 16; l += kVisits) {
+    int64_t f = 0;
+    for (; f + 4 <= dim; f += 4) {
+      V columns[4];
+      load_columns(w->cotangents + l, f, columns);
+      for (int i = 0; i < 4; ++i) vstore(&w->transposed[16 * (f + i) + l], columns[i]);
+    }
+    for (; f < dim; ++f)
+      for (int i = l; i < l + kVisits; ++i) w->transposed[16 * f + i] = w->cotangents[i][f];
+  }
+}
+
+// Adds, per pixel, the sum over channels of image * cotangent.
 static void wide_open_backward(WideBlock* w, int64_t dim, const Block& b, const float* images,
                                const float* cotangents, float* inner) {
   for (int l = 0; l < 16; ++l) {
-    float* row = &w->cotangents[l * dim];
+    w->cotangents[l] = b.pixel[l] < 0 ? w->zeros.data : cotangents + b.pixel[l] * dim;
+    if (b.pixel[l] < 0) continue;
+    const float* image = images + b.pixel[l] * dim;
     F16 sum = set1(0.f);
-    if (b.pixel[l] < 0) {
-      memset(row, 0, sizeof(float) * dim);
-    } else {
-      const float *image = images + b.pixel[l] * dim, *cotangent = cotangents + b.pixel[l] * dim;
-      for (int64_t f = 0; f < dim; f += 16) {
-        const F16 v = load_first(cotangent + f, dim - f);
-        store_first(row + f, dim - f, v);
-        sum = fma(v, load_first(image + f, dim - f), sum);
-      }
-    }
+    for (int64_t f = 0; f < dim; f += 16)
+      sum = fma(load_first(w->cotangents[l] + f, dim - f), load_first(image + f, dim - f), sum);
     inner[l] += lane_sum(sum);
   }
-  for (int64_t f = 0; f < dim; ++f)
-    for (int l = 0; l < 16; ++l) w->transposed[16 * f + l] = w->cotangents[l * dim + f];
+  transpose_cotangents(w, dim);
 }
 
 // dots[slot] = value . cotangent at the block's pixels.
@@ -111,7 +104,7 @@ static void wide_backward(const WideBlock& w, const TileRows& rows, int64_t dim,
     const int64_t n = dim - f;
     for (int first = 0; first < 16; first += kPixelsAtOnce) {
       F16 v[kPixelsAtOnce];
-      for (int i = 0; i < kPixelsAtOnce; ++i) v[i] = load(&w.cotangents[(first + i) * dim + f]);
+      for (int i = 0; i < kPixelsAtOnce; ++i) v[i] = load_first(w.cotangents[first + i] + f, n);
       for (int k = 0; k < w.count; ++k) {
         const int slot = w.touched[k];
         const float* weight = &w.weights[16 * slot + first];
