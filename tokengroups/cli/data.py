@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     procedural = kinds.add_parser(
         "procedural",
         help="generated rooms with furniture",
-        description="Generate furnished rooms and write them in ScanNet's exported-frames layout, one folder a room.",
+        description="Generate furnished rooms; write each as a folder in ScanNet's exported-frames layout.",
         epilog=f"examples:\n{EXAMPLES.rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.types import Cameras, SceneFrames, Views
 
@@ -28,6 +30,38 @@ def to_views(frames: SceneFrames, indices: Sequence[int]) -> Views:
     depth = torch.from_numpy(frames.depth[chosen]).float()
     group_ids = torch.from_numpy(frames.group_ids[chosen].astype(np.int64))
     return Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
+
+
+def square_views(views: Views, size: int) -> Views:
+    """Cut the central square out of unbatched views and resize it, with the intrinsics to match.
+
+    Photos are resized with antialiasing; depth and instance ids take the nearest pixel, never a mixture.
+    """
+    height, width = views.cameras.size_hw
+    if (height, width) == (size, size):
+        return views
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = (..., slice(top, top + side), slice(left, left + side))
+    images = functional.interpolate(
+        views.images[square], (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    nearest = ((torch.arange(size) + 0.5) * (side / size)).long()
+    pixels = (..., nearest[:, None] + top, nearest + left)
+    intrinsics = _square_intrinsics(views.cameras.intrinsics, top, left, size / side)
+    cameras = Cameras(views.cameras.cam_from_world, intrinsics, (size, size))
+    return Views(images.clamp(0, 1), cameras, views.depth[pixels], views.group_ids[pixels])
+
+
+def _square_intrinsics(
+    intrinsics: Float[Tensor, "V 3 3"], top: int, left: int, factor: float
+) -> Float[Tensor, "V 3 3"]:
+    """Pinholes after a crop and a resize; the first pixel's centre is (0.5, 0.5), so (0, 0) is the corner."""
+    squared = intrinsics.clone()
+    squared[:, 0, 2] -= left
+    squared[:, 1, 2] -= top
+    squared[:, :2] *= factor
+    return squared
 
 
 def mirror(views: Views) -> Views:

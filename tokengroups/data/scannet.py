@@ -72,12 +72,7 @@ def read_scannet(folder: str | os.PathLike[str], frames: slice = slice(None)) ->
         UserError: The folder is no such scene, or a file is damaged.
     """
     folder = Path(folder)
-    stems = [
-        stem
-        for stem in _frame_stems(folder)
-        if np.isfinite(read_matrix(folder / "pose" / f"{stem}.txt")).all()
-    ]
-    stems = stems[frames]
+    stems = _posed_stems(folder)[frames]
     if not stems:
         raise UserError(f"{folder}: no frame with a camera pose (pose/*.txt); export the scene's poses")
     photos = [read_pixels(_photo_path(folder, stem)) for stem in stems]
@@ -99,6 +94,11 @@ def read_scannet(folder: str | os.PathLike[str], frames: slice = slice(None)) ->
         intrinsics=np.tile(pinhole, (len(stems), 1, 1)),
         instance_classes=read_classes(folder, stems, ids),
     )
+
+
+def count_frames(folder: str | os.PathLike[str]) -> int:
+    """How many frames of a scene have a valid pose; errors as in `read_scannet`."""
+    return len(_posed_stems(Path(folder)))
 
 
 def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
@@ -158,6 +158,11 @@ def _write_frames(folder: Path, scene: SceneFrames) -> None:
         "labels": {number: name for name, number in numbers.items()},
     }
     write_text(folder / INSTANCES_FILE, json.dumps(tables, indent=1) + "\n")
+
+
+def _posed_stems(folder: Path) -> list[str]:
+    """Frames with a pose; ScanNet writes -inf where tracking was lost."""
+    return [s for s in _frame_stems(folder) if np.isfinite(read_matrix(folder / "pose" / f"{s}.txt")).all()]
 
 
 def _frame_stems(folder: Path) -> list[str]:

@@ -202,8 +202,8 @@ def _pattern(kind: int, q: np.ndarray, noise: np.ndarray) -> np.ndarray:
         d = q - np.floor(q) - np.float32(0.5)
         return (d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < 0.28).astype(np.float32)
     if kind == TILES:
-        return ((q - np.floor(q)) < 0.06).any(axis=0).astype(np.float32)
-    return ((noise - np.float32(0.35)) * np.float32(3.3)).clip(0, 1)  # PLAIN, BLOTCHES
+        return np.any(q - np.floor(q) < 0.06, axis=0).astype(np.float32)
+    return np.clip((noise - np.float32(0.35)) * np.float32(3.3), 0, 1)  # PLAIN, BLOTCHES
 
 
 def albedo(rows: np.ndarray, coordinates: np.ndarray, footprint: np.ndarray) -> np.ndarray:
