@@ -1,0 +1,372 @@
+"""The commands that work on scene files, as a user types them: files, text, JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import random_scene
+
+from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
+from tokengroups.cli.main import COMMANDS, main
+from tokengroups.errors import UserError
+from tokengroups.scene import load_scene, save_scene
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT / "tests" / "data" / "instok3d"
+
+
+@pytest.fixture
+def scene_file(tmp_path: Path) -> Path:
+    save_scene(tmp_path / "scene.safetensors", random_scene())
+    return tmp_path / "scene.safetensors"
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run a command that must fail with one line on stderr and exit code 2; returns the line."""
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def picture(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+# --- the frame ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["list", "render", "edit", "export", "import", "info"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(command, "--help")
+    assert stopped.value.code == 0
+    assert f"examples:\n  tokengroups {command}" in capsys.readouterr().out
+    assert command in COMMANDS
+
+
+def test_unknown_command_and_missing_arguments_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["paint"], [], ["list"], ["export", "scene.safetensors"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [(UserError("no such thing"), 2, "error: no such thing\n"), (KeyboardInterrupt(), 130, "interrupted\n")],
+)
+def test_errors_become_exit_codes(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tokengroups.cli import info
+
+    def fail(_args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(info, "run", fail)
+    assert run("info") == code
+    assert capsys.readouterr().err == text
+
+
+def test_python_dash_m_and_a_closed_pipe(scene_file: Path) -> None:
+    command = [sys.executable, "-m", "tokengroups", "list", str(scene_file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout and process.stderr
+    process.stdout.close()  # the reader is gone before anything is written
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait()
+
+
+# --- list -----------------------------------------------------------------------------------------------------------
+
+
+def test_list_prints_a_row_per_group(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", scene_file) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "3 groups, 6 anchors, 24 Gaussians, 2 context views of 32x24" in lines[0]
+    assert lines[1].split()[:4] == ["id", "anchors", "Gaussians", "visible"]
+    assert sorted(int(line.split()[0]) for line in lines[2:]) == [2, 5, 8]
+    assert all(line.split()[1:3] == ["2", "8"] and "thing" in line for line in lines[2:])
+
+
+def test_list_as_json_with_thumbnails(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list", scene_file, "--json", "--thumbnails", tmp_path / "t", "--thumbnail-size", 40) == 0
+    groups = json.loads(capsys.readouterr().out)
+    assert {group["id"] for group in groups} == {2, 5, 8}
+    for group in groups:
+        assert picture(Path(group["thumbnail"])).shape == (40, 40, 3)
+        assert len(group["centre"]) == len(group["size"]) == len(group["color"]) == 3
+        assert 0 <= group["visible_share"] <= 1
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == [f"group_00{i}.png" for i in (2, 5, 8)]
+    assert "16 to 2048" in refused(
+        capsys, "list", scene_file, "--thumbnails", tmp_path, "--thumbnail-size", 1
+    )
+
+
+# --- render ---------------------------------------------------------------------------------------------------------
+
+
+def test_render_writes_every_kind_of_picture(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert (
+        run("render", scene_file, "--camera", "context", "-o", out, "--what", "color,depth,groups", "--json")
+        == 0
+    )
+    files = [Path(name) for name in json.loads(capsys.readouterr().out)]
+    kinds = ["color", "depth", "depth_preview", "groups", "group_ids"]
+    expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json"}
+    assert {path.name for path in files} == {path.name for path in out.iterdir()} == expected
+    legend = {entry["id"]: entry["color"] for entry in json.loads((out / "legend.json").read_text())}
+    ids, colors = picture(out / "group_ids_000.png").astype(int) - 1, picture(out / "groups_000.png")
+    assert set(np.unique(ids)) <= {-1, 2, 5, 8}
+    for group in set(np.unique(ids)) - {-1}:
+        assert {"#{:02x}{:02x}{:02x}".format(*color) for color in colors[ids == group]} == {legend[group]}
+    depth = picture(out / "depth_000.png")
+    assert depth.dtype == np.uint16 and 1000 < np.median(depth[depth > 0]) < 5000
+
+
+def test_render_from_other_cameras(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("render", scene_file, "--camera", "orbit:3", "-o", tmp_path / "a", "--size", 48) == 0
+    assert "rendered 3 views of 64x48 (color)" in capsys.readouterr().out
+    assert run("render", scene_file, "--camera", tmp_path / "a" / "cameras.json", "-o", tmp_path / "b") == 0
+    for index in range(3):  # what was used is written, and gives the same pictures
+        name = f"color_00{index}.png"
+        assert np.array_equal(picture(tmp_path / "a" / name), picture(tmp_path / "b" / name))
+    assert (
+        run("render", scene_file, "--camera", "context:1", "-o", tmp_path / "c", "--background", "#ff0000")
+        == 0
+    )
+    assert picture(tmp_path / "c" / "color_000.png")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--camera", "context:2"], "'2' should be a whole number from 0 to 1"),
+        (["--camera", "orbit"], "give context, context:I, orbit:N"),
+        (["--camera", "orbit:0"], "'0' should be a whole number from 1"),
+        (["--camera", "orbit:3:400"], "'400' should be"),
+        (["--camera", "above"], "give context"),
+        (["--camera", "none.json"], "cannot read none.json"),
+        (["--what", "color,normals"], "choose from color,depth,groups"),
+        (["--what", ""], "choose from color,depth,groups"),
+        (["--size", "0"], "choose 1 to 4096"),
+        (["--background", "blue"], "give black, white or #rrggbb"),
+        (["--background", "#12345g"], "give black, white or #rrggbb"),
+    ],
+)
+def test_render_refuses_bad_options(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert words in refused(capsys, "render", scene_file, "-o", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+# --- edit -----------------------------------------------------------------------------------------------------------
+
+
+def test_edit_applies_operations_in_order(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "edited.safetensors"
+    words = f"remove 2 move 5 -0.4 0 0 rotate 5 --axis y --degrees 30 insert {scene_file}:2 --at 0 0.2 1.5 -o {out}"
+    assert run("edit", scene_file, *words.split(), "--render", tmp_path / "pictures") == 0
+    text = capsys.readouterr().out
+    for line in (
+        "removed 2",
+        "moved 5 by -0.4 0 0",
+        "turned 5 about y by 30 degrees",
+        "as group 9",
+        f"wrote {out}",
+    ):
+        assert line in text
+    assert load_scene(out).group_ids.tolist() == [5, 8, 9]
+    assert [edit["operation"] for edit in load_scene(out).provenance["edits"]] == [
+        "remove",
+        "move",
+        "rotate",
+        "insert",
+    ]
+    names = [f"{when}_00{index}.png" for when in ("after", "before") for index in (0, 1)]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == names
+
+
+def test_edit_takes_options_anywhere(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "edited.safetensors"
+    assert run("edit", "-o", out, "--json", scene_file, "keep", 5, 8) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == {"output": str(out), "edits": ["kept only 5, 8"], "groups": [5, 8], "pictures": []}
+    assert run("edit", scene_file, "remove", 2, f"--output={out}", "move", 5, -1, 0, 0, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["edits"] == ["removed 2", "moved 5 by -1 0 0"]
+
+
+def test_edit_script_is_the_same_command(scene_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "edited.safetensors"
+    command = [sys.executable, str(ROOT / "edit.py"), str(scene_file), "remove", "2", "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "removed 2" in done.stdout
+    again = subprocess.run([*command[:4], "99", "-o", str(out)], capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert again.stderr == "error: there is no group 99; the scene has the groups 2, 5, 8\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("remove 7 -o {out}", "there is no group 7; the scene has the groups 2, 5, 8"),
+        ("remove 2 remove 2 -o {out}", "there is no group 2; the scene has the groups 5, 8"),
+        ("remove 2", "name the edited scene's file with -o OUT"),
+        ("-o {out}", "no operation given"),
+        ("paint 2 -o {out}", "unknown operation 'paint'"),
+        ("remove 2 -o", "-o needs a value"),
+        ("insert none.safetensors:4 --at 0 0 1 -o {out}", "cannot read none.safetensors"),
+        ("remove 2 -o {out}/a/b", "there is no folder"),
+        ("remove 2 -o {folder}", "it is a folder"),
+    ],
+)
+def test_edit_refuses_bad_input_and_writes_nothing(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    out = tmp_path / "edited.safetensors"
+    assert message in refused(capsys, "edit", scene_file, *words.format(out=out, folder=tmp_path).split())
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.safetensors"]
+
+
+def test_insert_from_an_older_scene_version_is_refused(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "old.safetensors"
+    write_tensors(old, read_tensors(scene_file), read_metadata(scene_file) | {"version": "0"})
+    out = tmp_path / "out.safetensors"
+    line = refused(capsys, "edit", scene_file, "insert", f"{old}:2", "--at", 0, 0, 1, "-o", out)
+    assert "old.safetensors: scene file version 0, this release reads 1: made by an older tokengroups" in line
+    assert not out.exists()
+
+
+def test_full_disk_leaves_the_old_scene_intact(scene_file: Path, tmp_path: Path) -> None:
+    """A file-size limit makes the system refuse in the middle of the write, as a full disk does."""
+    out = tmp_path / "edited.safetensors"
+    shutil.copy(scene_file, out)
+    code = (
+        "import resource, sys; from tokengroups.cli.main import main\n"
+        "import tokengroups.scene, tokengroups.editing\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "edit", str(scene_file), "remove", "2", "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: cannot write {out}: ") and done.stderr.count("\n") == 1
+    assert out.read_bytes() == scene_file.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edited.safetensors", "scene.safetensors"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder_is_refused(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    assert "not writable" in refused(capsys, "edit", scene_file, "remove", 2, "-o", folder / "a.safetensors")
+
+
+# --- export and import ----------------------------------------------------------------------------------------------
+
+
+def test_export_then_import_gives_the_groups_back(
+    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ply = tmp_path / "out" / "scene.ply"
+    ply.parent.mkdir()
+    assert run("export", scene_file, "-o", ply, "--groups", tmp_path / "groups") == 0
+    assert f"wrote {ply} (24 Gaussians)" in capsys.readouterr().out
+    assert sorted(path.name for path in ply.parent.iterdir()) == ["cameras.json", "groups.json", "scene.ply"]
+    for source in (ply, tmp_path / "groups"):
+        assert run("import", source, "-o", tmp_path / "again.safetensors") == 0
+        assert load_scene(tmp_path / "again.safetensors").group_ids.tolist() == [2, 5, 8]
+    assert run("export", scene_file, "-o", ply, "--json") == 0
+    capsys.readouterr()
+    assert "must end in .ply" in refused(capsys, "export", scene_file, "-o", tmp_path / "scene.obj")
+
+
+def test_real_groups_are_imported_listed_edited_and_rendered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, edited = tmp_path / "real.safetensors", tmp_path / "edited.safetensors"
+    assert run("import", REAL, "-o", scene) == 0
+    text = capsys.readouterr().out
+    assert "note: no cameras.json" in text and "3 groups, 11 anchors, 352 Gaussians" in text
+    assert run("list", scene, "--json") == 0
+    assert {group["id"] for group in json.loads(capsys.readouterr().out)} == {6, 11, 40}
+    assert run("edit", scene, *f"remove 40 move 6 0.2 0 0 -o {edited}".split()) == 0
+    assert run("render", edited, "--camera", "context:0", "-o", tmp_path / "pictures", "--size", 64) == 0
+    assert picture(tmp_path / "pictures" / "color_000.png").max() > 50
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["none", "-o", "{out}"], "no such file or folder"),
+        ([str(REAL), "-o", "{out}", "--fov", "200"], "choose 1 to 170"),
+        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 4096"),
+        ([str(REAL), "-o", "{out}/missing/a"], "there is no folder"),
+        ([str(REAL / "README.md"), "-o", "{out}"], "not a PLY file"),
+    ],
+)
+def test_import_refuses_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    out = tmp_path / "scene.safetensors"
+    assert words in refused(capsys, "import", *(option.format(out=out) for option in options))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["list", "render", "export", "edit"])
+def test_damaged_scene_is_refused_everywhere(
+    command: str, scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene_file.write_bytes(scene_file.read_bytes()[:-7])
+    more = {"list": [], "render": ["-o", tmp_path / "r"], "export": ["-o", tmp_path / "a.ply"]}
+    edit = ["remove", 2, "-o", tmp_path / "b.safetensors"]
+    assert f"cannot read {scene_file}" in refused(capsys, command, scene_file, *more.get(command, edit))
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.safetensors"]
+
+
+# --- info -----------------------------------------------------------------------------------------------------------
+
+
+def test_info_says_what_works_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info") == 0
+    assert "tokengroups 0" in capsys.readouterr().out
+    assert run("info", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["render_backends"]) == {"gsplat", "cpp", "torch"}
+    assert facts["render_backends"]["torch"] is None and facts["packages"]["torch"]
+    assert facts["devices"][0]["name"] == "cpu"

@@ -1,0 +1,323 @@
+"""Edits as laws: what changes, what must not, and that colours turn with a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scenes import random_scene
+from tolerances import tolerance
+
+from tokengroups.editing import (
+    apply_instruction,
+    duplicate,
+    insert,
+    keep,
+    move,
+    parse_instructions,
+    remove,
+    rotate,
+    scale,
+)
+from tokengroups.errors import UserError
+from tokengroups.gaussians import covariances
+from tokengroups.geometry import invert_rigid, rigid, rotation_from_quaternion
+from tokengroups.scene import group_centre, load_scene, render_views, save_scene
+from tokengroups.scene.groups import column_of, gaussian_mask
+from tokengroups.types import Cameras, TokenScene
+
+
+def of_group(scene: TokenScene, group: int) -> torch.Tensor:
+    return gaussian_mask(scene, column_of(scene, group))
+
+
+def centre_of(scene: TokenScene, group: int) -> torch.Tensor:
+    return group_centre(scene, column_of(scene, group))
+
+
+def assert_others_untouched(before: TokenScene, after: TokenScene, group: int) -> None:
+    others = ~of_group(before, group)
+    for name, values in vars(before.gaussians).items():
+        assert torch.equal(values[others], getattr(after.gaussians, name)[: len(others)][others]), name
+
+
+EDITS: dict[str, Callable[[TokenScene], TokenScene]] = {
+    "remove": lambda scene: remove(scene, 5),
+    "keep": lambda scene: keep(scene, [8, 2]),
+    "move": lambda scene: move(scene, 5, (0.1, -0.2, 0.3)),
+    "rotate": lambda scene: rotate(scene, 5, "y", 30),
+    "scale": lambda scene: scale(scene, 5, 2),
+    "duplicate": lambda scene: duplicate(scene, 5, (0.5, 0, 0)),
+    "insert": lambda scene: insert(scene, random_scene(seed=9, degree=2), 2, (0, 0.2, 1.5)),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alone(
+    name: str, tmp_path: Path
+) -> None:
+    scene, copy = random_scene(), random_scene()
+    edited = EDITS[name](scene)
+    save_scene(tmp_path / "a.safetensors", edited)
+    again = load_scene(tmp_path / "a.safetensors")
+    assert again.provenance == edited.provenance
+    assert again.provenance["edits"][-1]["operation"] == name
+    assert torch.equal(again.gaussians.means, edited.gaussians.means)
+    assert torch.equal(scene.gaussians.means, copy.gaussians.means) and torch.equal(
+        scene.assignment, copy.assignment
+    )
+    assert "edits" not in scene.provenance
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_every_edit_keeps_the_owner_of_what_stays(name: str) -> None:
+    scene = random_scene()
+    edited = EDITS[name](scene)
+    for group in set(scene.group_ids.tolist()) & set(edited.group_ids.tolist()):
+        assert int(of_group(edited, group).sum()) == int(of_group(scene, group).sum())
+        kept = edited.group_names[column_of(edited, group)]
+        assert kept == scene.group_names[column_of(scene, group)]
+
+
+def test_remove_takes_one_group_out_and_renormalises() -> None:
+    scene = random_scene()
+    edited = remove(scene, [5])
+    assert edited.group_ids.tolist() == [2, 8]
+    assert torch.equal(edited.gaussians.means, scene.gaussians.means[~of_group(scene, 5)])
+    stays = scene.assignment.argmax(dim=1) != 1
+    expected = scene.assignment[stays][:, [0, 2]]
+    torch.testing.assert_close(edited.assignment, expected / expected.sum(dim=1, keepdim=True))
+    assert torch.equal(
+        edited.anchors[edited.anchor_ids], scene.anchors[scene.anchor_ids][~of_group(scene, 5)]
+    )
+    assert torch.equal(edited.group_tokens, scene.group_tokens[[0, 2]])
+
+
+def test_keep_is_the_complement_of_remove() -> None:
+    scene = random_scene()
+    kept, rest = keep(scene, [8, 2, 2]), remove(scene, [5])
+    assert torch.equal(kept.gaussians.sh, rest.gaussians.sh) and torch.equal(kept.assignment, rest.assignment)
+
+
+def test_last_group_cannot_be_removed() -> None:
+    for edit in (lambda: remove(random_scene(), [2, 5, 8]), lambda: keep(random_scene(), [])):
+        with pytest.raises(UserError, match="needs at least one"):
+            edit()
+
+
+def test_move_shifts_means_and_anchors_only_and_back_again() -> None:
+    scene = random_scene()
+    edited = move(scene, 5, (0.1, -0.2, 0.3))
+    mine, shift = of_group(scene, 5), torch.tensor([0.1, -0.2, 0.3])
+    assert torch.equal(edited.gaussians.means[mine], scene.gaussians.means[mine] + shift)
+    assert torch.equal(edited.anchors[[1, 4]], scene.anchors[[1, 4]] + shift)
+    assert torch.equal(edited.anchors[[0, 2, 3, 5]], scene.anchors[[0, 2, 3, 5]])
+    assert torch.equal(edited.gaussians.sh, scene.gaussians.sh)
+    assert torch.equal(edited.gaussians.quats, scene.gaussians.quats)
+    assert_others_untouched(scene, edited, 5)
+
+
+def test_rotate_keeps_the_centre_and_turns_right_handed() -> None:
+    scene = random_scene()
+    edited = rotate(scene, 5, "y", 90.0)
+    mine, centre = of_group(scene, 5), centre_of(scene, 5)
+    torch.testing.assert_close(centre_of(edited, 5), centre, **tolerance("float32"))
+    before, after = scene.gaussians.means[mine] - centre, edited.gaussians.means[mine] - centre
+    expected = torch.stack([before[:, 2], before[:, 1], -before[:, 0]], dim=1)  # z -> x, x -> -z
+    torch.testing.assert_close(after, expected, **tolerance("float32"))
+    assert_others_untouched(scene, edited, 5)
+
+
+def test_rotations_add_up_and_a_full_turn_is_none() -> None:
+    scene = random_scene(degree=3)
+    turned = rotate(rotate(scene, 5, (1.0, 2.0, 3.0), 100.0), 5, (1.0, 2.0, 3.0), 260.0)
+    for name in ("means", "sh"):
+        torch.testing.assert_close(
+            getattr(turned.gaussians, name), getattr(scene.gaussians, name), **tolerance("float32_chain")
+        )
+    torch.testing.assert_close(
+        covariances(turned.gaussians), covariances(scene.gaussians), **tolerance("float32")
+    )
+
+
+def test_turned_group_looks_the_same_to_a_camera_that_turns_with_it() -> None:
+    """Means, covariances and view-dependent colours together, through the renderer."""
+    scene = random_scene(groups=1, degree=3)
+    angle = torch.deg2rad(torch.tensor(25.0 / 2, dtype=torch.float64))
+    turn = rotation_from_quaternion(torch.stack([angle.cos(), 0 * angle, angle.sin(), 0 * angle]))
+    centre = centre_of(scene, 2).double()
+    new_from_old = rigid(turn, centre - turn @ centre)
+    poses = (scene.cameras.cam_from_world.double() @ invert_rigid(new_from_old)).float()
+    moved = Cameras(poses, scene.cameras.intrinsics, scene.cameras.size_hw)
+    before = list(render_views(scene, scene.cameras))
+    after = list(render_views(rotate(scene, 2, "y", 25.0), moved))
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a.color, b.color, rtol=0, atol=1e-4)
+    wrong = rotate(scene, 2, "y", 25.0)
+    wrong = replace(wrong, gaussians=replace(wrong.gaussians, sh=scene.gaussians.sh))  # colours left behind
+    assert (next(iter(render_views(wrong, moved))).color - before[0].color).abs().max() > 0.01
+
+
+def test_scale_keeps_the_centre_and_grows_everything() -> None:
+    scene = random_scene()
+    edited = scale(scene, 5, 2.0)
+    mine, centre = of_group(scene, 5), centre_of(scene, 5)
+    torch.testing.assert_close(
+        edited.gaussians.means[mine] - centre,
+        2 * (scene.gaussians.means[mine] - centre),
+        **tolerance("float32_chain"),
+    )
+    assert torch.equal(edited.gaussians.scales[mine], 2 * scene.gaussians.scales[mine])
+    assert_others_untouched(scene, edited, 5)
+
+
+def test_duplicate_adds_a_shifted_copy_under_a_new_id() -> None:
+    scene = random_scene()
+    edited = duplicate(scene, 5, (0.5, 0.0, 0.0))
+    assert edited.group_ids.tolist() == [2, 5, 8, 9] and edited.group_names[3] == "thing 1"
+    mine, copy = of_group(scene, 5), of_group(edited, 9)
+    shift = torch.tensor([0.5, 0.0, 0.0])
+    assert torch.equal(edited.gaussians.means[copy], scene.gaussians.means[mine] + shift)
+    assert torch.equal(edited.gaussians.sh[copy], scene.gaussians.sh[mine])
+    assert torch.equal(edited.anchors[-2:], scene.anchors[[1, 4]] + shift)
+    assert torch.equal(edited.assignment[-2:, 3], scene.assignment[[1, 4], 1])
+    assert torch.equal(edited.assignment[:-2, :3], scene.assignment) and not edited.assignment[:-2, 3].any()
+    assert torch.equal(edited.group_tokens[3], scene.group_tokens[1])
+    assert_others_untouched(scene, edited, 5)
+
+
+def test_copy_can_be_removed_again() -> None:
+    scene = random_scene()
+    back = remove(duplicate(scene, 5), 9)
+    assert torch.equal(back.gaussians.means, scene.gaussians.means) and torch.equal(
+        back.anchors, scene.anchors
+    )
+    torch.testing.assert_close(back.assignment, scene.assignment)
+
+
+def test_inserted_group_lands_with_its_centre_at_the_position() -> None:
+    scene, other = random_scene(degree=1), random_scene(seed=9, degree=3)
+    edited = insert(scene, other, 2, (0.0, 0.2, 1.5))
+    assert edited.group_ids.tolist() == [2, 5, 8, 9]
+    torch.testing.assert_close(centre_of(edited, 9), torch.tensor([0.0, 0.2, 1.5]), **tolerance("float32"))
+    mine, new = of_group(other, 2), of_group(edited, 9)
+    assert torch.equal(edited.gaussians.sh[new], other.gaussians.sh[mine])
+    torch.testing.assert_close(
+        edited.gaussians.means[new] - centre_of(edited, 9), other.gaussians.means[mine] - centre_of(other, 2),
+        **tolerance("float32_chain"),
+    )  # fmt: skip
+    assert torch.equal(edited.group_tokens[3], other.group_tokens[0])
+    assert torch.equal(edited.assignment[-2:], torch.tensor([[0.0, 0, 0, 1], [0, 0, 0, 1]]))
+    assert edited.cameras.size_hw == scene.cameras.size_hw
+    assert edited.provenance["edits"][0]["source"] == other.provenance
+
+
+def test_group_of_an_imported_scene_comes_without_token() -> None:
+    edited = insert(random_scene(token_dim=5), random_scene(token_dim=0, seed=9), 2, (0.0, 0.0, 1.0))
+    assert not edited.group_tokens[3].any()
+    into = insert(random_scene(token_dim=0), random_scene(token_dim=5, seed=9), 2, (0.0, 0.0, 1.0))
+    assert into.group_tokens.shape == (4, 0)
+
+
+def test_scene_without_names_stays_without() -> None:
+    scene = replace(random_scene(), group_names=())
+    for edited in (remove(scene, 5), duplicate(scene, 5)):
+        assert edited.group_names == ()
+    named = insert(scene, random_scene(seed=9), 2, (0.0, 0.0, 1.0))
+    assert named.group_names == ("", "", "", "thing 0")
+
+
+UNKNOWN: dict[str, Callable[[TokenScene], TokenScene]] = {
+    "remove": lambda scene: remove(scene, [2, 77]),
+    "keep": lambda scene: keep(scene, [77]),
+    "move": lambda scene: move(scene, 77, (0.0, 0.0, 0.0)),
+    "rotate": lambda scene: rotate(scene, 77, "x", 1.0),
+    "scale": lambda scene: scale(scene, 77, 1.0),
+    "duplicate": lambda scene: duplicate(scene, 77),
+    "insert": lambda scene: insert(scene, scene, 77, (0.0, 0.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_group_is_refused_with_a_list(name: str) -> None:
+    with pytest.raises(UserError, match="there is no group 77; the scene has the groups 2, 5, 8"):
+        UNKNOWN[name](random_scene())
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda scene: move(scene, 2, (1.0, 2.0)), "offset must be three finite numbers"),
+        (lambda scene: move(scene, 2, (1.0, float("nan"), 0.0)), "offset must be three finite numbers"),
+        (lambda scene: rotate(scene, 2, "w", 30.0), "axis must be three"),
+        (lambda scene: rotate(scene, 2, (0.0, 0.0, 0.0), 30.0), "axis has length 0"),
+        (lambda scene: rotate(scene, 2, "x", float("inf")), "degrees must be a finite number"),
+        (lambda scene: scale(scene, 2, 0.0), "factor must be positive"),
+        (lambda scene: scale(scene, 2, -2.0), "factor must be positive"),
+        (lambda scene: insert(scene, scene, 2, (0.0,)), "position must be three"),
+    ],
+)
+def test_impossible_values_are_refused(edit: Callable[[TokenScene], TokenScene], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        edit(random_scene())
+
+
+# --- written instructions -------------------------------------------------------------------------------------------
+
+
+def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
+    scene, other = random_scene(), random_scene(seed=9)
+    save_scene(tmp_path / "other.safetensors", other)
+    words = (
+        "remove 2 move 5 -0.4 1e-2 -.5 rotate 5 --axis y --degrees -30 rotate 5 --degrees=5 --axis=z scale 5 0.5 "
+        f"duplicate 5 0 -1 0 duplicate 8 insert {tmp_path / 'other.safetensors'}:8 --at -1 0.2 1.5 keep 5 8 9 10 11"
+    )
+    edited = scene
+    for instruction in parse_instructions(words.split()):
+        edited = apply_instruction(edited, instruction)
+    expected = move(remove(scene, 2), 5, (-0.4, 1e-2, -0.5))
+    expected = scale(rotate(rotate(expected, 5, "y", -30.0), 5, "z", 5.0), 5, 0.5)
+    expected = duplicate(duplicate(expected, 5, (0.0, -1.0, 0.0)), 8)
+    expected = keep(insert(expected, other, 8, (-1.0, 0.2, 1.5)), [5, 8, 9, 10, 11])
+    assert torch.equal(edited.gaussians.means, expected.gaussians.means)
+    assert torch.equal(edited.gaussians.sh, expected.gaussians.sh)
+    assert edited.group_ids.tolist() == [5, 8, 9, 10, 11]
+    assert edited.provenance == expected.provenance
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "no operation given; there are remove, keep, move"),
+        ("delete 3", "unknown operation 'delete'; there are remove"),
+        ("3 remove", "unknown operation '3'"),
+        ("remove", "'remove': a group id is missing; the form is: remove ID"),
+        ("remove sofa", "'sofa' is not a group id"),
+        ("remove 1.5", "'1.5' is not a group id"),
+        ("move 3 1 2", "4 arguments expected, 3 found; the form is: move ID DX DY DZ"),
+        ("move 3 1 2 3 4", "4 arguments expected, 5 found"),
+        ("move 3 a b c", "'a b c' should be numbers"),
+        ("rotate 3 --axis y", "--degrees is missing"),
+        ("rotate 3 --degrees 30", "--axis is missing"),
+        ("rotate 3 --axis w --degrees 30", "no axis 'w'"),
+        ("rotate 3 --axis y --degrees", "--degrees needs 1 value"),
+        ("rotate 3 --axis y --axis y --degrees 3", "--axis is given twice"),
+        ("rotate 3 4 --axis y --degrees 3", "1 argument expected, 2 found"),
+        ("scale 3", "2 arguments expected, 1 found"),
+        ("scale 3 big", "'big' should be numbers"),
+        ("duplicate 3 1", "4 arguments expected, 2 found"),
+        ("insert other.safetensors --at 0 0 1", "written SCENE:ID"),
+        ("insert :4 --at 0 0 1", "written SCENE:ID"),
+        ("insert a.safetensors:b --at 0 0 1", "'b' is not a group id"),
+        ("insert a.safetensors:4 --at 0 0", "--at needs 3 values"),
+        ("insert a.safetensors:4", "--at is missing"),
+        ("move 3 1 2 3 remove", "a group id is missing"),
+    ],
+)
+def test_wrong_instructions_are_refused_with_the_right_form(words: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_instructions(words.split())
+    assert message in str(caught.value) and "\n" not in str(caught.value)
