@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tokengroups.geometry import (
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
 from tokengroups.models import Reconstruction
+from tokengroups.nn.torchvision_ops import prepare_torchvision
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 DATA = EvaluationData("procedural", num_views=2, split="test", seed=5)
@@ -171,6 +173,16 @@ def test_random_lpips_trunk_is_never_reported(scene: EvaluationScene) -> None:
     assert _evaluate(scene, prediction, Lpips("squeeze"))["lpips"] is None
     report = format_report(evaluate_scenes(lambda _: prediction, [scene], DATA, "truth"))
     assert next(line for line in report.splitlines() if line.startswith("LPIPS")).split() == ["LPIPS", "-"]
+
+
+def test_lpips_with_trunk_weights_is_reported_with_its_trunk(scene: EvaluationScene, tmp_path: Path) -> None:
+    prepare_torchvision()
+    import torchvision
+
+    trunk = tmp_path / "trunk.pth"
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), trunk)
+    numbers = _evaluate(scene, from_truth(scene.context), Lpips("squeeze", trunk))
+    assert numbers["lpips"] > 0 and "squeezenet1_1" in numbers["protocol"]["lpips"]
 
 
 def test_no_scene_is_refused() -> None:

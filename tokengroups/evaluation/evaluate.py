@@ -85,7 +85,8 @@ def evaluate_scenes(
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]
-    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), perceptual is not None)
+    lpips_trunk = None if perceptual is None else perceptual.trunk
+    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), lpips_trunk)
     return _summarise(measured, protocol)
 
 

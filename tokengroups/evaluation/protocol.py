@@ -16,7 +16,6 @@ _CAMERAS = (
     "true ones relative to the first context camera, translations times one scale per scene: the median "
     "ratio of predicted to true point distances over the context views; true intrinsics"
 )
-_LPIPS = "lpips 0.1, VGG16 trunk with ImageNet weights, images scaled to [-1, 1]"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def make_protocol(
     scene_names: Sequence[str],
     image_size_hw: tuple[int, int],
     data_sha256: str,
-    has_lpips: bool,
+    lpips_trunk: str | None,
 ) -> Protocol:
     """Write the protocol down."""
     return Protocol(
@@ -97,7 +96,7 @@ def make_protocol(
         ap_min_pixels=MIN_PIXELS,
         ap_alpha_threshold=ALPHA_THRESHOLD,
         ap_objects_void=STRUCTURE_CLASSES,
-        lpips=_LPIPS if has_lpips else None,
+        lpips=None if lpips_trunk is None else f"lpips 0.1, trunk {lpips_trunk}, images scaled to [-1, 1]",
         versions={
             "tokengroups": tokengroups.__version__,
             "torch": torch.__version__,

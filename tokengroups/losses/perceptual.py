@@ -40,13 +40,14 @@ class Lpips(nn.Module):
 
     def __init__(self, trunk: Trunk = "vgg", trunk_weights: Path | None = None) -> None:
         super().__init__()
+        self.trunk = _TORCHVISION_NAMES[trunk]
         self.trunk_is_random = trunk_weights is None
         state = None if trunk_weights is None else _read_state(trunk_weights)
         self.network = _build(trunk)
         if state is None:
-            logger.warning("LPIPS: no trunk weights given, the %s trunk is random", _TORCHVISION_NAMES[trunk])
+            logger.warning("LPIPS: no trunk weights given, the %s trunk is random", self.trunk)
         else:
-            _fill_trunk(self.network.net, state, f"{trunk_weights}", _TORCHVISION_NAMES[trunk])
+            _fill_trunk(self.network.net, state, str(trunk_weights), self.trunk)
         self.requires_grad_(False)
 
     def forward(
