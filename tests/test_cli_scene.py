@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -228,14 +229,18 @@ def test_edit_takes_options_anywhere(
     assert json.loads(capsys.readouterr().out)["edits"] == ["removed 2", "moved 5 by -1 0 0"]
 
 
-def test_edit_script_is_the_same_command(scene_file: Path, tmp_path: Path) -> None:
+def test_edit_script_is_the_same_command(
+    scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "edited.safetensors"
-    command = [sys.executable, str(ROOT / "edit.py"), str(scene_file), "remove", "2", "-o", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "removed 2" in done.stdout
-    again = subprocess.run([*command[:4], "99", "-o", str(out)], capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert again.stderr == "error: there is no group 99; the scene has the groups 2, 5, 8\n"
+    for group, code in (("2", 0), ("99", 2)):
+        monkeypatch.setattr(sys, "argv", ["edit.py", str(scene_file), "remove", group, "-o", str(out)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / "edit.py"), run_name="__main__")
+        assert stopped.value.code == code
+    captured = capsys.readouterr()
+    assert "removed 2" in captured.out
+    assert captured.err == "error: there is no group 99; the scene has the groups 2, 5, 8\n"
 
 
 @pytest.mark.parametrize(

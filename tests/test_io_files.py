@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,27 @@ def test_failure_keeps_the_old_file(tmp_path: Path, failure: BaseException) -> N
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_permissions_are_those_of_the_old_file_or_of_any_new_one(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    (tmp_path / "plain").touch()
+    for mode in (stat.S_IMODE((tmp_path / "plain").stat().st_mode), 0o640):
+        with atomic_path(target) as temporary:
+            temporary.unlink()
+            temporary.touch(mode=0o600)  # as libraries do that write through a private file of their own
+        assert stat.S_IMODE(target.stat().st_mode) == mode
+        target.chmod(0o640)
+
+
 def test_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # the system refuses as on a full disk
     try:
-        with pytest.raises(UserError, match=r"cannot write .*a\.bin: .*free some space"), atomic_path(target) as temporary:
+        with (
+            pytest.raises(UserError, match=r"cannot write .*a\.bin: .*free some space"),
+            atomic_path(target) as temporary,
+        ):
             temporary.write_bytes(bytes(100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -50,7 +65,12 @@ def test_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(errno.ENOSPC, "free some space"), (errno.EACCES, "may write"), (errno.EROFS, "may write"), (errno.EIO, "Input/output")],
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EACCES, "may write"),
+        (errno.EROFS, "may write"),
+        (errno.EIO, "Input/output"),
+    ],
 )
 def test_system_errors_become_one_line(tmp_path: Path, code: int, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught, atomic_path(tmp_path / "a"):
@@ -75,4 +95,8 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_natural_order_counts() -> None:
-    assert sorted(["IMG_10.jpg", "img_2.jpg", "IMG_1.jpg"], key=natural_key) == ["IMG_1.jpg", "img_2.jpg", "IMG_10.jpg"]
+    assert sorted(["IMG_10.jpg", "img_2.jpg", "IMG_1.jpg"], key=natural_key) == [
+        "IMG_1.jpg",
+        "img_2.jpg",
+        "IMG_10.jpg",
+    ]

@@ -19,10 +19,10 @@ def print_json(content: Any) -> None:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
-    """Show a bar on stderr if the work takes longer than a second."""
+    """Show a bar on a terminal's stderr if the work takes longer than a second."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=what, leave=False, delay=_BAR_DELAY_S, dynamic_ncols=True)
+    return tqdm(items, total=total, desc=what, leave=False, delay=_BAR_DELAY_S, disable=None)
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[int]) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from tokengroups.errors import UserError
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it when the block ends well.
 
-    The temporary name keeps the suffix (libraries choose formats by it). On any exception, Ctrl-C included,
-    the temporary file is removed and an existing target stays as it was.
+    The temporary file exists and is empty; its name keeps the suffix (libraries choose formats by it). The result
+    has the permissions of the file it replaces, or those of any new file, whatever the block made of them. On any
+    exception, Ctrl-C included, the temporary file is removed and an existing target stays as it was.
 
     Raises:
         UserError: The operating system refused (missing or read-only folder, full disk, ...).
@@ -26,7 +28,10 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
     try:
+        temporary.touch(exist_ok=False)
+        mode = (target if target.is_file() else temporary).stat().st_mode
         yield temporary
+        os.chmod(temporary, stat.S_IMODE(mode))
         os.replace(temporary, target)
     except OSError as error:
         raise write_error(target, error) from error
