@@ -157,7 +157,7 @@ def test_wrong_arguments_are_refused(wrong: dict) -> None:
 
 def test_rectangles_overlap_as_sampled_points_say() -> None:
     draw = Draw(11)
-    for _ in range(200):
+    for _ in range(60):
         pair = [
             Rectangle(
                 tuple(draw.point((0, 0), (2, 2))),
@@ -166,7 +166,7 @@ def test_rectangles_overlap_as_sampled_points_say() -> None:
             )
             for _ in range(2)
         ]
-        grid = np.linspace(-1, 1, 41)
+        grid = np.linspace(-1, 1, 9)
         a = (
             np.array(pair[0].centre)
             + np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) * pair[0].half @ pair[0].axes()
