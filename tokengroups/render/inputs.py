@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class RasterInputs:
-    """Inputs of one call: batch axes flattened to B scenes, C cameras each; colours [B, N, D] or [B, C, N, D]."""
+    """Checked inputs: batch axes flattened to B scenes, C cameras each; colours [B, N, D] or [B, C, N, D]."""
 
-    # Plain tensors: they pass through here once as the caller gave them, and `rasterize` says what is wrong with them.
-    means: Tensor  # [B, N, 3]
-    quats: Tensor  # [B, N, 4]
-    scales: Tensor  # [B, N, 3]
-    opacities: Tensor  # [B, N]
+    means: Float[Tensor, "B N 3"]
+    quats: Float[Tensor, "B N 4"]
+    scales: Float[Tensor, "B N 3"]
+    opacities: Float[Tensor, "B N"]
     colors: Tensor
-    cam_from_world: Tensor  # [B, C, 4, 4]
-    intrinsics: Tensor  # [B, C, 3, 3]
+    cam_from_world: Float[Tensor, "B C 4 4"]
+    intrinsics: Float[Tensor, "B C 3 3"]
     size_hw: tuple[int, int]
-    anchor_ids: Tensor | None = None  # int64 [N]
-    anchor_features: Tensor | None = None  # [B, K, F]
+    anchor_ids: Int64[Tensor, " N"] | None = None
+    anchor_features: Float[Tensor, "B K F"] | None = None
 
     @property
     def colors_per_camera(self) -> bool:

@@ -52,45 +52,44 @@ static inline void sum_products(const float* weights, const float (&cotangents)[
 }
 
 struct Cotangent {
-  F16 transmittance, behind, color[3], depth;
+  float transmittance[16], behind[16];
+  float channels[4][16];  // colour and depth
 };
 
 // Reads the block's cotangents. Expected depth D = S / A of depth sum S and alpha A gives dL/dS = v / A and adds
 // -v D / A to dL/dA.
-static inline Cotangent read_block(const TgScene& in, const TgImages& images, const TgImages& v, const Block& b,
-                                   WideBlock* wide) {
-  float behind[16] = {}, color[3][16] = {}, depth[16] = {};
+static inline void read_block(const TgScene& in, const TgImages& images, const TgImages& v, const Block& b,
+                              WideBlock* wide, Cotangent* c) {
+  memset((void*)c, 0, sizeof *c);
+  memcpy(c->transmittance, b.inside, sizeof b.inside);
   for (int l = 0; l < 16; ++l) {
     const int64_t pixel = b.pixel[l];
     if (pixel < 0) continue;
     const float alpha = images.alphas[pixel];
-    float v_alpha = v.alphas[pixel];
+    float v_alpha = v.alphas[pixel], behind = 0.f;
     if (alpha > 0.f) {
-      depth[l] = v.depths[pixel] / alpha;
-      v_alpha -= depth[l] * images.depths[pixel];
-      behind[l] += depth[l] * images.depths[pixel] * alpha;
+      const float v_depth = v.depths[pixel] / alpha;
+      c->channels[3][l] = v_depth;
+      v_alpha -= v_depth * images.depths[pixel];
+      behind = v_depth * images.depths[pixel] * alpha;
     }
     for (int k = 0; k < in.channels; ++k) {
-      color[k][l] = v.colors[pixel * in.channels + k];
-      behind[l] += color[k][l] * images.colors[pixel * in.channels + k];
+      const float v_color = v.colors[pixel * in.channels + k];
+      c->channels[k][l] = v_color;
+      behind += v_color * images.colors[pixel * in.channels + k];
     }
-    behind[l] -= (1.f - alpha) * v_alpha;
+    c->behind[l] = behind - (1.f - alpha) * v_alpha;
   }
   for (int k = 0; k < 2; ++k) {
     if (!in.wide[k].dim) continue;
     wide[k].open();
-    wide_open_backward(&wide[k], in.wide[k].dim, b, images.wide[k], v.wide[k], behind);
+    wide_open_backward(&wide[k], in.wide[k].dim, b, images.wide[k], v.wide[k], c->behind);
   }
-  return {load(b.inside), load(behind), {load(color[0]), load(color[1]), load(color[2])}, load(depth)};
 }
 
-// Sums of the batch's g and weights (rows of 16 pixels) over the pixels, added to the splats' gradients. Moments are
-// taken about the block's centre and moved to the splat's.
+// Sums of the batch's g and weights (rows of 16 pixels) over the pixels, added to the splats' gradients.
 static inline void reduce_batch(const Splat* splats, const int* list, int n, const Block& b, const Cotangent& c,
                                 const float* g, const float* weights, SplatGradient* gradients) {
-  float cotangents[4][16];
-  for (int k = 0; k < 3; ++k) store(cotangents[k], c.color[k]);
-  store(cotangents[3], c.depth);
   SplatGradient unused;
   for (int first = 0; first < n; first += kVisits) {
     float offset_x[kVisits], offset_y[kVisits], *rows[kVisits];
@@ -101,31 +100,32 @@ static inline void reduce_batch(const Splat* splats, const int* list, int n, con
     }
     V sums[10];
     sum_moments(g + 16 * first, vload(offset_x), vload(offset_y), sums);
-    sum_products(weights + 16 * first, cotangents, sums + 6);
+    sum_products(weights + 16 * first, c.channels, sums + 6);
     add_to_rows(sums, rows);
   }
 }
 
-// Returns whether all of the block's pixels are finished.
+// Differentiates lanes `first` to `first + kLanes` of a batch: alphas become g = dL/d(log alpha), and the compositing
+// weights are stored. Returns whether all these pixels are finished.
 template <bool kWide>
-static inline bool differentiate_batch(const TgScene& in, BackwardScratch* scratch, const int* list, int n,
-                                       const Block& b, Cotangent* c) {
-  float g[kBatch * 16], weights[kBatch * 16];  // g holds the alphas first
+static inline bool differentiate_lanes(const TgScene& in, BackwardScratch* scratch, const int* list, int n, int first,
+                                       float* alphas, float* weights, Cotangent* c) {
   const Tile& t = scratch->tile;
   const Splat* splats = t.local.data;
-  batch_alphas(splats, list, n, b, g);
-  Cotangent s = *c;
-  M16 open = s.transmittance > set1(kMinTransmittance);
+  F transmittance = load(c->transmittance + first), behind = load(c->behind + first);
+  const F v_red = load(c->channels[0] + first), v_green = load(c->channels[1] + first),
+          v_blue = load(c->channels[2] + first), v_depth = load(c->channels[3] + first);
+  M open = transmittance > set1(kMinTransmittance);
   for (int i = 0; i < n; ++i) {
     const Splat& splat = splats[list[i]];
-    const F16 free = load(g + 16 * i), alpha = min(free, set1(kMaxAlpha)), passing = set1(1.f) - alpha;
-    const F16 next = s.transmittance * passing;
+    float* own_alphas = alphas + 16 * i + first;
+    const F free = load(own_alphas), alpha = min(free, set1(kMaxAlpha)), passing = set1(1.f) - alpha;
+    const F next = transmittance * passing;
     open = next > set1(kMinTransmittance);
-    const F16 weight = keep(open, s.transmittance * alpha);
-    s.transmittance = next;
-    F16 value = fma(set1(splat.color[0]), s.color[0], set1(splat.color[1]) * s.color[1]);
-    value = fma(set1(splat.color[2]), s.color[2], value);
-    value = fma(set1(splat.depth), s.depth, value);
+    const F weight = keep(open, transmittance * alpha);
+    transmittance = next;
+    F value = fma(set1(splat.color[0]), v_red, set1(splat.color[1]) * v_green);
+    value = value + fma(set1(splat.color[2]), v_blue, set1(splat.depth) * v_depth);
     if (kWide) {
       for (int k = 0; k < 2; ++k) {
         if (!in.wide[k].dim) continue;
@@ -134,20 +134,32 @@ static inline bool differentiate_batch(const TgScene& in, BackwardScratch* scrat
           const float* values = wide_values(in, in.wide[k], t.image);
           wide_dot(&scratch->wide[k], slot, values + t.rows[k].row_of_slot[slot] * in.wide[k].dim, in.wide[k].dim);
         }
-        value = value + load(&scratch->wide[k].dots[16 * slot]);
-        scratch->wide[k].add(slot, weight);
+        value = value + load(&scratch->wide[k].dots[16 * slot + first]);
+        scratch->wide[k].add(slot, first, weight);
       }
     }
-    const F16 own = weight * value;
-    s.behind = s.behind - own;
+    const F own = weight * value;
+    behind = behind - own;
     // dL/d(log alpha) = weight value - alpha / (1 - alpha) behind; none where alpha is clamped.
-    const F16 change = fnma(alpha * s.behind, reciprocal(passing), own);
-    store(g + 16 * i, keep(open & (free <= set1(kMaxAlpha)), change));
-    store(weights + 16 * i, weight);
+    const F g = fnma(alpha * behind, reciprocal(passing), own);
+    store(own_alphas, keep(open & (free <= set1(kMaxAlpha)), g));
+    store(weights + 16 * i + first, weight);
   }
-  *c = s;
-  reduce_batch(splats, list, n, b, s, g, weights, scratch->gradients.data);
+  store(c->transmittance + first, transmittance), store(c->behind + first, behind);
   return none(open);
+}
+
+template <bool kWide>
+static inline bool differentiate_batch(const TgScene& in, BackwardScratch* scratch, const int* list, int n,
+                                       const Block& b, Cotangent* c) {
+  alignas(64) float g[kBatch * 16], weights[kBatch * 16];  // g holds the alphas first
+  const Splat* splats = scratch->tile.local.data;
+  batch_alphas(splats, list, n, b, g);
+  bool finished = true;
+  for (int first = 0; first < 16; first += kLanes)
+    finished = differentiate_lanes<kWide>(in, scratch, list, n, first, g, weights, c) && finished;
+  reduce_batch(splats, list, n, b, *c, g, weights, scratch->gradients.data);
+  return finished;
 }
 
 template <bool kWide>
@@ -155,10 +167,12 @@ static void differentiate_tile(const TgScene& in, const Context& ctx, const TgIm
                                int64_t index, BackwardScratch* scratch, SplatGradient* of_image, float* const* wide) {
   Tile& t = scratch->tile;
   t.open(in, ctx, index);
+  t.known = ctx.looked_at[index];
   for (int number = 0; number < 16; ++number) {
     Block b;
     if (!open_block(in, t, number, &b)) continue;
-    Cotangent c = read_block(in, images, v, b, scratch->wide);
+    alignas(64) Cotangent c;
+    read_block(in, images, v, b, scratch->wide, &c);
     bool finished = false;
     for (int first = 0; first < t.count && !finished; first += kChunk) {
       const int n = smaller(kChunk, t.count - first);
@@ -166,7 +180,7 @@ static void differentiate_tile(const TgScene& in, const Context& ctx, const TgIm
         memset((void*)&scratch->gradients[t.prepared], 0, sizeof(SplatGradient) * (first + n - t.prepared));
         prepare(&t, in, first + n);
       }
-      const int visits = select_bit(t.masks.data + first, n, number, first, t.list);
+      const int visits = select_bit(t.masks + first, n, number, first, t.list);
       for (int i = 0; i < visits && !finished; i += kBatch)
         finished = differentiate_batch<kWide>(in, scratch, t.list + i, smaller(kBatch, visits - i), b, &c);
     }
@@ -178,8 +192,8 @@ static void differentiate_tile(const TgScene& in, const Context& ctx, const TgIm
   }
   for (int i = 0; i < t.prepared; ++i) {
     if (i + kAhead < t.prepared) __builtin_prefetch(&of_image[t.entries[i + kAhead]], 1);
-    float* to = (float*)&of_image[t.entries[i]];
-    store(to, load(to) + load((const float*)&scratch->gradients[i]));
+    float *to = (float*)&of_image[t.entries[i]], *from = (float*)&scratch->gradients[i];
+    for (int k = 0; k < 16; k += kLanes) store(to + k, load(to + k) + load(from + k));
   }
 }
 

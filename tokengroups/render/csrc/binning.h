@@ -67,14 +67,14 @@ static void project_image(const TgScene& in, Context* ctx, int64_t image) {
   int64_t* counts = ctx->tile_start.data + image * (ctx->tiles() + 1);
   memset(counts, 0, sizeof(int64_t) * (ctx->tiles() + 1));
   int visible = 0;
-  for (int64_t first = 0; first < n; first += 16) {
-    const int count = (int)smaller((int64_t)16, n - first);
+  for (int64_t first = 0; first < n; first += kLanes) {
+    const int count = (int)smaller((int64_t)kLanes, n - first);
     const int64_t row = scene * n + first;
     const Shapes shapes = load_shapes(in.means + 3 * row, in.quats + 4 * row, in.scales + 3 * row, count);
-    const F16 log_opacity = load_column(ctx->log_opacities.data + row, 1, 0, count);
-    const Splats16 all = make_splats(camera, project(camera, shapes), log_opacity, (float)in.width, (float)in.height);
-    float fields[9][16];
-    const F16 values[9] = {all.x, all.y, all.ux, all.uy, all.vy, log_opacity, all.extent_x, all.extent_y, all.depth};
+    const F log_opacity = load_column(ctx->log_opacities.data + row, 1, 0, count);
+    const SplatLanes all = make_splats(camera, project(camera, shapes), log_opacity, (float)in.width, (float)in.height);
+    float fields[9][kLanes];
+    const F values[9] = {all.x, all.y, all.ux, all.uy, all.vy, log_opacity, all.extent_x, all.extent_y, all.depth};
     for (int k = 0; k < 9; ++k) store(fields[k], values[k]);
     for (int i = 0; i < count; ++i) {
       rank[first + i] = -1;
@@ -129,7 +129,7 @@ static bool bin(const TgScene& in, Context* ctx) {
       ctx->most_entries = larger(ctx->most_entries, count);
     }
   }
-  if (!ctx->entries.resize(total)) return false;
+  if (!ctx->entries.resize(total) || !ctx->masks.resize(total + 16)) return false;  // read in groups of 16
   bool enough = true;
 #pragma omp parallel num_threads(threads) reduction(&& : enough)
   {

@@ -100,6 +100,8 @@ struct Context {
   Buffer<int32_t> visible;         // [I]
   Buffer<int64_t> tile_start;      // [I, tiles + 1]: into entries
   Buffer<int32_t> entries;         // splat numbers, tile by tile, sorted by depth
+  Buffer<uint16_t> masks;          // blocks that each entry touches; as far as `looked_at`
+  Buffer<int32_t> looked_at;       // [I, tiles]: entries that the forward pass needed
   int tiles_x = 0, tiles_y = 0;
   int64_t most_entries = 0;        // of a tile
   int64_t tiles() const { return (int64_t)tiles_x * tiles_y; }

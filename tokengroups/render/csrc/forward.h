@@ -16,69 +16,77 @@ struct ForwardScratch {
 };
 
 struct Composite {
-  F16 transmittance;  // goes on falling when the pixel is finished; 0 outside the image
-  F16 alpha, color[3], depth;
+  float transmittance[16];  // goes on falling when the pixel is finished; 0 outside the image
+  float alpha[16], color[3][16], depth[16];
 };
 
-// Returns whether all of the block's pixels are finished.
+// Composites lanes `first` to `first + kLanes` of a batch. Returns whether all these pixels are finished.
 template <bool kWide>
-static inline bool composite_batch(const TgScene& in, ForwardScratch* scratch, const int* list, int n, const Block& b,
-                                   Composite* c) {
-  float alphas[kBatch * 16];
+static inline bool composite_lanes(const TgScene& in, ForwardScratch* scratch, const int* list, int n, int first,
+                                   const float* alphas, Composite* c) {
   const Splat* splats = scratch->tile.local.data;
-  batch_alphas(splats, list, n, b, alphas);
-  Composite s = *c;
-  M16 open = s.transmittance > set1(kMinTransmittance);
+  F transmittance = load(c->transmittance + first), sum = load(c->alpha + first), depth = load(c->depth + first);
+  F red = load(c->color[0] + first), green = load(c->color[1] + first), blue = load(c->color[2] + first);
+  M open = transmittance > set1(kMinTransmittance);
   for (int i = 0; i < n; ++i) {
     const Splat& splat = splats[list[i]];
-    const F16 alpha = min(load(alphas + 16 * i), set1(kMaxAlpha)), next = s.transmittance * (set1(1.f) - alpha);
+    const F alpha = min(load(alphas + 16 * i + first), set1(kMaxAlpha)), next = transmittance * (set1(1.f) - alpha);
     open = next > set1(kMinTransmittance);  // the pair that would cross the limit is left out
-    const F16 weight = keep(open, s.transmittance * alpha);
-    s.transmittance = next;
-    s.alpha = s.alpha + weight;
-    for (int k = 0; k < 3; ++k) s.color[k] = fma(weight, set1(splat.color[k]), s.color[k]);
-    s.depth = fma(weight, set1(splat.depth), s.depth);
+    const F weight = keep(open, transmittance * alpha);
+    transmittance = next;
+    sum = sum + weight;
+    red = fma(weight, set1(splat.color[0]), red), green = fma(weight, set1(splat.color[1]), green);
+    blue = fma(weight, set1(splat.color[2]), blue), depth = fma(weight, set1(splat.depth), depth);
     if (kWide) {
       for (int k = 0; k < 2; ++k) {
         if (!in.wide[k].dim) continue;
         scratch->wide[k].touch(splat.slot[k]);
-        scratch->wide[k].add(splat.slot[k], weight);
+        scratch->wide[k].add(splat.slot[k], first, weight);
       }
     }
   }
-  *c = s;
+  store(c->transmittance + first, transmittance), store(c->alpha + first, sum), store(c->depth + first, depth);
+  store(c->color[0] + first, red), store(c->color[1] + first, green), store(c->color[2] + first, blue);
   return none(open);
 }
 
+template <bool kWide>
+static inline bool composite_batch(const TgScene& in, ForwardScratch* scratch, const int* list, int n, const Block& b,
+                                   Composite* c) {
+  alignas(64) float alphas[kBatch * 16];
+  batch_alphas(scratch->tile.local.data, list, n, b, alphas);
+  bool finished = true;
+  for (int first = 0; first < 16; first += kLanes)
+    finished = composite_lanes<kWide>(in, scratch, list, n, first, alphas, c) && finished;
+  return finished;
+}
+
 static inline void write_block(const TgScene& in, const TgImages& out, const Block& b, const Composite& c) {
-  float alpha[16], color[3][16], depth[16];
-  store(alpha, c.alpha), store(depth, c.depth);
-  for (int k = 0; k < 3; ++k) store(color[k], c.color[k]);
   for (int l = 0; l < 16; ++l) {
     const int64_t pixel = b.pixel[l];
     if (pixel < 0) continue;
-    out.alphas[pixel] = alpha[l];
-    out.depths[pixel] = alpha[l] > 0.f ? depth[l] / alpha[l] : 0.f;
-    for (int k = 0; k < in.channels; ++k) out.colors[pixel * in.channels + k] = color[k][l];
+    out.alphas[pixel] = c.alpha[l];
+    out.depths[pixel] = c.alpha[l] > 0.f ? c.depth[l] / c.alpha[l] : 0.f;
+    for (int k = 0; k < in.channels; ++k) out.colors[pixel * in.channels + k] = c.color[k][l];
   }
 }
 
 template <bool kWide>
-static void composite_tile(const TgScene& in, const Context& ctx, const TgImages& out, int64_t index,
+static void composite_tile(const TgScene& in, Context* ctx, const TgImages& out, int64_t index,
                            ForwardScratch* scratch) {
   Tile& t = scratch->tile;
-  t.open(in, ctx, index);
+  t.open(in, *ctx, index);
   for (int number = 0; number < 16; ++number) {
     Block b;
     if (!open_block(in, t, number, &b)) continue;
     for (int k = 0; k < 2; ++k) scratch->wide[k].open();
-    const F16 zero = set1(0.f);
-    Composite c = {load(b.inside), zero, {zero, zero, zero}, zero};
+    Composite c = {};
+    memcpy(c.transmittance, b.inside, sizeof b.inside);
     bool finished = false;
     for (int first = 0; first < t.count && !finished; first += kChunk) {
       const int n = smaller(kChunk, t.count - first);
       if (first + n > t.prepared) prepare(&t, in, first + n);
-      const int visits = select_bit(t.masks.data + first, n, number, first, t.list);
+      const int visits = select_bit(t.masks + first, n, number, first, t.list);
       for (int i = 0; i < visits && !finished; i += kBatch)
         finished = composite_batch<kWide>(in, scratch, t.list + i, smaller(kBatch, visits - i), b, &c);
     }
@@ -87,20 +95,21 @@ static void composite_tile(const TgScene& in, const Context& ctx, const TgImages
       if (in.wide[k].dim)
         wide_forward(scratch->wide[k], t.rows[k], wide_values(in, in.wide[k], t.image), in.wide[k].dim, b, out.wide[k]);
   }
+  ctx->looked_at[index] = t.prepared;
 }
 
-static bool composite(const TgScene& in, const Context& ctx, const TgImages& out) {
-  const int threads = (int)smaller(in.threads, in.scenes * in.cameras * ctx.tiles());
+static bool composite(const TgScene& in, Context* ctx, const TgImages& out) {
+  const int threads = (int)smaller(in.threads, in.scenes * in.cameras * ctx->tiles());
   Buffer<int64_t> bounds;
   if (!bounds.resize(threads + 1)) return false;
-  split_tiles(in, ctx, threads, bounds.data);
+  split_tiles(in, *ctx, threads, bounds.data);
   bool enough = true;
   const bool wide = in.wide[0].dim || in.wide[1].dim;
 #pragma omp parallel num_threads(threads) reduction(&& : enough)
   {
     NoDenormals no_denormals;
     ForwardScratch scratch;
-    enough = scratch.reserve(in, ctx);
+    enough = scratch.reserve(in, *ctx);
 #pragma omp for schedule(static, 1)
     for (int t = 0; t < threads; ++t)
       for (int64_t i = bounds[t]; enough && i < bounds[t + 1]; ++i)

@@ -6,15 +6,9 @@
 namespace TG_VARIANT {
 
 static const int kVisits = 8;
-struct V { __m256 v; };  // one lane = one visit
-
 static inline V vset1(float x) { return {_mm256_set1_ps(x)}; }
 static inline V vload(const float* p) { return {_mm256_loadu_ps(p)}; }
 static inline void vstore(float* p, V a) { _mm256_storeu_ps(p, a.v); }
-static inline V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
-static inline V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
-static inline V operator*(V a, V b) { return {_mm256_mul_ps(a.v, b.v)}; }
-static inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 
 static inline __m256 two_rows(const float* low, const float* high) {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
@@ -28,7 +22,7 @@ static inline void transpose_halves(__m256 a, __m256 b, __m256 c, __m256 d, __m2
   out[2] = _mm256_shuffle_ps(high_ab, high_cd, 0x44), out[3] = _mm256_shuffle_ps(high_ab, high_cd, 0xee);
 }
 
-// columns[l]: element l of eight rows.
+// columns[l]: element at + l of eight rows.
 static inline void load_columns(const float* const* rows, int64_t at, V (&columns)[4]) {
   __m256 out[4];
   transpose_halves(two_rows(rows[0] + at, rows[4] + at), two_rows(rows[1] + at, rows[5] + at),

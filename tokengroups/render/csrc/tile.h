@@ -15,15 +15,15 @@ struct Tile {
   int x0 = 0, y0 = 0;  // first pixel
   const Splat* splats = nullptr;
   const int32_t* entries = nullptr;
-  int count = 0, prepared = 0;
+  uint16_t* masks = nullptr;  // the blocks that each entry touches
+  int count = 0, prepared = 0, known = 0;
   int64_t serial = 0;
   Buffer<Splat> local;
-  Buffer<uint16_t> masks;
   int list[kChunk + 16];
   TileRows rows[2];
 
   bool reserve(const TgScene& in, const Context& ctx) {
-    bool enough = local.resize(ctx.most_entries) && masks.resize(ctx.most_entries + 16);
+    bool enough = local.resize(ctx.most_entries);
     for (int k = 0; k < 2; ++k) {
       if (!in.wide[k].dim) continue;
       enough = enough && rows[k].row_of_slot.resize(ctx.most_entries);
@@ -40,7 +40,7 @@ struct Tile {
     x0 = (int)(tile % ctx.tiles_x) * kTile, y0 = (int)(tile / ctx.tiles_x) * kTile;
     splats = ctx.splats.data + image * in.gaussians;
     const int64_t* start = ctx.tile_start.data + image * (ctx.tiles() + 1) + tile;
-    entries = ctx.entries.data + start[0];
+    entries = ctx.entries.data + start[0], masks = ctx.masks.data + start[0];
     count = (int)(start[1] - start[0]);
     prepared = 0, rows[0].slots = rows[1].slots = 0;
     ++serial;
@@ -48,22 +48,26 @@ struct Tile {
 };
 
 // (ux x + uy y)^2 + (vy y)^2: what the exponent loses at an offset from the centre.
-static inline F16 exponent_loss(const Splat& s, F16 x, F16 y) {
-  const F16 u = fma(set1(s.uy), y, set1(s.ux) * x), v = set1(s.vy) * y;
+static inline F exponent_loss(const Splat& s, F x, F y) {
+  const F u = fma(set1(s.uy), y, set1(s.ux) * x), v = set1(s.vy) * y;
   return fma(u, u, v * v);
 }
 
 // Bit b: block b of the tile holds a point where alpha may reach 1/255. Lanes are blocks. The least exponent loss over
 // a block's rectangle of pixel centres lies on the edge nearest the splat's centre in x or in y.
-static inline unsigned touched_blocks(const Splat& s, F16 centre_x, F16 centre_y) {
-  const F16 zero = set1(0.f), half = set1(1.5f);
-  const F16 x = centre_x - set1(s.x), y = centre_y - set1(s.y);
-  const F16 left = x - half, right = x + half, top = y - half, bottom = y + half;
-  const F16 edge_x = min(max(left, zero), right), edge_y = min(max(top, zero), bottom);
-  const float tilt_y = -s.ux * s.uy / (s.uy * s.uy + s.vy * s.vy), tilt_x = -s.uy / s.ux;
-  const F16 on_x = min(max(set1(tilt_y) * edge_x, top), bottom), on_y = min(max(set1(tilt_x) * edge_y, left), right);
-  const F16 loss = min(exponent_loss(s, edge_x, on_x), exponent_loss(s, on_y, edge_y));
-  return bits(loss <= set1(s.log_opacity - kLog2MinAlpha + 1e-3f));
+static inline unsigned touched_blocks(const Splat& s, const float* centre_x, const float* centre_y) {
+  const F zero = set1(0.f), half = set1(1.5f), limit = set1(s.log_opacity - kLog2MinAlpha + 1e-3f);
+  const F tilt_y = set1(-s.ux * s.uy / (s.uy * s.uy + s.vy * s.vy)), tilt_x = set1(-s.uy / s.ux);
+  unsigned mask = 0;
+  for (int first = 0; first < 16; first += kLanes) {
+    const F x = load(centre_x + first) - set1(s.x), y = load(centre_y + first) - set1(s.y);
+    const F left = x - half, right = x + half, top = y - half, bottom = y + half;
+    const F edge_x = min(max(left, zero), right), edge_y = min(max(top, zero), bottom);
+    const F on_x = min(max(tilt_y * edge_x, top), bottom), on_y = min(max(tilt_x * edge_y, left), right);
+    const F loss = min(exponent_loss(s, edge_x, on_x), exponent_loss(s, on_y, edge_y));
+    mask |= bits(loss <= limit) << first;
+  }
+  return mask;
 }
 
 static inline int slot_of(TileRows* rows, const TgWide& wide, int32_t gaussian, int64_t serial) {
@@ -80,60 +84,61 @@ static inline int slot_of(TileRows* rows, const TgWide& wide, int32_t gaussian, 
   return rows->slot_of_row[row];
 }
 
-// Makes the first `upto` splats of the tile ready.
+// Makes the first `upto` splats of the tile ready. Masks up to `known` are in place from an earlier pass.
 static inline void prepare(Tile* t, const TgScene& in, int upto) {
-  static const float kOffset[2][16] = {{2, 6, 10, 14, 2, 6, 10, 14, 2, 6, 10, 14, 2, 6, 10, 14},
-                                       {2, 2, 2, 2, 6, 6, 6, 6, 10, 10, 10, 10, 14, 14, 14, 14}};
-  const F16 x = set1((float)t->x0) + load(kOffset[0]), y = set1((float)t->y0) + load(kOffset[1]);
+  float centre_x[16], centre_y[16];
+  for (int b = 0; b < 16; ++b) centre_x[b] = t->x0 + b % 4 * 4 + 2.f, centre_y[b] = t->y0 + b / 4 * 4 + 2.f;
   for (; t->prepared < upto; ++t->prepared) {
-    if (t->prepared + kAhead < t->count) __builtin_prefetch(&t->splats[t->entries[t->prepared + kAhead]]);
-    Splat* s = &t->local[t->prepared];
-    *s = t->splats[t->entries[t->prepared]];
-    t->masks[t->prepared] = (uint16_t)touched_blocks(*s, x, y);
+    const int i = t->prepared;
+    if (i + kAhead < t->count) __builtin_prefetch(&t->splats[t->entries[i + kAhead]]);
+    Splat* s = &t->local[i];
+    *s = t->splats[t->entries[i]];
+    if (i >= t->known) t->masks[i] = (uint16_t)touched_blocks(*s, centre_x, centre_y);
     for (int k = 0; k < 2; ++k)
       if (in.wide[k].dim) s->slot[k] = slot_of(&t->rows[k], in.wide[k], s->gaussian, t->serial);
   }
 }
 
 struct Block {
-  int number, x0, y0;      // in the tile; first pixel
-  F16 x, y;                // pixel centres of the lanes
-  int64_t pixel[16];       // index of each lane's pixel in the image; -1 outside
-  float inside[16];        // 1 inside the image
+  int x0, y0;             // first pixel
+  float x[16], y[16];     // pixel centres
+  int64_t pixel[16];      // index among the pixels of all images; -1 outside
+  float inside[16];       // 1 inside the image
 };
 
 static inline bool open_block(const TgScene& in, const Tile& t, int number, Block* b) {
-  static const float kLane[2][16] = {{.5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f, .5f, 1.5f, 2.5f, 3.5f},
-                                     {.5f, .5f, .5f, .5f, 1.5f, 1.5f, 1.5f, 1.5f, 2.5f, 2.5f, 2.5f, 2.5f, 3.5f, 3.5f, 3.5f, 3.5f}};
-  b->number = number, b->x0 = t.x0 + number % 4 * 4, b->y0 = t.y0 + number / 4 * 4;
+  b->x0 = t.x0 + number % 4 * 4, b->y0 = t.y0 + number / 4 * 4;
   if (b->x0 >= in.width || b->y0 >= in.height) return false;
-  b->x = set1((float)b->x0) + load(kLane[0]), b->y = set1((float)b->y0) + load(kLane[1]);
   for (int l = 0; l < 16; ++l) {
     const int x = b->x0 + l % 4, y = b->y0 + l / 4;
     const bool inside = x < in.width && y < in.height;
+    b->x[l] = x + 0.5f, b->y[l] = y + 0.5f;
     b->pixel[l] = inside ? t.image * in.height * in.width + (int64_t)y * in.width + x : -1;
     b->inside[l] = inside ? 1.f : 0.f;
   }
   return true;
 }
 
-// alphas[i, lane]: before the clamp, 0 where below 1/255, of the splats in the list. Kernels run in phases over short
-// batches because a loop over visits that does everything has chains of dependent operations too long for the
-// processor to overlap.
+// alphas[16 i + lane]: of the splats in the list at the block's pixels, before the clamp, 0 where below 1/255. Kernels
+// run in phases over short batches because a loop over visits that does everything has chains of dependent operations
+// too long for the processor to overlap.
 static inline void batch_alphas(const Splat* splats, const int* list, int n, const Block& b, float* alphas) {
-  const F16 magic = set1(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
-  for (int i = 0; i < n; ++i) {
-    const Splat& s = splats[list[i]];
-    const F16 dx = b.x - set1(s.x), dy = b.y - set1(s.y);
-    const F16 u = fma(set1(s.uy), dy, set1(s.ux) * dx), v = set1(s.vy) * dy;
-    const F16 p = fnma(v, v, fnma(u, u, set1(s.log_opacity)));
-    const F16 shifted = p + magic, f = p - (shifted - magic);
-    F16 e = fma(f, set1(0.0013276470126584172f), set1(0.009675540961325169f));
-    e = fma(f, e, set1(0.05550713092088699f));
-    e = fma(f, e, set1(0.24022120237350464f));
-    e = fma(f, e, set1(0.6931469440460205f));
-    e = fma(f, e, set1(1.0000001192092896f));
-    store(alphas + 16 * i, scale_by_power(p >= set1(kLog2MinAlpha), e, shifted));
+  const F magic = set1(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
+  for (int first = 0; first < 16; first += kLanes) {
+    const F x = load(b.x + first), y = load(b.y + first);
+    for (int i = 0; i < n; ++i) {
+      const Splat& s = splats[list[i]];
+      const F dx = x - set1(s.x), dy = y - set1(s.y);
+      const F u = fma(set1(s.uy), dy, set1(s.ux) * dx), v = set1(s.vy) * dy;
+      const F p = fnma(v, v, fnma(u, u, set1(s.log_opacity)));
+      const F shifted = p + magic, f = p - (shifted - magic);
+      F e = fma(f, set1(0.0013276470126584172f), set1(0.009675540961325169f));
+      e = fma(f, e, set1(0.05550713092088699f));
+      e = fma(f, e, set1(0.24022120237350464f));
+      e = fma(f, e, set1(0.6931469440460205f));
+      e = fma(f, e, set1(1.0000001192092896f));
+      store(alphas + 16 * i + first, scale_by_power(p >= set1(kLog2MinAlpha), e, shifted));
+    }
   }
 }
 

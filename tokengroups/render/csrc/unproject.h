@@ -4,10 +4,10 @@
 
 namespace TG_VARIANT {
 
-// The splats' gradients of up to 16 Gaussians, summed over the threads that worked on the image, field by field; the
+// The splats' gradients of up to kLanes Gaussians, summed over the threads that worked on the image, field by field; the
 // last field is 1 if the Gaussian is visible. Returns whether any is.
 static inline bool collect(const TgScene& in, const Context& ctx, const Shares& shares, int64_t image, int64_t n,
-                           int count, float (&fields)[11][16]) {
+                           int count, float (&fields)[11][kLanes]) {
   memset(fields, 0, sizeof fields);
   const int32_t* rank = ctx.rank.data + image * in.gaussians + n;
   bool any = false;
@@ -23,15 +23,15 @@ static inline bool collect(const TgScene& in, const Context& ctx, const Shares& 
   return any;
 }
 
-// Gradients of `count` <= 16 Gaussians, from `row` on, of one scene. `cameras`: [I, 12] sums, or null.
+// Gradients of `count` <= kLanes Gaussians, from `row` on, of one scene. `cameras`: [I, 12] sums, or null.
 static void unproject_gaussians(const TgScene& in, const Context& ctx, const Shares& shares, int64_t row, int count,
                                 const TgGradients& out, double* cameras) {
   const int64_t scene = row / in.gaussians, n = row % in.gaussians, d = in.channels;
   const Shapes shapes = load_shapes(in.means + 3 * row, in.quats + 4 * row, in.scales + 3 * row, count);
   ShapeGradients gradients;
   memset((void*)&gradients, 0, sizeof gradients);
-  float fields[11][16];
-  F16 v[10], opacity = set1(0.f), color[3] = {opacity, opacity, opacity};
+  float fields[11][kLanes];
+  F v[10], opacity = set1(0.f), color[3] = {opacity, opacity, opacity};
   for (int64_t c = 0; c < in.cameras; ++c) {
     const int64_t image = scene * in.cameras + c;
     const bool any = collect(in, ctx, shares, image, n, count, fields);
@@ -41,17 +41,17 @@ static void unproject_gaussians(const TgScene& in, const Context& ctx, const Sha
     if (!any) continue;
     for (int k = 0; k < 3; ++k) color[k] = color[k] + v[6 + k];
     opacity = opacity + v[0];
-    F16 camera[12];
+    F camera[12];
     project_backward(ctx.cameras[image], shapes, load(fields[10]) > set1(0.5f), v, &gradients, cameras ? camera : nullptr);
     for (int k = 0; k < 12 && cameras; ++k) cameras[12 * image + k] += lane_sum(camera[k]);
   }
-  F16 v_quat[4], v_scale[3];
+  F v_quat[4], v_scale[3];
   shape_backward(shapes, gradients, v_quat, v_scale);
   for (int k = 0; k < 3; ++k) store_column(out.means + 3 * row, 3, k, count, gradients.mean[k]);
   for (int k = 0; k < 4; ++k) store_column(out.quats + 4 * row, 4, k, count, v_quat[k]);
   for (int k = 0; k < 3; ++k) store_column(out.scales + 3 * row, 3, k, count, v_scale[k]);
   // An invisible Gaussian may have opacity 0; a visible one has at least 1/255.
-  const F16 given = load_column(in.opacities + row, 1, 0, count);
+  const F given = load_column(in.opacities + row, 1, 0, count);
   store_column(out.opacities + row, 1, 0, count, opacity / max(given, set1(1.f / 256.f)));
   if (!in.colors_per_camera)
     for (int k = 0; k < d; ++k) store_column(out.colors + row * d, (int)d, k, count, color[k]);
@@ -63,12 +63,12 @@ static bool unproject(const TgScene& in, const Context& ctx, const Shares& share
   Buffer<double> cameras;  // [threads, I, 12]
   if (!cameras.resize(threads * images * 12)) return false;
   memset(cameras.data, 0, sizeof(double) * threads * images * 12);
-  const int64_t groups = (in.gaussians + 15) / 16;  // of 16 Gaussians, in a scene
+  const int64_t groups = (in.gaussians + kLanes - 1) / kLanes;  // of Gaussians, in a scene
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
   for (int t = 0; t < threads; ++t) {
     for (int64_t i = in.scenes * groups * t / threads; i < in.scenes * groups * (t + 1) / threads; ++i) {
-      const int64_t n = i % groups * 16, row = i / groups * in.gaussians + n;
-      unproject_gaussians(in, ctx, shares, row, (int)smaller((int64_t)16, in.gaussians - n), out,
+      const int64_t n = i % groups * kLanes, row = i / groups * in.gaussians + n;
+      unproject_gaussians(in, ctx, shares, row, (int)smaller((int64_t)kLanes, in.gaussians - n), out,
                           out.cam_from_world ? cameras.data + t * images * 12 : nullptr);
     }
   }

@@ -31,7 +31,8 @@ static bool make_context(const TgScene& in, Context* ctx) {
   const int64_t images = in.scenes * in.cameras;
   ctx->tiles_x = (int)((in.width + kTile - 1) / kTile), ctx->tiles_y = (int)((in.height + kTile - 1) / kTile);
   if (!ctx->cameras.resize(images) || !ctx->splats.resize(images * in.gaussians) || !ctx->visible.resize(images) ||
-      !ctx->rank.resize(images * in.gaussians) || !ctx->log_opacities.resize(in.scenes * in.gaussians) || !ctx->tile_start.resize(images * (ctx->tiles() + 1)))
+      !ctx->rank.resize(images * in.gaussians) || !ctx->log_opacities.resize(in.scenes * in.gaussians) || !ctx->tile_start.resize(images * (ctx->tiles() + 1)) ||
+      !ctx->looked_at.resize(images * ctx->tiles()))
     return false;
   for (int64_t i = 0; i < images; ++i)
     ctx->cameras[i] = make_camera(in.cam_from_world + 16 * i, in.intrinsics + 9 * i, (float)in.width, (float)in.height);
@@ -46,7 +47,7 @@ int forward(const TgScene* in, const TgImages* images, void** context, int64_t* 
   const int64_t pixels = in->scenes * in->cameras * in->height * in->width;
   for (int k = 0; k < 2; ++k) expect_writes(images->wide[k], sizeof(float) * pixels * in->wide[k].dim);
   Context* ctx = new Context;
-  if (!make_context(*in, ctx) || !composite(*in, *ctx, *images)) {
+  if (!make_context(*in, ctx) || !composite(*in, ctx, *images)) {
     release(ctx);
     return TG_NO_MEMORY;
   }

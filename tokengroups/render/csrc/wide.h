@@ -27,10 +27,13 @@ struct WideBlock {
   bool touch(int slot) {
     if (stamps[slot] == serial) return false;
     stamps[slot] = serial, touched[count++] = slot;
-    store(&weights[16 * slot], set1(0.f));
+    for (int l = 0; l < 16; l += kLanes) store(&weights[16 * slot + l], set1(0.f));
     return true;
   }
-  void add(int slot, F16 weight) { store(&weights[16 * slot], load(&weights[16 * slot]) + weight); }
+  void add(int slot, int lane, F weight) {
+    float* to = &weights[16 * slot + lane];
+    store(to, load(to) + weight);
+  }
 };
 
 static inline const float* wide_values(const TgScene& in, const TgWide& wide, int64_t image) {
@@ -40,14 +43,14 @@ static inline const float* wide_values(const TgScene& in, const TgWide& wide, in
 // images[pixel, :] = sum over touched rows of weight[row, pixel] * value[row, :]
 static void wide_forward(const WideBlock& w, const TileRows& rows, const float* values, int64_t dim, const Block& b,
                          float* images) {
-  for (int64_t f = 0; f < dim; f += 16) {
+  for (int64_t f = 0; f < dim; f += kLanes) {
     const int64_t n = dim - f;
     for (int first = 0; first < 16; first += kPixelsAtOnce) {
-      F16 sum[kPixelsAtOnce];
+      F sum[kPixelsAtOnce];
       for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = set1(0.f);
       for (int k = 0; k < w.count; ++k) {
         const int slot = w.touched[k];
-        const F16 value = load_first(values + (int64_t)rows.row_of_slot[slot] * dim + f, n);
+        const F value = load_first(values + (int64_t)rows.row_of_slot[slot] * dim + f, n);
         const float* weight = &w.weights[16 * slot + first];
         for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = fma(set1(weight[i]), value, sum[i]);
       }
@@ -77,8 +80,8 @@ static void wide_open_backward(WideBlock* w, int64_t dim, const Block& b, const 
     w->cotangents[l] = b.pixel[l] < 0 ? w->zeros.data : cotangents + b.pixel[l] * dim;
     if (b.pixel[l] < 0) continue;
     const float* image = images + b.pixel[l] * dim;
-    F16 sum = set1(0.f);
-    for (int64_t f = 0; f < dim; f += 16)
+    F sum = set1(0.f);
+    for (int64_t f = 0; f < dim; f += kLanes)
       sum = fma(load_first(w->cotangents[l] + f, dim - f), load_first(image + f, dim - f), sum);
     inner[l] += lane_sum(sum);
   }
@@ -87,29 +90,31 @@ static void wide_open_backward(WideBlock* w, int64_t dim, const Block& b, const 
 
 // dots[slot] = value . cotangent at the block's pixels.
 static void wide_dot(WideBlock* w, int slot, const float* value, int64_t dim) {
-  F16 a = set1(0.f), b = a, c = a, d = a;
-  const float* v = w->transposed.data;
-  int64_t f = 0;
-  for (; f + 4 <= dim; f += 4, v += 64) {
-    a = fma(set1(value[f]), load(v), a), b = fma(set1(value[f + 1]), load(v + 16), b);
-    c = fma(set1(value[f + 2]), load(v + 32), c), d = fma(set1(value[f + 3]), load(v + 48), d);
+  for (int first = 0; first < 16; first += kLanes) {
+    const float* v = w->transposed.data + first;
+    F a = set1(0.f), b = a, c = a, d = a;
+    int64_t f = 0;
+    for (; f + 4 <= dim; f += 4, v += 64) {
+      a = fma(set1(value[f]), load(v), a), b = fma(set1(value[f + 1]), load(v + 16), b);
+      c = fma(set1(value[f + 2]), load(v + 32), c), d = fma(set1(value[f + 3]), load(v + 48), d);
+    }
+    for (; f < dim; ++f, v += 16) a = fma(set1(value[f]), load(v), a);
+    store(&w->dots[16 * slot + first], (a + b) + (c + d));
   }
-  for (; f < dim; ++f, v += 16) a = fma(set1(value[f]), load(v), a);
-  store(&w->dots[16 * slot], (a + b) + (c + d));
 }
 
 // gradients[row, :] += sum over pixels of weight[row, pixel] * cotangent[pixel, :]
 static void wide_backward(const WideBlock& w, const TileRows& rows, int64_t dim, float* gradients) {
-  for (int64_t f = 0; f < dim; f += 16) {
+  for (int64_t f = 0; f < dim; f += kLanes) {
     const int64_t n = dim - f;
     for (int first = 0; first < 16; first += kPixelsAtOnce) {
-      F16 v[kPixelsAtOnce];
+      F v[kPixelsAtOnce];
       for (int i = 0; i < kPixelsAtOnce; ++i) v[i] = load_first(w.cotangents[first + i] + f, n);
       for (int k = 0; k < w.count; ++k) {
         const int slot = w.touched[k];
         const float* weight = &w.weights[16 * slot + first];
         float* row = gradients + (int64_t)rows.row_of_slot[slot] * dim + f;
-        F16 even = load_first(row, n), odd = set1(0.f);
+        F even = load_first(row, n), odd = set1(0.f);
         for (int i = 0; i < kPixelsAtOnce; i += 2) {
           even = fma(set1(weight[i]), v[i], even);
           odd = fma(set1(weight[i + 1]), v[i + 1], odd);
