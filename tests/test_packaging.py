@@ -136,3 +136,13 @@ def test_no_tracked_file_names_a_machine() -> None:
         if path.exists() and path.suffix in text_suffixes and path.name != Path(__file__).name:
             found = pattern.search(path.read_text())
             assert found is None, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_package_data_names_every_file_that_is_not_python() -> None:
+    packed = set()
+    for package, patterns in PYPROJECT["tool"]["setuptools"]["package-data"].items():
+        folder = ROOT / package.replace(".", "/")
+        packed |= {path for pattern in patterns for path in folder.glob(pattern)}
+    made = {"__pycache__", "_native"}
+    files = {path for path in (ROOT / "tokengroups").rglob("*") if path.is_file() and path.suffix != ".py"}
+    assert {path for path in files if not made & set(path.parts)} <= packed

@@ -54,7 +54,7 @@ class Section:
 
 def build_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """Fill the template. All texts are plain text and escaped here."""
-    template = resources.files(__package__).joinpath("demo_page.html").read_text(encoding="utf-8")
+    template = resources.files("tokengroups.cli").joinpath("demo_page.html").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         title=escape(title),
         lead=escape(lead),
