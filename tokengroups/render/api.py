@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -88,64 +88,65 @@ def rasterize(
 ) -> RenderOutput:
     """`render` for colours given directly: [*b, N, D] or, if they depend on the camera, [*b, C, N, D], any D."""
     batch = means.shape[:-2]
-    inputs = RasterInputs(
-        means, quats, scales, opacities, colors, cam_from_world, intrinsics, size_hw, anchor_ids, anchor_features
-    )
-    _check(inputs, batch)
-    images = _BACKENDS[_choose(backend, means)](_flatten(inputs, len(batch)))
-    colors = images.colors
+    tensors = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
+        "cam_from_world": cam_from_world, "intrinsics": intrinsics,
+    }  # fmt: skip
+    _check_shapes(tensors, batch, size_hw)
+    _check_anchors(anchor_ids, anchor_features, batch, means.shape[-2])
+    if anchor_features is not None:
+        tensors["anchor_features"] = anchor_features
+    flat = {
+        name: tensor.flatten(0, len(batch) - 1) if batch else tensor[None] for name, tensor in tensors.items()
+    }
+    inputs = RasterInputs(**flat, size_hw=size_hw, anchor_ids=anchor_ids)
+    images = _BACKENDS[_choose(backend, means)](inputs)
+    image_colors = images.colors
     if background is not None:
-        colors = colors + (1 - images.alphas)[..., None] * background
+        image_colors = image_colors + (1 - images.alphas)[..., None] * background
 
     def shaped(tensor: Tensor) -> Tensor:
         return tensor.reshape(*batch, *tensor.shape[1:])
 
     features = None if images.features is None else shaped(images.features)
-    return RenderOutput(shaped(colors), shaped(images.alphas), shaped(images.depths), features)
+    return RenderOutput(shaped(image_colors), shaped(images.alphas), shaped(images.depths), features)
 
 
-def _flatten(inputs: RasterInputs, axes: int) -> RasterInputs:
-    def flat(tensor: Tensor) -> Tensor:
-        return tensor.flatten(0, axes - 1) if axes else tensor[None]
-
-    names = ("means", "quats", "scales", "opacities", "colors", "cam_from_world", "intrinsics")
-    changes = {name: flat(getattr(inputs, name)) for name in names}
-    if inputs.anchor_features is not None:
-        changes["anchor_features"] = flat(inputs.anchor_features)
-    return replace(inputs, **changes)
-
-
-def _check(inputs: RasterInputs, batch: torch.Size) -> None:
-    count, cameras = inputs.means.shape[-2], inputs.cam_from_world.shape[-3]
-    colors = (*batch, cameras, count) if inputs.colors.ndim == len(batch) + 3 else (*batch, count)
+def _check_shapes(tensors: dict[str, Tensor], batch: torch.Size, size_hw: tuple[int, int]) -> None:
+    means, colors = tensors["means"], tensors["colors"]
+    count, cameras = means.shape[-2], tensors["cam_from_world"].shape[-3]
+    per_camera = (cameras,) if colors.ndim == len(batch) + 3 else ()
     wanted = {
         "means": (*batch, count, 3), "quats": (*batch, count, 4), "scales": (*batch, count, 3),
-        "opacities": (*batch, count), "colors": (*colors, inputs.colors.shape[-1]),
+        "opacities": (*batch, count), "colors": (*batch, *per_camera, count, colors.shape[-1]),
         "cam_from_world": (*batch, cameras, 4, 4), "intrinsics": (*batch, cameras, 3, 3),
     }  # fmt: skip
-    for name, shape in wanted.items():
-        tensor = getattr(inputs, name)
-        if tensor.shape != shape:
-            raise ValueError(f"{name} must have shape {list(shape)}, got {list(tensor.shape)}")
-        if not tensor.is_floating_point() or tensor.device != inputs.means.device:
-            raise ValueError(f"{name} must be floating point on {inputs.means.device}, got {tensor.dtype}, {tensor.device}")
-    if min(inputs.size_hw) < 1:
-        raise ValueError(f"size_hw must be at least (1, 1), got {inputs.size_hw}")
-    _check_anchors(inputs, batch, count)
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name]:
+            raise ValueError(f"{name} must have shape {list(wanted[name])}, got {list(tensor.shape)}")
+        if not tensor.is_floating_point() or tensor.device != means.device:
+            raise ValueError(
+                f"{name} must be floating point on {means.device}, got {tensor.dtype} on {tensor.device}"
+            )
+    if min(size_hw) < 1:
+        raise ValueError(f"size_hw must be at least (1, 1), got {size_hw}")
 
 
-def _check_anchors(inputs: RasterInputs, batch: torch.Size, count: int) -> None:
-    ids, features = inputs.anchor_ids, inputs.anchor_features
+def _check_anchors(ids: Tensor | None, features: Tensor | None, batch: torch.Size, count: int) -> None:
     if features is None:
         return
     if ids is None:
         raise ValueError("anchor_features need anchor_ids")
+    if ids.device != features.device:
+        raise ValueError(f"anchor_ids are on {ids.device}, anchor_features on {features.device}")
     if features.ndim != len(batch) + 2 or features.shape[: len(batch)] != batch:
         raise ValueError(f"anchor_features must have shape {[*batch, 'K', 'F']}, got {list(features.shape)}")
     if ids.dtype != torch.int64 or ids.shape != (count,):
         raise ValueError(f"anchor_ids must be int64 of shape [{count}], got {ids.dtype} {list(ids.shape)}")
     if count and not (0 <= int(ids.min()) and int(ids.max()) < features.shape[-2]):
-        raise ValueError(f"anchor_ids must lie in [0, {features.shape[-2]}), got {int(ids.min())}..{int(ids.max())}")
+        raise ValueError(
+            f"anchor_ids must lie in [0, {features.shape[-2]}), got {int(ids.min())}..{int(ids.max())}"
+        )
 
 
 @cache
@@ -179,7 +180,9 @@ def _choose(backend: Backend, means: Tensor) -> str:
     if missing is not None:
         raise ValueError(f"backend {backend} cannot be used: {missing}")
     if means.device.type != device or means.dtype == torch.float64:
-        raise ValueError(f"backend {backend} needs float32 tensors on {device}, got {means.dtype} on {means.device}")
+        raise ValueError(
+            f"backend {backend} needs float32 tensors on {device}, got {means.dtype} on {means.device}"
+        )
     return backend
 
 

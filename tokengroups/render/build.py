@@ -75,5 +75,7 @@ def _compile(compiler: str, name: str, scratch: Path, x86: bool) -> str:
 def _run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200])
+        reason = next(
+            (line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200]
+        )
         raise BuildError(f"{command[0]} failed: {reason}")

@@ -16,7 +16,7 @@ class RasterInputs:
     quats: Float[Tensor, "B N 4"]
     scales: Float[Tensor, "B N 3"]
     opacities: Float[Tensor, "B N"]
-    colors: Tensor
+    colors: Float[Tensor, "B *C N D"]
     cam_from_world: Float[Tensor, "B C 4 4"]
     intrinsics: Float[Tensor, "B C 3 3"]
     size_hw: tuple[int, int]

@@ -23,7 +23,8 @@ class Wide(Structure):
     """`TgWide` of csrc/interface.h."""
 
     _fields_ = [
-        ("row_of_gaussian", c_void_p), ("values", c_void_p), ("rows", c_int64), ("dim", c_int64), ("per_camera", c_int64),
+        ("row_of_gaussian", c_void_p), ("values", c_void_p),
+        ("rows", c_int64), ("dim", c_int64), ("per_camera", c_int64),
     ]  # fmt: skip
 
 
@@ -77,7 +78,9 @@ def _locate() -> Path:
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.tg_supports.argtypes = [c_int]
-    library.tg_forward.argtypes = [c_int, POINTER(Scene), POINTER(Images), POINTER(c_void_p), POINTER(c_int64)]
+    library.tg_forward.argtypes = [
+        c_int, POINTER(Scene), POINTER(Images), POINTER(c_void_p), POINTER(c_int64),
+    ]  # fmt: skip
     library.tg_backward.argtypes = [
         c_int, POINTER(Scene), POINTER(Images), POINTER(Images), c_void_p, POINTER(Gradients),
     ]  # fmt: skip

@@ -13,7 +13,14 @@ from torch.autograd.function import once_differentiable
 
 from tokengroups.render.inputs import RasterImages, RasterInputs
 from tokengroups.render.library import (
-    NO_MEMORY, NOT_FINITE, Gradients, Images, Scene, Wide, chosen_variant, load_library,
+    NO_MEMORY,
+    NOT_FINITE,
+    Gradients,
+    Images,
+    Scene,
+    Wide,
+    chosen_variant,
+    load_library,
 )  # fmt: skip
 
 _INPUT_NAMES = (
@@ -34,7 +41,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _num_threads() -> int:
-    """torch's thread count; one in a forked child, where OpenMP's threads do not exist and waiting for them hangs."""
+    """Torch's thread count; one in a forked child, where OpenMP's threads do not exist and waiting for them hangs."""
     return 1 if _Process.forked else torch.get_num_threads()
 
 
@@ -115,7 +122,9 @@ class _Rasterize(torch.autograd.Function):
         gradients = tuple(torch.empty_like(tensor) for tensor in tensors)
         pointers = [gradient.data_ptr() for gradient in gradients]
         with_cameras = ctx.needs_input_grad[8]
-        packed = Gradients(*pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None)
+        packed = Gradients(
+            *pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None
+        )
         status = load_library().tg_backward(
             ctx.call.variant, ctypes.byref(_scene(ctx.call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(_images(cotangents)), ctx.state.pointer, ctypes.byref(packed),

@@ -61,7 +61,9 @@ def project_splats(
         visible = ((means2d + extents > 0) & (means2d - extents < limit)).all(dim=-1)
         order = torch.sort(points[:, 2], stable=True).indices
         order = order[visible[order]]
-    return Splats(means2d[order], conics[order], opacities[order], points[order, 2], extents[order], kept[order])
+    return Splats(
+        means2d[order], conics[order], opacities[order], points[order, 2], extents[order], kept[order]
+    )
 
 
 def _jacobian(
