@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import torch
 from einops import einsum
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import multiply_quaternions, quaternion_from_rotation, rotation_from_quaternion
 from tokengroups.types import Gaussians
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
-MAX_SH_DEGREE = 3
 # Stand-ins for the infinite log 0 and logit 1: finite in a file; float32 reads them back as exactly 0 and 1.
 LOG_ZERO = -110.0
 LOGIT_ONE = 20.0
@@ -49,24 +48,6 @@ def log_from_scale(scales: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 def color_from_sh(sh: Float[Tensor, "*n S 3"]) -> Float[Tensor, "*n 3"]:
     """Colour averaged over all directions, clipped to [0, 1]: what the constant SH coefficient says."""
     return (0.5 + SH_C0 * sh[..., 0, :]).clamp(0.0, 1.0)
-
-
-def sh_from_color(colors: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 1 3"]:
-    """Degree-0 coefficients of a colour; the inverse of `color_from_sh` inside [0, 1]."""
-    return ((colors - 0.5) / SH_C0).unsqueeze(-2)
-
-
-def sh_degree(gaussians: Gaussians) -> int:
-    """Degree of the SH coefficients, 0..3.
-
-    Raises:
-        ValueError: The number of coefficients is not 1, 4, 9 or 16.
-    """
-    count = gaussians.sh.shape[-2]
-    degree = math.isqrt(count) - 1
-    if (degree + 1) ** 2 != count or not 0 <= degree <= MAX_SH_DEGREE:
-        raise ValueError(f"sh must hold 1, 4, 9 or 16 coefficients, got {count}")
-    return degree
 
 
 def covariances(gaussians: Gaussians) -> Float[Tensor, "*b N 3 3"]:
@@ -149,13 +130,6 @@ def sh_basis(directions: Float[Tensor, "*n 3"], degree: int) -> Float[Tensor, "*
         - 3 * yy),
     ]  # fmt: skip
     return torch.stack(functions[: (degree + 1) ** 2], dim=-1)
-
-
-def group_of_gaussians(
-    assignment: Float[Tensor, "K L"], anchor_ids: Int64[Tensor, " N"]
-) -> Int64[Tensor, " N"]:
-    """Column of the most probable group of each Gaussian's anchor."""
-    return assignment.argmax(dim=-1)[anchor_ids]
 
 
 def _pad_sh(sh: Tensor, count: int) -> Tensor:

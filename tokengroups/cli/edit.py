@@ -64,7 +64,12 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         ids = scene.group_ids.tolist()
         print_json(
-            {"output": args.output, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]}
+            {
+                "output": args.output,
+                "edits": done,
+                "groups": ids,
+                "pictures": [str(path) for path in pictures],
+            }
         )
         return
     print("\n".join(done))

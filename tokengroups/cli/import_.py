@@ -44,7 +44,11 @@ def run(args: argparse.Namespace) -> None:
     save_scene(args.output, imported.scene)
     if args.json:
         print_json(
-            {"output": args.output, "groups": imported.scene.group_ids.tolist(), "notes": list(imported.notes)}
+            {
+                "output": args.output,
+                "groups": imported.scene.group_ids.tolist(),
+                "notes": list(imported.notes),
+            }
         )
         return
     for note in imported.notes:

@@ -22,8 +22,7 @@ from tokengroups.geometry import rotation_from_quaternion
 from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
 from tokengroups.types import Gaussians, TokenScene
 
-Number = int | float
-Vector = Sequence[Number]
+Vector = Sequence[float]
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
@@ -58,7 +57,7 @@ def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
     return _record(moved, "move", group=group, offset=shift.tolist())
 
 
-def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: Number) -> TokenScene:
+def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
     """Turn a group about its centre; view-dependent colour turns with it.
 
     Args:
@@ -80,7 +79,7 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: Number) -
     return _record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
 
 
-def scale(scene: TokenScene, group: int, factor: Number) -> TokenScene:
+def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
     """Make a group larger or smaller about its centre.
 
     Raises:
@@ -171,7 +170,7 @@ def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
 
 
 def _transform_group(
-    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: Number = 1.0
+    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: float = 1.0
 ) -> TokenScene:
     """Apply ``x -> factor * rotation @ x + translation`` to one group."""
     mine, owned = gaussian_mask(scene, column), anchor_mask(scene, column)
@@ -241,7 +240,7 @@ def _vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
     return vector
 
 
-def _finite(value: Number, what: str) -> Number:
+def _finite(value: float, what: str) -> float:
     if not math.isfinite(value):
         raise UserError(f"{what} must be a finite number, got {value}")
     return value

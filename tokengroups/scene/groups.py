@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.gaussians import color_from_sh, group_of_gaussians
+from tokengroups.gaussians import color_from_sh
 from tokengroups.types import TokenScene
 
 _EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
@@ -59,7 +59,7 @@ def gaussian_mask(scene: TokenScene, column: int) -> Bool[Tensor, " N"]:
 
 def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
     """Column of the group that owns each Gaussian."""
-    return group_of_gaussians(scene.assignment, scene.anchor_ids)
+    return scene.assignment.argmax(dim=1)[scene.anchor_ids]
 
 
 def group_centre(scene: TokenScene, column: int) -> Float[Tensor, "3"]:

@@ -121,7 +121,7 @@ def look_at(
     return rigid(rotation, -rotation @ eye)
 
 
-def seen_depths(
+def _seen_depths(
     gaussians: Gaussians, cameras: Cameras, view: int
 ) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """Depth (z) and opacity of the Gaussians whose centres lie in a camera's picture."""
@@ -134,7 +134,7 @@ def seen_depths(
 
 def _looked_at_depth(scene: TokenScene) -> float:
     """Opacity-weighted median depth in the first view; if that shows none, the mean distance of all."""
-    depths, weights = seen_depths(scene.gaussians, scene.cameras, 0)
+    depths, weights = _seen_depths(scene.gaussians, scene.cameras, 0)
     if weights.sum() > 0:
         return float(weighted_quantile(depths[:, None], weights, 0.5)[0])
     eye = invert_rigid(scene.cameras.cam_from_world[0])[:3, 3]
