@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokengroups.io.images import Photos
     from tokengroups.types import TokenScene
 
-HELP = "Make a scene of token groups from a few photos of a room; no cameras needed."
+HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
