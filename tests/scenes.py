@@ -8,7 +8,13 @@ from tokengroups.types import Cameras, Gaussians, TokenScene
 
 
 def random_scene(
-    *, groups: int = 3, anchors_per_group: int = 2, per_anchor: int = 4, degree: int = 1, token_dim: int = 5, seed: int = 0
+    *,
+    groups: int = 3,
+    anchors_per_group: int = 2,
+    per_anchor: int = 4,
+    degree: int = 1,
+    token_dim: int = 5,
+    seed: int = 0,
 ) -> TokenScene:
     """A consistent scene in front of two cameras; ids are 2, 5, 8, ...; assignments are soft."""
     rng = torch.Generator().manual_seed(seed)
