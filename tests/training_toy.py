@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tokengroups.training.optim import decay_groups
 from tokengroups.training.task import LossTerms
 from tokengroups.types import TensorFields
 
+SEED = 0
+
 
 @dataclass(frozen=True)
 class Pairs(TensorFields):
@@ -28,17 +31,20 @@ class Pairs(TensorFields):
 
 
 class ToyTask:
-    """Learns a fixed linear map through a two-layer network with dropout; `pause` seconds a step."""
+    """Learns a fixed linear map through a two-layer network with dropout."""
 
-    def __init__(self, seed: int = 0, pause: float = 0.0, dropout: float = 0.1, poison: frozenset[int] = frozenset()):
-        torch.manual_seed(seed)
+    model: nn.Module
+
+    def __init__(self, *, pause: float = 0.0, dropout: float = 0.1, poison: range = range(0)) -> None:
+        torch.manual_seed(SEED)
         layers = [nn.Linear(4, 16), nn.LayerNorm(16), nn.GELU(), nn.Dropout(dropout), nn.Linear(16, 3)]
         self.model = nn.Sequential(*layers)
-        self.seed, self.pause, self.poison = seed, pause, poison
-        self.map = torch.from_numpy(np.random.default_rng(seed).normal(size=(4, 3))).float()
+        self.pause = pause  # seconds a step
+        self.poison = poison  # steps whose loss is NaN
+        self.map = torch.from_numpy(np.random.default_rng(SEED).normal(size=(4, 3))).float()
 
     def batch(self, step: int, slots: range) -> Pairs:
-        draws = [np.random.default_rng([self.seed, step, slot]).normal(size=(8, 4)) for slot in slots]
+        draws = [np.random.default_rng([SEED, step, slot]).normal(size=(8, 4)) for slot in slots]
         inputs = torch.from_numpy(np.stack(draws)).float()
         return Pairs(inputs, inputs @ self.map)
 
@@ -55,15 +61,23 @@ class ToyTask:
     def parameter_groups(self) -> list[dict[str, Any]]:
         return decay_groups(self.model, 0.05)
 
-    def export(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         save_weights(folder, state, {"toy": True})
 
 
 def toy_config(output: Path | str, **changes: Any) -> TrainingConfig:
     values: dict[str, Any] = {
-        "output": str(output), "steps": 12, "batch_size": 4, "warmup_steps": 3, "learning_rate": 1e-2, "log_every": 2,
-        "evaluate_every": 5, "checkpoint_every": 4, "trackers": (), "device": "cpu",
-    }  # fmt: skip
+        "output": str(output),
+        "steps": 12,
+        "batch_size": 4,
+        "warmup_steps": 3,
+        "learning_rate": 1e-2,
+        "log_every": 2,
+        "evaluate_every": 5,
+        "checkpoint_every": 4,
+        "trackers": (),
+        "device": "cpu",
+    }
     return TrainingConfig(**(values | changes))
 
 
@@ -73,6 +87,4 @@ def run_toy(output: Path | str, task: ToyTask | None = None, **changes: Any) -> 
 
 
 if __name__ == "__main__":
-    pause, dropout, steps = float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    outcome = run_toy(sys.argv[1], ToyTask(pause=pause, dropout=dropout), steps=steps)
-    sys.exit(128 + outcome.signal if outcome.signal else 0)
+    run_toy(sys.argv[1], ToyTask(pause=float(sys.argv[2]), dropout=float(sys.argv[3])))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
 from tokengroups.errors import UserError
@@ -27,11 +29,20 @@ def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingR
     Raises:
         UserError: Anything wrong with the configuration, the data or the output folder.
     """
+    name, module, experiment = read_experiment(path, overrides)
+    description = {"task": name, **config_to_dict(experiment)}
+    return train(module.build_task(experiment), experiment.training, description)
+
+
+def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> tuple[str, ModuleType, Any]:
+    """Name of the task that a YAML file describes, the task's module, and the configuration.
+
+    Raises:
+        UserError: Anything wrong with the configuration.
+    """
     values = apply_overrides(read_yaml(path), overrides)
     name = values.pop("task", None)
     if name not in TASKS:
         raise UserError(f"{path}: the key 'task' must be one of {', '.join(TASKS)}; got {name!r}")
     module = importlib.import_module(TASKS[name])
-    experiment = build_config(module.EXPERIMENT, values, str(path))
-    description = {"task": name, **config_to_dict(experiment)}
-    return train(module.build_task(experiment), experiment.training, description)
+    return name, module, build_config(module.EXPERIMENT, values, str(path))

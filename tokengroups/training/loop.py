@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import sys
@@ -26,6 +27,7 @@ from tokengroups.training.state import Checkpoints, RunState
 from tokengroups.training.task import Task
 
 _MAX_SKIPPED_IN_A_ROW = 20
+_log = logging.getLogger(__name__)
 Description = dict[str, Any]  # a whole experiment's configuration as plain values
 
 
@@ -88,16 +90,19 @@ class _Run:
         self.state = restored or RunState()
         self.saved_at = self.state.step if restored else -1
         self.saved_time = self.row_time = self.start_time = time.monotonic()
+        self.row_step = self.state.step
         self.earlier_seconds = self.state.seconds
         self.skipped_in_a_row = 0
         if accelerator.is_main_process:
             self.checkpoints.remove_leftovers()
             self.log.keep_until(self.state.step)
+            where = f"{accelerator.num_processes} process(es) on {accelerator.device.type}"
+            _log.info("step %d of %d, %s, output in %s", self.state.step, config.steps, where, output)
         slots = micro_batches(config, accelerator.process_index, accelerator.num_processes)
         self.data = Prefetcher(lambda step: [task.batch(step, part) for part in slots], config.steps)
         self.bar = tqdm(
             total=config.steps, initial=self.state.step, unit="step", mininterval=1.0, dynamic_ncols=True,
-            disable=not accelerator.is_main_process,
+            disable=None if accelerator.is_main_process else True,  # None: no bar where no terminal is
         )  # fmt: skip
 
     def close(self) -> None:
@@ -110,7 +115,7 @@ class _Run:
         config, state = self.config, self.state
         stopping = save_now = False
         while True:
-            finished = state.step == config.steps
+            finished, pause_start = state.step == config.steps, time.monotonic()
             if finished or (state.step % config.evaluate_every == 0 and not stopping):
                 self.evaluate()
             checkpoint_due = state.step > 0 and state.step % config.checkpoint_every == 0
@@ -118,6 +123,7 @@ class _Run:
                 self.save()
             if stopping or finished:
                 break
+            self.row_time += time.monotonic() - pause_start  # the logged speed is that of learning alone
             values = self.learn()
             stopping, save_now = self.agree(stop, values)
             self.record(values)
@@ -195,13 +201,13 @@ class _Run:
             state.window_skipped += 1
         if state.step % self.config.log_every == 0:
             row = {name: value / state.window_steps for name, value in state.window.items()}
-            speed = self.speed(state.window_steps + state.window_skipped)
-            self.write(row | {"skipped": float(state.window_skipped), "steps_per_second": speed})
+            self.write(row | {"skipped": float(state.window_skipped), "steps_per_second": self.speed()})
             state.window, state.window_steps, state.window_skipped = {}, 0, 0
 
-    def speed(self, steps: int) -> float:
-        elapsed = time.monotonic() - self.row_time
-        self.row_time += elapsed
+    def speed(self) -> float:
+        """Steps per second since the last row, or since the start."""
+        elapsed, steps = time.monotonic() - self.row_time, self.state.step - self.row_step
+        self.row_time, self.row_step = self.row_time + elapsed, self.state.step
         return steps / max(1e-9, elapsed)
 
     def write(self, row: dict[str, float]) -> None:

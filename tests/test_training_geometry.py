@@ -1,0 +1,164 @@
+"""The encoder's task on small rooms: its batches, losses, evaluation, and a run from a configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tolerances import tolerance
+from tokengroups.errors import UserError
+from tokengroups.models.weights import load_encoder
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.experiments import read_experiment, run_experiment
+from tokengroups.training.geometry import (
+    GeometryDataConfig,
+    GeometryExperiment,
+    GeometryTask,
+    build_task,
+)
+from tokengroups.training.log import read_metrics
+from tokengroups.training.rooms import RoomStream, draw_frames
+from tokengroups.vggt import VGGTConfig
+
+CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
+TINY = VGGTConfig(
+    patch_size=8,
+    image_size=32,
+    embed_dim=32,
+    num_heads=2,
+    num_registers=1,
+    dino_depth=1,
+    depth=4,
+    layer_scale=0.2,
+    camera_depth=1,
+    camera_heads=2,
+    dpt_layers=(0, 1, 2, 3),
+    dpt_channels=(8, 8, 8, 8),
+    dpt_features=8,
+    dpt_hidden=4,
+    stem_channels=(4, 8, 16),
+    stem_skip=True,
+    matching=True,
+    matching_dim=8,
+)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> GeometryExperiment:
+    cache = str(tmp_path_factory.mktemp("rooms"))
+    data = GeometryDataConfig(cache, num_rooms=4, num_views=4, size=32, max_frames=3, evaluation_rooms=2)
+    training = TrainingConfig(output="unused", steps=10, batch_size=4, seed=3)
+    return GeometryExperiment(training, data, TINY)
+
+
+@pytest.fixture(scope="module")
+def task(experiment: GeometryExperiment) -> GeometryTask:
+    return build_task(experiment)
+
+
+def test_a_batch_is_a_pure_function_of_step_and_slots(
+    task: GeometryTask, experiment: GeometryExperiment
+) -> None:
+    whole, again = task.batch(5, range(4)), GeometryTask(experiment).batch(5, range(4))
+    halves = [task.batch(5, range(2)), task.batch(5, range(2, 4))]
+    for name in ("images", "depth", "group_ids"):
+        assert torch.equal(getattr(whole, name), getattr(again, name))
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(half, name) for half in halves]))
+    assert not torch.equal(whole.images[0, 0], task.batch(6, range(1)).images[0, 0])
+    assert {task.batch(step, range(1)).images.shape[1] for step in range(12)} == {2, 3}
+    assert 0 <= float(whole.images.min()) and float(whole.images.max()) <= 1
+
+
+def test_every_room_is_drawn_once_an_epoch(experiment: GeometryExperiment) -> None:
+    stream = RoomStream(experiment.data, seed=3)
+    epochs = [[float(stream.path(epoch * 4 + n).depth.sum()) for n in range(4)] for epoch in range(6)]
+    assert len(set(epochs[0])) == 4
+    assert all(sorted(rooms) == sorted(epochs[0]) for rooms in epochs)
+    assert len({tuple(rooms) for rooms in epochs}) > 1
+
+
+def test_drawn_frames_are_neighbours_along_the_path_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    draws = [draw_frames(rng, 8, 4, max_gap=3) for _ in range(300)]
+    for frames in draws:
+        assert len(set(frames)) == 4 and 0 <= min(frames) and max(frames) <= 7
+        assert np.diff(sorted(frames)).max() <= 3
+    assert {frames[0] for frames in draws} == set(range(8))
+    assert any(frames != sorted(frames) for frames in draws)
+    assert draw_frames(rng, 3, 3, max_gap=3) in [
+        [a, b, c] for a in range(3) for b in range(3) for c in range(3)
+    ]
+    with pytest.raises(ValueError, match="num_frames must be at most the path's 3, got 4"):
+        draw_frames(rng, 3, 4, max_gap=1)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: GeometryTask) -> None:
+    with torch.no_grad():
+        whole = task.losses(task.batch(1, range(4)), 1)
+        parts = [task.losses(task.batch(1, slots), 1) for slots in (range(2), range(2, 4))]
+    torch.testing.assert_close(
+        whole.total, (parts[0].total + parts[1].total) / 2, **tolerance("float32_chain")
+    )
+    for name, value in whole.terms.items():
+        mean = (parts[0].terms[name] + parts[1].terms[name]) / 2
+        torch.testing.assert_close(value, mean, **tolerance("float32_chain"))
+
+
+def test_every_trainable_parameter_learns(task: GeometryTask) -> None:
+    task.model.zero_grad()
+    task.losses(task.batch(0, range(2)), 0).total.backward()
+    for name, parameter in task.model.named_parameters():
+        assert parameter.requires_grad == (not name.endswith("mask_token")), name
+        assert not parameter.requires_grad or (
+            parameter.grad is not None and parameter.grad.abs().max() > 0
+        ), name
+
+
+def test_evaluation_names_its_numbers(task: GeometryTask) -> None:
+    with torch.no_grad():
+        numbers = task.evaluate()
+    assert numbers.keys() == {
+        "depth_absrel",
+        "point_error",
+        "rotation_error_deg",
+        "translation_error_deg",
+        "translation_length_ratio",
+        "match_accuracy",
+    }
+    assert all(np.isfinite(value) for value in numbers.values())
+
+
+def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_path: Path) -> None:
+    task.export(tmp_path, task.model.state_dict())
+    encoder = load_encoder(tmp_path)
+    assert encoder.config == TINY
+    started = build_task(replace(task.experiment, start_from=str(tmp_path)))
+    for name, tensor in started.model.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name])
+
+
+def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperiment) -> None:
+    for changes in ({"max_frames": 5}, {"min_frames": 4}, {"min_frames": 0}):
+        with pytest.raises(UserError, match="need 1 <= min_frames <= max_frames <= num_views, got"):
+            build_task(replace(experiment, data=replace(experiment.data, **changes)))
+
+
+def test_the_shipped_configuration_takes_a_step(tmp_path: Path) -> None:
+    changes = [
+        f"training.output={tmp_path}/out",
+        f"data.cache={tmp_path}/rooms",
+        "training.steps=2",
+        "training.batch_size=2",
+        "training.trackers=[]",
+        "training.log_every=1",
+        "data.num_rooms=2",
+        "data.evaluation_rooms=1",
+    ]
+    assert run_experiment(CONFIG, changes).finished
+    rows = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 2]
+    assert load_encoder(tmp_path / "out" / "weights").config == read_experiment(CONFIG)[2].model

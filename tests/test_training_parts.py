@@ -1,0 +1,149 @@
+"""Parts of the training loop: schedule, decay groups, averages, shares, random state, curves, prefetching."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.training_toy import toy_config
+from tokengroups.errors import UserError
+from tokengroups.training.experiments import TASKS, read_experiment, run_experiment
+from tokengroups.training.log import MetricsLog, read_metrics
+from tokengroups.training.optim import (
+    AveragedWeights,
+    build_optimizer,
+    decay_groups,
+    ema_decay,
+    learning_rate,
+)
+from tokengroups.training.prefetch import Prefetcher
+from tokengroups.training.processes import micro_batches, seed_step
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def test_the_rate_warms_up_linearly_and_ends_at_its_share() -> None:
+    config = toy_config("x", steps=110, warmup_steps=10, learning_rate=2.0, final_fraction=0.1)
+    rates = [learning_rate(step, config) for step in range(111)]
+    assert rates[:10] == pytest.approx([0.2 * (n + 1) for n in range(10)])
+    assert rates[10] == pytest.approx(2.0)
+    assert rates[60] == pytest.approx(2.0 * (0.1 + 0.9 / 2))  # half way down the cosine
+    assert rates[110] == pytest.approx(0.2)
+    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_the_average_follows_its_recurrence_and_can_be_borrowed() -> None:
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    average = AveragedWeights(model)
+    assert average.names == ["weight"]
+    expected = model.weight.detach().double().clone()
+    for step in range(5):
+        with torch.no_grad():
+            model.weight.add_(torch.randn(2, 3))
+        decay = ema_decay(step, 0.3)
+        assert decay == min(0.3, (1 + step) / (10 + step))
+        average.update(decay)
+        expected = decay * expected + (1 - decay) * model.weight.detach().double()
+    torch.testing.assert_close(average.average[0].double(), expected, rtol=1e-5, atol=1e-6)
+    before = model.weight.detach().clone()
+    with pytest.raises(KeyError), average.applied():
+        assert torch.equal(model.weight, average.average[0])
+        raise KeyError
+    assert torch.equal(model.weight, before)
+
+
+def test_only_matrices_decay_and_every_trainable_parameter_is_in_one_group() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model.register_parameter("token", nn.Parameter(torch.zeros(1, 4)))
+    model[3].requires_grad_(False)
+    decayed, kept = decay_groups(model, 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(model[0].weight), id(model[2].weight)]
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert len(kept["params"]) == 5
+    build_optimizer([decayed, kept], model, toy_config("x"))
+    with pytest.raises(AssertionError, match="groups cover 2 of 7 trainable parameters"):
+        build_optimizer([decayed], model, toy_config("x"))
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+def test_the_shares_of_all_processes_are_the_global_batch(num: int, accumulation: int, size: int) -> None:
+    config = toy_config("x", batch_size=num * accumulation * size, accumulation=accumulation)
+    parts = [micro_batches(config, process, num) for process in range(num)]
+    assert all(len(part) == size for share in parts for part in share)
+    assert sorted(slot for share in parts for part in share for slot in part) == list(
+        range(config.batch_size)
+    )
+
+
+def test_random_state_is_a_function_of_seed_step_and_process() -> None:
+    def draw(*key: int) -> tuple[float, float, float]:
+        seed_step(*key)
+        return float(torch.rand(())), float(np.random.rand()), random.random()
+
+    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    draws = [draw(*key) for key in keys]
+    assert draws == [draw(*key) for key in keys]
+    assert len({value for each in draws for value in each[:1]}) == len(keys)
+
+
+def test_curves_are_cut_back_to_the_resumed_step(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.keep_until(0)
+    assert read_metrics(log.path) == [] and not log.path.exists()
+    for step in (0, 2, 4, 6):
+        log.append({"step": step, "loss": 0.1 * step})
+    with log.path.open("a") as file:
+        file.write('{"step": 8, "lo')
+    assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4, 6]
+    log.keep_until(4)
+    log.append({"step": 5, "loss": 1.0})
+    assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4, 5]
+
+
+def test_prefetching_reads_each_step_once_one_ahead_in_another_thread() -> None:
+    read: list[int] = []
+
+    def reader(step: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        read.append(step)
+        return 10 * step
+
+    data = Prefetcher(reader, last_step=5)
+    assert [data.get(step) for step in (2, 3, 4)] == [20, 30, 40]
+    data.close()
+    assert read == [2, 3, 4]
+
+
+def test_errors_of_the_reader_reach_the_loop() -> None:
+    def reader(step: int) -> int:
+        raise UserError(f"no data for {step}")
+
+    data = Prefetcher(reader, last_step=5)
+    with pytest.raises(UserError, match="no data for 0"):
+        data.get(0)
+    data.close()
+
+
+def test_unknown_tasks_and_keys_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("task: geometri\n")
+    with pytest.raises(UserError, match=r"'task' must be one of geometry, token_groups; got 'geometri'"):
+        run_experiment(path)
+    with pytest.raises(UserError, match=r"unknown key 'training.stepz'; did you mean 'steps'\?"):
+        run_experiment(CONFIGS[0], ["training.stepz=3"])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_can_be_read(path: Path) -> None:
+    name, module, experiment = read_experiment(path, ["training.steps=7"])
+    assert name in TASKS and callable(module.build_task)
+    assert experiment.training.steps == 7
