@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tokengroups.errors import UserError
+from tokengroups.geometry import world_points
 from tokengroups.models import TokenGroups, TokenGroupsConfig, load_encoder, load_model
 from tokengroups.models.weights import save_decoder, save_encoder
 from tokengroups.vggt import VGGT, VGGTConfig
@@ -39,12 +40,17 @@ def test_reconstruct_gives_a_consistent_scene(model, photos):
     assert scene.gaussians.means.shape == (48 * 3, 3)
     assert scene.anchors.shape == (48, 3)
     assert scene.cameras.cam_from_world.shape == (2, 4, 4)
+    torch.testing.assert_close(
+        scene.cameras.cam_from_world[0], torch.eye(4)
+    )  # the first photo's camera is the world
     assert scene.assignment.shape == (48, len(scene.group_ids)) == (48, len(scene.group_tokens))
     torch.testing.assert_close(scene.assignment.sum(-1), torch.ones(48))
     owners = scene.group_ids[scene.assignment.argmax(-1)]
     assert set(owners.tolist()) == set(scene.group_ids.tolist())  # no unused group is left
     assert prediction.depth.shape == (2, 32, 32)
-    assert prediction.anchor_pixels.shape == (48, 3)
+    points = world_points(prediction.depth, scene.cameras.cam_from_world, scene.cameras.intrinsics)
+    view, row, column = prediction.anchor_pixels.unbind(-1)
+    torch.testing.assert_close(scene.anchors, points[view, row, column])
 
 
 @pytest.mark.parametrize("num_photos", [1, 3, 5])

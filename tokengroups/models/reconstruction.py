@@ -11,10 +11,11 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, points_from_depth
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,24 @@ def encoder_feature_dim(config: VGGTConfig) -> int:
 
 
 def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry:
-    """Patch features of all kept layers, and points from depth and camera, which beat the point head's."""
+    """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
+
+    The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
+    """
     assert output.depth is not None and output.depth_confidence is not None
-    size_hw = (output.depth.shape[-2], output.depth.shape[-1])
+    depth = output.depth.float()
+    size_hw = (depth.shape[-2], depth.shape[-1])
+    predicted = encoder_cameras(output, size_hw)
+    first = predicted.cam_from_world[:, 0]
+    cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
+    cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
     patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(
         features=rearrange(patches, "b v (h w) c -> b v c h w", h=size_hw[0] // config.patch_size),
-        points=points_from_depth(output).float(),
-        depth=output.depth.float(),
+        points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),
+        depth=depth,
         confidence=output.depth_confidence.float(),
-        cameras=encoder_cameras(output, size_hw),
+        cameras=cameras,
     )
 
 

@@ -25,7 +25,7 @@ class RoomsConfig:
     num_views: int = 8  # frames of a room's path
     size: int = 128
     seed: int = 0
-    recorded: str | None = None  # folder of scenes in ScanNet's exported-frames layout: train on these instead
+    recorded: str | None = None  # folder of scenes in ScanNet's layout to train on instead
     frame_step: int = 10  # of recorded scenes: frames between neighbours of a path
     mirror: float = 0.5  # probability
     colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off

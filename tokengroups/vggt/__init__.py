@@ -5,9 +5,9 @@ An implementation from a written description of the architecture, with the offic
 
 from __future__ import annotations
 
-from tokengroups.vggt.cameras import encoder_cameras, points_from_depth
+from tokengroups.vggt.cameras import encoder_cameras
 from tokengroups.vggt.config import VGGTConfig
 from tokengroups.vggt.model import VGGT, Embedding
 from tokengroups.vggt.official import load_official
 
-__all__ = ["VGGT", "Embedding", "VGGTConfig", "encoder_cameras", "load_official", "points_from_depth"]
+__all__ = ["VGGT", "Embedding", "VGGTConfig", "encoder_cameras", "load_official"]
