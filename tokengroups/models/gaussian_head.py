@@ -7,9 +7,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.gaussians import SH_C0
 from tokengroups.types import Gaussians
-
-SH_C0 = 0.28209479177387814  # the constant basis function of real spherical harmonics
 
 
 class GaussianHead(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
 from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import collate, to_views
+from tokengroups.data.sampling import collate
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
