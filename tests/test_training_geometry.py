@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from tests.tolerances import tolerance
+from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.models.weights import load_encoder
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.experiments import read_experiment, run_experiment
+from tokengroups.training.experiments import read_experiment
 from tokengroups.training.geometry import (
     GeometryDataConfig,
     GeometryExperiment,
@@ -147,9 +148,14 @@ def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperimen
             build_task(replace(experiment, data=replace(experiment.data, **changes)))
 
 
-def test_the_shipped_configuration_takes_a_step(tmp_path: Path) -> None:
-    changes = [
-        f"training.output={tmp_path}/out",
+def test_the_shipped_configuration_trains_stops_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    command = [
+        "train",
+        str(CONFIG),
+        f"training.output={output}",
         f"data.cache={tmp_path}/rooms",
         "training.steps=2",
         "training.batch_size=2",
@@ -158,7 +164,17 @@ def test_the_shipped_configuration_takes_a_step(tmp_path: Path) -> None:
         "data.num_rooms=2",
         "data.evaluation_rooms=1",
     ]
-    assert run_experiment(CONFIG, changes).finished
-    rows = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert main([*command, "training.max_minutes=0"]) == 0
+    assert f"stopped after 1 steps, saved in {output}/checkpoints" in capsys.readouterr().out
+    assert main(command) == 0
+    assert f"trained 2 steps: {output}/weights" in capsys.readouterr().out
+    rows = read_metrics(output / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2, 2]
-    assert load_encoder(tmp_path / "out" / "weights").config == read_experiment(CONFIG)[2].model
+    assert load_encoder(output / "weights").config == read_experiment(CONFIG)[2].model
+
+
+def test_a_mistyped_key_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(CONFIG), "training.stepz=1"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {CONFIG}: unknown key 'training.stepz'; did you mean 'steps'?\n"
+    )
