@@ -15,7 +15,7 @@ from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_poses
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
+    Small encoders that match cells get their poses refined by the matches.
     """
     assert output.depth is not None and output.depth_confidence is not None
     depth = output.depth.float()
@@ -107,6 +108,10 @@ def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
+    if output.match_logits is not None:
+        cam_from_first = refine_poses(
+            cam_from_first, predicted.intrinsics, depth, output.match_logits.float()
+        )
     cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
     patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(
