@@ -29,6 +29,8 @@ TOLERANCES: dict[str, Tolerance] = {
 # Relative L2 error of whole tensors.
 RELATIVE_L2: dict[str, float] = {
     "render_gradients": 2e-5,
+    # Scenes that no one chose hold needles and near misses of the thresholds, where float32 loses a digit more.
+    "render_gradients_random": 1e-4,
     # One pair that flips at alpha = 1/255 changes gradients by this much (reference/performance.md).
     "render_gradients_flip": 1e-3,
     "vggt_tokens": 2e-6,

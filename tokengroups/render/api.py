@@ -100,7 +100,10 @@ def rasterize(
         name: tensor.flatten(0, len(batch) - 1) if batch else tensor[None] for name, tensor in tensors.items()
     }
     inputs = RasterInputs(**flat, size_hw=size_hw, anchor_ids=anchor_ids)
-    images = _BACKENDS[_choose(backend, means)](inputs)
+    chosen = _choose(backend, means)
+    if chosen != "cpp":  # which looks for itself
+        _check_finite(flat)
+    images = _BACKENDS[chosen](inputs)
     image_colors = images.colors
     if background is not None:
         image_colors = image_colors + (1 - images.alphas)[..., None] * background
@@ -130,6 +133,13 @@ def _check_shapes(tensors: dict[str, Tensor], batch: torch.Size, size_hw: tuple[
             )
     if min(size_hw) < 1:
         raise ValueError(f"size_hw must be at least (1, 1), got {size_hw}")
+
+
+def _check_finite(tensors: dict[str, Tensor]) -> None:
+    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
+    for name, good in zip(tensors, finite, strict=True):
+        if not good:
+            raise ValueError(f"render: {name} contain NaN or infinite values")
 
 
 def _check_anchors(ids: Tensor | None, features: Tensor | None, batch: torch.Size, count: int) -> None:

@@ -18,9 +18,10 @@ def gsplat_missing() -> str | None:
         return "the package gsplat is not installed (pip install gsplat)"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
-    from gsplat.cuda._backend import _C  # compiles the kernels at first use
+    import gsplat.cuda._backend as kernels  # compiles them at first use
 
-    return None if _C is not None else "gsplat found no CUDA toolkit (nvcc) to compile its kernels with"
+    compiled = getattr(kernels, "_C", None) is not None
+    return None if compiled else "gsplat found no CUDA toolkit (nvcc) to compile its kernels with"
 
 
 def rasterize_gsplat(inputs: RasterInputs) -> RasterImages:

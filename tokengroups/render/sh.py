@@ -61,6 +61,7 @@ def sh_colors(
     if degree == 0:
         return (0.5 + _C0 * sh[..., 0, :]).clamp_min(0)
     centres = invert_rigid(cam_from_world)[..., :3, 3]
-    directions = torch.nn.functional.normalize(means[..., None, :, :] - centres[..., None, :], dim=-1)
+    offsets = means.unsqueeze(-3) - centres.unsqueeze(-2)
+    directions = torch.nn.functional.normalize(offsets, dim=-1)
     basis = sh_basis(directions, degree)
     return (0.5 + torch.einsum("...cns,...nsd->...cnd", basis, sh)).clamp_min(0)

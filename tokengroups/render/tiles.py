@@ -6,11 +6,11 @@ Projection follows Zwicker et al., "EWA Splatting" (2002) with gsplat's limits; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.geometry import pixel_centres, rotation_from_quaternion
@@ -21,6 +21,7 @@ BLUR = 0.3  # pixels^2, added to the diagonal of the 2D covariance
 MIN_ALPHA = 1 / 255
 MAX_ALPHA = 0.999
 MIN_TRANSMITTANCE = 1e-4
+MAX_DETERMINANT = 1e30  # pixels^4; larger covariances overflow in float32
 FIELD_MARGIN = 0.3  # of half the field of view: limit of x / z and y / z in the Jacobian
 TILE = 16
 
@@ -30,11 +31,11 @@ class Splats:
     """Gaussians of one scene in one camera, visible ones only, sorted by depth."""
 
     means: Float[Tensor, "M 2"]
-    conics: Float[Tensor, "M 3"]  # xx, xy, yy of the inverse covariance
+    factors: Float[Tensor, "M 3"]  # Cholesky factor of the conic: sigma = ((ux x + uy y)^2 + (vy y)^2) / 2
     opacities: Float[Tensor, " M"]
     depths: Float[Tensor, " M"]
     extents: Float[Tensor, "M 2"]  # half size of the box where alpha >= 1/255
-    indices: Tensor  # int64 [M], into the scene's Gaussians
+    indices: Int64[Tensor, " M"]  # into the scene's Gaussians
 
 
 def project_splats(
@@ -42,28 +43,40 @@ def project_splats(
     opacities: Float[Tensor, " N"], cam_from_world: Float[Tensor, "4 4"], intrinsics: Float[Tensor, "3 3"],
     size_hw: tuple[int, int],
 ) -> Splats:  # fmt: skip
-    """Project one scene into one camera."""
-    points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
-    kept = ((points[:, 2] >= NEAR) & (opacities >= MIN_ALPHA)).nonzero()[:, 0]
-    points, opacities = points[kept], opacities[kept]
-    axes = cam_from_world[:3, :3] @ (rotation_from_quaternion(quats[kept]) * scales[kept, None, :])
-    spread = _jacobian(points, intrinsics, size_hw) @ axes
-    blur = BLUR * torch.eye(2, dtype=means.dtype, device=means.device)
-    covariance = spread @ spread.transpose(-1, -2) + blur
-    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
-    conics = torch.stack([yy, -xy, xx], dim=-1) / (xx * yy - xy * xy)[:, None]
-    focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
-    means2d = points[:, :2] / points[:, 2:] * focal + centre
+    """Project one scene into one camera. Differentiates through the visible Gaussians only: others may overflow."""
     with torch.no_grad():
-        reach = (2 * torch.log(opacities / MIN_ALPHA)).sqrt()[:, None]
-        extents = reach * torch.stack([xx, yy], dim=-1).sqrt() * (1 + 1e-4) + 1e-3
+        depths = means @ cam_from_world[2, :3] + cam_from_world[2, 3]
+        kept = ((depths >= NEAR) & (opacities >= MIN_ALPHA)).nonzero()[:, 0]
+        kept = kept[torch.sort(depths[kept], stable=True).indices]
+        tensors = (means, quats, scales, opacities)
+        candidates, determinants = _project(*(t[kept] for t in tensors), cam_from_world, intrinsics, size_hw)
         limit = means.new_tensor([size_hw[1], size_hw[0]])
-        visible = ((means2d + extents > 0) & (means2d - extents < limit)).all(dim=-1)
-        order = torch.sort(points[:, 2], stable=True).indices
-        order = order[visible[order]]
-    return Splats(
-        means2d[order], conics[order], opacities[order], points[order, 2], extents[order], kept[order]
-    )
+        near, far = candidates.means + candidates.extents, candidates.means - candidates.extents
+        kept = kept[((near > 0) & (far < limit)).all(dim=-1) & (determinants <= MAX_DETERMINANT)]
+    splats, _ = _project(*(t[kept] for t in tensors), cam_from_world, intrinsics, size_hw)
+    return replace(splats, indices=kept)
+
+
+def _project(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, cam_from_world: Tensor, intrinsics: Tensor,
+    size_hw: tuple[int, int],
+) -> tuple[Splats, Float[Tensor, " M"]]:  # fmt: skip
+    """Splats of Gaussians in front of the camera, in the order given, and determinants of their covariances."""
+    points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+    axes = cam_from_world[:3, :3] @ (rotation_from_quaternion(quats) * scales[:, None, :])
+    first, second = (_jacobian(points, intrinsics, size_hw) @ axes).unbind(-2)
+    xx, xy, yy = (first * first).sum(-1), (first * second).sum(-1), (second * second).sum(-1)
+    # Determinant by Lagrange's identity: a sum of positive terms, where xx yy - xy xy loses all digits for needles.
+    area = torch.linalg.cross(first, second).square().sum(-1)
+    determinants = area + BLUR * (xx + yy + BLUR)
+    xx, yy = xx + BLUR, yy + BLUR
+    ux = (yy / determinants).sqrt()
+    factors = torch.stack([ux, -ux * xy / yy, yy.rsqrt()], dim=-1)
+    means2d = points[:, :2] / points[:, 2:] * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2]
+    reach = (2 * torch.log(opacities.detach() / MIN_ALPHA)).sqrt()[:, None]
+    extents = reach * torch.stack([xx, yy], dim=-1).detach().sqrt() * (1 + 1e-4) + 1e-3
+    splats = Splats(means2d, factors, opacities, points[:, 2], extents, torch.arange(len(means)))
+    return splats, determinants
 
 
 def _jacobian(
@@ -84,9 +97,8 @@ def composite(
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, " P"]]:
     """Alpha-composite values front to back at pixel positions: sums of weights times values, and of weights."""
     delta = pixels[:, None] - splats.means
-    conic = splats.conics
-    sigma = 0.5 * (conic[:, 0] * delta[..., 0] ** 2 + conic[:, 2] * delta[..., 1] ** 2)
-    sigma = sigma + conic[:, 1] * delta[..., 0] * delta[..., 1]
+    ux, uy, vy = splats.factors.unbind(-1)
+    sigma = 0.5 * ((ux * delta[..., 0] + uy * delta[..., 1]) ** 2 + (vy * delta[..., 1]) ** 2)
     alpha = (splats.opacities * torch.exp(-sigma)).clamp_max(MAX_ALPHA)
     alpha = torch.where(alpha >= MIN_ALPHA, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1 - alpha, dim=-1)
