@@ -33,7 +33,7 @@ class TensorFields:
             return value
 
         changes = {f.name: mapped(getattr(self, f.name)) for f in fields(self)}  # pyright: ignore[reportArgumentType]
-        return replace(self, **changes)  # pyright: ignore[reportType]
+        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def to(self: T, *args: Any, **kwargs: Any) -> T:
         """`torch.Tensor.to` for every tensor."""

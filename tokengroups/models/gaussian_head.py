@@ -29,19 +29,9 @@ class GaussianHead(nn.Module):
         self.per_anchor = per_anchor
         self.offset_bound = offset_bound
         self.split = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 3 * (sh_degree + 1) ** 2}
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, per_anchor * sum(self.split.values()))
-        )
-        self._init_output()
-
-    def _init_output(self) -> None:
-        """Start as a small cloud: offsets spread over one footprint, everything else at its neutral value."""
-        output = self.mlp[-1]
-        nn.init.normal_(output.weight, std=0.01)
-        nn.init.zeros_(output.bias)
-        spread = torch.empty(self.per_anchor, 3).uniform_(-0.5, 0.5) / self.offset_bound
-        with torch.no_grad():
-            output.bias.view(self.per_anchor, -1)[:, :3] = spread.atanh()
+        output = nn.Linear(dim, per_anchor * sum(self.split.values()))
+        init_small_cloud(output, per_anchor, offset_bound)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), output)
 
     def forward(
         self,
@@ -70,3 +60,12 @@ class GaussianHead(nn.Module):
         sh = torch.cat([sh[..., :1, :] + base[..., None, :], sh[..., 1:, :]], dim=-2)
         fields = (means, quats, scales, opacities, sh)
         return Gaussians(*(value.flatten(1, 2) for value in fields))
+
+
+def init_small_cloud(output: nn.Linear, per_anchor: int, offset_bound: float) -> None:
+    """Start with offsets spread over one footprint and everything else at its neutral value."""
+    nn.init.normal_(output.weight, std=0.01)
+    nn.init.zeros_(output.bias)
+    spread = torch.empty(per_anchor, 3).uniform_(-0.5, 0.5) / offset_bound
+    with torch.no_grad():
+        output.bias.view(per_anchor, -1)[:, :3] = spread.atanh()
