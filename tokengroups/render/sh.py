@@ -36,8 +36,8 @@ def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*
     values = [torch.full_like(x, _C0)]
     if degree >= 1:
         values += [-_C1 * y, _C1 * z, -_C1 * x]
+    xx, yy, zz = x * x, y * y, z * z
     if degree >= 2:
-        xx, yy, zz = x * x, y * y, z * z
         values += [
             _C2[0] * x * y, -_C2[0] * y * z, _C2[1] * (2 * zz - xx - yy), -_C2[0] * x * z, _C2[2] * (xx - yy),
         ]  # fmt: skip

@@ -48,12 +48,15 @@ def project_splats(
         depths = means @ cam_from_world[2, :3] + cam_from_world[2, 3]
         kept = ((depths >= NEAR) & (opacities >= MIN_ALPHA)).nonzero()[:, 0]
         kept = kept[torch.sort(depths[kept], stable=True).indices]
-        tensors = (means, quats, scales, opacities)
-        candidates, determinants = _project(*(t[kept] for t in tensors), cam_from_world, intrinsics, size_hw)
+        candidates, determinants = _project(
+            means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw
+        )
         limit = means.new_tensor([size_hw[1], size_hw[0]])
         near, far = candidates.means + candidates.extents, candidates.means - candidates.extents
         kept = kept[((near > 0) & (far < limit)).all(dim=-1) & (determinants <= MAX_DETERMINANT)]
-    splats, _ = _project(*(t[kept] for t in tensors), cam_from_world, intrinsics, size_hw)
+    splats, _ = _project(
+        means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw
+    )
     return replace(splats, indices=kept)
 
 
