@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from tokengroups.geometry import invert_rigid, relative_cameras, world_points
-from tokengroups.losses.masks import mask_costs, mask_losses
+from tokengroups.losses.masks import instance_ids, mask_costs, mask_losses
 from tokengroups.matching import match_groups
 from tokengroups.models.objective import (
+    TokenGroupsLosses,
     TokenGroupsLossWeights,
+    anchor_instances,
+    scene_mask_losses,
     segmentation_weight,
     supervision_cameras,
     token_groups_losses,
@@ -37,6 +40,17 @@ def random_rendering(num_scenes: int, num_views: int, num_groups: int, seed: int
     alphas = torch.rand(size, generator=generator)
     probabilities = torch.rand(*size, num_groups, generator=generator).softmax(-1) * alphas[..., None]
     return RenderOutput(torch.rand(*size, 3, generator=generator), alphas, alphas + 1, probabilities)
+
+
+def losses_without_anchors(
+    rendered: RenderOutput, targets: Views, weights=None, perceptual=None
+) -> TokenGroupsLosses:
+    num_scenes, num_groups = len(rendered.features), rendered.features.shape[-1]
+    assignment = torch.full((num_scenes, 10, num_groups), 1 / num_groups)
+    ids = torch.zeros(num_scenes, 10, dtype=torch.int64)
+    return token_groups_losses(
+        rendered, targets, weights or TokenGroupsLossWeights(), perceptual, assignment, ids
+    )
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (750, 0.1), (1500, 0.2), (9000, 0.2)])
@@ -69,7 +83,7 @@ def test_supervision_cameras_undo_the_predictions_scale():
 def test_terms_are_means_over_scenes_of_their_definitions():
     targets, rendered = random_views(2, 3), random_rendering(2, 3, num_groups=5)
     weights = TokenGroupsLossWeights()
-    losses = token_groups_losses(rendered, targets, weights, perceptual=None)
+    losses = losses_without_anchors(rendered, targets, weights)
     error = rendered.colors - targets.images.permute(0, 1, 3, 4, 2)
     torch.testing.assert_close(losses.mse, error.double().square().mean().float())
     assert losses.lpips == 0
@@ -86,7 +100,7 @@ def test_terms_are_means_over_scenes_of_their_definitions():
 def test_total_weighs_the_terms_and_calls_the_perceptual_loss_per_image():
     targets, rendered = random_views(2, 3), random_rendering(2, 3, num_groups=5)
     weights = TokenGroupsLossWeights(lpips=0.5, segmentation=0.2, segmentation_warmup_steps=100)
-    losses = token_groups_losses(
+    losses = losses_without_anchors(
         rendered, targets, weights, perceptual=lambda photos, real: (photos - real).abs().mean(dim=(1, 2, 3))
     )
     torch.testing.assert_close(
@@ -101,8 +115,42 @@ def test_permuting_the_groups_changes_nothing():
     permuted = RenderOutput(
         rendered.colors, rendered.alphas, rendered.depths, rendered.features[..., [4, 2, 0, 1, 3]]
     )
-    weights = TokenGroupsLossWeights()
-    first = token_groups_losses(rendered, targets, weights, None)
-    second = token_groups_losses(permuted, targets, weights, None)
+    first, second = losses_without_anchors(rendered, targets), losses_without_anchors(permuted, targets)
     torch.testing.assert_close(first.bce, second.bce)
     torch.testing.assert_close(first.dice, second.dice)
+
+
+def test_anchor_instances_read_the_photo_pixel():
+    context = random_views(2, 2)
+    pixels = torch.tensor([[[0, 3, 5], [1, 7, 0]], [[1, 0, 0], [0, 2, 2]]])
+    got = anchor_instances(context, pixels)
+    for scene in range(2):
+        for k in range(2):
+            view, row, column = pixels[scene, k]
+            assert got[scene, k] == context.group_ids[scene, view, row, column]
+
+
+def test_anchors_decide_the_matching_where_rendered_masks_say_nothing():
+    """Two instances of equal rendered masks, anchors that name them: the pairing and the loss follow the anchors."""
+    ids = torch.tensor([4, 9]).repeat(32)[None, None]  # [1, 1, 64]
+    probabilities = torch.full((1, 1, 64, 3), 0.3)
+    anchor_ids = torch.tensor([9, 9, 4, 4, 7, -1])  # 7 is not among the rendered instances
+    assignment = torch.tensor([[0.9, 0.05, 0.05]] * 2 + [[0.05, 0.05, 0.9]] * 2 + [[0.1, 0.8, 0.1]] * 2)
+    weights = TokenGroupsLossWeights(anchors=1.0)
+    on_views, on_anchors = scene_mask_losses(probabilities, ids, assignment, anchor_ids, weights)
+    labelled = torch.tensor([9, 9, 4, 4, -1, -1])[None, :, None]
+    columns = instance_ids(labelled).tolist()
+    assert columns == [4, 9]
+    expected = mask_losses(assignment[None, :, None], labelled, torch.tensor([0, 2]), torch.tensor([1, 0]))
+    torch.testing.assert_close(on_anchors.bce, expected.bce)
+    torch.testing.assert_close(on_anchors.dice, expected.dice)
+    assert on_views.bce > 0
+    _, without = scene_mask_losses(probabilities, ids, assignment, anchor_ids, TokenGroupsLossWeights())
+    assert without.bce == 0 and without.dice == 0
+
+
+def test_anchor_terms_enter_the_total_with_their_weight():
+    zero = torch.zeros(())
+    losses = TokenGroupsLosses(zero, zero, zero, zero, torch.tensor(0.5), torch.tensor(0.25))
+    weights = TokenGroupsLossWeights(segmentation=0.2, segmentation_warmup_steps=0, anchors=2.0)
+    torch.testing.assert_close(losses.total(weights, 0), torch.tensor(0.2 * 2.0 * (2 * 0.5 + 0.25)))

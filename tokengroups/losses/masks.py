@@ -43,8 +43,8 @@ class MaskLosses:
         return weights.bce * self.bce + weights.dice * self.dice
 
 
-def instance_ids(ids: Int64[Tensor, "V H W"]) -> Int64[Tensor, " M"]:
-    """Ids of the instances seen in any view, ascending: the columns of `mask_costs`."""
+def instance_ids(ids: Int64[Tensor, "*pixels"]) -> Int64[Tensor, " M"]:
+    """Ids of the instances seen anywhere, ascending: the columns of `mask_costs`."""
     return ids[ids >= 0].unique()
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.geometry import median_distance_ratio, relative_cameras, transform_points, world_points
-from tokengroups.losses.masks import MaskLosses, MaskLossWeights, mask_costs, mask_losses
+from tokengroups.losses.masks import MaskLosses, MaskLossWeights, instance_ids, mask_costs, mask_losses
 from tokengroups.matching import match_groups
 from tokengroups.models.token_groups import TokenGroupsOutput
 from tokengroups.render import RenderOutput, render
@@ -27,21 +27,30 @@ class TokenGroupsLossWeights:
     lpips: float = 0.05
     segmentation: float = 0.05
     segmentation_warmup_steps: int = 1500  # linear, from the paper
+    anchors: float = 0.0  # share of the mask losses on the anchors themselves, an addition to the paper
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
 
 
 @dataclass(frozen=True)
 class TokenGroupsLosses:
-    """Unweighted terms, each the mean over the scenes of the batch; `lpips` is 0 when it is not computed."""
+    """Unweighted terms, each the mean over the scenes of the batch; 0 where a term is not computed."""
 
     mse: Float[Tensor, ""]
     lpips: Float[Tensor, ""]
     bce: Float[Tensor, ""]
     dice: Float[Tensor, ""]
+    anchor_bce: Float[Tensor, ""]
+    anchor_dice: Float[Tensor, ""]
+
+    def named(self) -> dict[str, Tensor]:
+        """Terms by name, for logs."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def total(self, weights: TokenGroupsLossWeights, step: int) -> Float[Tensor, ""]:
         """L_mse + lambda_lpips L_lpips + lambda_seg(step) (lambda_bce L_bce + lambda_dice L_dice)."""
         segmentation = MaskLosses(self.bce, self.dice).total(weights.masks)
+        on_anchors = MaskLosses(self.anchor_bce, self.anchor_dice).total(weights.masks)
+        segmentation = segmentation + weights.anchors * on_anchors
         return self.mse + weights.lpips * self.lpips + segmentation_weight(weights, step) * segmentation
 
 
@@ -81,8 +90,19 @@ def render_groups(output: TokenGroupsOutput, cameras: Cameras) -> RenderOutput:
     )
 
 
+def anchor_instances(context: Views, anchor_pixels: Int64[Tensor, "B K 3"]) -> Int64[Tensor, "B K"]:
+    """True instance at the photo pixel of every anchor; -1 = unlabelled."""
+    scenes = torch.arange(len(anchor_pixels), device=anchor_pixels.device)[:, None]
+    return context.group_ids[(scenes, *anchor_pixels.unbind(-1))]
+
+
 def token_groups_losses(
-    rendered: RenderOutput, targets: Views, weights: TokenGroupsLossWeights, perceptual: PerceptualLoss | None
+    rendered: RenderOutput,
+    targets: Views,
+    weights: TokenGroupsLossWeights,
+    perceptual: PerceptualLoss | None,
+    assignment: Float[Tensor, "B K L"],
+    anchor_ids: Int64[Tensor, "B K"],
 ) -> TokenGroupsLosses:
     """Compare rendered views with the photos and instance masks of the target views.
 
@@ -93,6 +113,8 @@ def token_groups_losses(
         targets: Photos and instance ids.
         weights: Its mask weights enter the matching cost.
         perceptual: Per-image LPIPS, or None to leave the term out.
+        assignment: Of the anchors to the groups.
+        anchor_ids: True instances of the anchors; only used if `weights.anchors` is positive.
     """
     photos = rearrange(rendered.colors, "b v h w c -> b v c h w")
     mse = (photos - targets.images).square().mean()
@@ -100,10 +122,43 @@ def token_groups_losses(
     if perceptual is not None:
         lpips = perceptual(photos.flatten(0, 1), targets.images.flatten(0, 1)).mean()
     assert rendered.features is not None
-    per_scene = []
-    for probabilities, ids in zip(rendered.features, targets.group_ids, strict=True):
-        group_idx, instance_idx = match_groups(mask_costs(probabilities, ids, weights.masks))
-        per_scene.append(mask_losses(probabilities, ids, group_idx, instance_idx))
-    bce = torch.stack([losses.bce for losses in per_scene]).mean()
-    dice = torch.stack([losses.dice for losses in per_scene]).mean()
-    return TokenGroupsLosses(mse, lpips, bce, dice)
+    scenes = zip(rendered.features, targets.group_ids, assignment, anchor_ids, strict=True)
+    on_views, on_anchors = zip(*(scene_mask_losses(*scene, weights) for scene in scenes), strict=True)
+    return TokenGroupsLosses(
+        mse=mse,
+        lpips=lpips,
+        bce=torch.stack([losses.bce for losses in on_views]).mean(),
+        dice=torch.stack([losses.dice for losses in on_views]).mean(),
+        anchor_bce=torch.stack([losses.bce for losses in on_anchors]).mean(),
+        anchor_dice=torch.stack([losses.dice for losses in on_anchors]).mean(),
+    )
+
+
+def scene_mask_losses(
+    probabilities: Float[Tensor, "V H W L"],
+    ids: Int64[Tensor, "V H W"],
+    assignment: Float[Tensor, "K L"],
+    anchor_ids: Int64[Tensor, " K"],
+    weights: TokenGroupsLossWeights,
+) -> tuple[MaskLosses, MaskLosses]:
+    """Mask losses of one scene on its rendered views and on its anchors, by one matching.
+
+    Rendered masks are blurred by every error of the predicted points, anchors are not: their photo pixel's instance
+    says directly which of them belong together. With a positive weight they take part in the matching too.
+    """
+    cost, instances = mask_costs(probabilities, ids, weights.masks), instance_ids(ids)
+    if weights.anchors == 0:
+        nothing = assignment.sum() * 0
+        return mask_losses(probabilities, ids, *match_groups(cost)), MaskLosses(nothing, nothing)
+    anchor_ids = torch.where(
+        torch.isin(anchor_ids, instances), anchor_ids, -1
+    )  # others have no rendered mask
+    anchored = instance_ids(anchor_ids)
+    as_pixels, as_ids = assignment[None, :, None], anchor_ids[None, :, None]
+    columns = torch.searchsorted(instances, anchored)
+    cost[:, columns] += weights.anchors * mask_costs(as_pixels, as_ids, weights.masks)
+    group_idx, instance_idx = match_groups(cost)
+    kept = torch.isin(instances[instance_idx], anchored)
+    anchored_idx = torch.searchsorted(anchored, instances[instance_idx[kept]])
+    on_anchors = mask_losses(as_pixels, as_ids, group_idx[kept], anchored_idx)
+    return mask_losses(probabilities, ids, group_idx, instance_idx), on_anchors

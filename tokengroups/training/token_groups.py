@@ -22,6 +22,7 @@ from tokengroups.losses.perceptual import Lpips, Trunk
 from tokengroups.models.objective import (
     PerceptualLoss,
     TokenGroupsLossWeights,
+    anchor_instances,
     render_groups,
     segmentation_weight,
     supervision_cameras,
@@ -123,8 +124,15 @@ class TokenGroupsTask:
             output = self.model(images, geometry)
         cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
         perceptual = self.perceptual if weights.lpips > 0 else None
-        losses = token_groups_losses(render_groups(output, cameras), batch.targets, weights, perceptual)
-        terms = {"mse": losses.mse, "lpips": losses.lpips, "bce": losses.bce, "dice": losses.dice}
+        losses = token_groups_losses(
+            render_groups(output, cameras),
+            batch.targets,
+            weights,
+            perceptual,
+            output.assignment,
+            anchor_instances(batch.context, output.anchor_pixels),
+        )
+        terms = losses.named()
         terms["segmentation_weight"] = losses.mse.new_tensor(segmentation_weight(weights, step))
         return LossTerms(losses.total(weights, step), terms)
 
