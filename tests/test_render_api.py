@@ -14,7 +14,7 @@ import torch
 from render_scenes import BACKENDS, Scene, cotangents, gradients, random_scene, with_fields
 from tolerances import tolerance
 
-from tokengroups.render import api, available_backends, build, library, rasterize, render
+from tokengroups.render import api, available_backends, build, checks, library, rasterize, render
 from tokengroups.types import Gaussians
 
 needs_library = pytest.mark.skipif(len(BACKENDS) == 1, reason="the C++ rasteriser is not available")
@@ -128,7 +128,7 @@ def test_misuse_is_refused_with_the_value() -> None:
     shapes = {"means": torch.zeros(5, 3), "quats": torch.zeros(4, 4), "cam_from_world": torch.eye(4)[None]}
     shapes |= {"scales": torch.zeros(5, 3), "opacities": torch.zeros(5), "colors": torch.zeros(5, 3)}
     with pytest.raises(ValueError, match=r"quats must have shape \[5, 4\], got \[4, 4\]"):
-        api._check_shapes({**shapes, "intrinsics": torch.eye(3)[None]}, torch.Size(), (8, 8))
+        checks.check_shapes({**shapes, "intrinsics": torch.eye(3)[None]}, torch.Size(), (8, 8))
 
 
 def test_backend_that_cannot_be_used_says_why() -> None:

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.render.checks import check_anchors, check_finite, check_shapes
 from tokengroups.render.gsplat_backend import gsplat_missing, rasterize_gsplat
 from tokengroups.render.inputs import RasterInputs
 from tokengroups.render.library import LibraryMissing, load_library
 from tokengroups.render.native import rasterize_native
-from tokengroups.render.sh import sh_colors
 from tokengroups.render.tiles import rasterize_tiles
 from tokengroups.types import Gaussians, TensorFields
 
@@ -64,11 +64,12 @@ def render(
         ValueError: shapes, dtypes or devices do not fit, an input holds NaN or infinity, or the backend
             cannot be used here (the message says what is missing).
     """
-    colors = sh_colors(gaussians.sh, gaussians.means, cam_from_world)
-    return rasterize(
-        gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, colors, cam_from_world, intrinsics,
-        size_hw, background=background, anchor_ids=anchor_ids, anchor_features=anchor_features, backend=backend,
-    )  # fmt: skip
+    tensors = {
+        "means": gaussians.means, "quats": gaussians.quats, "scales": gaussians.scales,
+        "opacities": gaussians.opacities, "sh": gaussians.sh, "cam_from_world": cam_from_world,
+        "intrinsics": intrinsics,
+    }  # fmt: skip
+    return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend)
 
 
 def rasterize(
@@ -87,76 +88,43 @@ def rasterize(
     backend: Backend = "auto",
 ) -> RenderOutput:
     """`render` for colours given directly: [*b, N, D] or, if they depend on the camera, [*b, C, N, D], any D."""
-    batch = means.shape[:-2]
     tensors = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
         "cam_from_world": cam_from_world, "intrinsics": intrinsics,
     }  # fmt: skip
-    _check_shapes(tensors, batch, size_hw)
-    _check_anchors(anchor_ids, anchor_features, batch, means.shape[-2])
+    return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend)
+
+
+def _run(
+    tensors: dict[str, Tensor],
+    size_hw: tuple[int, int],
+    background: Tensor | None,
+    anchor_ids: Tensor | None,
+    anchor_features: Tensor | None,
+    backend: str,
+) -> RenderOutput:
+    means = tensors["means"]
+    batch = means.shape[:-2]
+    check_shapes(tensors, batch, size_hw)
+    check_anchors(anchor_ids, anchor_features, batch, means.shape[-2])
     if anchor_features is not None:
         tensors["anchor_features"] = anchor_features
-    flat = {
-        name: tensor.flatten(0, len(batch) - 1) if batch else tensor[None] for name, tensor in tensors.items()
-    }
-    inputs = RasterInputs(**flat, size_hw=size_hw, anchor_ids=anchor_ids)
+    flat = {name: t.flatten(0, len(batch) - 1) if batch else t[None] for name, t in tensors.items()}
     chosen = _choose(backend, means)
     if chosen != "cpp":  # which looks for itself
-        _check_finite(flat)
-    images = _BACKENDS[chosen](inputs)
-    image_colors = images.colors
+        check_finite(flat)
+    images = _BACKENDS[chosen](
+        RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids)
+    )
+    colors = images.colors
     if background is not None:
-        image_colors = image_colors + (1 - images.alphas)[..., None] * background
+        colors = colors + (1 - images.alphas)[..., None] * background
 
     def shaped(tensor: Tensor) -> Tensor:
         return tensor.reshape(*batch, *tensor.shape[1:])
 
     features = None if images.features is None else shaped(images.features)
-    return RenderOutput(shaped(image_colors), shaped(images.alphas), shaped(images.depths), features)
-
-
-def _check_shapes(tensors: dict[str, Tensor], batch: torch.Size, size_hw: tuple[int, int]) -> None:
-    means, colors = tensors["means"], tensors["colors"]
-    count, cameras = means.shape[-2], tensors["cam_from_world"].shape[-3]
-    per_camera = (cameras,) if colors.ndim == len(batch) + 3 else ()
-    wanted = {
-        "means": (*batch, count, 3), "quats": (*batch, count, 4), "scales": (*batch, count, 3),
-        "opacities": (*batch, count), "colors": (*batch, *per_camera, count, colors.shape[-1]),
-        "cam_from_world": (*batch, cameras, 4, 4), "intrinsics": (*batch, cameras, 3, 3),
-    }  # fmt: skip
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name]:
-            raise ValueError(f"{name} must have shape {list(wanted[name])}, got {list(tensor.shape)}")
-        if not tensor.is_floating_point() or tensor.device != means.device:
-            raise ValueError(
-                f"{name} must be floating point on {means.device}, got {tensor.dtype} on {tensor.device}"
-            )
-    if min(size_hw) < 1:
-        raise ValueError(f"size_hw must be at least (1, 1), got {size_hw}")
-
-
-def _check_finite(tensors: dict[str, Tensor]) -> None:
-    finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors.values()]).tolist()
-    for name, good in zip(tensors, finite, strict=True):
-        if not good:
-            raise ValueError(f"render: {name} contain NaN or infinite values")
-
-
-def _check_anchors(ids: Tensor | None, features: Tensor | None, batch: torch.Size, count: int) -> None:
-    if features is None:
-        return
-    if ids is None:
-        raise ValueError("anchor_features need anchor_ids")
-    if ids.device != features.device:
-        raise ValueError(f"anchor_ids are on {ids.device}, anchor_features on {features.device}")
-    if features.ndim != len(batch) + 2 or features.shape[: len(batch)] != batch:
-        raise ValueError(f"anchor_features must have shape {[*batch, 'K', 'F']}, got {list(features.shape)}")
-    if ids.dtype != torch.int64 or ids.shape != (count,):
-        raise ValueError(f"anchor_ids must be int64 of shape [{count}], got {ids.dtype} {list(ids.shape)}")
-    if count and not (0 <= int(ids.min()) and int(ids.max()) < features.shape[-2]):
-        raise ValueError(
-            f"anchor_ids must lie in [0, {features.shape[-2]}), got {int(ids.min())}..{int(ids.max())}"
-        )
+    return RenderOutput(shaped(colors), shaped(images.alphas), shaped(images.depths), features)
 
 
 @cache
@@ -175,7 +143,7 @@ def available_backends() -> dict[str, str | None]:
     return {"gsplat": gsplat_missing(), "cpp": _native_missing(), "torch": None}
 
 
-def _choose(backend: Backend, means: Tensor) -> str:
+def _choose(backend: str, means: Tensor) -> str:
     if backend == "torch":
         return backend
     if backend == "auto":

@@ -56,7 +56,18 @@ def build_library(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             objects = [_compile(compiler, name, Path(scratch), x86) for name in sources]
             library = Path(scratch) / "library.so"
-            _run([compiler, "-shared", "-fopenmp", *objects, "-o", str(library)])
+            _run(
+                [
+                    compiler,
+                    "-shared",
+                    "-fopenmp",
+                    "-static-libgcc",
+                    "-static-libstdc++",
+                    *objects,
+                    "-o",
+                    str(library),
+                ]
+            )
             target = folder / library_name()
             os.replace(library, target)
     except OSError as error:

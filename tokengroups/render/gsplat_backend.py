@@ -6,9 +6,9 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
 
 from tokengroups.render.inputs import RasterImages, RasterInputs
+from tokengroups.render.tiles import rasterize_tiles
 
 
 @cache
@@ -28,22 +28,21 @@ def rasterize_gsplat(inputs: RasterInputs) -> RasterImages:
     """Render on the GPU with gsplat; anchor features become colour channels of their Gaussians."""
     from gsplat import rasterization
 
-    cameras = inputs.cam_from_world.shape[1]
-    colors = inputs.colors
+    if inputs.means.shape[1] == 0:  # gsplat launches no kernel over nothing
+        return rasterize_tiles(inputs)
+    colors = inputs.plain_colors()
+    dim, channels = colors.shape[-1], colors
     if inputs.anchor_features is not None and inputs.anchor_ids is not None:
         features = inputs.anchor_features[:, inputs.anchor_ids]
-        if inputs.colors_per_camera:
-            features = features[:, None].expand(-1, cameras, -1, -1)
-        colors = torch.cat([colors, features], dim=-1)
+        if colors.ndim == 4:
+            features = features[:, None].expand(-1, colors.shape[1], -1, -1)
+        channels = torch.cat([colors, features], dim=-1)
+    tensors = (
+        inputs.means, inputs.quats, inputs.scales, inputs.opacities, channels, inputs.cam_from_world, inputs.intrinsics,
+    )  # fmt: skip
     height, width = inputs.size_hw
     image, alphas, _ = rasterization(
-        inputs.means, inputs.quats, inputs.scales, inputs.opacities, colors, inputs.cam_from_world,
-        inputs.intrinsics, width, height, render_mode="RGB+ED", packed=False,
-    )  # fmt: skip
-    return _split(inputs, image, alphas[..., 0])
-
-
-def _split(inputs: RasterInputs, image: Tensor, alphas: Tensor) -> RasterImages:
-    dim = inputs.colors.shape[-1]
+        *(tensor.float() for tensor in tensors), width, height, render_mode="RGB+ED", packed=False
+    )
     features = image[..., dim:-1] if inputs.anchor_features is not None else None
-    return RasterImages(image[..., :dim], alphas, image[..., -1], features)
+    return RasterImages(image[..., :dim], alphas[..., 0], image[..., -1], features)

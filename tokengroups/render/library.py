@@ -34,7 +34,7 @@ class Scene(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("scenes", "cameras", "gaussians", "height", "width", "channels")),
         *((name, c_void_p) for name in ("means", "quats", "scales", "opacities", "colors")),
-        ("colors_per_camera", c_int64),
+        ("colors_per_camera", c_int64), ("harmonics", c_int64),
         ("cam_from_world", c_void_p), ("intrinsics", c_void_p), ("wide", Wide * 2), ("threads", c_int64),
     ]  # fmt: skip
 

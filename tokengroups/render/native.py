@@ -52,6 +52,7 @@ class _Call:
     size_hw: tuple[int, int]
     intrinsics: Tensor
     anchor_ids: Tensor | None
+    harmonics: bool  # the colours are coefficients
     variant: int
 
 
@@ -75,10 +76,12 @@ def _wide(values: Tensor, rows: Tensor | None, per_camera: bool) -> Wide:
 def _scene(call: _Call, tensors: tuple[Tensor, ...]) -> Scene:
     means, quats, scales, opacities, colors, more, features, cam_from_world = tensors
     wide = (_wide(more, None, more.ndim == 4), _wide(features, call.anchor_ids, False))
+    harmonics = colors.shape[2] if call.harmonics else 0
     return Scene(
         means.shape[0], cam_from_world.shape[1], means.shape[1], *call.size_hw, colors.shape[-1],
         means.data_ptr(), quats.data_ptr(), scales.data_ptr(), opacities.data_ptr(), colors.data_ptr(),
-        colors.ndim == 4, cam_from_world.data_ptr(), call.intrinsics.data_ptr(), (Wide * 2)(*wide), _num_threads(),
+        colors.ndim == 4 and not harmonics, harmonics,
+        cam_from_world.data_ptr(), call.intrinsics.data_ptr(), (Wide * 2)(*wide), _num_threads(),
     )  # fmt: skip
 
 
@@ -87,9 +90,10 @@ def _images(tensors: tuple[Tensor, ...]) -> Images:
     return Images(colors, alphas, depths, (ctypes.c_void_p * 2)(more, features))
 
 
-def _check(status: int, culprit: int = -1) -> None:
+def _check(call: _Call, status: int, culprit: int = -1) -> None:
     if status == NOT_FINITE:
-        raise ValueError(f"render: {_INPUT_NAMES[culprit]} contain NaN or infinite values")
+        name = "sh" if call.harmonics and culprit == _INPUT_NAMES.index("colors") else _INPUT_NAMES[culprit]
+        raise ValueError(f"render: {name} contain NaN or infinite values")
     if status == NO_MEMORY:
         raise MemoryError("render: out of memory in the C++ rasteriser")
     assert status == 0, f"C++ rasteriser returned {status}"
@@ -108,7 +112,7 @@ class _Rasterize(torch.autograd.Function):
             call.variant, ctypes.byref(_scene(call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(state.pointer) if needs_state else None, ctypes.byref(culprit),
         )  # fmt: skip
-        _check(status, culprit.value)
+        _check(call, status, culprit.value)
         if needs_state:
             ctx.call, ctx.state = call, state
             ctx.save_for_backward(*tensors, *images)
@@ -129,7 +133,7 @@ class _Rasterize(torch.autograd.Function):
             ctx.call.variant, ctypes.byref(_scene(ctx.call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(_images(cotangents)), ctx.state.pointer, ctypes.byref(packed),
         )  # fmt: skip
-        _check(status)
+        _check(ctx.call, status)
         return None, *gradients[:7], gradients[7] if with_cameras else None
 
 
@@ -139,14 +143,16 @@ def rasterize_native(inputs: RasterInputs) -> RasterImages:
     def ready(tensor: Tensor) -> Tensor:
         return tensor.to(torch.float32).contiguous()
 
-    colors, more = inputs.colors[..., :_REGISTER_CHANNELS], inputs.colors[..., _REGISTER_CHANNELS:]
-    features = inputs.anchor_features
-    if features is None:
-        features = inputs.means.new_empty(inputs.means.shape[0], 0, 0)
+    given = inputs.sh if inputs.colors is None else inputs.colors
+    assert given is not None
+    colors, more = given[..., :_REGISTER_CHANNELS], given[..., _REGISTER_CHANNELS:]
+    features, none = inputs.anchor_features, inputs.means.new_empty(inputs.means.shape[0], 0, 0)
     anchor_ids = None if inputs.anchor_ids is None else inputs.anchor_ids.contiguous()
-    call = _Call(inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, chosen_variant())
+    harmonics = inputs.colors is None
+    call = _Call(inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, harmonics, chosen_variant())
     tensors = (
-        inputs.means, inputs.quats, inputs.scales, inputs.opacities, colors, more, features, inputs.cam_from_world,
+        inputs.means, inputs.quats, inputs.scales, inputs.opacities, colors, none if harmonics else more,
+        none if features is None else features, inputs.cam_from_world,
     )  # fmt: skip
     first, alphas, depths, rest, features = _Rasterize.apply(call, *(ready(tensor) for tensor in tensors))
     colors = torch.cat([first, rest], dim=-1) if rest.shape[-1] else first

@@ -135,21 +135,21 @@ def _render_image(
 def rasterize_tiles(inputs: RasterInputs) -> RasterImages:
     """Render with PyTorch operations, in the dtype of the inputs."""
     scenes, cameras = inputs.cam_from_world.shape[:2]
-    images = [
-        _rasterize_one(inputs, scene, camera) for scene in range(scenes) for camera in range(cameras)
-    ]  # fmt: skip
+    every = [(scene, camera) for scene in range(scenes) for camera in range(cameras)]
+    colors = inputs.plain_colors()
+    images = [_rasterize_one(inputs, colors, scene, camera) for scene, camera in every]
     colors, alphas, depths, features = (
         torch.stack(parts).unflatten(0, (scenes, cameras)) for parts in zip(*images, strict=True)
     )
     return RasterImages(colors, alphas, depths, None if inputs.anchor_features is None else features)
 
 
-def _rasterize_one(inputs: RasterInputs, scene: int, camera: int) -> tuple[Tensor, ...]:
+def _rasterize_one(inputs: RasterInputs, colors: Tensor, scene: int, camera: int) -> tuple[Tensor, ...]:
     splats = project_splats(
         inputs.means[scene], inputs.quats[scene], inputs.scales[scene], inputs.opacities[scene],
         inputs.cam_from_world[scene, camera], inputs.intrinsics[scene, camera], inputs.size_hw,
     )  # fmt: skip
-    colors = inputs.colors[scene, camera] if inputs.colors_per_camera else inputs.colors[scene]
+    colors = colors[scene, camera] if colors.ndim == 4 else colors[scene]
     values = [colors[splats.indices], splats.depths[:, None]]
     if inputs.anchor_features is not None and inputs.anchor_ids is not None:
         values.append(inputs.anchor_features[scene, inputs.anchor_ids[splats.indices]])

@@ -1,6 +1,6 @@
 // From Gaussians to depth-sorted lists of splats per tile.
 #pragma once
-#include "projection.h"
+#include "harmonics.h"
 
 namespace TG_VARIANT {
 
@@ -47,9 +47,23 @@ struct BinningScratch {
   Buffer<Key> keys, spare;
 };
 
-static inline void splat_color(const TgScene& in, int64_t image, int64_t n, float* color) {
-  const int64_t row = (in.colors_per_camera ? image : image / in.cameras) * in.gaussians + n;
-  for (int c = 0; c < 3; ++c) color[c] = c < in.channels ? in.colors[row * in.channels + c] : 0.f;
+// Colours of up to kLanes Gaussians of the image's scene, from Gaussian n on.
+static inline void splat_colors(const TgScene& in, const Camera& camera, const F* mean, int64_t image, int64_t n,
+                                int count, float (*colors)[kLanes]) {
+  const int64_t scene = image / in.cameras, row = (in.colors_per_camera ? image : scene) * in.gaussians + n;
+  F color[3] = {set1(0.f), set1(0.f), set1(0.f)};
+  if (in.harmonics) {
+    F basis[kMaxHarmonics], sh[kMaxHarmonics][3];
+    const int s = (int)in.harmonics;
+    load_harmonics(in.colors + row * 3 * s, s, count, sh);
+    harmonics(s, direction_to(camera, mean), basis);
+    harmonic_colors(s, basis, sh, color);
+    for (int k = 0; k < 3; ++k) color[k] = max(color[k], set1(0.f));
+  } else {
+    const int d = (int)in.channels;
+    for (int k = 0; k < d; ++k) color[k] = load_column(in.colors + row * d, d, k, count);
+  }
+  for (int k = 0; k < 3; ++k) store(colors[k], color[k]);
 }
 
 static inline void count_tiles(const Splat& s, const Context& ctx, int64_t* counts) {
@@ -73,9 +87,10 @@ static void project_image(const TgScene& in, Context* ctx, int64_t image) {
     const Shapes shapes = load_shapes(in.means + 3 * row, in.quats + 4 * row, in.scales + 3 * row, count);
     const F log_opacity = load_column(ctx->log_opacities.data + row, 1, 0, count);
     const SplatLanes all = make_splats(camera, project(camera, shapes), log_opacity, (float)in.width, (float)in.height);
-    float fields[9][kLanes];
+    float fields[12][kLanes];
     const F values[9] = {all.x, all.y, all.ux, all.uy, all.vy, log_opacity, all.extent_x, all.extent_y, all.depth};
     for (int k = 0; k < 9; ++k) store(fields[k], values[k]);
+    if (all.visible) splat_colors(in, camera, shapes.mean, image, first, count, fields + 9);
     for (int i = 0; i < count; ++i) {
       rank[first + i] = -1;
       if (!(all.visible >> i & 1)) continue;
@@ -83,7 +98,7 @@ static void project_image(const TgScene& in, Context* ctx, int64_t image) {
       s->x = fields[0][i], s->y = fields[1][i], s->ux = fields[2][i], s->uy = fields[3][i], s->vy = fields[4][i];
       s->log_opacity = fields[5][i], s->extent_x = fields[6][i], s->extent_y = fields[7][i], s->depth = fields[8][i];
       s->gaussian = (int32_t)(first + i);
-      splat_color(in, image, first + i, s->color);
+      for (int k = 0; k < 3; ++k) s->color[k] = fields[9 + k][i];
       rank[first + i] = visible++;
       count_tiles(*s, *ctx, counts);
     }

@@ -18,8 +18,9 @@ typedef struct {
 typedef struct {
   int64_t scenes, cameras, gaussians, height, width, channels;
   const float *means, *quats, *scales, *opacities;  // [B, N, 3 | 4 | 3 | -]
-  const float* colors;                              // [B, N, D] or [B, C, N, D]
+  const float* colors;                              // [B, N, D] or [B, C, N, D], or coefficients [B, N, S, 3]
   int64_t colors_per_camera;                        // 1: colors have a camera axis
+  int64_t harmonics;                                // S = 1, 4, 9 or 16 spherical harmonics (D = 3); 0: plain colours
   const float *cam_from_world, *intrinsics;         // [B, C, 4, 4], [B, C, 3, 3]
   TgWide wide[2];                                   // unused ones have dim = 0
   int64_t threads;

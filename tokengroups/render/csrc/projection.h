@@ -6,7 +6,7 @@
 namespace TG_VARIANT {
 
 struct Camera {
-  float rotation[9], translation[3];
+  float rotation[9], translation[3], centre[3];
   float fx, fy, cx, cy;
   float min_x, max_x, min_y, max_y;  // limits of x / z and y / z in the Jacobian
 };
@@ -16,6 +16,10 @@ static Camera make_camera(const float* cam_from_world, const float* intrinsics, 
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 3; ++j) c.rotation[3 * i + j] = cam_from_world[4 * i + j];
     c.translation[i] = cam_from_world[4 * i + 3];
+  }
+  for (int j = 0; j < 3; ++j) {
+    c.centre[j] = 0;
+    for (int i = 0; i < 3; ++i) c.centre[j] -= c.rotation[3 * i + j] * c.translation[i];
   }
   c.fx = intrinsics[0], c.fy = intrinsics[4], c.cx = intrinsics[2], c.cy = intrinsics[5];
   const float margin_x = 0.15f * width / c.fx, margin_y = 0.15f * height / c.fy;  // 0.3 of half the field of view

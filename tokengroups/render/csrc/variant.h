@@ -17,7 +17,8 @@ static bool finite(const float* values, int64_t count) {
 // Index of the first input that holds NaN or infinity, or -1.
 static int64_t find_not_finite(const TgScene& in) {
   const int64_t rows = in.scenes * in.gaussians, images = in.scenes * in.cameras;
-  const int64_t colors = (in.colors_per_camera ? images * in.gaussians : rows) * in.channels;
+  const int64_t colors =
+      (in.colors_per_camera ? images * in.gaussians : rows) * in.channels * larger(in.harmonics, (int64_t)1);
   const float* arrays[9] = {in.means,          in.quats,      in.scales,         in.opacities,     in.colors,
                             in.cam_from_world, in.intrinsics, in.wide[0].values, in.wide[1].values};
   const int64_t counts[9] = {3 * rows,    4 * rows,   3 * rows, rows, colors, 16 * images, 9 * images,
@@ -31,8 +32,8 @@ static bool make_context(const TgScene& in, Context* ctx) {
   const int64_t images = in.scenes * in.cameras;
   ctx->tiles_x = (int)((in.width + kTile - 1) / kTile), ctx->tiles_y = (int)((in.height + kTile - 1) / kTile);
   if (!ctx->cameras.resize(images) || !ctx->splats.resize(images * in.gaussians) || !ctx->visible.resize(images) ||
-      !ctx->rank.resize(images * in.gaussians) || !ctx->log_opacities.resize(in.scenes * in.gaussians) || !ctx->tile_start.resize(images * (ctx->tiles() + 1)) ||
-      !ctx->looked_at.resize(images * ctx->tiles()))
+      !ctx->rank.resize(images * in.gaussians) || !ctx->log_opacities.resize(in.scenes * in.gaussians) ||
+      !ctx->tile_start.resize(images * (ctx->tiles() + 1)) || !ctx->looked_at.resize(images * ctx->tiles()))
     return false;
   for (int64_t i = 0; i < images; ++i)
     ctx->cameras[i] = make_camera(in.cam_from_world + 16 * i, in.intrinsics + 9 * i, (float)in.width, (float)in.height);
