@@ -74,7 +74,7 @@ def _section(section: Section) -> str:
 def _gallery(gallery: Gallery) -> str:
     parts = [f"<h3>{escape(gallery.title)}</h3>", _paragraph(gallery.text)]
     if gallery.commands:
-        parts.append(f"<pre><code>{escape(chr(10).join(gallery.commands))}</code></pre>")
+        parts.append(f"<pre><code>{chr(10).join(map(_command, gallery.commands))}</code></pre>")
     if gallery.pictures:
         figures = "".join(_figure(picture) for picture in gallery.pictures)
         columns = f"; max-width: 760px; grid-template-columns: repeat({gallery.columns}, 1fr)" * bool(
@@ -82,6 +82,11 @@ def _gallery(gallery: Gallery) -> str:
         )
         parts.append(f'<div class="grid" style="--size: {gallery.size_px}px{columns}">{figures}</div>')
     return "\n".join(parts)
+
+
+def _command(line: str) -> str:
+    """Lines break between words only, never after the hyphens of an option."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
 
 
 def _figure(picture: Picture) -> str:

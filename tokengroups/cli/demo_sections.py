@@ -18,7 +18,7 @@ LEAD = (
     "can be listed, moved, removed, put into other scenes and exported. The rooms are computer-made and were "
     "never seen in training."
 )
-FOOTER = "Made by `tokengroups demo`. The pictures and scene files lie beside this page; it needs no network."
+FOOTER = "Made by tokengroups demo. The pictures and scene files lie beside this page; it needs no network."
 SCORES = (  # key, name, unit, what it means
     (
         "psnr",

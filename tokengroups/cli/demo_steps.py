@@ -125,7 +125,7 @@ def reconstruct_room(room: Room, weights: str | None) -> Reconstructed:
 
 
 def likely_objects(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups that look like objects, most visible first; all but the most visible one if none does."""
+    """Groups that look like objects, compact and visible ones first; all but the most visible one if none does."""
     longest = max(max(group["size"]) for group in groups)
     objects = [
         group
@@ -133,6 +133,7 @@ def likely_objects(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if MIN_SHARE <= group["visible_share"] <= MAX_SHARE
         and max(group["size"]) <= MAX_RELATIVE_SIZE * longest
     ]
+    objects.sort(key=lambda group: -group["visible_share"] / max(group["size"]))
     return objects or list(groups[1:] or groups)
 
 
@@ -141,7 +142,7 @@ def finish_room(made: Reconstructed, donor: Reconstructed, scale: float) -> Fini
 
     Args:
         made: The room.
-        donor: Another room, whose most visible object is inserted.
+        donor: Another room, whose first object is inserted.
         scale: Scene units per metre, from the evaluation: it places the true target cameras in the scene.
     """
     room = made.room
