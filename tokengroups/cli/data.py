@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokengroups.errors import UserError
 
-HELP = "Write procedural rooms to disk: photos, depth, instances and cameras in ScanNet's layout."
+HELP = "write procedural rooms to disk: photos, depth, instances and cameras in ScanNet's layout"
 EXAMPLES = """\
   tokengroups data procedural --out rooms/ --num-scenes 4 --num-views 5
   tokengroups data procedural --out rooms/ --num-scenes 100 --num-views 9 --size 128 --seed 7 --split train

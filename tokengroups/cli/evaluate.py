@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     Loader = Callable[[], EvaluationScene]
 
-HELP = "Measure a model on rooms it has not seen: views, groups and geometry."
+HELP = "measure a model on rooms it has not seen: views, groups and geometry"
 EXAMPLES = """\
   tokengroups evaluate --data procedural --seed 1 --num-scenes 16 --json out.json
   tokengroups evaluate --data scans/ --views 2 --frame-step 10 --weights my_weights/
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--frame-step", type=int, default=1, metavar="K", help="folder: take every K-th frame (%(default)s)")
     add("--size", type=int, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
-    add("--device", default="auto", help="cpu, cuda or auto (%(default)s)")
+    add_device_option(parser)
     add(
         "--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'"
     )
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         check_writable(args.json)
     weights = args.weights or DEFAULT_WEIGHTS
-    device = _device(args.device)
+    device = pick_device(args.device)
     perceptual = _perceptual(args.lpips_weights, device)
     model = load_model(weights).to(device)
     size = _size(args.size or model.image_size, model.size_multiple)
@@ -89,16 +90,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {name}: give cpu, cuda or auto")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _size(size: int, multiple: int) -> int:

@@ -1,0 +1,72 @@
+"""Held-out quality of weights on procedural rooms: several seeds, means with 95 % intervals over the seeds.
+
+Run: ``python benchmarks/quality.py [--weights token_groups_tiny] [--seeds 101 102 103] [--num-scenes 32] [--views 2]
+[--json FILE]``. Every seed is one `tokengroups evaluate`, with its protocol; the interval is Student's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from tqdm import tqdm
+
+from tokengroups.data.procedural import generate_room
+from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.models import load_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", default="token_groups_tiny")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--num-scenes", type=int, default=32)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    model = load_model(args.weights)
+    runs = []
+    for seed in args.seeds:
+        data = EvaluationData("procedural", args.views, "test", seed)
+        scenes = (
+            evaluation_scene(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data)
+            for i in range(args.num_scenes)
+        )
+        progress = tqdm(scenes, total=args.num_scenes, desc=f"seed {seed}", unit="scene", leave=False)
+        runs.append(evaluate_scenes(model.predict, progress, data, args.weights).to_json())
+    print(runs[0]["protocol"]["text"])
+    print(
+        f"seeds {args.seeds}, {args.num_scenes} scenes each; torch {torch.__version__}, {platform.machine()}\n"
+    )
+    print_table(runs)
+    if args.json is not None:
+        args.json.write_text(json.dumps(runs, indent=1) + "\n")
+        print(f"\nwrote {args.json}")
+
+
+def print_table(runs: list[dict]) -> None:
+    """Mean and 95 % interval over the runs of every number, as a Markdown table."""
+    print("| number | mean | 95 % interval |\n|---|--:|--:|")
+    for name, value in runs[0].items():
+        if not isinstance(value, (int, float)):
+            continue
+        values = np.array([run[name] for run in runs], dtype=float)
+        half = (
+            student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+            if len(values) > 1
+            else 0
+        )
+        print(f"| {name} | {values.mean():.3f} | {values.mean() - half:.3f} to {values.mean() + half:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
