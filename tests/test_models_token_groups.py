@@ -60,7 +60,7 @@ def test_anchors_are_points_of_the_point_map_at_their_pixels(decoder):
         assert len({tuple(p) for p in output.anchor_pixels[scene].tolist()}) == CONFIG.num_anchors
 
 
-def test_offsets_stay_within_the_bound_of_the_footprint(decoder):
+def test_offsets_and_scales_stay_within_their_bounds_of_the_footprint(decoder):
     images, geometry = random_input()
     with torch.no_grad():
         output = decoder(images, geometry)
@@ -69,6 +69,8 @@ def test_offsets_stay_within_the_bound_of_the_footprint(decoder):
         view, row, column = output.anchor_pixels[scene].unbind(-1)
         footprint = geometry.depth[scene, view, row, column] / 30.0 * (2 * 32 * 32 / 40) ** 0.5
         assert (offset[scene].abs() <= CONFIG.offset_bound * footprint[:, None, None] + 1e-6).all()
+        scales = output.gaussians.scales[scene].unflatten(0, (40, 5))
+        assert (scales <= CONFIG.scale_bound * footprint[:, None, None]).all()
 
 
 def test_a_batch_of_two_equals_two_of_one(decoder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 
 from tokengroups.gaussians import SH_C0
 from tokengroups.types import Gaussians
+
+INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in footprints
 
 
 class GaussianHead(nn.Module):
@@ -22,12 +26,18 @@ class GaussianHead(nn.Module):
         per_anchor: Gaussians per anchor, N_g.
         sh_degree: Degree of the spherical harmonics, 0 to 3.
         offset_bound: Largest offset per axis in footprints.
+        scale_bound: Largest standard deviation in footprints; without one, MSE on points that are a little off
+            is best served by blobs of half the image.
     """
 
-    def __init__(self, dim: int, per_anchor: int, sh_degree: int, offset_bound: float) -> None:
+    def __init__(
+        self, dim: int, per_anchor: int, sh_degree: int, offset_bound: float, scale_bound: float
+    ) -> None:
         super().__init__()
         self.per_anchor = per_anchor
         self.offset_bound = offset_bound
+        self.scale_bound = scale_bound
+        self.scale_shift = math.log(INITIAL_SCALE / (scale_bound - INITIAL_SCALE))
         self.split = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 3 * (sh_degree + 1) ** 2}
         output = nn.Linear(dim, per_anchor * sum(self.split.values()))
         init_small_cloud(output, per_anchor, offset_bound)
@@ -52,7 +62,7 @@ class GaussianHead(nn.Module):
         offset, scale, rotation, opacity, sh = raw.split(list(self.split.values()), dim=-1)
         size = footprints[:, :, None, None]
         means = anchors[:, :, None] + self.offset_bound * size * offset.tanh()
-        scales = 0.35 * size * scale.clamp(-4.0, 2.0).exp()
+        scales = self.scale_bound * size * (scale + self.scale_shift).sigmoid()
         quats = rotation + rotation.new_tensor([1.0, 0.0, 0.0, 0.0])
         opacities = opacity.squeeze(-1).sigmoid()
         sh = rearrange(sh, "b k n (s c) -> b k n s c", c=3)

@@ -48,6 +48,7 @@ class TokenGroupsConfig:
     group_layers: int = 6
     sh_degree: int = 0
     offset_bound: float = 2.0  # in anchor footprints
+    scale_bound: float = 0.8  # largest standard deviation, in anchor footprints; above 0.35
     assignment_temperature: float = 3.0  # initial factor of the scaled dot products
 
 
@@ -91,7 +92,7 @@ class TokenGroupDecoder(nn.Module):
         self.group_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
         self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
         self.gaussian_head = GaussianHead(
-            dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound
+            dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound, config.scale_bound
         )
 
     def forward(
