@@ -53,7 +53,7 @@ class TokenGroups(nn.Module):
     def encode(self, images: Float[Tensor, "B V 3 H W"]) -> FrozenGeometry:
         """Run the frozen encoder; no gradients."""
         with torch.no_grad():
-            return frozen_geometry(self.encoder(images), self.encoder.config)
+            return frozen_geometry(images, self.encoder(images), self.encoder.config)
 
     def forward(
         self, images: Float[Tensor, "B V 3 H W"], first_anchor: int | None = None
@@ -96,11 +96,13 @@ def encoder_feature_dim(config: VGGTConfig) -> int:
     return 2 * config.embed_dim * len(config.dpt_layers)
 
 
-def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry:
+def frozen_geometry(
+    images: Float[Tensor, "B V 3 H W"], output: EncoderOutput, config: VGGTConfig
+) -> FrozenGeometry:
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Small encoders that match cells get their poses refined by the matches.
+    Small encoders that match cells get their poses refined by matched pixels.
     """
     assert output.depth is not None and output.depth_confidence is not None
     depth = output.depth.float()
@@ -109,9 +111,8 @@ def frozen_geometry(output: EncoderOutput, config: VGGTConfig) -> FrozenGeometry
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
     if output.match_logits is not None:
-        cam_from_first = refine_poses(
-            cam_from_first, predicted.intrinsics, depth, output.match_logits.float()
-        )
+        logits = output.match_logits.float()
+        cam_from_first = refine_poses(images, cam_from_first, predicted.intrinsics, depth, logits)
     cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
     patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(

@@ -1,8 +1,10 @@
-"""Refining predicted poses against the matches of small models: a robust two-view reprojection adjustment.
+"""Refining predicted poses against matched pixels: a robust two-view adjustment with uncertain depth.
 
-The camera head of a small VGGT regresses poses to a few degrees; its matching head places a hundred cells to a
-fraction of a cell. Every view's pose relative to view 0 is moved so that matched cells, lifted by the predicted depth,
-reproject onto each other, in both directions. A prior keeps the pose near the camera head's where matches are few.
+The camera head of a small VGGT regresses poses to a few degrees; matched pixels tell them to a fraction of one. Every
+view's pose relative to view 0 is moved so that matched points, lifted by the predicted depth, reproject onto each
+other, in both directions: first the cells of the matching head, then many small patches found near where the refined
+pose puts them. The predicted depth is wrong by some per cent, which moves a reprojected point along its epipolar line;
+residuals along that line count accordingly less.
 """
 
 from __future__ import annotations
@@ -15,155 +17,165 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.geometry import invert_rigid, rigid, transform_points
+from tokengroups.vggt.correspondences import PixelMatches, cell_matches, grid_pixels, patch_matches
 
 MIN_DEPTH = 1e-3  # of a point that is projected, in the encoder's unit: about a thousandth of the scene
 
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Chosen once on the rooms that watch the encoder's training; neighbouring values differ little."""
+    """Chosen once on the rooms that watch the encoder's training."""
 
-    iterations: int = 8
-    noise_px: float = 2.0  # residuals beyond it lose weight (Cauchy)
-    evidence: float = 0.01  # weight of one matched cell against the prior: neighbouring cells err together
+    iterations: int = 6  # Gauss-Newton steps per stage
+    cell_noise_px: float = 2.0  # standard deviation of a cell's match
+    cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
+    patch_noise_px: float = 1.0
+    patch_evidence: float = 0.2
+    patch_step_px: int = 4  # between the patches of a view
+    search_px: tuple[int, ...] = (6, 4)  # radius around the expected pixel, one stage each
+    depth_noise: float = 0.1  # relative standard deviation of the predicted depth
     prior_rotation: float = 0.05  # standard deviation of the camera head's rotation in radians
     prior_translation: float = 0.1  # and of its translation, in the encoder's unit
 
 
-@dataclass(frozen=True)
-class Correspondences:
-    """Pixels of a view and of view 0 that show the same point, M pairs of frames, Q cells each."""
-
-    pixels: Float[Tensor, "M Q 2"]
-    first_pixels: Float[Tensor, "M Q 2"]
-    weights: Float[Tensor, "M Q"]  # probability mass around the best cell
-
-
 @torch.no_grad()
 def refine_poses(
+    images: Float[Tensor, "B V 3 H W"],
     cam_from_first: Float[Tensor, "B V 4 4"],
     intrinsics: Float[Tensor, "B V 3 3"],
     depth: Float[Tensor, "B V H W"],
     match_logits: Float[Tensor, "B V Q R"],
     settings: RefinementSettings = RefinementSettings(),  # noqa: B008 (frozen)
 ) -> Float[Tensor, "B V 4 4"]:
-    """Adjust the poses of views 1, 2, ... by Gauss-Newton steps; view 0 stays the world.
+    """Adjust the poses of views 1, 2, ... one by one; view 0 stays the world.
 
     Args:
+        images: Photos in [0, 1].
         cam_from_first: Predicted poses; view 0 is the identity.
         intrinsics: Predicted pinholes in pixels.
         depth: Predicted depth.
         match_logits: Cells of every view against the cells of view 0, row-major on a grid over the image.
         settings: Noise model and prior.
     """
-    batch_size, num_views = depth.shape[:2]
-    if num_views == 1:
-        return cam_from_first
-    size_hw = (depth.shape[-2], depth.shape[-1])
-    pairs = correspondences(match_logits[:, 1:].flatten(0, 1), size_hw)
-    others, firsts = slice(1, None), slice(0, 1)
-    points = _lift(pairs.pixels, _pairs(depth, others), _pairs(intrinsics, others))
-    first_points = _lift(pairs.first_pixels, _pairs(depth, firsts), _pairs(intrinsics, firsts))
-    start = cam_from_first[:, 1:].flatten(0, 1)
-    pose = start
-    for _ in range(settings.iterations):
-        forward = _residuals(transform_points(pose, first_points), _pairs(intrinsics, others), pairs.pixels)
-        in_first = transform_points(invert_rigid(pose), points)
-        backward = _residuals(in_first, _pairs(intrinsics, firsts), pairs.first_pixels)
-        forward_jacobian = forward.projection @ _point_jacobian(transform_points(pose, first_points))
-        backward_jacobian = -backward.projection @ (
-            pose[:, None, :3, :3].transpose(-1, -2) @ _point_jacobian(points)
-        )
-        normal, gradient = _prior(pose, start, settings)
-        for residuals, jacobian in ((forward, forward_jacobian), (backward, backward_jacobian)):
-            scaled = residuals.values / settings.noise_px
-            weight = settings.evidence * pairs.weights / (1 + scaled.square().sum(dim=-1))
-            jacobian = jacobian / settings.noise_px
-            normal = normal + torch.einsum("mq,mqri,mqrj->mij", weight, jacobian, jacobian)
-            gradient = gradient + torch.einsum("mq,mqri,mqr->mi", weight, jacobian, scaled)
-        pose = _exponential(-torch.linalg.solve(normal, gradient)) @ pose
-    refined = pose.unflatten(0, (batch_size, num_views - 1))
-    return torch.cat([cam_from_first[:, :1], refined], dim=1)
-
-
-def correspondences(match_logits: Float[Tensor, "M Q R"], size_hw: tuple[int, int]) -> Correspondences:
-    """Centre of every cell, and the mean of the match distribution over the 3x3 cells around its peak."""
-    height, width = size_hw
-    cell = (height * width / match_logits.shape[1]) ** 0.5
-    rows, columns = round(height / cell), round(width / cell)
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    grid = torch.stack([x, y], dim=-1).flatten(0, 1).to(match_logits)
-    probabilities = match_logits.softmax(dim=-1)
-    peak = grid[probabilities.argmax(dim=-1)]
-    near = ((grid - peak[..., None, :]).abs() <= 1).all(dim=-1)
-    local = probabilities * near
-    mass = local.sum(dim=-1)
-    first_pixels = (local @ grid / mass[..., None] + 0.5) * cell
-    pixels = ((grid + 0.5) * cell).expand_as(first_pixels)
-    return Correspondences(pixels, first_pixels, mass)
+    refined = cam_from_first.clone()
+    for scene in range(images.shape[0]):
+        first = _Frame(images[scene, 0], depth[scene, 0], intrinsics[scene, 0])
+        for view in range(1, images.shape[1]):
+            other = _Frame(images[scene, view], depth[scene, view], intrinsics[scene, view])
+            start = cam_from_first[scene, view]
+            refined[scene, view] = _refine_pair(first, other, start, match_logits[scene, view], settings)
+    return refined
 
 
 @dataclass(frozen=True)
-class _Residuals:
-    values: Float[Tensor, "M Q 2"]  # pixels
-    projection: Float[Tensor, "M Q 2 3"]  # derivative of the pixel by the point
+class _Frame:
+    image: Float[Tensor, "3 H W"]
+    depth: Float[Tensor, "H W"]
+    intrinsics: Float[Tensor, "3 3"]
+
+    def lift(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, "Q 3"]:
+        """Camera-frame points of pixels, depth interpolated."""
+        height, width = self.depth.shape
+        normalised = 2 * pixels / pixels.new_tensor([width, height]) - 1
+        depth = functional.grid_sample(
+            self.depth[None, None], normalised[None, None], padding_mode="border", align_corners=False
+        )[0, 0, 0]
+        rays = (pixels - self.intrinsics[:2, 2]) / self.intrinsics.diagonal()[:2]
+        return functional.pad(rays, (0, 1), value=1.0) * depth[:, None]
+
+    def project(self, points: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 2"]:
+        """Pixels of camera-frame points."""
+        focal = self.intrinsics.diagonal()[:2]
+        return focal * points[:, :2] / points[:, 2:].clamp_min(MIN_DEPTH) + self.intrinsics[:2, 2]
+
+    def projection_jacobian(self, points: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 2 3"]:
+        """Derivative of `project`."""
+        z = points[:, 2:].clamp_min(MIN_DEPTH)
+        focal = self.intrinsics.diagonal()[:2]
+        direct = torch.diag_embed((focal / z).expand(-1, 2))
+        return torch.cat([direct, (-focal * points[:, :2] / z**2)[..., None]], dim=-1)
 
 
-def _pairs(values: Float[Tensor, "B V *rest"], views: slice) -> Float[Tensor, "M *rest"]:
-    """Values of these views for every pair of a later view with view 0."""
-    count = values.shape[1] - 1
-    return values[:, views].expand(-1, count, *values.shape[2:]).flatten(0, 1)
+def _refine_pair(
+    first: _Frame,
+    other: _Frame,
+    start: Float[Tensor, "4 4"],
+    match_logits: Float[Tensor, "Q R"],
+    settings: RefinementSettings,
+) -> Float[Tensor, "4 4"]:
+    """Pose of one view relative to view 0."""
+    to_other = cell_matches(match_logits, (first.depth.shape[0], first.depth.shape[1]))
+    to_first = PixelMatches(to_other.target, to_other.source, to_other.weight)
+    noise, evidence = settings.cell_noise_px, settings.cell_evidence
+    pose = _adjust(first, other, start, start, (to_first, to_other), noise, evidence, settings)
+    pixels = grid_pixels(first.depth, settings.patch_step_px)
+    for radius in settings.search_px:
+        expected = first.project(transform_points(invert_rigid(pose), other.lift(pixels)))
+        to_first = patch_matches(other.image, first.image, pixels, expected, radius)
+        expected = other.project(transform_points(pose, first.lift(pixels)))
+        to_other = patch_matches(first.image, other.image, pixels, expected, radius)
+        noise, evidence = settings.patch_noise_px, settings.patch_evidence
+        pose = _adjust(first, other, pose, start, (to_first, to_other), noise, evidence, settings)
+    return pose
 
 
-def _lift(
-    pixels: Float[Tensor, "M Q 2"], depth: Float[Tensor, "M H W"], intrinsics: Float[Tensor, "M 3 3"]
-) -> Float[Tensor, "M Q 3"]:
-    """Camera-frame points of pixels, depth interpolated."""
-    height, width = depth.shape[-2:]
-    normalised = 2 * pixels / pixels.new_tensor([width, height]) - 1
-    sampled = functional.grid_sample(
-        depth[:, None], normalised[:, None], mode="bilinear", padding_mode="border", align_corners=False
-    )
-    focal = torch.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], dim=-1)[:, None]
-    rays = (pixels - intrinsics[:, None, :2, 2]) / focal
-    return functional.pad(rays, (0, 1), value=1.0) * sampled[:, 0, 0, :, None]
+def _adjust(
+    first: _Frame,
+    other: _Frame,
+    pose: Float[Tensor, "4 4"],
+    prior: Float[Tensor, "4 4"],
+    matches: tuple[PixelMatches, PixelMatches],
+    noise_px: float,
+    evidence: float,
+    settings: RefinementSettings,
+) -> Float[Tensor, "4 4"]:
+    """Gauss-Newton steps on matches from `other` to `first` and from `first` to `other`."""
+    to_first, to_other = matches
+    points, first_points = other.lift(to_first.source), first.lift(to_other.source)
+    for _ in range(settings.iterations):
+        normal, gradient = _prior(pose, prior, settings)
+        turn, shift = pose[:3, :3], pose[:3, 3]
+        seen = transform_points(pose, first_points)
+        seen_first = transform_points(invert_rigid(pose), points)
+        for frame, at, by_pose, by_depth, match in (
+            (other, seen, _point_jacobian(seen), seen - shift, to_other),
+            (first, seen_first, -turn.T @ _point_jacobian(points), points @ turn, to_first),
+        ):
+            projection = frame.projection_jacobian(at)
+            along = (projection @ by_depth[..., None]).squeeze(-1)  # pixels per relative change of depth
+            covariance = noise_px**2 * torch.eye(2).to(along) + settings.depth_noise**2 * (
+                along[:, :, None] * along[:, None, :]
+            )
+            information = torch.linalg.inv(covariance)
+            residual = frame.project(at) - match.target
+            distance = torch.einsum("qi,qij,qj->q", residual, information, residual)
+            weighted = (evidence * match.weight / (1 + distance))[:, None, None] * information  # Cauchy
+            jacobian = projection @ by_pose
+            normal = normal + torch.einsum("qri,qrs,qsj->ij", jacobian, weighted, jacobian)
+            gradient = gradient + torch.einsum("qri,qrs,qs->i", jacobian, weighted, residual)
+        pose = _exponential(-torch.linalg.solve(normal, gradient)) @ pose
+    return pose
 
 
-def _residuals(
-    points: Float[Tensor, "M Q 3"], intrinsics: Float[Tensor, "M 3 3"], pixels: Float[Tensor, "M Q 2"]
-) -> _Residuals:
-    z = points[..., 2:].clamp_min(MIN_DEPTH)
-    focal = torch.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], dim=-1)[:, None]
-    ratio = points[..., :2] / z
-    values = focal * ratio + intrinsics[:, None, :2, 2] - pixels
-    direct = torch.diag_embed((focal / z).expand_as(ratio))
-    projection = torch.cat([direct, (-focal * ratio / z)[..., None]], dim=-1)
-    return _Residuals(values, projection)
-
-
-def _point_jacobian(points: Float[Tensor, "M Q 3"]) -> Float[Tensor, "M Q 3 6"]:
+def _point_jacobian(points: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 3 6"]:
     """Derivative of exp(rotation, translation) applied to points, at zero: [-[p]x, I]."""
-    identity = torch.eye(3, dtype=points.dtype, device=points.device).expand(*points.shape[:-1], 3, 3)
+    identity = torch.eye(3).to(points).expand(len(points), 3, 3)
     return torch.cat([-_cross_matrix(points), identity], dim=-1)
 
 
 def _prior(
-    pose: Float[Tensor, "M 4 4"], start: Float[Tensor, "M 4 4"], settings: RefinementSettings
-) -> tuple[Float[Tensor, "M 6 6"], Float[Tensor, "M 6"]]:
+    pose: Float[Tensor, "4 4"], start: Float[Tensor, "4 4"], settings: RefinementSettings
+) -> tuple[Float[Tensor, "6 6"], Float[Tensor, " 6"]]:
     """Normal matrix and gradient of the distance from the start: rotation vector and translation."""
-    turned = pose[:, :3, :3] @ start[:, :3, :3].transpose(-1, -2)
-    skew = (turned - turned.transpose(-1, -2)) / 2  # sin(angle) [axis]x, the rotation vector of small turns
-    rotation = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)
-    translation = pose[:, :3, 3] - start[:, :3, 3]
-    residual = torch.cat(
-        [rotation / settings.prior_rotation, translation / settings.prior_translation], dim=-1
-    )
-    identity = torch.eye(3, dtype=pose.dtype, device=pose.device).expand(len(pose), 3, 3)
-    top = torch.cat([identity / settings.prior_rotation, torch.zeros_like(identity)], dim=-1)
-    bottom = torch.cat([-_cross_matrix(pose[:, :3, 3]), identity], dim=-1) / settings.prior_translation
-    jacobian = torch.cat([top, bottom], dim=-2)
-    transposed = jacobian.transpose(-1, -2)
-    return transposed @ jacobian, (transposed @ residual[..., None]).squeeze(-1)
+    turned = pose[:3, :3] @ start[:3, :3].T
+    skew = (turned - turned.T) / 2  # sin(angle) [axis]x, the rotation vector of small turns
+    rotation = torch.stack([skew[2, 1], skew[0, 2], skew[1, 0]]) / settings.prior_rotation
+    translation = (pose[:3, 3] - start[:3, 3]) / settings.prior_translation
+    identity = torch.eye(3).to(pose)
+    top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.prior_rotation
+    bottom = torch.cat([-_cross_matrix(pose[:3, 3]), identity], dim=-1) / settings.prior_translation
+    jacobian = torch.cat([top, bottom])
+    return jacobian.T @ jacobian, jacobian.T @ torch.cat([rotation, translation])
 
 
 def _cross_matrix(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
@@ -172,6 +184,6 @@ def _cross_matrix(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
-def _exponential(step: Float[Tensor, "M 6"]) -> Float[Tensor, "M 4 4"]:
+def _exponential(step: Float[Tensor, " 6"]) -> Float[Tensor, "4 4"]:
     """Rigid motion of a rotation vector and a translation, which is not rotated."""
-    return rigid(torch.linalg.matrix_exp(_cross_matrix(step[:, :3])), step[:, 3:])
+    return rigid(torch.linalg.matrix_exp(_cross_matrix(step[:3])), step[3:])
