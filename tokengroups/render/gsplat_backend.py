@@ -37,12 +37,11 @@ def rasterize_gsplat(inputs: RasterInputs) -> RasterImages:
         if colors.ndim == 4:
             features = features[:, None].expand(-1, colors.shape[1], -1, -1)
         channels = torch.cat([colors, features], dim=-1)
-    tensors = (
-        inputs.means, inputs.quats, inputs.scales, inputs.opacities, channels, inputs.cam_from_world, inputs.intrinsics,
-    )  # fmt: skip
     height, width = inputs.size_hw
     image, alphas, _ = rasterization(
-        *(tensor.float() for tensor in tensors), width, height, render_mode="RGB+ED", packed=False
-    )
+        inputs.means.float(), inputs.quats.float(), inputs.scales.float(), inputs.opacities.float(),
+        channels.float(), inputs.cam_from_world.float(), inputs.intrinsics.float(), width, height,
+        render_mode="RGB+ED", packed=False,
+    )  # fmt: skip
     features = image[..., dim:-1] if inputs.anchor_features is not None else None
     return RasterImages(image[..., :dim], alphas[..., 0], image[..., -1], features)
