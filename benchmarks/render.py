@@ -177,7 +177,7 @@ def run(scenes: list[str], thread_counts: list[int], with_torch: bool) -> list[R
     jobs: list[tuple[Backend, str, int]] = []
     if with_torch:
         jobs.append(("torch", "-", 1))
-    jobs += [("cpp", variant, threads) for variant in variants for threads in thread_counts]
+    jobs.extend(("cpp", variant, threads) for variant in variants for threads in thread_counts)
     if torch.cuda.is_available():
         jobs.append(("gsplat", torch.cuda.get_device_name(), 0))
     rows: list[Row] = []
