@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from tokengroups.geometry import project, rigid, transform_points, unproject
 from tokengroups.vggt.correspondences import cell_matches, patch_matches
-from tokengroups.vggt.pose_refinement import RefinementSettings, refine_poses
+from tokengroups.vggt.pose_refinement import RefinementSettings, _information, refine_poses
 
 SIZE, CELLS = 64, 16  # pixels and cells a side
 INTRINSICS = torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]])
@@ -147,3 +147,22 @@ def test_patches_are_found_at_a_subpixel_shift():
     assert (matches.weight > 0.8).all()
     far = patch_matches(image(0, 0), image(1.4, -0.7), pixels, pixels + 40, radius=3)
     assert (far.weight == 0).all()  # outside the photo
+
+
+def test_autocast_and_points_behind_the_camera_do_no_harm(scene):
+    scene["depth"] = scene["depth"].clone()
+    scene["depth"][..., :8, :] = 1e-6  # lifts to the camera centre: behind the other camera
+    plain = refine_poses(cam_from_first=start(WRONG), **scene)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = refine_poses(cam_from_first=start(WRONG), **scene)
+    assert torch.equal(plain, under_autocast)
+    assert errors(plain)[0] < errors(start(WRONG))[0]
+
+
+def test_information_is_the_inverse_covariance():
+    along = torch.tensor([[3.0, -4.0], [0.0, 0.0], [1e8, 1e8]], dtype=torch.float64)
+    information = _information(along, 2.0, 0.1)
+    covariance = 4 * torch.eye(2) + 0.01 * along[:, :, None] * along[:, None, :]
+    torch.testing.assert_close(information[:2], torch.linalg.inv(covariance[:2]))
+    across = torch.tensor([1.0, -1.0], dtype=torch.float64) / 2**0.5
+    torch.testing.assert_close(across @ information[2] @ across, torch.tensor(0.25, dtype=torch.float64))

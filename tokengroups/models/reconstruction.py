@@ -51,9 +51,11 @@ class TokenGroups(nn.Module):
         return math.lcm(self.encoder.config.patch_size, self.decoder.config.context_patch)
 
     def encode(self, images: Float[Tensor, "B V 3 H W"]) -> FrozenGeometry:
-        """Run the frozen encoder; no gradients."""
+        """Run the frozen encoder; no gradients. Autocast reaches the network, never the points and poses."""
         with torch.no_grad():
-            return frozen_geometry(images, self.encoder(images), self.encoder.config)
+            output = self.encoder(images)
+            with torch.autocast(images.device.type, enabled=False):
+                return frozen_geometry(images, output, self.encoder.config)
 
     def forward(
         self, images: Float[Tensor, "B V 3 H W"], first_anchor: int | None = None

@@ -19,7 +19,7 @@ from torch.nn import functional
 from tokengroups.geometry import invert_rigid, rigid, transform_points
 from tokengroups.vggt.correspondences import PixelMatches, cell_matches, grid_pixels, patch_matches
 
-MIN_DEPTH = 1e-3  # of a point that is projected, in the encoder's unit: about a thousandth of the scene
+MIN_DEPTH = 0.05  # of a point that counts, in the encoder's unit: a twentieth of the mean distance
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ def refine_poses(
         settings: Noise model and prior.
     """
     refined = cam_from_first.clone()
-    for scene in range(images.shape[0]):
-        first = _Frame(images[scene, 0], depth[scene, 0], intrinsics[scene, 0])
-        for view in range(1, images.shape[1]):
-            other = _Frame(images[scene, view], depth[scene, view], intrinsics[scene, view])
-            start = cam_from_first[scene, view]
-            refined[scene, view] = _refine_pair(first, other, start, match_logits[scene, view], settings)
+    with torch.autocast(images.device.type, enabled=False):
+        for scene in range(images.shape[0]):
+            first = _Frame(images[scene, 0], depth[scene, 0], intrinsics[scene, 0])
+            for view in range(1, images.shape[1]):
+                other = _Frame(images[scene, view], depth[scene, view], intrinsics[scene, view])
+                start = cam_from_first[scene, view]
+                refined[scene, view] = _refine_pair(first, other, start, match_logits[scene, view], settings)
     return refined
 
 
@@ -143,18 +144,23 @@ def _adjust(
         ):
             projection = frame.projection_jacobian(at)
             along = (projection @ by_depth[..., None]).squeeze(-1)  # pixels per relative change of depth
-            covariance = noise_px**2 * torch.eye(2).to(along) + settings.depth_noise**2 * (
-                along[:, :, None] * along[:, None, :]
-            )
-            information = torch.linalg.inv(covariance)
+            information = _information(along, noise_px, settings.depth_noise)
             residual = frame.project(at) - match.target
             distance = torch.einsum("qi,qij,qj->q", residual, information, residual)
-            weighted = (evidence * match.weight / (1 + distance))[:, None, None] * information  # Cauchy
+            weight = evidence * match.weight * (at[:, 2] > MIN_DEPTH) / (1 + distance)  # Cauchy
+            weighted = weight[:, None, None] * information
             jacobian = projection @ by_pose
             normal = normal + torch.einsum("qri,qrs,qsj->ij", jacobian, weighted, jacobian)
             gradient = gradient + torch.einsum("qri,qrs,qs->i", jacobian, weighted, residual)
         pose = _exponential(-torch.linalg.solve(normal, gradient)) @ pose
     return pose
+
+
+def _information(along: Float[Tensor, "Q 2"], noise_px: float, depth_noise: float) -> Float[Tensor, "Q 2 2"]:
+    """Inverse of noise_px^2 I + depth_noise^2 a a^T by the Sherman-Morrison formula, which any size of a suits."""
+    share = along.square().sum(dim=-1) + (noise_px / depth_noise) ** 2
+    outer = along[:, :, None] * along[:, None, :] / share[:, None, None]
+    return (torch.eye(2).to(along) - outer) / noise_px**2
 
 
 def _point_jacobian(points: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 3 6"]:
