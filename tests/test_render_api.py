@@ -254,6 +254,25 @@ def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
+def test_library_is_built_once_per_user(tmp_path: Path) -> None:
+    """From a source tree: the first process compiles into the user's cache, the next one finds it there."""
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO)\n"
+        "from tokengroups.render import library\n"
+        f"library.NATIVE_FOLDER = library.Path({str(tmp_path)!r})\n"
+        "print(library.supported_variants()[0])\n"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for times in (1, 0):
+        answer = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        )
+        assert answer.stdout.strip() == "portable"
+        assert answer.stderr.count("built the C++ rasteriser once") == times
+
+
 @needs_library
 def test_unknown_variant_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENGROUPS_RENDER_VARIANT", "avx1024")

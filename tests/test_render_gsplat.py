@@ -11,6 +11,7 @@ from render_scenes import Scene, cotangents, gradients, load_golden, random_scen
 from tolerances import RELATIVE_L2, tolerance
 from torch import Tensor
 
+from tokengroups.io.ply import load_ply
 from tokengroups.render import rasterize
 from tokengroups.render.gsplat_backend import gsplat_missing
 
@@ -79,6 +80,25 @@ def test_benchmark_scenes(name: str, data_dir: Path) -> None:
     assert (output.colors.cpu() - expected.colors).abs().quantile(0.999) < 1e-4
     for leaf, gradient in gradients(scene, output, {n: w.cuda() for n, w in weights.items()}).items():
         assert relative_l2(gradient.cpu(), wanted[leaf]) < RELATIVE_L2["render_gradients_flip"], leaf
+
+
+@pytest.mark.gpu
+def test_real_splats(data_dir: Path) -> None:
+    """Three groups of a scene that a published model predicted."""
+    parts = [load_ply(data_dir / "instok3d" / f"tok_{i:02d}.ply") for i in (8, 11, 13)]
+    fields = ("means", "quats", "scales", "opacities")
+    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
+    intrinsics = torch.tensor([[[200.0, 0, 80], [0, 200.0, 60], [0, 0, 1]]])
+    colors = 0.5 + 0.282 * torch.cat([part.sh[:, 0] for part in parts])
+    _compare(
+        Scene(
+            **tensors,
+            colors=colors,
+            cam_from_world=torch.eye(4)[None],
+            intrinsics=intrinsics,
+            size_hw=(120, 160),
+        )
+    )
 
 
 @pytest.mark.gpu

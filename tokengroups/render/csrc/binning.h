@@ -106,8 +106,8 @@ static void project_image(const TgScene& in, Context* ctx, int64_t image) {
   ctx->visible[image] = visible;
 }
 
-// Fills the tiles' lists, by depth. tile_start[tile + 1] holds the place of the tile's next entry while filling, so that at the
-// end tile_start[tile] .. tile_start[tile + 1] is the tile's range.
+// Fills the tiles' lists, by depth. tile_start[tile + 1] holds the place of the tile's next entry while filling, so that
+// at the end tile_start[tile] .. tile_start[tile + 1] is the tile's range.
 static bool fill_tiles(const TgScene& in, Context* ctx, int64_t image, BinningScratch* scratch) {
   int64_t* next = ctx->tile_start.data + image * (ctx->tiles() + 1) + 1;
   const Splat* splats = ctx->splats.data + image * in.gaussians;

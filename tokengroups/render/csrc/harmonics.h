@@ -79,7 +79,8 @@ static inline void harmonic_colors(int count, const F* basis, const F (&sh)[kMax
 
 // Adds to the gradients of coefficients and means, and returns the means' share (minus it is the camera centre's).
 static inline void harmonics_backward(int count, const Camera& c, const F* mean, M visible, const F* v_color,
-                                      const F (&sh)[kMaxHarmonics][3], F (&v_sh)[kMaxHarmonics][3], F* v_mean, F* share) {
+                                      const F (&sh)[kMaxHarmonics][3], F (&v_sh)[kMaxHarmonics][3], F* v_mean,
+                                      F* share) {
   const Direction d = direction_to(c, mean);
   F basis[kMaxHarmonics], v_basis[kMaxHarmonics], color[3], v[3], slope[3];
   harmonics(count, d, basis);

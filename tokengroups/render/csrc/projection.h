@@ -47,7 +47,8 @@ struct Shapes {  // the same for all cameras
 
 static inline Shapes load_shapes(const float* means, const float* quats, const float* scales, int count) {
   Shapes s;
-  for (int k = 0; k < 3; ++k) s.mean[k] = load_column(means, 3, k, count), s.scale[k] = load_column(scales, 3, k, count);
+  for (int k = 0; k < 3; ++k) s.mean[k] = load_column(means, 3, k, count);
+  for (int k = 0; k < 3; ++k) s.scale[k] = load_column(scales, 3, k, count);
   for (int k = 0; k < 4; ++k) s.unit[k] = load_column(quats, 4, k, count);
   const F one = set1(1.f), two = set1(2.f);
   const F square = fma(s.unit[0], s.unit[0], s.unit[1] * s.unit[1]) + fma(s.unit[2], s.unit[2], s.unit[3] * s.unit[3]);
@@ -179,7 +180,10 @@ static inline void project_backward(const Camera& c, const Shapes& s, M visible,
 
 static inline void shape_backward(const Shapes& s, const ShapeGradients& v, F* v_quat, F* v_scale) {
   F r[9];
-  for (int j = 0; j < 3; ++j) v_scale[j] = fma(s.rotation[j], v.l[j], fma(s.rotation[3 + j], v.l[3 + j], s.rotation[6 + j] * v.l[6 + j]));
+  for (int j = 0; j < 3; ++j) {
+    const F column[3] = {s.rotation[j], s.rotation[3 + j], s.rotation[6 + j]};
+    v_scale[j] = dot3(column, v.l[j], v.l[3 + j], v.l[6 + j]);
+  }
   for (int i = 0; i < 9; ++i) r[i] = s.scale[i % 3] * v.l[i];
   const F w = s.unit[0], x = s.unit[1], y = s.unit[2], z = s.unit[3], two = set1(2.f);
   const F turn_x = r[7] - r[5], turn_y = r[2] - r[6], turn_z = r[3] - r[1];

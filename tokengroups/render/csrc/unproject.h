@@ -4,8 +4,8 @@
 
 namespace TG_VARIANT {
 
-// The splats' gradients of up to kLanes Gaussians, summed over the threads that worked on the image, field by field; the
-// last field is 1 if the Gaussian is visible. Returns whether any is.
+// The splats' gradients of up to kLanes Gaussians, summed over the threads that worked on the image, field by field;
+// the last field is 1 if the Gaussian is visible. Returns whether any is.
 static inline bool collect(const TgScene& in, const Context& ctx, const Shares& shares, int64_t image, int64_t n,
                            int count, float (&fields)[11][kLanes]) {
   memset(fields, 0, sizeof fields);
