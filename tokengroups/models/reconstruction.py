@@ -15,7 +15,7 @@ from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_poses
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_cameras
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def frozen_geometry(
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Small encoders that match cells get their poses refined by matched pixels.
+    Small encoders that match cells get their cameras refined by matched pixels.
     """
     assert output.depth is not None and output.depth_confidence is not None
     depth = output.depth.float()
@@ -112,10 +112,9 @@ def frozen_geometry(
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
-    if output.match_logits is not None:
-        logits = output.match_logits.float()
-        cam_from_first = refine_poses(images, cam_from_first, predicted.intrinsics, depth, logits)
     cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
+    if output.match_logits is not None:
+        cameras = refine_cameras(images, cameras, depth, output.match_logits.float())
     patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(
         features=rearrange(patches, "b v (h w) c -> b v c h w", h=size_hw[0] // config.patch_size),

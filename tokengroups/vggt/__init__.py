@@ -9,6 +9,6 @@ from tokengroups.vggt.cameras import encoder_cameras
 from tokengroups.vggt.config import VGGTConfig
 from tokengroups.vggt.model import VGGT, Embedding
 from tokengroups.vggt.official import load_official
-from tokengroups.vggt.pose_refinement import refine_poses
+from tokengroups.vggt.camera_refinement import refine_cameras
 
-__all__ = ["VGGT", "Embedding", "VGGTConfig", "encoder_cameras", "load_official", "refine_poses"]
+__all__ = ["VGGT", "Embedding", "VGGTConfig", "encoder_cameras", "load_official", "refine_cameras"]

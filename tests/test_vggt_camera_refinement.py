@@ -1,4 +1,4 @@
-"""Matched pixels and pose refinement: exact matches recover the true pose, none leave the camera head's."""
+"""Matched pixels and camera refinement: exact matches recover the true cameras, none leave the camera head's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tokengroups.geometry import project, rigid, transform_points, unproject
-from tokengroups.vggt.correspondences import cell_matches, patch_matches
-from tokengroups.vggt.pose_refinement import RefinementSettings, _information, refine_poses
+from tokengroups.types import Cameras
+from tokengroups.vggt.camera_refinement import (
+    RefinementSettings,
+    _exponential,
+    _Frame,
+    _information,
+    _pair_equations,
+    refine_cameras,
+)
+from tokengroups.vggt.correspondences import PixelMatches, cell_matches, patch_matches
 
 SIZE, CELLS = 64, 16  # pixels and cells a side
 INTRINSICS = torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]])
@@ -63,10 +71,20 @@ def scene() -> dict[str, torch.Tensor]:
     identity = torch.eye(CELLS**2) * 20
     return {
         "images": torch.stack([photo(d, pose) for d, pose in zip(depth, poses, strict=True)])[None],
-        "intrinsics": INTRINSICS.expand(1, 2, 3, 3),
         "depth": depth[None],
         "match_logits": torch.stack([identity, exact_match_logits(depth[1], TRUE)])[None],
     }
+
+
+def refine(
+    scene: dict[str, torch.Tensor], second: torch.Tensor = WRONG, zoom: float = 1.0, **settings
+) -> Cameras:
+    """Refine from a wrong pose of the second view and wrong focal lengths."""
+    views = scene["depth"].shape[1]
+    poses = torch.stack([torch.eye(4), second])[:views].expand(len(scene["depth"]), -1, -1, -1)
+    intrinsics = INTRINSICS * torch.tensor([zoom, zoom, 1.0]).diag().where(torch.eye(3) > 0, torch.ones(()))
+    cameras = Cameras(poses, intrinsics.expand(*poses.shape[:2], 3, 3), (SIZE, SIZE))
+    return refine_cameras(cameras=cameras, settings=RefinementSettings(**settings), **scene)
 
 
 def errors(refined: torch.Tensor) -> tuple[float, float]:
@@ -81,44 +99,92 @@ def start(second: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("search_px", [(), (5, 3)], ids=["cells", "cells and patches"])
 def test_matches_recover_the_pose(scene, search_px):
-    settings = RefinementSettings(iterations=10, search_px=search_px, cell_evidence=1.0)
-    refined = refine_poses(cam_from_first=start(WRONG), settings=settings, **scene)
-    assert torch.equal(refined[0, 0], torch.eye(4))
-    (turn, shift), (turn_before, shift_before) = errors(refined), errors(start(WRONG))
+    refined = refine(scene, iterations=10, search_px=search_px, cell_evidence=1.0, prior_focal=1e-3)
+    assert torch.equal(refined.cam_from_world[0, 0], torch.eye(4))
+    (turn, shift), (turn_before, shift_before) = errors(refined.cam_from_world), errors(start(WRONG))
     assert turn < 0.15 * turn_before and shift < 0.3 * shift_before, (turn, shift)
-    rotation = refined[0, 1, :3, :3]
+    rotation = refined.cam_from_world[0, 1, :3, :3]
     torch.testing.assert_close(rotation.T @ rotation, torch.eye(3), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("zoom", [0.93, 1.07])
+def test_matches_recover_the_focal_length(scene, zoom):
+    """Also with wrong poses; both views get the same factor and keep their principal points."""
+    refined = refine(scene, zoom=zoom, iterations=20, cell_evidence=1.0, patch_evidence=1.0, prior_focal=0.5)
+    wrong = abs(zoom - 1) * 60
+    assert (refined.intrinsics[..., 0, 0] - 60).abs().max() < 0.35 * wrong, refined.intrinsics[..., 0, 0]
+    unchanged = INTRINSICS.expand(1, 2, 3, 3).clone()
+    unchanged[..., [0, 1], [0, 1]] = refined.intrinsics[:, :1, :1, 0]
+    torch.testing.assert_close(refined.intrinsics, unchanged)
+    assert errors(refined.cam_from_world)[0] < 0.3 * errors(start(WRONG))[0]
+
+
+def test_the_equations_are_the_derivatives_of_the_residuals(scene):
+    """Column by column against finite differences in float64, with weights that do not depend on the residual."""
+    scene = {name: value.double() for name, value in scene.items()}
+    frames = [
+        _Frame(image, depth, INTRINSICS.double())
+        for image, depth in zip(scene["images"][0], scene["depth"][0], strict=True)
+    ]
+    pixels = torch.tensor([[10.0, 12.0], [40.0, 30.0], [50.0, 55.0]], dtype=torch.float64)
+    matches = PixelMatches(pixels, pixels + 1, torch.ones(3, dtype=torch.float64))
+
+    def cost(move: torch.Tensor) -> torch.Tensor:
+        first, other = (frame.zoomed(move[6]) for frame in frames)
+        pose = _exponential(move[:6]) @ WRONG.double()
+        there = first.project(transform_points(torch.linalg.inv(pose), other.lift(pixels)))
+        back = other.project(transform_points(pose, first.lift(pixels)))
+        return (there - matches.target).square().sum() / 2 + (back - matches.target).square().sum() / 2
+
+    # No depth noise and far-away Cauchy tails: the cost is a plain sum of squares divided by the noise's variance.
+    noise = 1e4
+    settings = RefinementSettings(depth_noise=1e-9)
+    _, gradient = _pair_equations(*frames, WRONG.double(), (matches, matches), noise, 1.0, settings)
+    zero, step = torch.zeros(7, dtype=torch.float64), 1e-6 * torch.eye(7, dtype=torch.float64)
+    numeric = torch.stack([(cost(zero + d) - cost(zero - d)) / 2e-6 for d in step])
+    torch.testing.assert_close(gradient * noise**2, numeric, rtol=1e-4, atol=1e-3)
 
 
 def test_patches_correct_what_cells_that_know_nothing_leave(scene):
     scene["match_logits"] = torch.zeros_like(scene["match_logits"])
-    settings = RefinementSettings(cell_evidence=0.0)
-    turn, shift = errors(refine_poses(cam_from_first=start(WRONG), settings=settings, **scene))
+    turn, shift = errors(refine(scene, cell_evidence=0.0).cam_from_world)
     assert turn < 0.3 * errors(start(WRONG))[0] and shift < 0.6 * errors(start(WRONG))[1], (turn, shift)
 
 
 def test_a_wrong_depth_moves_the_pose_little(scene):
     """Depth errors act along the epipolar lines only, and the noise model expects them."""
     wobble = 1 + 0.08 * torch.sin(torch.arange(SIZE) / 5.0)
-    wrong = {**scene, "depth": scene["depth"] * wobble}
-    turn, shift = errors(refine_poses(cam_from_first=start(WRONG), **wrong))
+    turn, shift = errors(refine({**scene, "depth": scene["depth"] * wobble}).cam_from_world)
     assert turn < 0.7 * errors(start(WRONG))[0], (turn, shift)
 
 
-def test_without_evidence_the_pose_stays(scene):
+def test_without_evidence_the_cameras_stay(scene):
     scene["images"] = torch.full_like(scene["images"], 0.5)  # flat patches weigh nothing
-    settings = RefinementSettings(cell_evidence=0.0)
-    refined = refine_poses(cam_from_first=start(WRONG), settings=settings, **scene)
-    torch.testing.assert_close(refined, start(WRONG), rtol=0, atol=1e-5)
+    refined = refine(scene, cell_evidence=0.0)
+    torch.testing.assert_close(refined.cam_from_world, start(WRONG), rtol=0, atol=1e-5)
+    torch.testing.assert_close(refined.intrinsics, INTRINSICS.expand(1, 2, 3, 3))
 
 
 def test_a_single_view_and_a_batch(scene):
-    single = {name: value[:, :1] for name, value in scene.items()}
-    assert torch.equal(refine_poses(cam_from_first=torch.eye(4)[None, None], **single)[0, 0], torch.eye(4))
-    one = refine_poses(cam_from_first=start(WRONG), **scene)
-    three = {name: value.expand(3, *value.shape[1:]) for name, value in scene.items()}
-    many = refine_poses(cam_from_first=start(WRONG).expand(3, -1, -1, -1), **three)
-    torch.testing.assert_close(many, one.expand(3, -1, -1, -1))
+    single = refine({name: value[:, :1] for name, value in scene.items()}, zoom=1.1)
+    assert torch.equal(single.cam_from_world[0, 0], torch.eye(4))
+    torch.testing.assert_close(single.intrinsics[0, 0, 0, 0], torch.tensor(66.0))
+    one = refine(scene)
+    many = refine({name: value.expand(3, *value.shape[1:]) for name, value in scene.items()})
+    torch.testing.assert_close(many.cam_from_world, one.cam_from_world.expand(3, -1, -1, -1))
+    torch.testing.assert_close(many.intrinsics, one.intrinsics.expand(3, -1, -1, -1))
+
+
+def test_views_share_one_focal_length_and_keep_their_own_poses(scene):
+    """The same second view twice: the same pose twice, and more evidence for the focal length."""
+    twice = {name: value[:, [0, 1, 1]] for name, value in scene.items()}
+    poses = torch.stack([torch.eye(4), WRONG, WRONG])[None]
+    intrinsics = INTRINSICS * torch.tensor([[1.07, 1, 1], [1, 1.07, 1], [1, 1, 1]])
+    cameras = Cameras(poses, intrinsics.expand(1, 3, 3, 3), (SIZE, SIZE))
+    refined, pair = refine_cameras(cameras=cameras, **twice), refine(scene, zoom=1.07)
+    torch.testing.assert_close(refined.cam_from_world[0, 1], refined.cam_from_world[0, 2])
+    assert (refined.intrinsics[0, :, 0, 0] == refined.intrinsics[0, 0, 0, 0]).all()
+    assert abs(refined.intrinsics[0, 0, 0, 0] - 60) < abs(pair.intrinsics[0, 0, 0, 0] - 60)
 
 
 def test_cell_matches_are_cell_centres_and_local_means():
@@ -152,11 +218,12 @@ def test_patches_are_found_at_a_subpixel_shift():
 def test_autocast_and_points_behind_the_camera_do_no_harm(scene):
     scene["depth"] = scene["depth"].clone()
     scene["depth"][..., :8, :] = 1e-6  # lifts to the camera centre: behind the other camera
-    plain = refine_poses(cam_from_first=start(WRONG), **scene)
+    plain = refine(scene)
     with torch.autocast("cpu", torch.bfloat16):
-        under_autocast = refine_poses(cam_from_first=start(WRONG), **scene)
-    assert torch.equal(plain, under_autocast)
-    assert errors(plain)[0] < errors(start(WRONG))[0]
+        under_autocast = refine(scene)
+    assert torch.equal(plain.cam_from_world, under_autocast.cam_from_world)
+    assert torch.equal(plain.intrinsics, under_autocast.intrinsics)
+    assert errors(plain.cam_from_world)[0] < errors(start(WRONG))[0]
 
 
 def test_information_is_the_inverse_covariance():
