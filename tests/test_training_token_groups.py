@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from tokengroups.errors import UserError
+from tokengroups.losses.masks import mask_costs, mask_losses
+from tokengroups.matching import match_groups
 from tokengroups.models import TokenGroupsConfig, load_model
 from tokengroups.models.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
@@ -106,3 +108,25 @@ def test_paths_too_short_for_the_views_are_refused(experiment):
     short = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, context_views=3))
     with pytest.raises(UserError, match="2 \\* context_views \\+ 1, got 5 for 3"):
         build_task(short)
+
+
+def test_without_rendering_the_masks_on_the_anchors_are_the_loss(experiment, monkeypatch):
+    weights = TokenGroupsLossWeights(rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0)
+    task = build_task(dataclasses.replace(experiment, losses=weights))
+    monkeypatch.setattr("tokengroups.training.token_groups.render_groups", None)  # calling it would fail
+    batch = task.batch(0, range(2))
+    terms = task.losses(batch, 0)
+    terms.total.backward()
+    assert all(parameter.grad is not None for parameter in task.model.parameters())  # as DDP demands
+    output, _ = task.groups(batch.context.images)
+    expected = torch.zeros(())
+    for scene in range(2):
+        view, row, column = output.anchor_pixels[scene].unbind(-1)
+        ids = batch.context.group_ids[scene, view, row, column]
+        probabilities = output.assignment[scene][None, :, None]
+        pairs = match_groups(mask_costs(probabilities, ids[None, :, None]))
+        losses = mask_losses(probabilities, ids[None, :, None], *pairs)
+        expected = expected + 0.5 * (2 * losses.bce + losses.dice) / 2
+    torch.testing.assert_close(terms.total, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="nothing is learned"):
+        TokenGroupsLossWeights(rendering=0.0)

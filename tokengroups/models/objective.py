@@ -24,11 +24,16 @@ PerceptualLoss = Callable[[Float[Tensor, "M 3 H W"], Float[Tensor, "M 3 H W"]], 
 class TokenGroupsLossWeights:
     """Weights of the objective; the paper does not publish its own."""
 
+    rendering: float = 1.0  # 0 = render nothing, learn from masks on the anchors alone: several times faster
     lpips: float = 0.05
     segmentation: float = 0.05
     segmentation_warmup_steps: int = 1500  # linear, from the paper
     anchors: float = 0.0  # share of the mask losses on the anchors themselves, an addition to the paper
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
+
+    def __post_init__(self) -> None:
+        if self.rendering == 0 and self.anchors == 0:
+            raise ValueError("losses: with rendering 0, anchors must be positive, or nothing is learned")
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,15 @@ class TokenGroupsLosses:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def total(self, weights: TokenGroupsLossWeights, step: int) -> Float[Tensor, ""]:
-        """L_mse + lambda_lpips L_lpips + lambda_seg(step) (lambda_bce L_bce + lambda_dice L_dice)."""
+        """L_mse + lambda_lpips L_lpips + lambda_seg(step) (lambda_bce L_bce + lambda_dice L_dice).
+
+        `rendering` scales the first two terms, `anchors` what the masks on the anchors add to the last one.
+        """
         segmentation = MaskLosses(self.bce, self.dice).total(weights.masks)
         on_anchors = MaskLosses(self.anchor_bce, self.anchor_dice).total(weights.masks)
         segmentation = segmentation + weights.anchors * on_anchors
-        return self.mse + weights.lpips * self.lpips + segmentation_weight(weights, step) * segmentation
+        photometric = self.mse + weights.lpips * self.lpips
+        return weights.rendering * photometric + segmentation_weight(weights, step) * segmentation
 
 
 def segmentation_weight(weights: TokenGroupsLossWeights, step: int) -> float:
@@ -94,6 +103,34 @@ def anchor_instances(context: Views, anchor_pixels: Int64[Tensor, "B K 3"]) -> I
     """True instance at the photo pixel of every anchor; -1 = unlabelled."""
     scenes = torch.arange(len(anchor_pixels), device=anchor_pixels.device)[:, None]
     return context.group_ids[(scenes, *anchor_pixels.unbind(-1))]
+
+
+def anchor_losses(
+    output: TokenGroupsOutput, anchor_ids: Int64[Tensor, "B K"], weights: TokenGroupsLossWeights
+) -> TokenGroupsLosses:
+    """The mask losses on the anchors, with their own matching; nothing is rendered.
+
+    Photometric terms are zero, still attached to the Gaussians: distributed training wants every parameter used.
+
+    Args:
+        output: Decoded token groups.
+        anchor_ids: True instances of the anchors.
+        weights: Its mask weights enter the matching cost.
+    """
+    nothing = output.gaussians.means.sum() * 0
+    per_scene = []
+    for assignment, ids in zip(output.assignment, anchor_ids, strict=True):
+        as_pixels, as_ids = assignment[None, :, None], ids[None, :, None]
+        pairs = match_groups(mask_costs(as_pixels, as_ids, weights.masks))
+        per_scene.append(mask_losses(as_pixels, as_ids, *pairs))
+    return TokenGroupsLosses(
+        mse=nothing,
+        lpips=nothing,
+        bce=nothing,
+        dice=nothing,
+        anchor_bce=torch.stack([losses.bce for losses in per_scene]).mean(),
+        anchor_dice=torch.stack([losses.dice for losses in per_scene]).mean(),
+    )
 
 
 def token_groups_losses(

@@ -23,6 +23,7 @@ from tokengroups.models.objective import (
     PerceptualLoss,
     TokenGroupsLossWeights,
     anchor_instances,
+    anchor_losses,
     render_groups,
     segmentation_weight,
     supervision_cameras,
@@ -122,16 +123,16 @@ class TokenGroupsTask:
         with autocast(self.experiment.training.precision, images.device):
             geometry = self.groups.encode(images)
             output = self.model(images, geometry)
-        cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
-        perceptual = self.perceptual if weights.lpips > 0 else None
-        losses = token_groups_losses(
-            render_groups(output, cameras),
-            batch.targets,
-            weights,
-            perceptual,
-            output.assignment,
-            anchor_instances(batch.context, output.anchor_pixels),
-        )
+        anchor_ids = anchor_instances(batch.context, output.anchor_pixels)
+        if weights.rendering == 0:
+            losses = anchor_losses(output, anchor_ids, weights)
+        else:
+            cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
+            perceptual = self.perceptual if weights.lpips > 0 else None
+            rendered = render_groups(output, cameras)
+            losses = token_groups_losses(
+                rendered, batch.targets, weights, perceptual, output.assignment, anchor_ids
+            )
         terms = losses.named()
         terms["segmentation_weight"] = losses.mse.new_tensor(segmentation_weight(weights, step))
         return LossTerms(losses.total(weights, step), terms)
