@@ -12,20 +12,17 @@ from scipy.special import sph_harm_y
 from tolerances import tolerance
 
 from tokengroups.gaussians import (
-    SH_C0,
     color_from_sh,
     concatenate,
     covariances,
     log_from_scale,
     logit_from_opacity,
     opacity_from_logit,
-    rotate_sh,
     scale_from_log,
     select,
-    sh_basis,
     transform,
-    wigner_matrix,
 )
+from tokengroups.spherical_harmonics import SH_C0, rotate_sh, sh_basis, wigner_matrix
 from tokengroups.types import Gaussians
 
 

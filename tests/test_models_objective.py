@@ -6,19 +6,22 @@ import pytest
 import torch
 
 from tokengroups.geometry import invert_rigid, relative_cameras, world_points
+from tokengroups.losses.contrastive import supervised_contrastive_loss
 from tokengroups.losses.masks import instance_ids, mask_costs, mask_losses
 from tokengroups.matching import match_groups
 from tokengroups.models.objective import (
     TokenGroupsLosses,
     TokenGroupsLossWeights,
     anchor_instances,
+    anchor_losses,
     scene_mask_losses,
     segmentation_weight,
     supervision_cameras,
     token_groups_losses,
 )
+from tokengroups.models.token_groups import TokenGroupsOutput
 from tokengroups.render import RenderOutput
-from tokengroups.types import Cameras, Views
+from tokengroups.types import Cameras, Gaussians, Views
 
 
 def random_views(num_scenes: int, num_views: int, seed: int = 0) -> Views:
@@ -42,14 +45,29 @@ def random_rendering(num_scenes: int, num_views: int, num_groups: int, seed: int
     return RenderOutput(torch.rand(*size, 3, generator=generator), alphas, alphas + 1, probabilities)
 
 
+def decoded(num_scenes: int, num_groups: int) -> TokenGroupsOutput:
+    """Ten anchors a scene with random keys, undecided between the groups."""
+    generator = torch.Generator().manual_seed(2)
+    shapes = ((3,), (4,), (3,), (), (1, 3))
+    gaussians = Gaussians(*(torch.zeros(num_scenes, 10, *shape) for shape in shapes))
+    return TokenGroupsOutput(
+        gaussians=gaussians,
+        anchor_ids=torch.arange(10),
+        anchors=torch.zeros(num_scenes, 10, 3),
+        anchor_pixels=torch.zeros(num_scenes, 10, 3, dtype=torch.int64),
+        anchor_keys=torch.randn(num_scenes, 10, 6, generator=generator),
+        assignment=torch.full((num_scenes, 10, num_groups), 1 / num_groups),
+        group_tokens=torch.zeros(num_scenes, num_groups, 6),
+    )
+
+
 def losses_without_anchors(
     rendered: RenderOutput, targets: Views, weights=None, perceptual=None
 ) -> TokenGroupsLosses:
-    num_scenes, num_groups = len(rendered.features), rendered.features.shape[-1]
-    assignment = torch.full((num_scenes, 10, num_groups), 1 / num_groups)
-    ids = torch.zeros(num_scenes, 10, dtype=torch.int64)
+    output = decoded(len(rendered.features), rendered.features.shape[-1])
+    ids = torch.zeros(len(rendered.features), 10, dtype=torch.int64)
     return token_groups_losses(
-        rendered, targets, weights or TokenGroupsLossWeights(), perceptual, assignment, ids
+        rendered, targets, weights or TokenGroupsLossWeights(), perceptual, output, ids
     )
 
 
@@ -151,6 +169,19 @@ def test_anchors_decide_the_matching_where_rendered_masks_say_nothing():
 
 def test_anchor_terms_enter_the_total_with_their_weight():
     zero = torch.zeros(())
-    losses = TokenGroupsLosses(zero, zero, zero, zero, torch.tensor(0.5), torch.tensor(0.25))
-    weights = TokenGroupsLossWeights(segmentation=0.2, segmentation_warmup_steps=0, anchors=2.0)
-    torch.testing.assert_close(losses.total(weights, 0), torch.tensor(0.2 * 2.0 * (2 * 0.5 + 0.25)))
+    losses = TokenGroupsLosses(zero, zero, zero, zero, *torch.tensor([0.5, 0.25, 3.0]))
+    weights = TokenGroupsLossWeights(
+        segmentation=0.2, segmentation_warmup_steps=0, anchors=2.0, contrastive=0.1
+    )
+    torch.testing.assert_close(
+        losses.total(weights, 0), torch.tensor(0.2 * (2.0 * (2 * 0.5 + 0.25) + 0.1 * 3))
+    )
+
+
+def test_the_contrastive_term_is_the_mean_over_scenes():
+    output, ids = decoded(2, num_groups=3), torch.arange(10).repeat(2, 1) // 4
+    weights = TokenGroupsLossWeights(rendering=0.0, anchors=1.0, contrastive=0.5)
+    expected = [supervised_contrastive_loss(keys, ids[0]) for keys in output.anchor_keys]
+    torch.testing.assert_close(anchor_losses(output, ids, weights).contrastive, sum(expected) / 2)
+    off = TokenGroupsLossWeights(rendering=0.0, anchors=1.0)
+    assert anchor_losses(output, ids, off).contrastive == 0

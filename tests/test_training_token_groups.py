@@ -111,7 +111,9 @@ def test_paths_too_short_for_the_views_are_refused(experiment):
 
 
 def test_without_rendering_the_masks_on_the_anchors_are_the_loss(experiment, monkeypatch):
-    weights = TokenGroupsLossWeights(rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0)
+    weights = TokenGroupsLossWeights(
+        rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0
+    )
     task = build_task(dataclasses.replace(experiment, losses=weights))
     monkeypatch.setattr("tokengroups.training.token_groups.render_groups", None)  # calling it would fail
     batch = task.batch(0, range(2))

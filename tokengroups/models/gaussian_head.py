@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokengroups.gaussians import SH_C0
+from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
 INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in footprints

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.geometry import median_distance_ratio, relative_cameras, transform_points, world_points
+from tokengroups.losses.contrastive import supervised_contrastive_loss
 from tokengroups.losses.masks import MaskLosses, MaskLossWeights, instance_ids, mask_costs, mask_losses
 from tokengroups.matching import match_groups
 from tokengroups.models.token_groups import TokenGroupsOutput
@@ -29,6 +30,7 @@ class TokenGroupsLossWeights:
     segmentation: float = 0.05
     segmentation_warmup_steps: int = 1500  # linear, from the paper
     anchors: float = 0.0  # share of the mask losses on the anchors themselves, an addition to the paper
+    contrastive: float = 0.0  # share of the contrastive loss on the anchors' keys, another one
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class TokenGroupsLosses:
     dice: Float[Tensor, ""]
     anchor_bce: Float[Tensor, ""]
     anchor_dice: Float[Tensor, ""]
+    contrastive: Float[Tensor, ""]
 
     def named(self) -> dict[str, Tensor]:
         """Terms by name, for logs."""
@@ -54,11 +57,11 @@ class TokenGroupsLosses:
     def total(self, weights: TokenGroupsLossWeights, step: int) -> Float[Tensor, ""]:
         """L_mse + lambda_lpips L_lpips + lambda_seg(step) (lambda_bce L_bce + lambda_dice L_dice).
 
-        `rendering` scales the first two terms, `anchors` what the masks on the anchors add to the last one.
+        `rendering` scales the first two terms, `anchors` and `contrastive` what the anchors add to the last one.
         """
         segmentation = MaskLosses(self.bce, self.dice).total(weights.masks)
         on_anchors = MaskLosses(self.anchor_bce, self.anchor_dice).total(weights.masks)
-        segmentation = segmentation + weights.anchors * on_anchors
+        segmentation = segmentation + weights.anchors * on_anchors + weights.contrastive * self.contrastive
         photometric = self.mse + weights.lpips * self.lpips
         return weights.rendering * photometric + segmentation_weight(weights, step) * segmentation
 
@@ -130,7 +133,18 @@ def anchor_losses(
         dice=nothing,
         anchor_bce=torch.stack([losses.bce for losses in per_scene]).mean(),
         anchor_dice=torch.stack([losses.dice for losses in per_scene]).mean(),
+        contrastive=contrastive_loss(output.anchor_keys, anchor_ids, weights),
     )
+
+
+def contrastive_loss(
+    anchor_keys: Float[Tensor, "B K D"], anchor_ids: Int64[Tensor, "B K"], weights: TokenGroupsLossWeights
+) -> Float[Tensor, ""]:
+    """Mean over the scenes; zero where its weight is."""
+    if weights.contrastive == 0:
+        return anchor_keys.sum() * 0
+    pairs = zip(anchor_keys, anchor_ids, strict=True)
+    return torch.stack([supervised_contrastive_loss(keys, ids) for keys, ids in pairs]).mean()
 
 
 def token_groups_losses(
@@ -138,7 +152,7 @@ def token_groups_losses(
     targets: Views,
     weights: TokenGroupsLossWeights,
     perceptual: PerceptualLoss | None,
-    assignment: Float[Tensor, "B K L"],
+    output: TokenGroupsOutput,
     anchor_ids: Int64[Tensor, "B K"],
 ) -> TokenGroupsLosses:
     """Compare rendered views with the photos and instance masks of the target views.
@@ -150,8 +164,8 @@ def token_groups_losses(
         targets: Photos and instance ids.
         weights: Its mask weights enter the matching cost.
         perceptual: Per-image LPIPS, or None to leave the term out.
-        assignment: Of the anchors to the groups.
-        anchor_ids: True instances of the anchors; only used if `weights.anchors` is positive.
+        output: What was rendered.
+        anchor_ids: True instances of the anchors; only used if `weights.anchors` or `weights.contrastive` is positive.
     """
     photos = rearrange(rendered.colors, "b v h w c -> b v c h w")
     mse = (photos - targets.images).square().mean()
@@ -159,7 +173,7 @@ def token_groups_losses(
     if perceptual is not None:
         lpips = perceptual(photos.flatten(0, 1), targets.images.flatten(0, 1)).mean()
     assert rendered.features is not None
-    scenes = zip(rendered.features, targets.group_ids, assignment, anchor_ids, strict=True)
+    scenes = zip(rendered.features, targets.group_ids, output.assignment, anchor_ids, strict=True)
     on_views, on_anchors = zip(*(scene_mask_losses(*scene, weights) for scene in scenes), strict=True)
     return TokenGroupsLosses(
         mse=mse,
@@ -168,6 +182,7 @@ def token_groups_losses(
         dice=torch.stack([losses.dice for losses in on_views]).mean(),
         anchor_bce=torch.stack([losses.bce for losses in on_anchors]).mean(),
         anchor_dice=torch.stack([losses.dice for losses in on_anchors]).mean(),
+        contrastive=contrastive_loss(output.anchor_keys, anchor_ids, weights),
     )
 
 

@@ -60,6 +60,7 @@ class TokenGroupsOutput(TensorFields):
     anchor_ids: Int64[Tensor, " N"]
     anchors: Float[Tensor, "*b K 3"]
     anchor_pixels: Int64[Tensor, "*b K 3"]  # view, row, column of the source pixel
+    anchor_keys: Float[Tensor, "*b K D"]  # compared with the groups' keys
     assignment: Float[Tensor, "*b K L"]
     group_tokens: Float[Tensor, "*b L D"]
 
@@ -117,6 +118,7 @@ class TokenGroupDecoder(nn.Module):
         )
         anchor_tokens = self.anchor_decoder(queries, context)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
+        anchor_keys = self.anchor_key(anchor_tokens).float()
         pixels_per_anchor = (images.shape[1] * images.shape[3] * images.shape[4] / anchors.shape[1]) ** 0.5
         footprints = _take(candidates.footprints[..., None], chosen).squeeze(-1) * pixels_per_anchor
         return TokenGroupsOutput(
@@ -124,7 +126,8 @@ class TokenGroupDecoder(nn.Module):
             anchor_ids=self._anchor_ids(images.device),
             anchors=anchors,
             anchor_pixels=candidates.pixels[chosen],
-            assignment=self._assign(anchor_tokens, group_tokens),
+            anchor_keys=anchor_keys,
+            assignment=self._assign(anchor_keys, group_tokens),
             group_tokens=group_tokens.float(),
         )
 
@@ -139,11 +142,11 @@ class TokenGroupDecoder(nn.Module):
         return ids.repeat_interleave(self.config.gaussians_per_anchor)
 
     def _assign(
-        self, anchor_tokens: Float[Tensor, "B K D"], group_tokens: Float[Tensor, "B L D"]
+        self, anchor_keys: Float[Tensor, "B K D"], group_tokens: Float[Tensor, "B L D"]
     ) -> Float[Tensor, "B K L"]:
         """Softmax over groups of scaled dot products: groups compete for every anchor."""
-        keys, groups = self.anchor_key(anchor_tokens), self.group_key(group_tokens)
-        logits = torch.einsum("bkd,bld->bkl", keys.float(), groups.float()) / self.config.dim**0.5
+        group_keys = self.group_key(group_tokens).float()
+        logits = torch.einsum("bkd,bld->bkl", anchor_keys, group_keys) / self.config.dim**0.5
         return (self.log_temperature.exp() * logits).softmax(dim=-1)
 
 

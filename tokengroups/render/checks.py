@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokengroups.render.sh import sh_degree
+from tokengroups.spherical_harmonics import sh_degree
 
 
 def check_shapes(tensors: dict[str, Tensor], batch: torch.Size, size_hw: tuple[int, int]) -> None:

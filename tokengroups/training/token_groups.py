@@ -130,9 +130,7 @@ class TokenGroupsTask:
             cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
             perceptual = self.perceptual if weights.lpips > 0 else None
             rendered = render_groups(output, cameras)
-            losses = token_groups_losses(
-                rendered, batch.targets, weights, perceptual, output.assignment, anchor_ids
-            )
+            losses = token_groups_losses(rendered, batch.targets, weights, perceptual, output, anchor_ids)
         terms = losses.named()
         terms["segmentation_weight"] = losses.mse.new_tensor(segmentation_weight(weights, step))
         return LossTerms(losses.total(weights, step), terms)

@@ -61,7 +61,9 @@ def refine_cameras(
     poses, intrinsics = cameras.cam_from_world.clone(), cameras.intrinsics.clone()
     with torch.autocast(images.device.type, enabled=False):
         for scene in range(images.shape[0] if images.shape[1] > 1 else 0):
-            frames = [_Frame(*view) for view in zip(images[scene], depth[scene], intrinsics[scene], strict=True)]
+            frames = [
+                _Frame(*view) for view in zip(images[scene], depth[scene], intrinsics[scene], strict=True)
+            ]
             refined = _refine(frames, poses[scene, 1:], match_logits[scene, 1:], settings)
             poses[scene, 1:] = refined.poses
             intrinsics[scene, :, [0, 1], [0, 1]] *= refined.log_focal.exp()
@@ -163,7 +165,9 @@ def _adjust(
         gradient[-1] = log_focal * settings.prior_focal**-2
         for view, (other, pose, match) in enumerate(zip(others, poses, matches, strict=True)):
             unknowns = torch.tensor([*range(6 * view, 6 * view + 6), len(normal) - 1], device=poses.device)
-            pair_normal, pair_gradient = _pair_equations(first, other, pose, match, noise_px, evidence, settings)
+            pair_normal, pair_gradient = _pair_equations(
+                first, other, pose, match, noise_px, evidence, settings
+            )
             prior_normal, prior_gradient = _prior(pose, start.poses[view], settings)
             pair_normal[:6, :6] += prior_normal
             pair_gradient[:6] += prior_gradient
@@ -196,7 +200,14 @@ def _pair_equations(
     normal, gradient = points.new_zeros(7, 7), points.new_zeros(7)
     for frame, at, by_pose, by_depth, by_focal, match in (
         (other, seen, _point_jacobian(seen), seen - shift, (first_points * shrink) @ turn.T, to_other),
-        (first, seen_first, -turn.T @ _point_jacobian(points), points @ turn, (points * shrink) @ turn, to_first),
+        (
+            first,
+            seen_first,
+            -turn.T @ _point_jacobian(points),
+            points @ turn,
+            (points * shrink) @ turn,
+            to_first,
+        ),
     ):
         projection = frame.projection_jacobian(at)
         projected = frame.project(at)

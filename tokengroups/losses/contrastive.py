@@ -1,0 +1,36 @@
+"""Supervised contrastive loss on embeddings: same instance near, others far (Khosla et al. 2020, eq. 2)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+
+def supervised_contrastive_loss(
+    embeddings: Float[Tensor, "K D"], ids: Int64[Tensor, " K"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    """Mean over embeddings of -log softmax over all others, averaged over the others with the same id.
+
+    It tells which embeddings belong together before any group has found its instance, so that it needs no matching.
+
+    Args:
+        embeddings: Of any length; cosines are compared.
+        ids: Instance of each; -1 = unlabelled, left out. One that is alone with its id has nothing to be near to: it
+            counts among the others only.
+        temperature: Divides the cosines.
+
+    Returns:
+        A float32 scalar; zero, still attached to the graph, where no two share an id.
+    """
+    labelled = ids >= 0
+    unit = functional.normalize(embeddings[labelled].float(), dim=-1)
+    own = torch.eye(len(unit), dtype=torch.bool, device=ids.device)
+    same = (ids[labelled][:, None] == ids[labelled]) & ~own
+    partners = same.sum(dim=1)
+    if not partners.any():
+        return embeddings.float().sum() * 0
+    log_share = (unit @ unit.T / temperature).masked_fill(own, -torch.inf).log_softmax(dim=-1)
+    means = torch.where(same, log_share, 0.0).sum(dim=1) / partners.clamp_min(1)
+    return -means[partners > 0].mean()
