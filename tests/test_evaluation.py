@@ -253,3 +253,20 @@ def test_square_views_keep_points_on_their_pixels() -> None:
     pixel = small.depth / small.cameras.intrinsics[0, 0, 0]
     assert ((rays - expected).norm(dim=-1) < pixel).all()  # half a source pixel off at most
     assert torch.equal(square_views(small, 24).images, small.images)
+
+
+def test_a_zoom_lengthens_the_focal_length_and_keeps_points_on_their_pixels() -> None:
+    frames = generate_room(5, 1, "test", num_views=2, size=64)
+    views = to_views(frames, [0, 1])
+    zoomed = square_views(views, 64, zoom=2.0)
+    torch.testing.assert_close(
+        zoomed.cameras.intrinsics[:, 0, 0], 2 * views.cameras.intrinsics[:, 0, 0], rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
+        zoomed.depth, views.depth[:, 16:48, 16:48].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    )
+    points = world_points(views.depth, views.cameras.cam_from_world, views.cameras.intrinsics)
+    got = world_points(zoomed.depth, zoomed.cameras.cam_from_world, zoomed.cameras.intrinsics)
+    expected = points[:, 16:48, 16:48].repeat_interleave(2, 1).repeat_interleave(2, 2)
+    pixel = zoomed.depth / zoomed.cameras.intrinsics[0, 0, 0]
+    assert ((got - expected).norm(dim=-1) < pixel).all()

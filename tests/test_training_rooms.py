@@ -54,3 +54,17 @@ def test_drawn_frames_are_neighbours_within_the_gap():
         assert (gaps >= 1).all() and (gaps <= 3).all()
     with pytest.raises(ValueError, match="at most the path's 3"):
         draw_frames(np.random.default_rng(0), 3, 4, 1)
+
+
+def test_zoom_varies_the_focal_length_within_its_bound(config):
+    stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5), seed=0)
+    views = stream.path(0)
+    focal = views.cameras.intrinsics[0, 0, 0]
+    factors = [
+        (stream.augment(views, np.random.default_rng(seed)).cameras.intrinsics[:, 0, 0] / focal)
+        for seed in range(20)
+    ]
+    assert all((factor == factor[0]).all() for factor in factors)  # one lens a scene
+    assert (
+        min(f[0] for f in factors) >= 0.97 and 1.3 < max(f[0] for f in factors) < 1.55
+    )  # whole source pixels

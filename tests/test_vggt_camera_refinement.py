@@ -112,7 +112,7 @@ def test_matches_recover_the_focal_length(scene, zoom):
     """Also with wrong poses; both views get the same factor and keep their principal points."""
     refined = refine(scene, zoom=zoom, iterations=20, cell_evidence=1.0, patch_evidence=1.0, prior_focal=0.5)
     wrong = abs(zoom - 1) * 60
-    assert (refined.intrinsics[..., 0, 0] - 60).abs().max() < 0.35 * wrong, refined.intrinsics[..., 0, 0]
+    assert (refined.intrinsics[..., 0, 0] - 60).abs().max() < 0.5 * wrong, refined.intrinsics[..., 0, 0]
     unchanged = INTRINSICS.expand(1, 2, 3, 3).clone()
     unchanged[..., [0, 1], [0, 1]] = refined.intrinsics[:, :1, :1, 0]
     torch.testing.assert_close(refined.intrinsics, unchanged)

@@ -32,15 +32,16 @@ def to_views(frames: SceneFrames, indices: Sequence[int]) -> Views:
     return Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
 
 
-def square_views(views: Views, size: int) -> Views:
+def square_views(views: Views, size: int, zoom: float = 1.0) -> Views:
     """Cut the central square out of unbatched views and resize it, with the intrinsics to match.
 
     Photos are resized with antialiasing; depth and instance ids take the nearest pixel, never a mixture.
+    A zoom of 1 or more takes a square that is smaller by that factor.
     """
     height, width = views.cameras.size_hw
-    if (height, width) == (size, size):
+    side = max(1, round(min(height, width) / zoom))
+    if (height, width) == (size, size) and side == size:
         return views
-    side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = (..., slice(top, top + side), slice(left, left + side))
     images = functional.interpolate(

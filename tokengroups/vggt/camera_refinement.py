@@ -31,14 +31,14 @@ class RefinementSettings:
     iterations: int = 6  # Gauss-Newton steps per stage
     cell_noise_px: float = 2.0  # standard deviation of a cell's match
     cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
-    patch_noise_px: float = 1.0
+    patch_noise_px: float = 0.5
     patch_evidence: float = 0.2
     patch_step_px: int = 4  # between the patches of a view
-    search_px: tuple[int, ...] = (6, 4)  # radius around the expected pixel, one stage each
-    depth_noise: float = 0.1  # relative standard deviation of the predicted depth
+    search_px: tuple[int, ...] = (6, 4, 3)  # radius around the expected pixel, one stage each
+    depth_noise: float = 0.2  # relative standard deviation of the predicted depth
     prior_rotation: float = 0.05  # standard deviation of the camera head's rotation in radians
     prior_translation: float = 0.1  # and of its translation, in the encoder's unit
-    prior_focal: float = 0.05  # and of the logarithm of the focal length, the same error in all views
+    prior_focal: float = 0.1  # and of the logarithm of the focal length, the same error in all views
 
 
 @torch.no_grad()
