@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import atomic_path, make_folder, write_text
+from tokengroups.io.files import atomic_path, make_folder, read_json, write_text
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 _STORAGE = "storage"  # metadata key of weight files; "float16": stored in half precision, used in float32
@@ -135,15 +135,9 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no weights at {folder}: give a folder that holds {WEIGHTS_FILE} and {CONFIG_FILE}")
-    config_path = folder / CONFIG_FILE
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {config_path}: {error.strerror}; a weight folder needs it") from None
-    except ValueError as error:
-        raise UserError(f"cannot read {config_path}: not valid JSON ({error}); get a fresh copy") from None
+    config = read_json(folder / CONFIG_FILE, "a weight folder needs it; get a fresh copy")
     if not isinstance(config, dict):
-        raise UserError(f"cannot read {config_path}: it must hold a JSON object; get a fresh copy")
+        raise UserError(f"{folder / CONFIG_FILE}: must hold a JSON object; get a fresh copy")
     tensors = read_tensors(folder / WEIGHTS_FILE)
     if read_metadata(folder / WEIGHTS_FILE).get(_STORAGE) == "float16":
         tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}

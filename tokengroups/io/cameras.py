@@ -18,7 +18,7 @@ import torch
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid
-from tokengroups.io.files import write_text
+from tokengroups.io.files import read_json, write_text
 from tokengroups.types import Cameras
 
 _KEYS = ("position", "rotation", "fx", "fy", "width", "height")
@@ -60,12 +60,7 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
         UserError: Unreadable, not such a list, cameras of different sizes, or a pose that is no rigid motion.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    content = read_json(path, f"give a list of cameras with {', '.join(_KEYS)}")
     entries = content.get("cameras") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: expected a list of cameras with {', '.join(_KEYS)}")

@@ -1,15 +1,17 @@
-"""Writing files so that a failure leaves the old file intact and nothing half-written."""
+"""Writing files so that a failure leaves the old file intact and nothing half-written; reading JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tokengroups.errors import UserError
 
@@ -44,6 +46,20 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str], advice: str) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        UserError: Unreadable or not JSON; its line ends in the advice.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {advice}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); {advice}") from error
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:

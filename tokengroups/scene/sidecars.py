@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import natural_key, write_text
+from tokengroups.io.files import natural_key, read_json, write_text
 
 GROUPS_FILE, CAMERAS_FILE, FOREIGN_FILE = "groups.json", "cameras.json", "meta.json"
 GROUPS_FORMAT, GROUPS_VERSION = "tokengroups.groups", 1
@@ -150,12 +150,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); move it away to ignore it") from error
+    content = read_json(path, "move it away to ignore it")
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object; move it away to ignore it")
     return content
