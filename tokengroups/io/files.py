@@ -48,6 +48,12 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tokengroups"
+
+
 def read_json(path: str | os.PathLike[str], advice: str) -> Any:
     """Content of a JSON file.
 

