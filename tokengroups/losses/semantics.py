@@ -1,0 +1,69 @@
+"""Distillation of a teacher's features into group embeddings and anchor residuals (token-groups paper).
+
+A pixel's feature F = sum_l S_l s_l + W_r R is a combination of n = L + d basis vectors, the group embeddings and the
+columns of W_r. Its cosine with a teacher's feature needs only inner products of the basis, so that no image of
+D-vectors is ever built for teachers that are a short table (label embeddings).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+EPS = 1e-6  # of a squared length: empty pixels have feature 0 and cosine 0
+
+
+def combination_cosines(
+    coefficients: Float[Tensor, "P n"],
+    basis: Float[Tensor, "n D"],
+    targets: Float[Tensor, "C D"],
+    target_idx: Int64[Tensor, " P"] | None = None,
+) -> Float[Tensor, " P"]:
+    """Cosine of every combination of the basis with its target.
+
+    Args:
+        coefficients: Of each pixel: rendered group probabilities, then the rendered residual.
+        basis: Group embeddings, then the rows of W_r^T.
+        targets: Teacher features; a table if `target_idx` is given, else one per pixel (C = P).
+        target_idx: Row of the table for each pixel.
+    """
+    targets = functional.normalize(targets.float(), dim=-1)
+    coefficients, basis = coefficients.float(), basis.float()
+    if target_idx is None:
+        products = ((coefficients @ basis) * targets).sum(dim=-1)
+    else:
+        products = (coefficients @ (basis @ targets.T)).gather(1, target_idx[:, None]).squeeze(1)
+    squared = ((coefficients @ (basis @ basis.T)) * coefficients).sum(dim=-1)
+    return products * (squared.clamp_min(0) + EPS).rsqrt()
+
+
+def pixel_distillation_loss(
+    coefficients: Float[Tensor, "P n"],
+    basis: Float[Tensor, "n D"],
+    targets: Float[Tensor, "C D"],
+    target_idx: Int64[Tensor, " P"],
+) -> Float[Tensor, ""]:
+    """Mean of 1 - cosine over the pixels whose target is known; index -1 = unknown. Zero where none is."""
+    known = target_idx >= 0
+    if not known.any():
+        return (coefficients.sum() + basis.sum()) * 0
+    return (1 - combination_cosines(coefficients[known], basis, targets, target_idx[known])).mean()
+
+
+def group_distillation_loss(
+    embeddings: Float[Tensor, "N D"], teacher_means: Float[Tensor, "N D"]
+) -> Float[Tensor, ""]:
+    """Mean of 1 - cosine between the embeddings of matched groups and the teacher's mean over their masks."""
+    if len(embeddings) == 0:
+        return embeddings.sum() * 0
+    return (1 - functional.cosine_similarity(embeddings.float(), teacher_means.float(), dim=-1)).mean()
+
+
+def mask_means(
+    features: Float[Tensor, "P D"], ids: Int64[Tensor, " P"], instances: Int64[Tensor, " N"]
+) -> Float[Tensor, "N D"]:
+    """Mean of the unit features over each instance's pixels; zero for one without pixels."""
+    member = (ids == instances[:, None]).float()
+    unit = functional.normalize(features.float(), dim=-1)
+    return member @ unit / member.sum(dim=1, keepdim=True).clamp_min(1)
