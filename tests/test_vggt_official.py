@@ -65,7 +65,7 @@ def test_missing_file_is_one_line_and_asks_no_network(source, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr("tokengroups.vggt.official.download_official", refuse)
+    monkeypatch.setattr("tokengroups.vggt.official.hub_folder", refuse)
     with pytest.raises(UserError, match="no VGGT weights at"):
         load_official(source)
 
@@ -75,13 +75,7 @@ def test_folder_without_the_file_is_one_line(tmp_path):
         load_official(tmp_path)
 
 
-def test_hub_id_without_a_network_is_one_line(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def offline(hub_id, name):
-        raise LocalEntryNotFoundError(f"{hub_id} {name}")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
-    with pytest.raises(UserError, match=r"cannot download model\.safetensors of facebook/VGGT-1B"):
+def test_hub_id_without_the_file_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("tokengroups.vggt.official.hub_folder", lambda *_: tmp_path)
+    with pytest.raises(UserError, match=r"the hub's 'facebook/VGGT-1B' holds no model\.safetensors"):
         load_official("facebook/VGGT-1B")

@@ -7,7 +7,6 @@ network, but has never seen an image. CLIP and SigLIP encode photos too, from a 
 from __future__ import annotations
 
 import hashlib
-import socket
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,11 +18,10 @@ from torch.nn import functional
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import read_json
+from tokengroups.io.hub import hub_folder, is_hub_id
 from tokengroups.nn.torchvision_ops import prepare_torchvision
 
 DEFAULT_TEXT_ENCODER = "minilm"
-HUB = ("huggingface.co", 443)
-HUB_PATIENCE_S = 3.0
 INSTALL = "install it with: pip install 'tokengroups[text]'"
 
 
@@ -197,33 +195,14 @@ def _minilm_folder() -> Path:
 
 
 def _local_folder(source: str) -> Path:
-    """The folder itself, or the hub's snapshot of an id: from its cache, else downloaded."""
+    """The folder itself, or the hub's snapshot of an id."""
     if Path(source).is_dir():
         return Path(source)
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if not is_hub_id(source):
         raise UserError(
             f"no text encoder '{source}': give minilm, a folder, or a hub id such as google/siglip2-base-patch16-224"
         )
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (comes with transformers)
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    try:
-        return Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
-    except HFValidationError as error:
-        raise UserError(f"no text encoder '{source}': {str(error).splitlines()[0]}") from None
-    except LocalEntryNotFoundError:
-        pass
-    try:  # the hub's client would try for minutes
-        socket.create_connection(HUB, timeout=HUB_PATIENCE_S).close()
-    except OSError:
-        raise UserError(
-            f"text encoder '{source}' is not in the hub's cache and {HUB[0]} cannot be reached; give a local folder"
-        ) from None
-    try:
-        return Path(snapshot_download(source, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise UserError(f"cannot download '{source}': {str(error).splitlines()[0]}") from None
+    return hub_folder(source, ["*.json", "*.safetensors", "*.txt", "*.model"])
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:

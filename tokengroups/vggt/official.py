@@ -8,6 +8,7 @@ import torch
 
 from tokengroups.checkpoint import read_tensors
 from tokengroups.errors import UserError
+from tokengroups.io.hub import hub_folder, is_hub_id
 from tokengroups.vggt.config import VGGTConfig
 from tokengroups.vggt.model import VGGT
 
@@ -57,23 +58,11 @@ def find_official(source: str | Path) -> Path:
         if not (path / FILE_NAME).is_file():
             raise UserError(f"no {FILE_NAME} in {path}; download it from the model's page into this folder")
         return path / FILE_NAME
-    if isinstance(source, Path) or source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if isinstance(source, Path) or not is_hub_id(source):
         raise UserError(
             f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B"
         )
-    return download_official(source)
-
-
-def download_official(hub_id: str) -> Path:
-    """Path of the weights in the Hugging Face cache, downloaded on first use."""
-    # Imported here: local weights need neither the library nor a network.
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(hub_id, FILE_NAME))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"cannot download {FILE_NAME} of {hub_id} ({type(error).__name__}); "
-            f"check the id and the network, or give a local file"
-        ) from error
+    file = hub_folder(source, [FILE_NAME]) / FILE_NAME
+    if not file.is_file():
+        raise UserError(f"the hub's '{source}' holds no {FILE_NAME}; check the id, or give a local file")
+    return file

@@ -1,0 +1,47 @@
+"""Files from the Hugging Face hub: from its cache, else downloaded; never a long wait where there is no network."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from tokengroups.errors import UserError
+
+HUB = ("huggingface.co", 443)
+PATIENCE_S = 3.0
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether this reads like ``owner/name``, and not like a path."""
+    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
+
+
+def hub_folder(hub_id: str, patterns: list[str]) -> Path:
+    """Folder with the files of a repository that match the patterns.
+
+    Raises:
+        UserError: No such repository, not cached and no network, or the download failed.
+    """
+    # Imported here: local files need neither the library nor a network.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+    except HFValidationError as error:
+        raise UserError(f"'{hub_id}' is no hub id: {str(error).splitlines()[0]}") from None
+    except LocalEntryNotFoundError:
+        pass
+    try:  # the hub's own client would try for minutes
+        socket.create_connection(HUB, timeout=PATIENCE_S).close()
+    except OSError:
+        raise UserError(
+            f"'{hub_id}' is not in the hub's cache and {HUB[0]} cannot be reached; give a local folder"
+        ) from None
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"cannot download '{hub_id}': {reason}; check the id, or give a local folder"
+        ) from error
