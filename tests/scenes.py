@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tokengroups.types import Cameras, Gaussians, TokenScene
+from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
 
 def random_scene(
@@ -15,8 +15,12 @@ def random_scene(
     degree: int = 1,
     token_dim: int = 5,
     seed: int = 0,
+    meaning_dim: int = 0,
 ) -> TokenScene:
-    """A consistent scene in front of two cameras; ids are 2, 5, 8, ...; assignments are soft."""
+    """A consistent scene in front of two cameras; ids are 2, 5, 8, ...; assignments are soft.
+
+    With a `meaning_dim` it has semantics of that many channels, residuals of 2, the same projection for all seeds.
+    """
     rng = torch.Generator().manual_seed(seed)
     num_anchors = groups * anchors_per_group
     n = num_anchors * per_anchor
@@ -41,7 +45,15 @@ def random_scene(
         cameras=two_cameras(),
         group_names=tuple(f"thing {column}" for column in range(groups)),
         provenance={"weights": "none", "seed": seed},
+        semantics=random_semantics(groups, num_anchors, meaning_dim, rng) if meaning_dim else None,
     )
+
+
+def random_semantics(groups: int, anchors: int, dim: int, rng: torch.Generator) -> Semantics:
+    """Unit embeddings and small residuals in the space of a text encoder named ``words:1``."""
+    embeddings = torch.nn.functional.normalize(torch.randn(groups, dim, generator=rng), dim=1)
+    projection = torch.randn(dim, 2, generator=torch.Generator().manual_seed(99))
+    return Semantics(embeddings, 0.1 * torch.randn(anchors, 2, generator=rng), projection, "words:1")
 
 
 def two_cameras(size_hw: tuple[int, int] = (24, 32)) -> Cameras:

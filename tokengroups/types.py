@@ -119,6 +119,16 @@ class EncoderOutput(TensorFields):
 
 
 @dataclass(frozen=True)
+class Semantics(TensorFields):
+    """What a scene's groups mean: a pixel's feature is sum_l S_l s_l + W_r R, S and R rendered (paper A)."""
+
+    embeddings: Float[Tensor, "L D"]  # s_l, of unit length; zero = unknown
+    residuals: Float[Tensor, "K d"]  # r_k; d = 0 without residuals
+    projection: Float[Tensor, "D d"]  # W_r
+    encoder: str  # name of the text encoder whose space this is
+
+
+@dataclass(frozen=True)
 class TokenScene(TensorFields):
     """A reconstructed room made of token groups: the artefact that every tool shares.
 
@@ -134,3 +144,4 @@ class TokenScene(TensorFields):
     cameras: Cameras  # context views, batch axis V
     group_names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON: weights, seed, photos, edits
+    semantics: Semantics | None = None  # None = nothing is known about meaning

@@ -13,14 +13,21 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
+from tokengroups.editing.parts import (
+    append,
+    keep_columns,
+    local_anchor_ids,
+    meaning_of,
+    next_id,
+    transform_group,
+)
 from tokengroups.errors import UserError
-from tokengroups.gaussians import concatenate, select, transform
+from tokengroups.gaussians import select, transform
 from tokengroups.geometry import rotation_from_quaternion
 from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
-from tokengroups.types import Gaussians, TokenScene
+from tokengroups.types import TokenScene
 
 Vector = Sequence[float]
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
@@ -35,7 +42,7 @@ def remove(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     groups = [groups] if isinstance(groups, int) else list(groups)
     gone = {column_of(scene, group) for group in groups}
     stay = [column for column in range(len(scene.group_ids)) if column not in gone]
-    return _record(_keep_columns(scene, stay), "remove", groups=groups)
+    return _record(keep_columns(scene, stay), "remove", groups=groups)
 
 
 def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
@@ -46,14 +53,14 @@ def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     """
     groups = [groups] if isinstance(groups, int) else list(groups)
     stay = sorted({column_of(scene, group) for group in groups})
-    return _record(_keep_columns(scene, stay), "keep", groups=groups)
+    return _record(keep_columns(scene, stay), "keep", groups=groups)
 
 
 def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
     """Shift a group by an offset."""
     column = column_of(scene, group)
     shift = _vector(scene, offset, "offset")
-    moved = _transform_group(scene, column, shift)
+    moved = transform_group(scene, column, shift)
     return _record(moved, "move", group=group, offset=shift.tolist())
 
 
@@ -75,7 +82,7 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
     quat = torch.cat([direction.new_tensor([math.cos(half)]), math.sin(half) * direction / direction.norm()])
     rotation = rotation_from_quaternion(quat)
     centre = group_centre(scene, column).double()
-    turned = _transform_group(scene, column, centre - rotation @ centre, rotation)
+    turned = transform_group(scene, column, centre - rotation @ centre, rotation)
     return _record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
 
 
@@ -89,7 +96,7 @@ def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
     if not _finite(factor, "factor") > 0:
         raise UserError(f"scale: the factor must be positive, got {factor:g}")
     centre = group_centre(scene, column)
-    scaled = _transform_group(scene, column, (1 - factor) * centre, factor=factor)
+    scaled = transform_group(scene, column, (1 - factor) * centre, factor=factor)
     return _record(scaled, "scale", group=group, factor=factor)
 
 
@@ -104,13 +111,14 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
     rows = scene.assignment[mine]
     assignment = torch.cat([rows, rows[:, column : column + 1]], dim=1)
     assignment[:, column] = 0
-    copied = _append(
+    copied = append(
         scene,
         gaussians=transform(select(scene.gaussians, gaussian_mask(scene, column)), shift),
-        anchor_ids=_local_anchor_ids(scene, column, mine),
+        anchor_ids=local_anchor_ids(scene, column, mine),
         anchors=scene.anchors[mine] + shift,
         assignment=assignment,
         token=scene.group_tokens[column],
+        meaning=meaning_of(scene, scene, column, mine),
         name=group_name(scene, column),
     )
     return _record(copied, "duplicate", group=group, offset=shift.tolist(), new_group=next_id(scene))
@@ -120,7 +128,7 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
     """Add a group of another scene, under the id `next_id(scene)`, so that its centre lands at a position.
 
     It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens
-    of the two scenes differ in length.
+    of the two scenes differ in length. What it means comes along if both scenes speak of the same text encoder.
     """
     column = column_of(other, group)
     shift = _vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
@@ -131,103 +139,18 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
     if token.shape != scene.group_tokens.shape[1:]:
         token = scene.group_tokens.new_zeros(scene.group_tokens.shape[1:])
     part = select(other.gaussians, gaussian_mask(other, column)).to(scene.anchors)
-    inserted = _append(
+    inserted = append(
         scene,
         gaussians=transform(part, shift),
-        anchor_ids=_local_anchor_ids(other, column, mine).to(scene.anchor_ids),
+        anchor_ids=local_anchor_ids(other, column, mine).to(scene.anchor_ids),
         anchors=other.anchors[mine].to(scene.anchors) + shift,
         assignment=assignment,
         token=token,
+        meaning=meaning_of(scene, other, column, mine),
         name=group_name(other, column),
     )
     details = {"at": [float(value) for value in at], "new_group": next_id(scene), "source": other.provenance}
     return _record(inserted, "insert", group=group, **details)
-
-
-def next_id(scene: TokenScene) -> int:
-    """The id that the next added group gets: one more than the largest one."""
-    return int(scene.group_ids.max()) + 1
-
-
-def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
-    if not columns:
-        raise UserError("no group would be left; a scene needs at least one")
-    owners = scene.assignment.argmax(dim=1)
-    anchors = torch.isin(owners, torch.tensor(columns, device=owners.device))
-    gaussians = anchors[scene.anchor_ids]
-    new_anchor = anchors.cumsum(0) - 1
-    assignment = scene.assignment[anchors][:, columns]
-    return replace(
-        scene,
-        gaussians=select(scene.gaussians, gaussians),
-        anchor_ids=new_anchor[scene.anchor_ids[gaussians]],
-        anchors=scene.anchors[anchors],
-        assignment=assignment / assignment.sum(dim=1, keepdim=True),
-        group_ids=scene.group_ids[columns],
-        group_tokens=scene.group_tokens[columns],
-        group_names=tuple(scene.group_names[column] for column in columns) if scene.group_names else (),
-    )
-
-
-def _transform_group(
-    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: float = 1.0
-) -> TokenScene:
-    """Apply ``x -> factor * rotation @ x + translation`` to one group."""
-    mine, owned = gaussian_mask(scene, column), anchor_mask(scene, column)
-    part = transform(select(scene.gaussians, mine), translation, rotation, factor)
-    anchors = factor * scene.anchors[owned]
-    if rotation is not None:
-        anchors = anchors @ rotation.to(anchors).T
-    return replace(
-        scene,
-        gaussians=_scatter(scene.gaussians, mine, part),
-        anchors=scene.anchors.masked_scatter(owned[:, None], anchors + translation.to(anchors)),
-    )
-
-
-def _scatter(whole: Gaussians, mask: Bool[Tensor, " N"], part: Gaussians) -> Gaussians:
-    """Put `part` in the places of `mask`."""
-
-    def put(values: Tensor, new: Tensor) -> Tensor:
-        return values.masked_scatter(mask.reshape(-1, *[1] * (values.ndim - 1)), new)
-
-    return Gaussians(
-        put(whole.means, part.means),
-        put(whole.quats, part.quats),
-        put(whole.scales, part.scales),
-        put(whole.opacities, part.opacities),
-        put(whole.sh, part.sh),
-    )
-
-
-def _append(
-    scene: TokenScene,
-    *,
-    gaussians: Gaussians,
-    anchor_ids: Tensor,
-    anchors: Tensor,
-    assignment: Tensor,  # [new anchors, L + 1]
-    token: Tensor,
-    name: str,
-) -> TokenScene:
-    """Add one group as the last column."""
-    old = torch.nn.functional.pad(scene.assignment, (0, 1))
-    names = scene.group_names or ("",) * len(scene.group_ids)
-    return replace(
-        scene,
-        gaussians=concatenate([scene.gaussians, gaussians]),
-        anchor_ids=torch.cat([scene.anchor_ids, anchor_ids + len(scene.anchors)]),
-        anchors=torch.cat([scene.anchors, anchors]),
-        assignment=torch.cat([old, assignment]),
-        group_ids=torch.cat([scene.group_ids, scene.group_ids.new_tensor([next_id(scene)])]),
-        group_tokens=torch.cat([scene.group_tokens, token[None]]),
-        group_names=(*names, name) if any((*names, name)) else (),
-    )
-
-
-def _local_anchor_ids(scene: TokenScene, column: int, anchors: Bool[Tensor, " K"]) -> Tensor:
-    """Anchor of each Gaussian of a group, numbered within the group."""
-    return (anchors.cumsum(0) - 1)[scene.anchor_ids[gaussian_mask(scene, column)]]
 
 
 def _vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:

@@ -1,7 +1,8 @@
 """The scene file: a `TokenScene` in one safetensors file with JSON metadata.
 
 Metadata (text): ``format`` = "tokengroups.scene"; ``version`` of the layout; ``conventions``, the version of
-CONVENTIONS.md; and ``scene``, a JSON object with the cameras' size, the groups' names and the provenance.
+CONVENTIONS.md; and ``scene``, a JSON object with the cameras' size, the groups' names and the provenance. A scene with
+semantics has three tensors more, and ``text_encoder`` in that object.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.scene.validation import find_fault
-from tokengroups.types import Cameras, Gaussians, TokenScene
+from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
 FORMAT = "tokengroups.scene"
 VERSION = 1
@@ -23,6 +26,7 @@ CONVENTIONS_VERSION = 1
 _GAUSSIAN_FIELDS = ("means", "quats", "scales", "opacities", "sh")
 _SCENE_FIELDS = ("anchor_ids", "anchors", "assignment", "group_ids", "group_tokens")
 _CAMERA_FIELDS = ("cam_from_world", "intrinsics")
+_SEMANTIC_FIELDS = ("embeddings", "residuals", "projection")
 _TENSOR_NAMES = frozenset((*_GAUSSIAN_FIELDS, *_SCENE_FIELDS, *_CAMERA_FIELDS))
 
 
@@ -36,6 +40,8 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
     tensors = {name: getattr(scene.gaussians, name) for name in _GAUSSIAN_FIELDS}
     tensors |= {name: getattr(scene, name) for name in _SCENE_FIELDS}
     tensors |= {name: getattr(scene.cameras, name) for name in _CAMERA_FIELDS}
+    if scene.semantics is not None:
+        tensors |= {name: getattr(scene.semantics, name) for name in _SEMANTIC_FIELDS}
     fault = find_fault(tensors, scene.cameras.size_hw, scene.group_names)
     if fault:
         raise ValueError(f"inconsistent scene: {fault}")
@@ -44,6 +50,8 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
         "group_names": list(scene.group_names),
         "provenance": scene.provenance,
     }
+    if scene.semantics is not None:
+        content["text_encoder"] = scene.semantics.encoder
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -62,8 +70,9 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
     path = Path(path)
     content = _read_content(path)
     tensors = read_tensors(path)
-    if set(tensors) != _TENSOR_NAMES:
-        wrong = ", ".join(sorted(set(tensors) ^ _TENSOR_NAMES))
+    expected = _TENSOR_NAMES | set(_SEMANTIC_FIELDS) if "text_encoder" in content else _TENSOR_NAMES
+    if set(tensors) != expected:
+        wrong = ", ".join(sorted(set(tensors) ^ expected))
         raise UserError(f"{path}: damaged scene: tensors missing or unexpected ({wrong}); make it again")
     try:
         height, width = (int(side) for side in content["size_hw"])
@@ -80,7 +89,14 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
         cameras=Cameras(tensors["cam_from_world"], tensors["intrinsics"], (height, width)),
         group_names=names,
         provenance=provenance,
+        semantics=_semantics(tensors, content),
     )
+
+
+def _semantics(tensors: dict[str, Tensor], content: dict[str, Any]) -> Semantics | None:
+    if "text_encoder" not in content:
+        return None
+    return Semantics(*(tensors[name] for name in _SEMANTIC_FIELDS), encoder=str(content["text_encoder"]))
 
 
 def _read_content(path: Path) -> dict[str, Any]:

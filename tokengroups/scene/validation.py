@@ -18,7 +18,7 @@ def find_fault(
     """The first thing that is wrong with a scene's content, in words; None if all is well.
 
     Args:
-        tensors: All fields of a `TokenScene`, its Gaussians and its cameras, by their names.
+        tensors: All fields of a `TokenScene`, its Gaussians, cameras and, where it has them, semantics, by their names.
         size_hw: Size of the cameras' pictures.
         group_names: One per group, or none.
     """
@@ -45,6 +45,13 @@ def _shape_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
         "anchor_ids": (n,), "anchors": (k, 3), "assignment": (k, num_groups), "group_ids": (num_groups,),
         "group_tokens": (num_groups, width), "cam_from_world": (views, 4, 4), "intrinsics": (views, 3, 3),
     }  # fmt: skip
+    if "embeddings" in tensors:
+        channels, rank = _width(tensors["embeddings"]), _width(tensors["residuals"])
+        shapes |= {
+            "embeddings": (num_groups, channels),
+            "residuals": (k, rank),
+            "projection": (channels, rank),
+        }
     for name, shape in shapes.items():
         tensor = tensors[name]
         if tuple(tensor.shape) != shape:
@@ -94,8 +101,12 @@ def _camera_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
 def _widths(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
     """Numbers of SH coefficients and of token channels; -1 where the tensor has another rank."""
-    sh, tokens = tensors["sh"], tensors["group_tokens"]
-    return sh.shape[1] if sh.ndim == 3 else -1, tokens.shape[1] if tokens.ndim == 2 else -1
+    sh = tensors["sh"]
+    return sh.shape[1] if sh.ndim == 3 else -1, _width(tensors["group_tokens"])
+
+
+def _width(matrix: Tensor) -> int:
+    return matrix.shape[1] if matrix.ndim == 2 else -1
 
 
 def _length(tensor: Tensor) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.errors import UserError
@@ -77,7 +77,7 @@ class SentenceEncoder:
     def __init__(self, folder: Path, source: str) -> None:
         transformers = _transformers()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model: nn.Module = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.model: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
         self.dim = int(self.model.config.hidden_size)
         self.max_tokens = min(256, int(self.model.config.max_position_embeddings))
         self.name = _identity(source, folder)
