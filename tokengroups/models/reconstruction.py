@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
-from tokengroups.types import Cameras, EncoderOutput, TensorFields, TokenScene
+from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_cameras
 
 
@@ -85,7 +85,8 @@ class TokenGroups(nn.Module):
         output, geometry = self(images[None], seed)
         first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
         provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed}
-        scene = token_scene(first, geometry.cameras.map(lambda tensor: tensor[0]), provenance)
+        cameras = geometry.cameras.map(lambda tensor: tensor[0])
+        scene = token_scene(first, cameras, provenance, self.decoder.config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
 
     def reconstruct(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> TokenScene:
@@ -125,10 +126,18 @@ def frozen_geometry(
     )
 
 
-def token_scene(output: TokenGroupsOutput, cameras: Cameras, provenance: dict[str, Any]) -> TokenScene:
-    """An unbatched output as a scene: groups that own no anchor are dropped, the others keep their token's index."""
+def token_scene(
+    output: TokenGroupsOutput, cameras: Cameras, provenance: dict[str, Any], text_encoder: str = ""
+) -> TokenScene:
+    """An unbatched output as a scene: groups that own no anchor are dropped, the others keep their token's index.
+
+    `text_encoder` names the space of the output's semantics, if it has any.
+    """
     used = output.assignment.argmax(dim=-1).unique()
     assignment = output.assignment[:, used]
+    semantics, decoded = None, output.semantics
+    if decoded is not None:
+        semantics = Semantics(decoded.embeddings[used], decoded.residuals, decoded.projection, text_encoder)
     return TokenScene(
         gaussians=output.gaussians,
         anchor_ids=output.anchor_ids,
@@ -138,4 +147,5 @@ def token_scene(output: TokenGroupsOutput, cameras: Cameras, provenance: dict[st
         group_tokens=output.group_tokens[used],
         cameras=cameras,
         provenance=provenance,
+        semantics=semantics,
     )

@@ -27,6 +27,7 @@ from tokengroups.models.context import (
     candidate_stride,
 )
 from tokengroups.models.gaussian_head import GaussianHead
+from tokengroups.models.semantics import DecodedSemantics, SemanticHead
 from tokengroups.nn.decoder import CrossAttentionDecoder
 from tokengroups.nn.position import PositionEmbedding
 from tokengroups.sampling import farthest_point_sampling
@@ -50,6 +51,11 @@ class TokenGroupsConfig:
     offset_bound: float = 2.0  # in anchor footprints
     scale_bound: float = 0.8  # largest standard deviation, in anchor footprints; above 0.35
     assignment_temperature: float = 3.0  # initial factor of the scaled dot products
+    semantic_dim: int = (
+        0  # channels of the text encoder whose space the groups' embeddings live in; 0 = no semantics
+    )
+    residual_dim: int = 8  # of an anchor's semantic residual
+    text_encoder: str = ""  # name of that space
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class TokenGroupsOutput(TensorFields):
     anchor_keys: Float[Tensor, "*b K D"]  # compared with the groups' keys
     assignment: Float[Tensor, "*b K L"]
     group_tokens: Float[Tensor, "*b L D"]
+    semantics: DecodedSemantics | None = None
 
 
 class TokenGroupDecoder(nn.Module):
@@ -94,6 +101,9 @@ class TokenGroupDecoder(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
         self.gaussian_head = GaussianHead(
             dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound, config.scale_bound
+        )
+        self.semantic_head = (
+            SemanticHead(dim, config.semantic_dim, config.residual_dim) if config.semantic_dim else None
         )
 
     def forward(
@@ -129,6 +139,7 @@ class TokenGroupDecoder(nn.Module):
             anchor_keys=anchor_keys,
             assignment=self._assign(anchor_keys, group_tokens),
             group_tokens=group_tokens.float(),
+            semantics=self.semantic_head and self.semantic_head(group_tokens, anchor_keys),
         )
 
     def _candidates(self, images: Tensor, geometry: FrozenGeometry) -> AnchorCandidates:

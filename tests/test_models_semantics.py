@@ -1,0 +1,91 @@
+"""The semantic head: shapes, isolation from geometry, and its way into a scene."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tokengroups.models import TokenGroupsConfig
+from tokengroups.models.context import FrozenGeometry
+from tokengroups.models.reconstruction import token_scene
+from tokengroups.models.semantics import SemanticHead
+from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsOutput
+from tokengroups.types import Cameras
+
+CONFIG = TokenGroupsConfig(
+    context_patch=16, anchor_stride=8, num_anchors=32, num_groups=6, gaussians_per_anchor=2, dim=24, num_heads=2,
+    anchor_layers=1, group_layers=1, semantic_dim=10, residual_dim=3, text_encoder="words:1",
+)  # fmt: skip
+
+
+def decode(
+    config: TokenGroupsConfig, scenes: int = 2
+) -> tuple[TokenGroupDecoder, TokenGroupsOutput, Cameras]:
+    torch.manual_seed(0)
+    decoder = TokenGroupDecoder(config, feature_dim=12)
+    poses = torch.eye(4).expand(scenes, 2, 4, 4)
+    pinholes = torch.tensor([[40.0, 0, 16], [0, 40, 16], [0, 0, 1]]).expand(scenes, 2, 3, 3)
+    cameras = Cameras(poses, pinholes, (32, 32))
+    depth = torch.rand(scenes, 2, 32, 32) + 1
+    geometry = FrozenGeometry(
+        torch.randn(scenes, 2, 12, 2, 2), torch.randn(scenes, 2, 32, 32, 3), depth, depth + 1, cameras
+    )
+    return decoder, decoder(torch.rand(scenes, 2, 3, 32, 32), geometry), cameras
+
+
+def test_only_the_head_learns_meaning():
+    """Every gradient of a loss on semantics stays in the head; none of its parameters is left out."""
+    decoder, output, _ = decode(CONFIG)
+    assert output.semantics is not None
+    semantics = output.semantics
+    assert semantics.embeddings.shape == (2, 6, 10) and semantics.residuals.shape == (2, 32, 3)
+    torch.testing.assert_close(semantics.embeddings.norm(dim=-1), torch.ones(2, 6))
+    weights = torch.randn(2, 6, 10)
+    (
+        (semantics.embeddings * weights).sum()
+        + (semantics.residuals @ semantics.projection.mT).square().sum()
+    ).backward()
+    for name, parameter in decoder.named_parameters():
+        learns = parameter.grad is not None and bool((parameter.grad != 0).any())
+        assert learns == name.startswith("semantic_head."), name
+
+
+def test_basis_times_channels_is_the_papers_feature():
+    _, output, _ = decode(CONFIG)
+    assert output.semantics is not None
+    shares, residual = torch.rand(5, 6), torch.rand(5, 3)
+    got = torch.cat([shares, residual], dim=1) @ output.semantics.basis(1)
+    expected = shares @ output.semantics.embeddings[1] + residual @ output.semantics.projection[1].T
+    torch.testing.assert_close(got, expected)
+
+
+def test_without_semantics_nothing_changes():
+    """The same seed gives the same decoder, so weights made before semantics keep their names."""
+    plain = dataclasses.replace(CONFIG, semantic_dim=0)
+    decoder, output, _ = decode(plain)
+    assert output.semantics is None
+    assert not [name for name in decoder.state_dict() if "semantic" in name]
+    with_head, _, _ = decode(CONFIG)
+    assert set(decoder.state_dict()) <= set(with_head.state_dict())
+
+
+@pytest.mark.parametrize("residual_dim", [3, 0])
+def test_a_scene_takes_the_used_groups_embeddings(residual_dim):
+    _, output, cameras = decode(dataclasses.replace(CONFIG, residual_dim=residual_dim))
+    first = output.map(lambda tensor: tensor[1] if tensor.ndim > 1 else tensor)
+    scene = token_scene(first, cameras.map(lambda tensor: tensor[1]), {}, "words:1")
+    assert scene.semantics is not None and output.semantics is not None
+    assert scene.semantics.encoder == "words:1"
+    assert torch.equal(scene.semantics.embeddings, output.semantics.embeddings[1][scene.group_ids])
+    assert torch.equal(scene.semantics.residuals, output.semantics.residuals[1])
+    assert scene.semantics.projection.shape == (10, residual_dim)
+
+
+def test_a_batch_of_two_equals_two_of_one():
+    head = SemanticHead(8, 5, 2)
+    groups, keys = torch.randn(2, 3, 8), torch.randn(2, 7, 8)
+    both, second = head(groups, keys), head(groups[1:], keys[1:])
+    torch.testing.assert_close(both.embeddings[1:], second.embeddings)
+    torch.testing.assert_close(both.residuals[1:], second.residuals)
