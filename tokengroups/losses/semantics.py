@@ -7,11 +7,27 @@ D-vectors is ever built for teachers that are a short table (label embeddings).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.types import TensorFields
+
 EPS = 1e-6  # of a squared length: empty pixels have feature 0 and cosine 0
+
+
+@dataclass(frozen=True)
+class TeacherTargets(TensorFields):
+    """What a teacher says about the views of one scene: a table of unit features and which pixel has which.
+
+    A label teacher's table has a row per class. A dense teacher's has a row per cell of its grid, and only the pixels
+    at the cells' centres point there: its features mean cells, not pixels.
+    """
+
+    features: Float[Tensor, "C D"]
+    pixel_idx: Int64[Tensor, "V H W"]  # row of the table; -1 = nothing known
 
 
 def combination_cosines(

@@ -1,0 +1,94 @@
+"""Distillation end to end: who learns, against full features, and that it converges to what the teacher says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_models_semantics import CONFIG, decode
+from torch.nn import functional
+
+from tokengroups.losses.masks import MaskLossWeights, instance_ids, mask_costs
+from tokengroups.losses.semantics import TeacherTargets
+from tokengroups.matching import match_groups
+from tokengroups.models.distillation import distillation_losses, render_semantics
+
+
+@pytest.fixture
+def teacher() -> tuple[torch.Tensor, list[TeacherTargets]]:
+    """Four instances in quadrants of 32x32 pixels; three classes; a strip that nobody labelled."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.zeros(2, 2, 32, 32, dtype=torch.int64)
+    ids[..., 16:, :] += 1
+    ids[..., 16:] += 2
+    ids[..., :3] = -1
+    features = functional.normalize(torch.randn(3, 10, generator=generator), dim=-1)
+    classes = torch.tensor([0, 1, 2, 1, -1])
+    return ids, [TeacherTargets(features, classes[ids[scene]]) for scene in range(2)]
+
+
+def test_losses_are_those_of_the_full_features(teacher):
+    ids, targets = teacher
+    _, output, cameras = decode(CONFIG)
+    losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
+    channels = render_semantics(output, cameras)
+    semantics = output.semantics
+    pixels, groups = [], []
+    for scene in range(2):
+        shares, residual = channels[scene, ..., :6], channels[scene, ..., 6:]
+        features = shares @ semantics.embeddings[scene] + residual @ semantics.projection[scene].T
+        known = targets[scene].pixel_idx >= 0
+        wanted = targets[scene].features[targets[scene].pixel_idx[known]]
+        length = (features[known].square().sum(-1) + 1e-6).sqrt()
+        pixels.append((1 - (features[known] * wanted).sum(-1) / length).mean())
+        pairs = match_groups(mask_costs(shares, ids[scene]))
+        means = [
+            targets[scene].features[targets[scene].pixel_idx[ids[scene] == instance]].mean(dim=0)
+            for instance in instance_ids(ids[scene])
+        ]
+        cosines = [
+            functional.cosine_similarity(semantics.embeddings[scene, g], means[m], dim=0)
+            for g, m in zip(*pairs, strict=True)
+        ]
+        groups.append(1 - torch.stack(cosines).mean())
+    torch.testing.assert_close(losses.pixels, torch.stack(pixels).mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.groups, torch.stack(groups).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_geometry_and_grouping_are_not_disturbed(teacher):
+    ids, targets = teacher
+    decoder, output, cameras = decode(CONFIG)
+    losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
+    (losses.pixels + losses.groups).backward()
+    for name, parameter in decoder.named_parameters():
+        learns = parameter.grad is not None and bool((parameter.grad != 0).any())
+        assert learns == name.startswith("semantic_head."), name
+
+
+def test_the_head_learns_what_the_teacher_says(teacher):
+    ids, targets = teacher
+    decoder, output, cameras = decode(CONFIG)
+    tokens, keys = output.group_tokens.detach(), output.anchor_keys.detach()
+    optimizer = torch.optim.Adam(decoder.semantic_head.parameters(), lr=3e-3)
+    history = []
+    for _ in range(60):
+        semantics = decoder.semantic_head(tokens, keys)
+        step = type(output)(**{**vars(output), "semantics": semantics})
+        losses = distillation_losses(step, cameras, ids, targets, MaskLossWeights())
+        optimizer.zero_grad()
+        (losses.pixels + losses.groups).backward()
+        optimizer.step()
+        history.append((losses.pixels.item(), losses.groups.item()))
+    assert history[-1][0] < 0.8 * history[0][0] and history[-1][1] < 0.3 * history[0][1], (
+        history[0],
+        history[-1],
+    )
+
+
+def test_a_teacher_that_says_nothing_teaches_nothing(teacher):
+    ids, targets = teacher
+    decoder, output, cameras = decode(CONFIG)
+    silent = [TeacherTargets(t.features, torch.full_like(t.pixel_idx, -1)) for t in targets]
+    losses = distillation_losses(output, cameras, ids, silent, MaskLossWeights())
+    assert losses.pixels == 0 and losses.groups == 0
+    (losses.pixels + losses.groups).backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in decoder.parameters())
