@@ -24,21 +24,24 @@ def config(tmp_path_factory) -> RoomsConfig:
 
 def test_every_room_comes_once_an_epoch_in_another_order(config):
     stream = RoomStream(dataclasses.replace(config, recorded=None), seed=0)
-    first = [stream.path(draw).images for draw in range(3)]
-    second = [stream.path(draw).images for draw in range(3, 6)]
+    first = [stream.path(draw).views.images for draw in range(3)]
+    second = [stream.path(draw).views.images for draw in range(3, 6)]
     assert all(not torch.equal(first[i], first[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
     assert all(any(torch.equal(a, b) for b in second) for a in first)
-    assert torch.equal(stream.path(1).images, first[1])  # going back gives the same again
+    assert torch.equal(stream.path(1).views.images, first[1])  # going back gives the same again
 
 
 def test_recordings_give_stretches_at_the_asked_step_and_size(config):
     stream = RoomStream(dataclasses.replace(config, frame_step=1), seed=0)
-    views = stream.path(0)
+    path = stream.path(0)
+    views = path.views
     assert views.images.shape == (4, 3, 32, 32)
+    seen = set(views.group_ids.unique().tolist()) - {-1}
+    assert seen <= set(path.classes) and "wall" in path.classes.values()
     assert views.cameras.size_hw == (32, 32)
     assert (views.depth > 0).float().mean() > 0.9
     assert views.group_ids.max() > 0
-    assert torch.equal(views.images, RoomStream(stream.config, seed=0).path(0).images)
+    assert torch.equal(views.images, RoomStream(stream.config, seed=0).path(0).views.images)
 
 
 def test_a_recording_too_short_for_the_step_is_refused(config):
@@ -58,7 +61,7 @@ def test_drawn_frames_are_neighbours_within_the_gap():
 
 def test_zoom_varies_the_focal_length_within_its_bound(config):
     stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5), seed=0)
-    views = stream.path(0)
+    views = stream.path(0).views
     focal = views.cameras.intrinsics[0, 0, 0]
     factors = [
         (stream.augment(views, np.random.default_rng(seed)).cameras.intrinsics[:, 0, 0] / focal)

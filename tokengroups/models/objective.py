@@ -31,6 +31,7 @@ class TokenGroupsLossWeights:
     segmentation_warmup_steps: int = 1500  # linear, from the paper
     anchors: float = 0.0  # share of the mask losses on the anchors themselves, an addition to the paper
     contrastive: float = 0.0  # share of the contrastive loss on the anchors' keys, another one
+    distillation: float = 0.0  # of a teacher's features into the groups' semantics
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
 
     def __post_init__(self) -> None:

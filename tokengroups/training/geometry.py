@@ -83,7 +83,7 @@ class GeometryTask:
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
         frames = draw_frames(rng, data.num_views, num_frames, data.max_gap)
-        return self.stream.augment(path.select(frames), rng)
+        return self.stream.augment(path.views.select(frames), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """VGGT's losses, scene by scene: their outlier filters and pixel counts must not mix scenes."""

@@ -34,6 +34,14 @@ class RoomsConfig:
     evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
 
 
+@dataclass(frozen=True)
+class RoomPath:
+    """The views along one path through a room."""
+
+    views: Views
+    classes: dict[int, str]  # class name of every instance id
+
+
 class RoomStream:
     """Training rooms in a random order that depends on the seed alone."""
 
@@ -46,8 +54,8 @@ class RoomStream:
         )  # fmt: skip
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def path(self, draw: int) -> Views:
-        """The views of the n-th draw of the run: every room once, in random order, then again in another order."""
+    def path(self, draw: int) -> RoomPath:
+        """The n-th draw of the run: every room once, in random order, then again in another order."""
         count = len(self.recorded) or len(self.rooms)
         epoch, position = divmod(draw, count)
         if self.order[0] != epoch:
@@ -55,10 +63,11 @@ class RoomStream:
             self.order = (epoch, rng.permutation(count))
         index = int(self.order[1][position])
         if not self.recorded:
-            return to_views(self.rooms[index], range(self.config.num_views))
+            room = self.rooms[index]
+            return RoomPath(to_views(room, range(self.config.num_views)), room.instance_classes)
         return self._recorded_path(self.recorded[index], np.random.default_rng([START, self.seed, draw]))
 
-    def _recorded_path(self, folder: Path, rng: np.random.Generator) -> Views:
+    def _recorded_path(self, folder: Path, rng: np.random.Generator) -> RoomPath:
         """A stretch of a recording that starts anywhere."""
         step, num_views = self.config.frame_step, self.config.num_views
         spare = count_frames(folder) - step * (num_views - 1)
@@ -69,7 +78,8 @@ class RoomStream:
             )
         start = int(rng.integers(spare))
         frames = read_scannet(folder, slice(start, start + step * (num_views - 1) + 1, step))
-        return square_views(to_views(frames, range(num_views)), self.config.size)
+        views = square_views(to_views(frames, range(num_views)), self.config.size)
+        return RoomPath(views, frames.instance_classes)
 
     def augment(self, views: Views, rng: np.random.Generator) -> Views:
         """Mirror, enlarge and recolour one scene."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.losses.perceptual import Lpips, Trunk
+from tokengroups.models.distillation import DistillationLosses, distillation_losses
 from tokengroups.models.objective import (
     PerceptualLoss,
     TokenGroupsLossWeights,
@@ -30,13 +31,15 @@ from tokengroups.models.objective import (
     token_groups_losses,
 )
 from tokengroups.models.reconstruction import TokenGroups
-from tokengroups.models.token_groups import TokenGroupsConfig
-from tokengroups.models.weights import load_encoder, save_decoder
+from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
+from tokengroups.models.weights import find_weights, load_encoder, save_decoder
+from tokengroups.text import TextEncoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
 from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.training.task import LossTerms, autocast
-from tokengroups.types import TensorFields, Views
+from tokengroups.training.teachers import SemanticsConfig, load_teacher
+from tokengroups.types import Cameras, TensorFields, Views
 
 SCENE = 11  # what is drawn: keeps the random streams of one seed apart
 
@@ -71,7 +74,8 @@ class TokenGroupsExperiment:
     model: TokenGroupsConfig = field(default_factory=TokenGroupsConfig)
     losses: TokenGroupsLossWeights = field(default_factory=TokenGroupsLossWeights)
     perceptual: LpipsConfig = field(default_factory=LpipsConfig)
-    start_from: str | None = None  # weight folder of the same token groups to start from
+    semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    start_from: str | None = None  # shipped name or weight folder of the same token groups to start from
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class TrainingScenes(TensorFields):
 
     context: Views
     targets: Views
+    classes: tuple[dict[int, str], ...] = ()  # class name of every instance id, one per scene
 
 
 class TokenGroupsTask:
@@ -87,18 +92,29 @@ class TokenGroupsTask:
 
     def __init__(self, experiment: TokenGroupsExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
+        self.teacher = None
+        if experiment.losses.distillation > 0:
+            self.teacher = load_teacher(experiment.semantics)
+            experiment = with_semantics(experiment, self.teacher.cache.encoder)
         self.experiment = experiment
         self.groups = TokenGroups(load_encoder(experiment.encoder), experiment.model)
         self.model = self.groups.decoder
         if experiment.start_from is not None:
-            load_state_strict(self.model, load_weights(experiment.start_from)[0], experiment.start_from)
+            load_start(self.model, experiment.start_from)
+        if experiment.semantics.only:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith("semantic_head."))
         self.perceptual = build_perceptual(experiment)
         self.stream = RoomStream(experiment.data, experiment.training.seed)
 
     def batch(self, step: int, slots: range) -> TrainingScenes:
         """Scenes of some slots."""
         scenes = [self.scene(step, slot) for slot in slots]
-        return TrainingScenes(collate([s.context for s in scenes]), collate([s.targets for s in scenes]))
+        return TrainingScenes(
+            collate([s.context for s in scenes]),
+            collate([s.targets for s in scenes]),
+            tuple(classes for s in scenes for classes in s.classes),
+        )
 
     def scene(self, step: int, slot: int) -> TrainingScenes:
         """One augmented training scene: a stretch of a path, walked either way."""
@@ -110,10 +126,10 @@ class TokenGroupsTask:
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:
             order.reverse()
-        views = self.stream.augment(path.select(order), rng)
+        views = self.stream.augment(path.views.select(order), rng)
         photos = list(range(1, stretch, 2))
         targets = list(range(stretch)) if data.supervise_context else list(range(0, stretch, 2))
-        return TrainingScenes(views.select(photos), views.select(targets))
+        return TrainingScenes(views.select(photos), views.select(targets), (path.classes,))
 
     def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
         """The objective of `tokengroups.models.objective`, with the encoder and decoders under autocast."""
@@ -123,17 +139,42 @@ class TokenGroupsTask:
         with autocast(self.experiment.training.precision, images.device):
             geometry = self.groups.encode(images)
             output = self.model(images, geometry)
+        cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
+        total, terms = output.gaussians.means.sum() * 0, {}
+        if not self.experiment.semantics.only:
+            total, terms = self._scene_losses(batch, output, cameras, step)
+        if self.teacher is not None:
+            distilled = self._distillation(batch, output, cameras)
+            terms |= {"distill_pixels": distilled.pixels, "distill_groups": distilled.groups}
+            total = total + weights.distillation * (distilled.pixels + distilled.groups)
+        return LossTerms(total, terms)
+
+    def _scene_losses(
+        self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Rendering and masks: the weighted total and the named terms."""
+        weights = self.experiment.losses
         anchor_ids = anchor_instances(batch.context, output.anchor_pixels)
         if weights.rendering == 0:
             losses = anchor_losses(output, anchor_ids, weights)
         else:
-            cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
             perceptual = self.perceptual if weights.lpips > 0 else None
             rendered = render_groups(output, cameras)
             losses = token_groups_losses(rendered, batch.targets, weights, perceptual, output, anchor_ids)
         terms = losses.named()
         terms["segmentation_weight"] = losses.mse.new_tensor(segmentation_weight(weights, step))
-        return LossTerms(losses.total(weights, step), terms)
+        return losses.total(weights, step), terms
+
+    def _distillation(
+        self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras
+    ) -> DistillationLosses:
+        assert self.teacher is not None
+        targets = [
+            self.teacher.targets(batch.targets.map(lambda tensor, i=scene: tensor[i]), classes)
+            for scene, classes in enumerate(batch.classes)
+        ]
+        ids, masks = batch.targets.group_ids, self.experiment.losses.masks
+        return distillation_losses(output, cameras, ids, targets, masks)
 
     def evaluate(self) -> dict[str, float]:
         """The numbers of `tokengroups evaluate` on a few held-out rooms."""
@@ -161,6 +202,25 @@ class TokenGroupsTask:
         save_decoder(folder, state, self.experiment.model, self.experiment.encoder)
 
 
+def with_semantics(experiment: TokenGroupsExperiment, encoder: TextEncoder) -> TokenGroupsExperiment:
+    """The experiment with a semantic head that fits the encoder."""
+    model = replace(experiment.model, semantic_dim=encoder.dim, text_encoder=encoder.name)
+    return replace(experiment, model=model)
+
+
+def load_start(model: TokenGroupDecoder, source: str) -> None:
+    """Load weights to start from; a semantic head that they do not have stays as it is.
+
+    Raises:
+        UserError: They do not fit otherwise.
+    """
+    tensors = load_weights(find_weights(source) or source)[0]
+    if not any(name.startswith("semantic_head.") for name in tensors):
+        own = model.state_dict()
+        tensors |= {name: own[name] for name in own if name.startswith("semantic_head.")}
+    load_state_strict(model, tensors, source)
+
+
 def build_perceptual(experiment: TokenGroupsExperiment) -> PerceptualLoss | None:
     """LPIPS as configured; None where its weight is 0."""
     if experiment.losses.lpips == 0:
@@ -176,6 +236,11 @@ def build_task(experiment: TokenGroupsExperiment) -> TokenGroupsTask:
         UserError: Paths too short for the views asked for, or weights that do not fit.
     """
     data = experiment.data
+    if experiment.semantics.only and (experiment.losses.distillation <= 0 or experiment.start_from is None):
+        raise UserError(
+            "semantics.only trains the semantic head alone: "
+            "set start_from to token groups, and losses.distillation above 0"
+        )
     if data.context_views < 1 or data.num_views < 2 * data.context_views + 1:
         raise UserError(
             f"data: num_views must be at least 2 * context_views + 1, got {data.num_views} for {data.context_views}"

@@ -1,0 +1,92 @@
+"""Teachers of meaning: what is known about the pixels of a scene's views, in a text encoder's space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Int64
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.losses.semantics import TeacherTargets
+from tokengroups.text import ImageTeacher, load_text_encoder
+from tokengroups.text.cache import EmbeddingCache
+from tokengroups.types import Views
+
+TeacherKind = Literal["labels", "images"]
+
+
+@dataclass(frozen=True)
+class SemanticsConfig:
+    """What the groups' meaning is learned from; used if `losses.distillation` is positive."""
+
+    text_encoder: str = "minilm"  # or a folder or hub id of CLIP or SigLIP
+    teacher: TeacherKind = "labels"  # images: a vision-language encoder's patch features
+    only: bool = False  # second stage: the semantic head alone, on token groups from `start_from`
+
+
+class LabelTeacher:
+    """For annotated data: a pixel means the name of its instance's class, embedded as text."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        self.cache = cache
+
+    def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
+        """One row per class; pixels of nameless instances are unknown."""
+        names = sorted(set(classes.values()))
+        rows = {instance: names.index(name) for instance, name in classes.items()}
+        return TeacherTargets(self.cache.encode_text(names).to(views.images), look_up(views.group_ids, rows))
+
+
+class DenseTeacher:
+    """For any photos: patch features of a vision-language encoder; they are cached by the photo's content."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        if not isinstance(cache.encoder, ImageTeacher):
+            raise UserError(
+                f"semantics.teacher 'images' needs CLIP or SigLIP, but '{cache.encoder.name}' has never seen an image; "
+                "set semantics.text_encoder to one, or semantics.teacher to labels"
+            )
+        self.cache = cache
+
+    def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
+        """One row per patch of every view, known at its central pixel."""
+        del classes
+        features = self.cache.encode_images(views.images).to(views.images)
+        num_views, _, rows, columns = features.shape
+        height, width = views.images.shape[-2:]
+        if rows > height or columns > width:
+            raise UserError(
+                f"the image teacher answers {rows} x {columns} cells for photos of {height} x {width} pixels: "
+                "raise data.size"
+            )
+        index = torch.full((num_views, height, width), -1, device=views.images.device)
+        at_rows = ((torch.arange(rows) + 0.5) * (height / rows)).long()
+        at_columns = ((torch.arange(columns) + 0.5) * (width / columns)).long()
+        cells = torch.arange(num_views * rows * columns, device=index.device).view(num_views, rows, columns)
+        index[:, at_rows[:, None], at_columns] = cells
+        return TeacherTargets(rearrange(features, "v d h w -> (v h w) d"), index)
+
+
+Teacher = LabelTeacher | DenseTeacher
+
+
+def look_up(ids: Int64[Tensor, "*b"], rows: dict[int, int]) -> Int64[Tensor, "*b"]:
+    """Row of every id; -1 for ids that have none."""
+    table = torch.full((max([*rows, int(ids.max())], default=0) + 2,), -1, device=ids.device)
+    for instance, row in rows.items():
+        table[instance] = row
+    return table[ids]  # -1 reads the last entry, which is -1
+
+
+def load_teacher(config: SemanticsConfig) -> Teacher:
+    """A teacher on a cached text encoder.
+
+    Raises:
+        UserError: No such encoder, or one that cannot teach images is asked to.
+    """
+    cache = EmbeddingCache(load_text_encoder(config.text_encoder))
+    return LabelTeacher(cache) if config.teacher == "labels" else DenseTeacher(cache)
