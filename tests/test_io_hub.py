@@ -22,12 +22,25 @@ def test_ids_are_told_from_paths():
 
 
 def test_what_is_cached_needs_no_network(monkeypatch, tmp_path):
+    (tmp_path / "config.json").touch()
+
     def cached(hub_id, allow_patterns, local_files_only):
         assert (hub_id, allow_patterns, local_files_only) == ("a/b", ["*.json"], True)
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
     assert hub_folder("a/b", ["*.json"]) == tmp_path
+
+
+def test_a_cache_without_the_wanted_file_does_not_count(monkeypatch, tmp_path):
+    def refuse(*_args, **_kwargs):
+        raise OSError("unreachable")
+
+    (tmp_path / "config.json").touch()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_args, **_kwargs: str(tmp_path))
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(UserError, match="not in the hub's cache"):
+        hub_folder("a/b", ["model.safetensors", "*.json"])
 
 
 def test_without_a_network_it_says_so_at_once(monkeypatch):

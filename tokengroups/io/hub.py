@@ -19,6 +19,8 @@ def is_hub_id(source: str) -> bool:
 def hub_folder(hub_id: str, patterns: list[str]) -> Path:
     """Folder with the files of a repository that match the patterns.
 
+    What is cached counts only if it holds something that matches the first pattern.
+
     Raises:
         UserError: No such repository, not cached and no network, or the download failed.
     """
@@ -27,7 +29,9 @@ def hub_folder(hub_id: str, patterns: list[str]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        cached = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        if any(cached.glob(patterns[0])):
+            return cached
     except HFValidationError as error:
         raise UserError(f"'{hub_id}' is no hub id: {str(error).splitlines()[0]}") from None
     except LocalEntryNotFoundError:

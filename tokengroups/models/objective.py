@@ -25,7 +25,7 @@ PerceptualLoss = Callable[[Float[Tensor, "M 3 H W"], Float[Tensor, "M 3 H W"]], 
 class TokenGroupsLossWeights:
     """Weights of the objective; the paper does not publish its own."""
 
-    rendering: float = 1.0  # 0 = render nothing, learn from masks on the anchors alone: several times faster
+    rendering: float = 1.0  # 0 = render nothing, learn from masks on the anchors alone: faster
     lpips: float = 0.05
     segmentation: float = 0.05
     segmentation_warmup_steps: int = 1500  # linear, from the paper

@@ -202,7 +202,7 @@ def _local_folder(source: str) -> Path:
         raise UserError(
             f"no text encoder '{source}': give minilm, a folder, or a hub id such as google/siglip2-base-patch16-224"
         )
-    return hub_folder(source, ["*.json", "*.safetensors", "*.txt", "*.model"])
+    return hub_folder(source, ["*.safetensors", "*.json", "*.txt", "*.model"])
 
 
 def _normalisation(folder: Path) -> tuple[list[float], list[float]]:

@@ -42,7 +42,7 @@ class LabelTeacher:
 
 
 class DenseTeacher:
-    """For any photos: patch features of a vision-language encoder; they are cached by the photo's content."""
+    """For any photos: patch features of a vision-language encoder, not cached: augmented photos never come twice."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
         if not isinstance(cache.encoder, ImageTeacher):
@@ -50,12 +50,12 @@ class DenseTeacher:
                 f"semantics.teacher 'images' needs CLIP or SigLIP, but '{cache.encoder.name}' has never seen an image; "
                 "set semantics.text_encoder to one, or semantics.teacher to labels"
             )
-        self.cache = cache
+        self.cache, self.encoder = cache, cache.encoder
 
     def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
         """One row per patch of every view, known at its central pixel."""
         del classes
-        features = self.cache.encode_images(views.images).to(views.images)
+        features = self.encoder.encode_images(views.images).to(views.images)
         num_views, _, rows, columns = features.shape
         height, width = views.images.shape[-2:]
         if rows > height or columns > width:
