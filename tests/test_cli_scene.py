@@ -50,7 +50,7 @@ def picture(path: Path) -> np.ndarray:
 # --- the frame ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["list", "render", "edit", "export", "import", "info"])
+@pytest.mark.parametrize("command", ["list", "query", "render", "edit", "export", "import", "info"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(command, "--help")

@@ -7,10 +7,12 @@ import torch
 from torch.nn import functional
 
 from tokengroups.losses.semantics import (
+    calibration_loss,
     combination_cosines,
     group_distillation_loss,
     mask_means,
     pixel_distillation_loss,
+    plurality,
 )
 
 
@@ -98,3 +100,28 @@ def test_groups_are_pulled_to_the_mean_over_their_masks(parts):
     )
     torch.testing.assert_close(group_distillation_loss(embeddings, means[:2]), expected.mean())
     assert group_distillation_loss(embeddings[:0], means[:0]) == 0
+
+
+def test_calibration_ends_where_the_logistic_regression_does():
+    """Gradient descent on the loss finds the curve that made the data."""
+    generator = torch.Generator().manual_seed(0)
+    cosines = torch.rand(60, 400, generator=generator)
+    matches = torch.rand(60, 400, generator=generator) < torch.sigmoid(9 * (cosines - 0.55))
+    calibration = torch.tensor([4.0, 0.3], requires_grad=True)
+    optimizer = torch.optim.LBFGS([calibration], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = calibration_loss(cosines, matches, calibration)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert calibration.tolist() == pytest.approx([9.0, 0.55], rel=0.05)
+    assert calibration_loss(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool), calibration) == 0
+
+
+def test_plurality_is_the_most_frequent_known_class():
+    groups = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    classes = torch.tensor([2, 2, 1, 0, -1, -1, -1, -1])
+    assert plurality(groups, classes, 4, 3).tolist() == [2, 0, -1, -1]

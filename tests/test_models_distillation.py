@@ -23,7 +23,7 @@ def teacher() -> tuple[torch.Tensor, list[TeacherTargets]]:
     ids[..., :3] = -1
     features = functional.normalize(torch.randn(3, 10, generator=generator), dim=-1)
     classes = torch.tensor([0, 1, 2, 1, -1])
-    return ids, [TeacherTargets(features, classes[ids[scene]]) for scene in range(2)]
+    return ids, [TeacherTargets(features, classes[ids[s]], features, classes[ids[s]]) for s in range(2)]
 
 
 def test_losses_are_those_of_the_full_features(teacher):
@@ -57,8 +57,7 @@ def test_losses_are_those_of_the_full_features(teacher):
 def test_geometry_and_grouping_are_not_disturbed(teacher):
     ids, targets = teacher
     decoder, output, cameras = decode(CONFIG)
-    losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
-    (losses.pixels + losses.groups).backward()
+    distillation_losses(output, cameras, ids, targets, MaskLossWeights()).total().backward()
     for name, parameter in decoder.named_parameters():
         learns = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert learns == name.startswith("semantic_head."), name
@@ -87,8 +86,33 @@ def test_the_head_learns_what_the_teacher_says(teacher):
 def test_a_teacher_that_says_nothing_teaches_nothing(teacher):
     ids, targets = teacher
     decoder, output, cameras = decode(CONFIG)
-    silent = [TeacherTargets(t.features, torch.full_like(t.pixel_idx, -1)) for t in targets]
+    silent = [t.map(lambda x: x if x.is_floating_point() else torch.full_like(x, -1)) for t in targets]
     losses = distillation_losses(output, cameras, ids, silent, MaskLossWeights())
-    assert losses.pixels == 0 and losses.groups == 0
-    (losses.pixels + losses.groups).backward()
+    assert losses.pixels == 0 and losses.groups == 0 and losses.calibration == 0
+    losses.total().backward()
     assert all(p.grad is None or (p.grad == 0).all() for p in decoder.parameters())
+
+
+def test_the_calibration_compares_every_group_with_every_name_of_the_batch(teacher):
+    """By loops: a group is what most of its visible pixels are; two scenes may have the same class."""
+    ids, targets = teacher
+    decoder, output, cameras = decode(CONFIG)
+    losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
+    best = render_semantics(output, cameras)[..., :6].argmax(dim=-1)
+    slope, threshold = output.semantics.calibration[0].double()
+    terms = []
+    for scene in range(2):
+        for group in range(6):
+            seen = targets[scene].name_idx[(best[scene] == group) & (targets[scene].name_idx >= 0)]
+            if len(seen) == 0:
+                continue
+            own = int(torch.bincount(seen, minlength=3).argmax())
+            for other in range(2):
+                for name in range(3):
+                    cosine = output.semantics.embeddings[scene, group] @ targets[other].names[name]
+                    p = torch.sigmoid(slope * (cosine.double() - threshold))
+                    terms.append(-torch.log(p if name == own else 1 - p))
+    torch.testing.assert_close(losses.calibration.double(), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
+    losses.calibration.backward()
+    learns = {name for name, p in decoder.named_parameters() if p.grad is not None and (p.grad != 0).any()}
+    assert learns == {"semantic_head.log_slope", "semantic_head.threshold"}

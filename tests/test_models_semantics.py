@@ -43,10 +43,8 @@ def test_only_the_head_learns_meaning():
     assert semantics.embeddings.shape == (2, 6, 10) and semantics.residuals.shape == (2, 32, 3)
     torch.testing.assert_close(semantics.embeddings.norm(dim=-1), torch.ones(2, 6))
     weights = torch.randn(2, 6, 10)
-    (
-        (semantics.embeddings * weights).sum()
-        + (semantics.residuals @ semantics.projection.mT).square().sum()
-    ).backward()
+    features = (semantics.residuals @ semantics.projection.mT).square().sum()
+    ((semantics.embeddings * weights).sum() + features + semantics.calibration.prod(dim=-1).sum()).backward()
     for name, parameter in decoder.named_parameters():
         learns = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert learns == name.startswith("semantic_head."), name
@@ -81,6 +79,14 @@ def test_a_scene_takes_the_used_groups_embeddings(residual_dim):
     assert torch.equal(scene.semantics.embeddings, output.semantics.embeddings[1][scene.group_ids])
     assert torch.equal(scene.semantics.residuals, output.semantics.residuals[1])
     assert scene.semantics.projection.shape == (10, residual_dim)
+    assert scene.semantics.calibration.tolist() == pytest.approx([12.0, 0.6])
+
+
+def test_without_group_embeddings_meaning_lies_in_the_residuals():
+    decoder, output, _ = decode(dataclasses.replace(CONFIG, group_embeddings=False))
+    assert output.semantics is not None and decoder.semantic_head is not None
+    assert (output.semantics.embeddings == 0).all() and decoder.semantic_head.embedding is None
+    assert output.semantics.basis(0).shape == (9, 10)
 
 
 def test_a_batch_of_two_equals_two_of_one():

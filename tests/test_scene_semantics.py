@@ -36,7 +36,7 @@ def semantics(scene: TokenScene) -> Semantics:
 def test_a_scene_comes_back_bit_equal(scene, tmp_path):
     save_scene(tmp_path / "a.safetensors", scene)
     loaded = semantics(load_scene(tmp_path / "a.safetensors"))
-    for name in ("embeddings", "residuals", "projection"):
+    for name in ("embeddings", "residuals", "projection", "calibration"):
         assert torch.equal(getattr(loaded, name), getattr(scene.semantics, name))
     assert loaded.encoder == "words:1"
     save_scene(tmp_path / "b.safetensors", replace(scene, semantics=None))
@@ -53,6 +53,7 @@ def test_a_scene_comes_back_bit_equal(scene, tmp_path):
         ),
         ("residuals", torch.full((12, 2), float("nan")), "residuals holds NaN"),
         ("projection", torch.zeros(6, 3), r"projection has shape \[6, 3\]"),
+        ("calibration", torch.zeros(3), r"calibration has shape \[3\]"),
     ],
 )
 def test_damaged_semantics_are_one_line(scene, tmp_path, name, value, fault):
@@ -70,7 +71,7 @@ def test_inconsistent_semantics_are_not_saved(scene, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", ["embeddings", "residuals", "projection"])
+@pytest.mark.parametrize("missing", ["embeddings", "residuals", "projection", "calibration"])
 def test_missing_tensors_are_one_line(scene, tmp_path, missing):
     path = tmp_path / "a.safetensors"
     save_scene(path, scene)

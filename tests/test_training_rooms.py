@@ -71,3 +71,5 @@ def test_zoom_varies_the_focal_length_within_its_bound(config):
     assert (
         min(f[0] for f in factors) >= 0.97 and 1.3 < max(f[0] for f in factors) < 1.55
     )  # whole source pixels
+    untouched = sum(bool(factor[0] == 1) for factor in factors)
+    assert 4 <= untouched <= 16  # about every second scene keeps its lens

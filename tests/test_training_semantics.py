@@ -95,7 +95,8 @@ def test_joint_training_adds_the_weighted_distillation(distilling, experiment, t
     terms = task.losses(batch, 0)
     parts = {name: value.detach() for name, value in terms.terms.items()}
     expected = parts["mse"] + plain.segmentation * (2 * parts["bce"] + parts["dice"])
-    expected = expected + 0.5 * (parts["distill_pixels"] + parts["distill_groups"])
+    distilled = ("distill_pixels", "distill_groups", "distill_calibration")
+    expected = expected + 0.5 * sum(parts[name] for name in distilled)
     torch.testing.assert_close(terms.total.detach(), expected)
     terms.total.backward()
     assert all(parameter.grad is not None for parameter in task.model.parameters())
@@ -113,11 +114,11 @@ def test_the_second_stage_trains_the_head_alone(distilling, experiment, tmp_path
     batch, history = task.batch(0, range(1)), []
     for step in range(8):
         terms = task.losses(batch, step)
-        assert set(terms.terms) == {"distill_pixels", "distill_groups"}
+        assert set(terms.terms) == {"distill_pixels", "distill_groups", "distill_calibration"}
         optimizer.zero_grad()
         terms.total.backward()
         optimizer.step()
-        history.append(terms.total.item())
+        history.append((terms.terms["distill_pixels"] + terms.terms["distill_groups"]).item())
     assert history[-1] < 0.7 * history[0], history
     for name, value in task.model.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith("semantic_head."), name

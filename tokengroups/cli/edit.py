@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json
+from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tokengroups.types import TokenScene
 
 HELP = "edit the groups of a scene; operations apply in the order given"
@@ -18,24 +21,33 @@ EXAMPLES = """\
   %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
   %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
   %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
+  %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors
 
 operations:
-  remove ID [ID ...]                      take groups out
-  keep ID [ID ...]                        take all others out
-  move ID DX DY DZ                        shift in scene units along x (right), y (down), z (forward)
-  rotate ID --axis x|y|z --degrees ANGLE  turn about the group's centre, right-handed; SH turn with it
-  scale ID FACTOR                         about the group's centre
-  duplicate ID [DX DY DZ]                 a shifted copy under a new id (the largest id + 1)
-  insert SCENE:ID --at X Y Z              a group of another scene, its centre at X Y Z, under a new id"""
+  remove GROUP [GROUP ...]                   take groups out
+  keep GROUP [GROUP ...]                     take all others out
+  move GROUP DX DY DZ                        shift in scene units along x (right), y (down), z (forward)
+  rotate GROUP --axis x|y|z --degrees ANGLE  turn about the group's centre, right-handed; SH turn with it
+  scale GROUP FACTOR                         about the group's centre
+  duplicate GROUP [DX DY DZ]                 a shifted copy under a new id (the largest id + 1)
+  insert SCENE:GROUP --at X Y Z              a group of another scene, its centre at X Y Z, under a new id
+
+GROUP is an id, or a text: the group of that name, else the one that is what the text says (scenes with semantics).
+A text that matches several groups lists them and stops, unless --all is given."""
+
+OPTIONS = {"-o": "output", "--output": "output", "--render": "render", "--text-encoder": "text_encoder"}
+FLAGS = ("--json", "--all")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those after the operations are picked out by `split_options`."""
     parser.usage = (
-        f"{parser.prog} SCENE OPERATION [ARGUMENT ...] [OPERATION ...] -o OUT [--render DIR] [--json]"
+        f"{parser.prog} SCENE OPERATION [ARGUMENT ...] [OPERATION ...] -o OUT [--all] [--render DIR] [--json]"
     )
     parser.add_argument("-o", "--output", metavar="OUT", help="edited scene file")
     parser.add_argument("--render", metavar="DIR", help="write the context views before and after as PNG")
+    parser.add_argument("--all", action="store_true", help="a text may select several groups")
+    add_text_encoder_option(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("scene", metavar="SCENE", help="scene file")
     parser.add_argument("operations", nargs=argparse.REMAINDER, metavar="OPERATION", help="see below")
@@ -46,16 +58,21 @@ def run(args: argparse.Namespace) -> None:
     words = split_options(args)
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
-    from tokengroups.editing import apply_instruction, parse_instructions
+    from tokengroups.editing import apply_instruction, parse_instructions, resolve
     from tokengroups.io.files import check_writable
     from tokengroups.scene import load_scene, save_scene
 
     instructions = parse_instructions(words)
     check_writable(args.output)
     before = scene = load_scene(args.scene)
+
+    def embed_text(of: TokenScene, text: str) -> Tensor:
+        return embed(of, args.text_encoder, [check_text(text)])[0]
+
     done = []
     for instruction in instructions:
         known = set(scene.group_ids.tolist())
+        instruction = resolve(scene, instruction, embed_text, every=args.all)
         scene = apply_instruction(scene, instruction)
         added = sorted(set(scene.group_ids.tolist()) - known)
         done.append(f"{instruction}" + "".join(f" as group {group_id}" for group_id in added))
@@ -84,12 +101,12 @@ def split_options(args: argparse.Namespace) -> list[str]:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        if name in ("-o", "--output", "--render"):
+        if name in OPTIONS:
             if not equals and not rest:
                 raise UserError(f"{name} needs a value")
-            setattr(args, "render" if name == "--render" else "output", value if equals else rest.pop(0))
-        elif word == "--json":
-            args.json = True
+            setattr(args, OPTIONS[name], value if equals else rest.pop(0))
+        elif word in FLAGS:
+            setattr(args, word.removeprefix("--"), True)
         else:
             words.append(word)
     return words

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json, print_table, progress
+from tokengroups.cli.text import add_text_encoder_option, embed, parse_vocabulary
 
 if TYPE_CHECKING:
+    from tokengroups.retrieval import GroupLabel
     from tokengroups.types import TokenScene
 
-HELP = "list the groups of a scene: id, size, place, colour, share of the photos' pixels"
+HELP = "list the groups of a scene: id, size, place, colour, share of the photos' pixels, what they are"
 EXAMPLES = """\
   %(prog)s scene.safetensors
   %(prog)s scene.safetensors --thumbnails thumbs     # thumbs/group_007.png: the group alone
+  %(prog)s scene.safetensors --vocabulary chair,table,lamp,wall,floor   # the best name for every group
   %(prog)s scene.safetensors --json | jq '.[] | select(.visible_share > 0.1) | .id'
 
 Centre and size are in scene units along the world's axes: x right, y down, z forward for the first view."""
@@ -30,6 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thumbnail-size", type=int, default=160, metavar="PX", help="their side (default 160)"
     )
+    parser.add_argument(
+        "--vocabulary", metavar="NAMES", help="names with commas between: say which fits each group best"
+    )
+    add_text_encoder_option(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,15 +44,19 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.scene import load_scene, summarise, visible_shares
 
     scene = load_scene(args.scene)
+    labels = label_groups(scene, args.vocabulary, args.text_encoder) if args.vocabulary is not None else {}
     summaries = summarise(scene, visible_shares(scene))
     thumbnails: dict[int, Path] = {}
     if args.thumbnails:
         thumbnails = write_thumbnails(scene, args.thumbnails, args.thumbnail_size)
     if args.json:
         known = {group_id: {"thumbnail": str(path)} for group_id, path in thumbnails.items()}
+        for group_id, label in labels.items():
+            said = {"label": label.name, "label_probability": label.probability}
+            known[group_id] = known.get(group_id, {}) | said
         print_json([asdict(summary) | known.get(summary.id, {}) for summary in summaries])
         return
-    header = COLUMNS.split()
+    header = [*COLUMNS.split(), *(["label", "probability"] if labels else [])]
     rows = [
         [
             str(group.id),
@@ -55,13 +66,27 @@ def run(args: argparse.Namespace) -> None:
             *(f"{value:.2f}" for value in (*group.centre, *group.size)),
             "#{:02x}{:02x}{:02x}".format(*group.color),
             group.name or "-",
+            *_label_cells(labels.get(group.id)),
         ]
         for group in summaries
     ]
     print(f"{args.scene}: {describe(scene)}")
-    print_table(rows, header, left={len(header) - 1})
+    print_table(rows, header, left={header.index("name"), header.index("name") + 1})
     if thumbnails:
         print(f"wrote {len(thumbnails)} thumbnails to {args.thumbnails}")
+
+
+def label_groups(scene: TokenScene, vocabulary: str, encoder: str | None) -> dict[int, GroupLabel]:
+    """The best name of a vocabulary for every group, by id."""
+    from tokengroups.retrieval import name_groups
+
+    names = parse_vocabulary(vocabulary)
+    labels = name_groups(scene, names, embed(scene, encoder, names))
+    return dict(zip(scene.group_ids.tolist(), labels, strict=True))
+
+
+def _label_cells(label: GroupLabel | None) -> list[str]:
+    return [label.name, f"{label.probability:.2f}"] if label else []
 
 
 def write_thumbnails(scene: TokenScene, folder: str, size: int) -> dict[int, Path]:

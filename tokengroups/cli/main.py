@@ -16,7 +16,7 @@ from types import ModuleType
 from tokengroups.errors import UserError
 
 COMMANDS = (
-    "reconstruct", "list", "render", "edit", "export", "import", "evaluate", "data", "train", "demo", "info",
+    "reconstruct", "list", "query", "render", "edit", "export", "import", "evaluate", "data", "train", "demo", "info",
 )  # fmt: skip
 USAGE_ERROR, INTERRUPTED = 2, 130
 

@@ -1,24 +1,29 @@
-"""Edits in written form: ``remove 7 move 3 0.4 0 0 insert other.safetensors:4 --at 0 0.2 1.5``."""
+"""Edits in written form: ``remove 7 move lamp 0.4 0 0 insert other.safetensors:4 --at 0 0.2 1.5``.
+
+Where an id may stand, a text may stand too: it means the groups of that name, or those that are it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokengroups.editing import operations
+from tokengroups.editing.selection import EmbedText, select_groups
 from tokengroups.errors import UserError
 from tokengroups.scene.file import load_scene
 from tokengroups.types import TokenScene
 
 USAGE = {
-    "remove": "remove ID [ID ...]",
-    "keep": "keep ID [ID ...]",
-    "move": "move ID DX DY DZ",
-    "rotate": "rotate ID --axis x|y|z --degrees ANGLE",
-    "scale": "scale ID FACTOR",
-    "duplicate": "duplicate ID [DX DY DZ]",
-    "insert": "insert SCENE:ID --at X Y Z",
+    "remove": "remove GROUP [GROUP ...]",
+    "keep": "keep GROUP [GROUP ...]",
+    "move": "move GROUP DX DY DZ",
+    "rotate": "rotate GROUP --axis x|y|z --degrees ANGLE",
+    "scale": "scale GROUP FACTOR",
+    "duplicate": "duplicate GROUP [DX DY DZ]",
+    "insert": "insert SCENE:GROUP --at X Y Z",
 }
 
 
@@ -27,7 +32,7 @@ class Instruction:
     """One parsed operation."""
 
     operation: str
-    groups: tuple[int, ...]
+    groups: tuple[int | str, ...]  # ids, or texts until `resolve` has replaced them
     numbers: tuple[float, ...] = ()  # offset, position, factor or degrees
     axis: str = ""
     source: str = ""  # scene file that `insert` takes the group from
@@ -61,28 +66,54 @@ def parse_instructions(words: Sequence[str]) -> list[Instruction]:
     return [_parse(words[a:b]) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
 
 
+def resolve(
+    scene: TokenScene, instruction: Instruction, embed: EmbedText, *, every: bool = False
+) -> Instruction:
+    """The instruction with ids in place of texts; those of an `insert` are looked up in the scene it takes from.
+
+    Arguments and errors as in `select_groups`; an `insert` always takes one group.
+    """
+    inserts = instruction.operation == "insert"
+    if not any(isinstance(group, str) for group in instruction.groups):
+        return instruction
+    source = load_scene(instruction.source) if inserts else scene
+    groups = select_groups(source, instruction.groups, embed, every=every and not inserts)
+    return replace(instruction, groups=groups)
+
+
 def apply_instruction(scene: TokenScene, instruction: Instruction) -> TokenScene:
-    """Carry out one operation.
+    """Carry out one operation, on one group after the other.
 
     Raises:
         UserError: Unknown group ids, impossible values, or an unreadable scene to insert from.
+        ValueError: A text among the groups; see `resolve`.
     """
-    groups, numbers = instruction.groups, instruction.numbers
+    groups = [group for group in instruction.groups if isinstance(group, int)]
+    if len(groups) < len(instruction.groups):
+        raise ValueError("texts must be resolved to group ids first")
     match instruction.operation:
         case "remove":
             return operations.remove(scene, groups)
         case "keep":
             return operations.keep(scene, groups)
+    for group in groups:
+        scene = _apply_to_one(scene, instruction, group)
+    return scene
+
+
+def _apply_to_one(scene: TokenScene, instruction: Instruction, group: int) -> TokenScene:
+    numbers = instruction.numbers
+    match instruction.operation:
         case "move":
-            return operations.move(scene, groups[0], numbers)
+            return operations.move(scene, group, numbers)
         case "rotate":
-            return operations.rotate(scene, groups[0], instruction.axis, numbers[0])
+            return operations.rotate(scene, group, instruction.axis, numbers[0])
         case "scale":
-            return operations.scale(scene, groups[0], numbers[0])
+            return operations.scale(scene, group, numbers[0])
         case "duplicate":
-            return operations.duplicate(scene, groups[0], numbers)
+            return operations.duplicate(scene, group, numbers)
         case _:
-            return operations.insert(scene, load_scene(instruction.source), groups[0], numbers)
+            return operations.insert(scene, load_scene(instruction.source), group, numbers)
 
 
 def _parse(words: Sequence[str]) -> Instruction:
@@ -94,22 +125,22 @@ def _parse(words: Sequence[str]) -> Instruction:
         raise UserError(f"'{' '.join(words)}': {error}; the form is: {USAGE[name]}") from error
 
 
-def _parse_ids(name: str, arguments: list[str]) -> Instruction:
+def _parse_groups(name: str, arguments: list[str]) -> Instruction:
     if not arguments:
-        raise ValueError("a group id is missing")
-    return Instruction(name, tuple(_group_id(word) for word in arguments))
+        raise ValueError("a group is missing")
+    return Instruction(name, tuple(_group(word) for word in arguments))
 
 
 def _parse_offset(name: str, arguments: list[str]) -> Instruction:
     if name == "duplicate" and len(arguments) == 1:
         arguments = [*arguments, "0", "0", "0"]
     _expect(arguments, 4)
-    return Instruction(name, (_group_id(arguments[0]),), _numbers(arguments[1:]))
+    return Instruction(name, (_group(arguments[0]),), _numbers(arguments[1:]))
 
 
 def _parse_scale(name: str, arguments: list[str]) -> Instruction:
     _expect(arguments, 2)
-    return Instruction(name, (_group_id(arguments[0]),), _numbers(arguments[1:]))
+    return Instruction(name, (_group(arguments[0]),), _numbers(arguments[1:]))
 
 
 def _parse_rotate(name: str, arguments: list[str]) -> Instruction:
@@ -118,7 +149,7 @@ def _parse_rotate(name: str, arguments: list[str]) -> Instruction:
     _expect(arguments, 1)
     if axis not in operations.AXES:
         raise ValueError(f"no axis '{axis}'")
-    return Instruction(name, (_group_id(arguments[0]),), _numbers(degrees), axis=axis)
+    return Instruction(name, (_group(arguments[0]),), _numbers(degrees), axis=axis)
 
 
 def _parse_insert(name: str, arguments: list[str]) -> Instruction:
@@ -126,13 +157,13 @@ def _parse_insert(name: str, arguments: list[str]) -> Instruction:
     _expect(arguments, 1)
     source, colon, group = arguments[0].rpartition(":")
     if not colon or not source:
-        raise ValueError("the scene and the group are written SCENE:ID")
-    return Instruction(name, (_group_id(group),), _numbers(position), source=str(Path(source)))
+        raise ValueError("the scene and the group are written SCENE:GROUP")
+    return Instruction(name, (_group(group),), _numbers(position), source=str(Path(source)))
 
 
 _PARSERS = {
-    "remove": _parse_ids,
-    "keep": _parse_ids,
+    "remove": _parse_groups,
+    "keep": _parse_groups,
     "move": _parse_offset,
     "rotate": _parse_rotate,
     "scale": _parse_scale,
@@ -159,11 +190,22 @@ def _expect(arguments: list[str], count: int) -> None:
         raise ValueError(f"{count} argument{'s' if count > 1 else ''} expected, {len(arguments)} found")
 
 
-def _group_id(word: str) -> int:
-    try:
+def _group(word: str) -> int | str:
+    """An id, or a text: whatever is no number and no option."""
+    with contextlib.suppress(ValueError):
         return int(word)
+    text = " ".join(word.split())
+    if not text or text.startswith("-") or _is_number(text):
+        raise ValueError(f"'{word}' is neither a group id nor a text")
+    return text
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
     except ValueError:
-        raise ValueError(f"'{word}' is not a group id") from None
+        return False
+    return True
 
 
 def _numbers(words: Sequence[str]) -> tuple[float, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +29,8 @@ class TeacherTargets(TensorFields):
 
     features: Float[Tensor, "C D"]
     pixel_idx: Int64[Tensor, "V H W"]  # row of the table; -1 = nothing known
+    names: Float[Tensor, "N D"]  # unit text embeddings of the class names
+    name_idx: Int64[Tensor, "V H W"]  # class of every pixel; -1 = nameless
 
 
 def combination_cosines(
@@ -74,6 +77,32 @@ def group_distillation_loss(
     if len(embeddings) == 0:
         return embeddings.sum() * 0
     return (1 - functional.cosine_similarity(embeddings.float(), teacher_means.float(), dim=-1)).mean()
+
+
+def calibration_loss(
+    cosines: Float[Tensor, "L N"], matches: Bool[Tensor, "L N"], calibration: Float[Tensor, "2"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of p = sigmoid(a (cosine - b)): the proper score that makes p a probability (Platt, 1999).
+
+    Args:
+        cosines: Of groups with texts; treated as given.
+        matches: Whether the text says what the group is.
+        calibration: (a, b).
+    """
+    if matches.numel() == 0:
+        return calibration.sum() * 0
+    logits = calibration[0] * (cosines.detach() - calibration[1])
+    return functional.binary_cross_entropy_with_logits(logits, matches.float())
+
+
+def plurality(
+    group_idx: Int64[Tensor, " P"], class_idx: Int64[Tensor, " P"], num_groups: int, num_classes: int
+) -> Int64[Tensor, " L"]:
+    """Class that most of each group's pixels have; -1 for groups without a pixel of known class."""
+    known = class_idx >= 0
+    pairs = group_idx[known] * num_classes + class_idx[known]
+    counts = torch.bincount(pairs, minlength=num_groups * num_classes).view(num_groups, num_classes)
+    return torch.where(counts.sum(dim=1) > 0, counts.argmax(dim=1), -1)
 
 
 def mask_means(

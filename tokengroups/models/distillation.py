@@ -12,14 +12,19 @@ from torch import Tensor
 from tokengroups.losses.masks import MaskLossWeights, instance_ids, mask_costs
 from tokengroups.losses.semantics import (
     TeacherTargets,
+    calibration_loss,
     group_distillation_loss,
     mask_means,
     pixel_distillation_loss,
+    plurality,
 )
 from tokengroups.matching import match_groups
+from tokengroups.models.semantics import DecodedSemantics
 from tokengroups.models.token_groups import TokenGroupsOutput
 from tokengroups.render import render
 from tokengroups.types import Cameras
+
+SAME_NAME = 0.9999  # cosine of two embeddings of one text
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class DistillationLosses:
 
     pixels: Float[Tensor, ""]
     groups: Float[Tensor, ""]
+    calibration: Float[Tensor, ""]
+
+    def total(self) -> Float[Tensor, ""]:
+        """Their sum; the calibration shares no parameter with the others, so its weight means nothing."""
+        return self.pixels + self.groups + self.calibration
 
 
 def render_semantics(output: TokenGroupsOutput, cameras: Cameras) -> Float[Tensor, "B V H W n"]:
@@ -55,6 +65,9 @@ def distillation_losses(
 ) -> DistillationLosses:
     """Cosine distance of rendered features to the teacher's, and of matched groups to its mean over their masks.
 
+    A third term calibrates the cosine of group and class name: every group with a visible pixel against every name
+    of the batch, right where the group's most frequent class is.
+
     Geometry and grouping are not disturbed: only the semantic head's parameters get gradients.
 
     Args:
@@ -66,7 +79,7 @@ def distillation_losses(
     """
     assert output.semantics is not None
     num_groups = output.assignment.shape[-1]
-    pixels, groups = [], []
+    pixels, groups, classes = [], [], []
     for scene, channels in enumerate(render_semantics(output, cameras)):
         teacher, ids = targets[scene], group_ids[scene]
         index = teacher.pixel_idx.flatten()
@@ -80,4 +93,22 @@ def distillation_losses(
         spoken = means.norm(dim=1) > 0  # the teacher says nothing about the others
         matched = output.semantics.embeddings[scene, group_idx]
         groups.append(group_distillation_loss(matched[spoken], means[spoken]))
-    return DistillationLosses(torch.stack(pixels).mean(), torch.stack(groups).mean())
+        best = channels[..., :num_groups].argmax(dim=-1).flatten()
+        classes.append(plurality(best, teacher.name_idx.flatten(), num_groups, len(teacher.names)))
+    calibration = _calibration_loss(output.semantics, targets, classes)
+    return DistillationLosses(torch.stack(pixels).mean(), torch.stack(groups).mean(), calibration)
+
+
+def _calibration_loss(
+    semantics: DecodedSemantics, targets: Sequence[TeacherTargets], classes: Sequence[Int64[Tensor, " L"]]
+) -> Float[Tensor, ""]:
+    names = torch.cat([teacher.names for teacher in targets])
+    if len(names) == 0:
+        return semantics.calibration.sum() * 0
+    own, cosines = [], []
+    for teacher, embeddings, of_group in zip(targets, semantics.embeddings, classes, strict=True):
+        known = of_group >= 0
+        own.append(teacher.names[of_group[known]])
+        cosines.append(embeddings[known] @ names.T)
+    same = torch.cat(own) @ names.T > SAME_NAME  # two scenes may have the same class
+    return calibration_loss(torch.cat(cosines), same, semantics.calibration[0])

@@ -137,7 +137,9 @@ def token_scene(
     assignment = output.assignment[:, used]
     semantics, decoded = None, output.semantics
     if decoded is not None:
-        semantics = Semantics(decoded.embeddings[used], decoded.residuals, decoded.projection, text_encoder)
+        semantics = Semantics(
+            decoded.embeddings[used], decoded.residuals, decoded.projection, decoded.calibration, text_encoder
+        )
     return TokenScene(
         gaussians=output.gaussians,
         anchor_ids=output.anchor_ids,

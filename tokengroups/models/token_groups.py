@@ -55,6 +55,7 @@ class TokenGroupsConfig:
         0  # channels of the text encoder whose space the groups' embeddings live in; 0 = no semantics
     )
     residual_dim: int = 8  # of an anchor's semantic residual
+    group_embeddings: bool = True  # False: meaning lies in the residuals alone, for ablations
     text_encoder: str = ""  # name of that space
 
 
@@ -103,7 +104,9 @@ class TokenGroupDecoder(nn.Module):
             dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound, config.scale_bound
         )
         self.semantic_head = (
-            SemanticHead(dim, config.semantic_dim, config.residual_dim) if config.semantic_dim else None
+            SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)
+            if config.semantic_dim
+            else None
         )
 
     def forward(

@@ -4,7 +4,14 @@ from tokengroups.scene.exporting import export_groups, export_scene
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
-from tokengroups.scene.views import SceneView, orbit_cameras, render_portrait, render_views, visible_shares
+from tokengroups.scene.views import (
+    SceneView,
+    highlight,
+    orbit_cameras,
+    render_portrait,
+    render_views,
+    visible_shares,
+)
 
 __all__ = [
     "GroupSummary",
@@ -13,6 +20,7 @@ __all__ = [
     "export_groups",
     "export_scene",
     "group_centre",
+    "highlight",
     "import_scene",
     "load_scene",
     "orbit_cameras",

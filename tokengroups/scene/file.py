@@ -2,7 +2,7 @@
 
 Metadata (text): ``format`` = "tokengroups.scene"; ``version`` of the layout; ``conventions``, the version of
 CONVENTIONS.md; and ``scene``, a JSON object with the cameras' size, the groups' names and the provenance. A scene with
-semantics has three tensors more, and ``text_encoder`` in that object.
+semantics has four tensors more, and ``text_encoder`` in that object.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONVENTIONS_VERSION = 1
 _GAUSSIAN_FIELDS = ("means", "quats", "scales", "opacities", "sh")
 _SCENE_FIELDS = ("anchor_ids", "anchors", "assignment", "group_ids", "group_tokens")
 _CAMERA_FIELDS = ("cam_from_world", "intrinsics")
-_SEMANTIC_FIELDS = ("embeddings", "residuals", "projection")
+_SEMANTIC_FIELDS = ("embeddings", "residuals", "projection", "calibration")
 _TENSOR_NAMES = frozenset((*_GAUSSIAN_FIELDS, *_SCENE_FIELDS, *_CAMERA_FIELDS))
 
 

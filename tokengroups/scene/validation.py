@@ -51,6 +51,7 @@ def _shape_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
             "embeddings": (num_groups, channels),
             "residuals": (k, rank),
             "projection": (channels, rank),
+            "calibration": (2,),
         }
     for name, shape in shapes.items():
         tensor = tensors[name]

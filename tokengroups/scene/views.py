@@ -16,6 +16,7 @@ from tokengroups.scene.groups import gaussian_mask, group_centre, weighted_quant
 from tokengroups.types import Cameras, Gaussians, TokenScene
 
 GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
+_PALE = 0.35  # contrast of what `highlight` leaves in the background
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
 _FILL = 0.85  # share of a portrait that the group fills
 _FRAMED = 0.97  # share of its opacity that this is said of: faint floaters may fall outside
@@ -52,6 +53,13 @@ def render_views(
         covered = out.alphas[0] >= GROUP_ALPHA
         group_map = torch.where(covered, scene.group_ids[column], torch.full_like(column, -1))
         yield SceneView(out.colors[0], out.alphas[0], out.depths[0], group_map)
+
+
+def highlight(view: SceneView, group_id: int) -> Float[Tensor, "H W 3"]:
+    """The view with one group in its colours, and all else in pale grey."""
+    grey = view.color.mean(dim=-1, keepdim=True).expand_as(view.color)
+    mine = (view.group_map == group_id)[..., None]
+    return torch.where(mine, view.color, _PALE * grey + (1 - _PALE))
 
 
 def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:

@@ -6,7 +6,9 @@ network, but has never seen an image. CLIP and SigLIP encode photos too, from a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,10 +62,13 @@ def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
     folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type in VISION_LANGUAGE:
-            return VisionLanguageEncoder(folder, source)
-        if config.model_type in SENTENCE:
-            return SentenceEncoder(folder, source)
+        kinds = {
+            **dict.fromkeys(VISION_LANGUAGE, VisionLanguageEncoder),
+            **dict.fromkeys(SENTENCE, SentenceEncoder),
+        }
+        if config.model_type in kinds:
+            with _without_progress_bar(transformers):
+                return kinds[config.model_type](folder, source)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the text encoder '{source}': {reason}") from error
@@ -182,6 +187,19 @@ def _transformers() -> Any:
     except ImportError:
         raise UserError(f"text needs the package transformers; {INSTALL}") from None
     return transformers
+
+
+@contextlib.contextmanager
+def _without_progress_bar(transformers: Any) -> Iterator[None]:
+    """Loading is quick and none of the user's business."""
+    log = transformers.utils.logging
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            log.enable_progress_bar()
 
 
 def _minilm_folder() -> Path:

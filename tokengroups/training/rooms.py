@@ -28,7 +28,7 @@ class RoomsConfig:
     recorded: str | None = None  # folder of scenes in ScanNet's layout to train on instead
     frame_step: int = 10  # of recorded scenes: frames between neighbours of a path
     mirror: float = 0.5  # probability
-    zoom: float = 1.0  # largest central enlargement, the same for all views of a scene; 1 = off
+    zoom: float = 1.0  # largest central enlargement of every second scene, on average; 1 = off
     colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
     evaluation_rooms: int = 32
     evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
@@ -85,7 +85,7 @@ class RoomStream:
         """Mirror, enlarge and recolour one scene."""
         if rng.random() < self.config.mirror:
             views = mirror(views)
-        if self.config.zoom > 1:
+        if self.config.zoom > 1 and rng.random() < 0.5:
             views = square_views(views, self.config.size, self.config.zoom ** rng.random())
         return replace(views, images=jitter_colours(views.images, rng, self.config.colour_jitter))
 

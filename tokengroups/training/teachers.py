@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
@@ -36,9 +36,8 @@ class LabelTeacher:
 
     def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
         """One row per class; pixels of nameless instances are unknown."""
-        names = sorted(set(classes.values()))
-        rows = {instance: names.index(name) for instance, name in classes.items()}
-        return TeacherTargets(self.cache.encode_text(names).to(views.images), look_up(views.group_ids, rows))
+        names, name_idx = class_names(self.cache, views, classes)
+        return TeacherTargets(names, name_idx, names, name_idx)
 
 
 class DenseTeacher:
@@ -54,7 +53,6 @@ class DenseTeacher:
 
     def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
         """One row per patch of every view, known at its central pixel."""
-        del classes
         features = self.encoder.encode_images(views.images).to(views.images)
         num_views, _, rows, columns = features.shape
         height, width = views.images.shape[-2:]
@@ -68,10 +66,20 @@ class DenseTeacher:
         at_columns = ((torch.arange(columns) + 0.5) * (width / columns)).long()
         cells = torch.arange(num_views * rows * columns, device=index.device).view(num_views, rows, columns)
         index[:, at_rows[:, None], at_columns] = cells
-        return TeacherTargets(rearrange(features, "v d h w -> (v h w) d"), index)
+        features = rearrange(features, "v d h w -> (v h w) d")
+        return TeacherTargets(features, index, *class_names(self.cache, views, classes))
 
 
 Teacher = LabelTeacher | DenseTeacher
+
+
+def class_names(
+    cache: EmbeddingCache, views: Views, classes: dict[int, str]
+) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "V H W"]]:
+    """Embeddings of the names in a scene, and which of them every pixel has; -1 for nameless instances."""
+    names = sorted(set(classes.values()))
+    rows = {instance: names.index(name) for instance, name in classes.items()}
+    return cache.encode_text(names).to(views.images), look_up(views.group_ids, rows)
 
 
 def look_up(ids: Int64[Tensor, "*b"], rows: dict[int, int]) -> Int64[Tensor, "*b"]:

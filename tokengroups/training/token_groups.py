@@ -145,8 +145,8 @@ class TokenGroupsTask:
             total, terms = self._scene_losses(batch, output, cameras, step)
         if self.teacher is not None:
             distilled = self._distillation(batch, output, cameras)
-            terms |= {"distill_pixels": distilled.pixels, "distill_groups": distilled.groups}
-            total = total + weights.distillation * (distilled.pixels + distilled.groups)
+            terms |= {f"distill_{name}": value for name, value in vars(distilled).items()}
+            total = total + weights.distillation * distilled.total()
         return LossTerms(total, terms)
 
     def _scene_losses(

@@ -1,0 +1,103 @@
+"""Finding and naming the groups of a scene by text: cosines with at most L embeddings, never with the Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
+from tokengroups.types import Semantics, TokenScene
+
+MATCH_PROBABILITY = 0.5  # a group is what a text says from here on
+
+
+@dataclass(frozen=True)
+class GroupMatch:
+    """A group as the answer to a text; lengths in scene units, world axes."""
+
+    id: int
+    name: str  # "" = unnamed
+    probability: float  # that the group is what the text says (see `match_probabilities`)
+    cosine: float
+    centre: tuple[float, float, float]
+    size: tuple[float, float, float]  # of the axis-parallel box, as in `GroupSummary`
+
+
+def semantics_of(scene: TokenScene) -> Semantics:
+    """The scene's semantics.
+
+    Raises:
+        UserError: It has none.
+    """
+    semantics = scene.semantics
+    if semantics is None:
+        raise UserError(
+            "the scene has no semantics: reconstruct it with weights that have (`tokengroups info` lists them), or "
+            "train them with configs/token_groups_tiny_semantics.yaml"
+        )
+    return semantics
+
+
+def text_cosines(semantics: Semantics, texts: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
+    """Cosine of every unit text embedding with every group; 0 for groups about which nothing is known."""
+    return texts.to(semantics.embeddings) @ semantics.embeddings.T
+
+
+def match_probabilities(semantics: Semantics, cosines: Float[Tensor, "*n L"]) -> Float[Tensor, "*n L"]:
+    """Probability that most of a group is what a text says: p = sigmoid(a (cosine - b)).
+
+    Training fits a and b on the class names of its rooms (Platt scaling). 0 for groups about which nothing is known.
+    """
+    slope, threshold = semantics.calibration
+    known = semantics.embeddings.square().sum(dim=-1) > 0
+    return torch.sigmoid(slope * (cosines - threshold)) * known
+
+
+def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = None) -> list[GroupMatch]:
+    """Groups by descending cosine with a unit text embedding of the scene's own encoder; the best `top` of them.
+
+    Raises:
+        UserError: The scene has no semantics.
+    """
+    semantics = semantics_of(scene)
+    cosines = text_cosines(semantics, text[None])[0]
+    probabilities = match_probabilities(semantics, cosines)
+    unknown = semantics.embeddings.square().sum(dim=-1) == 0
+    order = cosines.masked_fill(unknown, -2.0).argsort(descending=True, stable=True).tolist()
+    return [
+        _match(scene, column, float(probabilities[column]), float(cosines[column])) for column in order[:top]
+    ]
+
+
+def name_groups(
+    scene: TokenScene, names: Sequence[str], embeddings: Float[Tensor, "n D"]
+) -> list[GroupLabel]:
+    """The best name of a vocabulary for every group, in the order of the scene's columns.
+
+    Raises:
+        UserError: The scene has no semantics, or the vocabulary is empty.
+    """
+    semantics = semantics_of(scene)
+    if not names:
+        raise UserError("the vocabulary has no name in it")
+    cosines = text_cosines(semantics, embeddings)
+    best, which = match_probabilities(semantics, cosines).max(dim=0)
+    labels = zip(which.tolist(), best.tolist(), strict=True)
+    return [GroupLabel(names[index], probability) for index, probability in labels]
+
+
+def _match(scene: TokenScene, column: int, probability: float, cosine: float) -> GroupMatch:
+    low, high = group_box(scene, column).tolist()
+    return GroupMatch(
+        id=int(scene.group_ids[column]),
+        name=group_name(scene, column),
+        probability=probability,
+        cosine=cosine,
+        centre=tuple(group_centre(scene, column).tolist()),
+        size=tuple(b - a for a, b in zip(low, high, strict=True)),
+    )
