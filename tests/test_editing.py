@@ -297,7 +297,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("remove", "'remove': a group is missing; the form is: remove GROUP"),
         ("remove --sofa", "'--sofa' is neither a group id nor a text"),
         ("remove 1.5", "'1.5' is neither a group id nor a text"),
-        ("move 3 1 2", "4 arguments expected, 3 found; the form is: move ID DX DY DZ"),
+        ("move 3 1 2", "4 arguments expected, 3 found; the form is: move GROUP DX DY DZ"),
         ("move 3 1 2 3 4", "4 arguments expected, 5 found"),
         ("move 3 a b c", "'a b c' should be numbers"),
         ("rotate 3 --axis y", "--degrees is missing"),

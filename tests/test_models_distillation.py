@@ -66,11 +66,11 @@ def test_geometry_and_grouping_are_not_disturbed(teacher):
 def test_the_head_learns_what_the_teacher_says(teacher):
     ids, targets = teacher
     decoder, output, cameras = decode(CONFIG)
-    tokens, keys = output.group_tokens.detach(), output.anchor_keys.detach()
+    inputs = output.group_tokens, output.anchor_keys, output.assignment
     optimizer = torch.optim.Adam(decoder.semantic_head.parameters(), lr=3e-3)
     history = []
     for _ in range(60):
-        semantics = decoder.semantic_head(tokens, keys)
+        semantics = decoder.semantic_head(*inputs)
         step = type(output)(**{**vars(output), "semantics": semantics})
         losses = distillation_losses(step, cameras, ids, targets, MaskLossWeights())
         optimizer.zero_grad()

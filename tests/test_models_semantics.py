@@ -10,7 +10,7 @@ import torch
 from tokengroups.models import TokenGroupsConfig
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.reconstruction import token_scene
-from tokengroups.models.semantics import SemanticHead
+from tokengroups.models.semantics import SemanticHead, pooled
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsOutput
 from tokengroups.types import Cameras
 
@@ -91,7 +91,19 @@ def test_without_group_embeddings_meaning_lies_in_the_residuals():
 
 def test_a_batch_of_two_equals_two_of_one():
     head = SemanticHead(8, 5, 2)
-    groups, keys = torch.randn(2, 3, 8), torch.randn(2, 7, 8)
-    both, second = head(groups, keys), head(groups[1:], keys[1:])
+    parts = torch.randn(2, 3, 8), torch.randn(2, 7, 8), torch.rand(2, 7, 3).softmax(-1)
+    both, second = head(*parts), head(*(part[1:] for part in parts))
     torch.testing.assert_close(both.embeddings[1:], second.embeddings)
     torch.testing.assert_close(both.residuals[1:], second.residuals)
+
+
+def test_pooling_is_that_of_the_members():
+    """With one-hot assignments: mean and population deviation of each group's own anchors; zero for an empty one."""
+    tokens = torch.randn(1, 9, 4)
+    owner = torch.tensor([0, 1, 1, 0, 1, 1, 0, 0, 0])
+    mean, deviation = pooled(tokens, torch.nn.functional.one_hot(owner, 3).float()[None])
+    for group in range(2):
+        mine = tokens[0, owner == group]
+        torch.testing.assert_close(mean[0, group], mine.mean(dim=0))
+        torch.testing.assert_close(deviation[0, group], mine.std(dim=0, correction=0), rtol=1e-4, atol=1e-5)
+    assert (mean[0, 2] == 0).all() and (deviation[0, 2] == 0).all()

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tokengroups.types import TensorFields
 
+EPS = 1e-6  # least weight of a group
 INITIAL_SLOPE, INITIAL_THRESHOLD = 12.0, 0.6  # of the calibration; cosines of sentence encoders
 
 
@@ -33,10 +34,13 @@ class DecodedSemantics(TensorFields):
 
 
 class SemanticHead(nn.Module):
-    """Group tokens -> s_l, anchor keys -> r_k, and W_r; and how a cosine with a text becomes a probability.
+    """Groups -> s_l, anchors -> r_k, and W_r; and how a cosine with a text becomes a probability.
+
+    A group's embedding is read off its token and off the mean and the spread of its anchors' tokens: what a group looks
+    like is better known to them than to the token, which only has to tell groups apart.
 
     Args:
-        token_dim: Width of both.
+        token_dim: Width of group and anchor tokens.
         dim: Channels of the teacher, D.
         residual_dim: d; 0 leaves the residuals out.
         group_embeddings: False leaves the embeddings out (all zero), for ablations.
@@ -45,9 +49,15 @@ class SemanticHead(nn.Module):
     def __init__(self, token_dim: int, dim: int, residual_dim: int, group_embeddings: bool = True) -> None:
         super().__init__()
         self.dim = dim
-        hidden = nn.Linear(token_dim, 2 * token_dim)
         self.embedding = (
-            nn.Sequential(hidden, nn.GELU(), nn.Linear(2 * token_dim, dim)) if group_embeddings else None
+            nn.Sequential(
+                nn.LayerNorm(3 * token_dim),
+                nn.Linear(3 * token_dim, 2 * token_dim),
+                nn.GELU(),
+                nn.Linear(2 * token_dim, dim),
+            )
+            if group_embeddings
+            else None
         )
         self.residual = nn.Linear(token_dim, residual_dim, bias=False)
         self.projection = nn.Parameter(torch.randn(dim, residual_dim) * (0.1 / max(residual_dim, 1) ** 0.5))
@@ -55,16 +65,32 @@ class SemanticHead(nn.Module):
         self.threshold = nn.Parameter(torch.tensor(INITIAL_THRESHOLD))
 
     def forward(
-        self, group_tokens: Float[Tensor, "B L T"], anchor_keys: Float[Tensor, "B K T"]
+        self,
+        group_tokens: Float[Tensor, "B L T"],
+        anchor_tokens: Float[Tensor, "B K T"],
+        assignment: Float[Tensor, "B K L"],
     ) -> DecodedSemantics:
-        """No gradient reaches the tokens."""
+        """No gradient reaches the inputs."""
+        group_tokens, anchor_tokens = group_tokens.detach().float(), anchor_tokens.detach().float()
         batch, groups = group_tokens.shape[:2]
         if self.embedding is None:
             embeddings = self.projection.new_zeros(batch, groups, self.dim)
         else:
-            embeddings = functional.normalize(self.embedding(group_tokens.detach()).float(), dim=-1)
-        residuals = self.residual(anchor_keys.detach()).float()
+            seen = torch.cat([group_tokens, *pooled(anchor_tokens, assignment.detach())], dim=-1)
+            embeddings = functional.normalize(self.embedding(seen).float(), dim=-1)
+        residuals = self.residual(anchor_tokens).float()
         calibration = torch.stack([self.log_slope.exp(), self.threshold])
         return DecodedSemantics(
             embeddings, residuals, self.projection.expand(batch, -1, -1), calibration.expand(batch, -1)
         )
+
+
+def pooled(
+    anchor_tokens: Float[Tensor, "B K T"], assignment: Float[Tensor, "B K L"]
+) -> tuple[Float[Tensor, "B L T"], Float[Tensor, "B L T"]]:
+    """Mean and standard deviation of the anchors' tokens in every group, weighted by the assignment."""
+    with torch.autocast(anchor_tokens.device.type, enabled=False):  # a difference of squares
+        weights = assignment / assignment.sum(dim=1, keepdim=True).clamp_min(EPS)
+        mean = weights.mT @ anchor_tokens
+        variance = weights.mT @ anchor_tokens.square() - mean.square()
+    return mean, variance.clamp_min(0).sqrt()

@@ -132,6 +132,7 @@ class TokenGroupDecoder(nn.Module):
         anchor_tokens = self.anchor_decoder(queries, context)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
         anchor_keys = self.anchor_key(anchor_tokens).float()
+        assignment = self._assign(anchor_keys, group_tokens)
         pixels_per_anchor = (images.shape[1] * images.shape[3] * images.shape[4] / anchors.shape[1]) ** 0.5
         footprints = _take(candidates.footprints[..., None], chosen).squeeze(-1) * pixels_per_anchor
         return TokenGroupsOutput(
@@ -140,9 +141,9 @@ class TokenGroupDecoder(nn.Module):
             anchors=anchors,
             anchor_pixels=candidates.pixels[chosen],
             anchor_keys=anchor_keys,
-            assignment=self._assign(anchor_keys, group_tokens),
+            assignment=assignment,
             group_tokens=group_tokens.float(),
-            semantics=self.semantic_head and self.semantic_head(group_tokens, anchor_keys),
+            semantics=self.semantic_head and self.semantic_head(group_tokens, anchor_tokens, assignment),
         )
 
     def _candidates(self, images: Tensor, geometry: FrozenGeometry) -> AnchorCandidates:
