@@ -12,7 +12,6 @@ from tokengroups.vggt.camera_refinement import (
     RefinementSettings,
     _exponential,
     _Frame,
-    _information,
     _pair_equations,
     refine_cameras,
 )
@@ -226,10 +225,36 @@ def test_autocast_and_points_behind_the_camera_do_no_harm(scene):
     assert errors(plain.cam_from_world)[0] < errors(start(WRONG))[0]
 
 
-def test_information_is_the_inverse_covariance():
-    along = torch.tensor([[3.0, -4.0], [0.0, 0.0], [1e8, 1e8]], dtype=torch.float64)
-    information = _information(along, 2.0, 0.1)
+def test_normal_equations_are_those_of_the_explicit_covariances():
+    """Match by match: cost r^T C^-1 r with C = noise^2 I + depth_noise^2 a a^T, weighted by Cauchy."""
+    generator = torch.Generator().manual_seed(1)
+    depth = torch.stack([tilted_plane(torch.eye(4)), tilted_plane(TRUE)]).double()
+    first, other = (_Frame(torch.zeros(3, SIZE, SIZE), d, INTRINSICS.double()) for d in depth)
+    pixels = [8 + 48 * torch.rand(30, 2, generator=generator, dtype=torch.float64) for _ in range(4)]
+    weights = torch.rand(2, 30, generator=generator, dtype=torch.float64)
+    matches = tuple(PixelMatches(*pixels[2 * k : 2 * k + 2], weights[k]) for k in range(2))
+    cam_pose, settings = WRONG.double(), RefinementSettings(depth_noise=0.1)
+    normal, gradient = _pair_equations(first, other, cam_pose, matches, 2.0, 0.3, settings)
+
+    def residuals(move: torch.Tensor) -> torch.Tensor:
+        """Of both directions; move = pose, logarithm of the focal length, and of all depths."""
+        a, b = first.zoomed(move[6]), other.zoomed(move[6])
+        moved = _exponential(move[:6]) @ cam_pose
+        to_first, to_other = matches
+        in_first = transform_points(torch.linalg.inv(moved), b.lift(to_first.source) * move[7].exp())
+        in_other = transform_points(moved, a.lift(to_other.source) * move[7].exp())
+        return torch.cat([b.project(in_other) - to_other.target, a.project(in_first) - to_first.target])
+
+    zero = torch.zeros(8, dtype=torch.float64)
+    residual, jacobian = residuals(zero), torch.autograd.functional.jacobian(residuals, zero)
+    along, evidence = jacobian[..., 7], torch.cat([weights[1], weights[0]])
     covariance = 4 * torch.eye(2) + 0.01 * along[:, :, None] * along[:, None, :]
-    torch.testing.assert_close(information[:2], torch.linalg.inv(covariance[:2]))
-    across = torch.tensor([1.0, -1.0], dtype=torch.float64) / 2**0.5
-    torch.testing.assert_close(across @ information[2] @ across, torch.tensor(0.25, dtype=torch.float64))
+    expected, slope = torch.zeros_like(normal), torch.zeros_like(gradient)
+    for r, j, c, w in zip(residual, jacobian[..., :7], covariance, evidence, strict=True):
+        information = torch.linalg.inv(c)
+        information = information * 0.3 * w / (1 + r @ information @ r)
+        expected, slope = expected + j.T @ information @ j, slope + j.T @ information @ r
+    torch.testing.assert_close(
+        normal, expected, rtol=1e-5, atol=1e-6
+    )  # WRONG is a rotation to single precision
+    torch.testing.assert_close(gradient, slope, rtol=1e-5, atol=1e-6)

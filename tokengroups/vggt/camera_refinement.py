@@ -212,23 +212,22 @@ def _pair_equations(
         projection = frame.projection_jacobian(at)
         projected = frame.project(at)
         along = (projection @ by_depth[..., None]).squeeze(-1)  # pixels per relative change of depth
-        information = _information(along, noise_px, settings.depth_noise)
         residual = projected - match.target
-        distance = torch.einsum("qi,qij,qj->q", residual, information, residual)
-        weight = evidence * match.weight * (at[:, 2] > MIN_DEPTH) / (1 + distance)  # Cauchy
-        weighted = weight[:, None, None] * information
+        # The inverse of noise_px^2 I + depth_noise^2 a a^T by the Sherman-Morrison formula, which any size of a suits:
+        # (I - a a^T / share) / noise_px^2.
+        share = along.square().sum(dim=-1) + (noise_px / settings.depth_noise) ** 2
+        on_line = (along * residual).sum(dim=-1)
+        distance = (residual.square().sum(dim=-1) - on_line.square() / share) / noise_px**2
+        weight = evidence * match.weight * (at[:, 2] > MIN_DEPTH) / (1 + distance) / noise_px**2  # Cauchy
         by_focal = projection @ by_focal[..., None] + (projected - frame.intrinsics[:2, 2])[..., None]
         jacobian = torch.cat([projection @ by_pose, by_focal], dim=-1)
-        normal = normal + torch.einsum("qri,qrs,qsj->ij", jacobian, weighted, jacobian)
-        gradient = gradient + torch.einsum("qri,qrs,qs->i", jacobian, weighted, residual)
+        on_line_jacobian = (along[:, None] @ jacobian).squeeze(1)
+        weighted, rows = weight[:, None, None] * jacobian, jacobian.flatten(0, 1)
+        normal = normal + weighted.flatten(0, 1).T @ rows
+        normal = normal - ((weight / share)[:, None] * on_line_jacobian).T @ on_line_jacobian
+        gradient = gradient + weighted.flatten(0, 1).T @ residual.flatten()
+        gradient = gradient - on_line_jacobian.T @ (weight / share * on_line)
     return normal, gradient
-
-
-def _information(along: Float[Tensor, "Q 2"], noise_px: float, depth_noise: float) -> Float[Tensor, "Q 2 2"]:
-    """Inverse of noise_px^2 I + depth_noise^2 a a^T by the Sherman-Morrison formula, which any size of a suits."""
-    share = along.square().sum(dim=-1) + (noise_px / depth_noise) ** 2
-    outer = along[:, :, None] * along[:, None, :] / share[:, None, None]
-    return (torch.eye(2).to(along) - outer) / noise_px**2
 
 
 def _point_jacobian(points: Float[Tensor, "Q 3"]) -> Float[Tensor, "Q 3 6"]:

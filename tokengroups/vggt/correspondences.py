@@ -72,6 +72,7 @@ def patch_matches(
         radius: Of the search, in pixels.
     """
     patches = _cut(_smooth_grey(photo), pixels, PATCH_RADIUS)
+    patches = patches - patches.mean(dim=(1, 2), keepdim=True)
     windows = _cut(_smooth_grey(other), expected, PATCH_RADIUS + radius)
     scores = _correlate(patches, windows)
     side = 2 * radius + 1
@@ -86,7 +87,7 @@ def patch_matches(
     found = expected + torch.stack([column - radius + dx, row - radius + dy], dim=-1)
     size = pixels.new_tensor([other.shape[-1], other.shape[-2]])
     inside &= ((found > BORDER_PX) & (found < size - BORDER_PX)).all(dim=-1)
-    inside &= patches.flatten(1).var(dim=1) > MIN_VARIANCE
+    inside &= patches.square().mean(dim=(1, 2)) > MIN_VARIANCE
     return PixelMatches(
         pixels, found, ((best - MIN_CORRELATION) / (1 - MIN_CORRELATION)).clamp(0, 1) * inside
     )
@@ -115,13 +116,13 @@ def _cut(
 
 
 def _correlate(patches: Float[Tensor, "Q n n"], windows: Float[Tensor, "Q m m"]) -> Float[Tensor, "Q s s"]:
-    """Zero-mean normalised cross-correlation of every patch at every place in its window."""
-    count = patches.shape[1] * patches.shape[2]
-    patches = patches - patches.mean(dim=(1, 2), keepdim=True)
-    products = functional.conv2d(windows[None], patches[:, None], groups=len(patches))[0]
-    ones = torch.ones_like(patches[:1, None])
-    sums = functional.conv2d(windows[:, None], ones)[:, 0]
-    squares = functional.conv2d(windows[:, None].square(), ones)[:, 0]
+    """Zero-mean normalised cross-correlation of every patch, of mean zero, at every place in its window."""
+    count, groups = patches.shape[1] * patches.shape[2], len(patches)
+    products = functional.conv2d(windows[None], patches[:, None], groups=groups)[0]
+    # One window per channel: as a batch of one-channel images the same sums take 20 times as long.
+    ones = torch.ones_like(patches[:, None])
+    sums = functional.conv2d(windows[None], ones, groups=groups)[0]
+    squares = functional.conv2d(windows[None].square(), ones, groups=groups)[0]
     spread = (squares - sums.square() / count).clamp_min(1e-6)
     return products / (spread * patches.square().sum(dim=(1, 2)).clamp_min(1e-6)[:, None, None]).sqrt()
 
