@@ -16,10 +16,12 @@ import torch
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from tokengroups.data.procedural import generate_room
+from tokengroups.cli.text import load_encoder_for
+from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.evaluation.semantic import SemanticEvaluation
 from tokengroups.models import load_model
 
 
@@ -34,6 +36,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = load_model(args.weights)
+    encoder_name = model.decoder.config.text_encoder
+    semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:
         data = EvaluationData("procedural", args.views, "test", seed)
@@ -42,7 +46,8 @@ def main() -> None:
             for i in range(args.num_scenes)
         )
         progress = tqdm(scenes, total=args.num_scenes, desc=f"seed {seed}", unit="scene", leave=False)
-        runs.append(evaluate_scenes(model.predict, progress, data, args.weights).to_json())
+        result = evaluate_scenes(model.predict, progress, data, args.weights, semantics=semantics)
+        runs.append(result.to_json())
     print(runs[0]["protocol"]["text"])
     print(
         f"seeds {args.seeds}, {args.num_scenes} scenes each; torch {torch.__version__}, {platform.machine()}\n"

@@ -36,13 +36,26 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight folder of the real model, small and untrained, with its encoder beside it."""
+    return _save_random_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def random_weights_with_meaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an untrained semantic head in MiniLM's space."""
+    from tokengroups.text import load_text_encoder
+
+    encoder = load_text_encoder()
+    semantics = {"semantic_dim": encoder.dim, "text_encoder": encoder.name}
+    return _save_random_weights(tmp_path_factory.mktemp("weights"), **semantics)
+
+
+def _save_random_weights(folder: Path, **semantics: object) -> Path:
     from tokengroups.models.reconstruction import encoder_feature_dim
     from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig
     from tokengroups.models.weights import save_decoder, save_encoder
     from tokengroups.vggt import VGGT, VGGTConfig
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("weights")
     encoder = VGGTConfig(
         patch_size=16, image_size=64, embed_dim=32, num_heads=2, dino_depth=1, depth=4, camera_depth=1,
         camera_heads=2, camera_iterations=1, enable_point=False, dpt_layers=(0, 1, 2, 3),
@@ -50,7 +63,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     groups = TokenGroupsConfig(
         context_patch=16, anchor_stride=8, num_anchors=64, num_groups=8, gaussians_per_anchor=4, dim=32,
-        num_heads=2, anchor_layers=1, group_layers=1,
+        num_heads=2, anchor_layers=1, group_layers=1, **semantics,
     )  # fmt: skip
     save_encoder(folder / "encoder", VGGT(encoder).state_dict(), encoder)
     decoder = TokenGroupDecoder(groups, encoder_feature_dim(encoder))

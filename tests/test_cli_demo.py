@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tokengroups.cli.demo_page import Gallery, Picture, Section, Table, build_page
-from tokengroups.cli.demo_steps import likely_objects
+from tokengroups.cli.demo_sections import room_section
+from tokengroups.cli.demo_steps import QUERIES, finish_room, likely_objects, make_room, reconstruct_room
 from tokengroups.cli.main import main
 
 VOID_ELEMENTS = {"meta", "img", "br", "link"}
@@ -80,6 +81,23 @@ def test_the_whole_way(tmp_path: Path, random_weights: Path, capsys: pytest.Capt
     assert {link[1:] for link in checker.links if link.startswith("#")} == checker.ids
     assert not list((out / "room_1" / "photos").glob("*.json")), "the photos come without cameras"
     assert json.loads((out / "metrics.json").read_text())["protocol"]["num_scenes"] == 2
+    assert "query" not in shown  # these weights do not know what groups mean
+
+
+def test_weights_that_know_meanings_are_asked(
+    tmp_path: Path, random_weights_with_meaning: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, weights = tmp_path / "room_1", str(random_weights_with_meaning)
+    made = reconstruct_room(make_room(folder, 1, seed=0, num_views=2, size=64), weights)
+    finished = finish_room(made, made, scale=1.0)
+    assert [answer.text for answer in finished.answers] == list(QUERIES)
+    ids = [group["id"] for group in made.groups]
+    for answer in finished.answers:
+        assert answer.picture.is_file() and answer.group in ids and 0 <= answer.probability <= 1
+        assert answer.command.startswith("tokengroups query ")
+    titles = [gallery.title for gallery in room_section(finished, tmp_path).galleries]
+    assert "Asked in words" in titles
 
 
 def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
@@ -36,6 +38,29 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decoder = TokenGroupDecoder(DECODER, encoder_feature_dim(ENCODER))
     save_decoder(folder / "groups", decoder.state_dict(), DECODER, str(folder / "encoder"))
     return folder / "groups"
+
+
+class Words:
+    """A text encoder that counts letters."""
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        counts = torch.tensor([[1.0 + text.count(letter) for letter in "aeiolr"] for text in texts])
+        return functional.normalize(counts.reshape(len(texts), 6), dim=-1)
+
+
+@pytest.fixture(scope="module")
+def speaking(weights: Path) -> Path:
+    """The same with an untrained semantic head."""
+    torch.manual_seed(0)
+    config = replace(DECODER, semantic_dim=6, residual_dim=2, text_encoder="words:1")
+    decoder = TokenGroupDecoder(config, encoder_feature_dim(ENCODER))
+    save_decoder(weights.parent / "speaking", decoder.state_dict(), config, str(weights.parent / "encoder"))
+    return weights.parent / "speaking"
+
+
+def evaluated(words: list[str], out: Path) -> dict:
+    assert main(["evaluate", "--num-scenes", "1", "--json", str(out), *words]) == 0
+    return json.loads(out.read_text())
 
 
 def test_writes_a_table_and_the_numbers(
@@ -83,3 +108,40 @@ def test_bad_input_is_one_line(
     assert main(["evaluate", "--weights", str(weights), *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_weights_with_semantics_are_measured_on_the_vocabulary(
+    speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "tokengroups.cli.evaluate.load_encoder_for", lambda *words: asked.append(words) or Words()
+    )
+    out, words = tmp_path / "out.json", ["--weights", str(speaking)]
+    numbers = evaluated([*words, "--vocabulary", "wall, floor,other", "--text-encoder", "mine"], out)
+    assert asked == [("words:1", "mine")]
+    assert numbers["protocol"]["vocabulary"] == ["wall", "floor", "other"]
+    assert (
+        0 <= numbers["miou_target"] <= 1 and numbers["semantic_scalars_per_gaussian_baseline"] == 48 * 3 * 6
+    )
+    assert "(vocabulary: wall, floor, other)" in " ".join(capsys.readouterr().out.split())
+    assert len(evaluated(words, out)["protocol"]["vocabulary"]) == 44
+    write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))
+    recorded = evaluated([*words, "--data", str(tmp_path / "scans"), "--views", "1"], out)
+    assert recorded["protocol"]["vocabulary"][-2:] == ["bed", "other"]
+    assert main(["evaluate", *words, "--vocabulary", " , "]) == 2
+    assert "vocabulary" in capsys.readouterr().err
+
+
+def test_an_encoder_that_is_missing_costs_only_meaning(
+    weights: Path, speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    numbers = evaluated(["--weights", str(speaking)], out)
+    assert numbers["recall1_names"] is None and numbers["psnr"] > 0
+    noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(noted) == 1 and "meaning is not measured" in noted[0] and "words:1" in noted[0]
+    assert evaluated(["--weights", str(weights), "--vocabulary", "wall"], out)["miou_target"] is None
+    assert "the weights have no semantics" in capsys.readouterr().err
+    assert main(["evaluate", "--weights", str(speaking), "--text-encoder", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err

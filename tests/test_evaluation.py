@@ -98,6 +98,13 @@ def test_json_has_exactly_the_documented_keys(scene: EvaluationScene) -> None:
         "protocol", "psnr", "ssim", "lpips", *(name + suffix for name in AP_NAMES for suffix in suffixes),
         "psnr_nearest_view", "depth_absrel", "point_error", "rotation_error_deg", "translation_error_deg",
         "translation_length_ratio", "groups_used", "seconds_per_scene", "per_scene",
+        "miou_source", "miou_target", "acc_source", "acc_target", "miou_source_dataset", "miou_target_dataset",
+        "miou_source_image_zero", "miou_target_image_zero", "recall1_names", "recall1_unseen", "recall1_names_50",
+        "recall1_unseen_50", "recall1_names_true_labels", "recall1_unseen_true_labels", "recall1_names_true_groups",
+        "recall1_unseen_true_groups", "calibration_error_names", "calibration_error_unseen", "semantic_units",
+        "semantic_scalars", "semantic_bytes", "semantic_scalars_per_gaussian_baseline", "query_ms",
+        "search_ms",
+        "search_ms_gaussians",
     }  # fmt: skip
     protocol = numbers["protocol"]
     assert protocol["context_frames"] == [1, 3] and protocol["target_frames"] == [0, 2, 4]

@@ -13,11 +13,14 @@ import torch
 from scenes import random_scene
 from tolerances import tolerance
 
+from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.gaussians import covariances, select
 from tokengroups.io.ply import load_ply, read_vertices, save_ply, write_vertices
-from tokengroups.scene import export_groups, export_scene, import_scene
-from tokengroups.scene.groups import column_of, gaussian_columns, gaussian_mask
+from tokengroups.scene import export_groups, export_scene, import_scene, save_scene
+from tokengroups.scene.groups import GroupLabel, column_of, gaussian_columns, gaussian_mask
+from tokengroups.scene.layout import oriented_box, relations, up_direction
+from tokengroups.scene.views import visible_shares
 from tokengroups.types import TokenScene
 
 REAL = Path(__file__).parent / "data" / "instok3d"
@@ -113,6 +116,126 @@ def test_group_sidecar_says_where_groups_are(tmp_path: Path) -> None:
         mine = scene.gaussians.means[gaussian_mask(scene, column)]
         assert torch.equal(part.sort(dim=0).values, mine.sort(dim=0).values)
         assert entry["name"] == f"thing {column}" and entry["file"] == "scene.ply"
+
+
+def exported_list(scene: TokenScene, folder: Path, *labels: GroupLabel) -> dict:
+    """Content of the ``groups.json`` of a scene, labelled from its labels' names."""
+    names = [label.name for label in labels]
+    export_scene(scene, folder / "scene.ply", labels or None, names or None)
+    return json.loads((folder / "groups.json").read_text())
+
+
+def test_group_list_says_what_and_where_groups_are(tmp_path: Path) -> None:
+    scene = random_scene(meaning_dim=6)
+    assert scene.semantics is not None
+    labels = [GroupLabel("floor", 0.9), GroupLabel("cup", 0.123456789), GroupLabel("vase", 0.4)]
+    content = exported_list(scene, tmp_path, *labels)
+    assert set(content) == {"format", "version", "up", "text_encoder", "calibration", "vocabulary", "groups"}
+    assert content["version"] == 2 and content["text_encoder"] == "words:1"
+    assert content["calibration"] == [12.0, 0.5] and content["vocabulary"] == ["floor", "cup", "vase"]
+    up, shares = up_direction(scene), visible_shares(scene)
+    assert content["up"] == pytest.approx(up.tolist(), abs=1e-5)
+    boxes = [oriented_box(scene, column, up) for column in range(3)]
+    expected = relations(boxes, [2, 5, 8], ["floor", "thing 1", "thing 2"])  # the vase is not trusted
+    for column, entry in enumerate(content["groups"]):
+        assert set(entry) == {
+            "id", "name", "file", "first", "count", "anchor_sizes", "centre", "size", "color", "label",
+            "label_probability", "visible_share", "oriented_box", "relations", "embedding",
+        }  # fmt: skip
+        assert entry["label"] == labels[column].name
+        assert entry["label_probability"] == pytest.approx(labels[column].probability, rel=1e-5)
+        assert entry["visible_share"] == pytest.approx(float(shares[column]), rel=1e-5)
+        for name in ("centre", "axes", "size"):
+            value = torch.tensor(entry["oriented_box"][name], dtype=torch.float64)
+            torch.testing.assert_close(value, getattr(boxes[column], name), rtol=1e-5, atol=1e-6)
+        assert entry["relations"] == [
+            {"kind": r.kind, "group": r.other} for r in expected if r.group == entry["id"]
+        ]
+        embedding = scene.semantics.embeddings[column].tolist()
+        assert entry["embedding"] == [float(f"{value:.6g}") for value in embedding]
+
+
+def test_group_list_of_a_scene_without_semantics_says_so(tmp_path: Path) -> None:
+    content = exported_list(random_scene(), tmp_path)
+    assert [content[name] for name in ("text_encoder", "calibration", "vocabulary")] == [None] * 3
+    for entry in content["groups"]:
+        assert [entry[name] for name in ("label", "label_probability", "embedding")] == [None] * 3
+    with pytest.raises(ValueError, match="1 labels for 3 groups"):
+        export_scene(random_scene(), tmp_path / "scene.ply", [GroupLabel("cup", 1.0)])
+
+
+@pytest.mark.parametrize("as_groups", [False, True])
+def test_embeddings_come_back(tmp_path: Path, as_groups: bool) -> None:
+    """To the 6 digits that are written; unknown stays unknown."""
+    scene = random_scene(meaning_dim=6)
+    assert scene.semantics is not None
+    scene.semantics.embeddings[1] = 0
+    export_scene(scene, tmp_path / "scene.ply")
+    export_groups(scene, tmp_path / "groups")
+    imported = import_scene(tmp_path / "groups" if as_groups else tmp_path / "scene.ply").scene
+    again = imported.semantics
+    assert again is not None and again.encoder == "words:1"
+    torch.testing.assert_close(again.embeddings, scene.semantics.embeddings, rtol=2e-5, atol=1e-6)
+    torch.testing.assert_close(again.embeddings.norm(dim=1), torch.tensor([1.0, 0.0, 1.0]))
+    assert torch.equal(again.calibration, scene.semantics.calibration)
+    assert again.residuals.shape == (6, 0) and again.projection.shape == (6, 0)
+    save_scene(tmp_path / "again.safetensors", imported)
+    part = import_scene(tmp_path / "groups" / "group_008.ply").scene.semantics
+    assert part is not None and torch.equal(part.embeddings, again.embeddings[2:])
+
+
+def test_version_1_is_still_read(tmp_path: Path) -> None:
+    content = exported_list(random_scene(meaning_dim=6), tmp_path)
+    new = {"label", "label_probability", "visible_share", "oriented_box", "relations", "embedding"}
+    groups = [{key: value for key, value in e.items() if key not in new} for e in content["groups"]]
+    old = {"format": "tokengroups.groups", "version": 1, "groups": groups}
+    (tmp_path / "groups.json").write_text(json.dumps(old))
+    scene = import_scene(tmp_path / "scene.ply").scene
+    assert scene.group_ids.tolist() == [2, 5, 8] and scene.semantics is None
+    assert scene.group_names == ("thing 0", "thing 1", "thing 2") and len(scene.anchors) == 6
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("embedding", None),
+        ("embedding", []),
+        ("embedding", [1.0, 0.0]),
+        ("embedding", [float("nan")] * 6),
+        ("calibration", [1.0]),
+        ("calibration", None),
+    ],
+)
+def test_damaged_meaning_is_refused(tmp_path: Path, place: str, value: object) -> None:
+    content = exported_list(random_scene(meaning_dim=6), tmp_path)
+    (content if place == "calibration" else content["groups"][0])[place] = value
+    (tmp_path / "groups.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="damaged group list") as caught:
+        import_scene(tmp_path / "scene.ply")
+    assert "\n" not in str(caught.value)
+
+
+def test_command_labels_groups_with_a_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Texts are stood in for by the embeddings of groups 1, 2 and 0."""
+    scene = random_scene(meaning_dim=6)
+    assert scene.semantics is not None
+    rows = scene.semantics.embeddings[[1, 2, 0]]
+    monkeypatch.setattr("tokengroups.cli.text.embed", lambda *_: rows)
+    save_scene(tmp_path / "scene.safetensors", scene)
+    command = ["export", str(tmp_path / "scene.safetensors"), "-o", str(tmp_path / "scene.ply")]
+    assert main([*command, "--vocabulary", "cup, vase ,floor", "--groups", str(tmp_path / "groups")]) == 0
+    for folder in (tmp_path, tmp_path / "groups"):
+        content = json.loads((folder / "groups.json").read_text())
+        assert content["vocabulary"] == ["cup", "vase", "floor"]
+        assert [entry["label"] for entry in content["groups"]] == ["floor", "cup", "vase"]
+        expected = 1 / (1 + np.exp(-12 * (1 - 0.5)))
+        assert [e["label_probability"] for e in content["groups"]] == pytest.approx([expected] * 3, rel=1e-5)
+    monkeypatch.undo()
+    save_scene(tmp_path / "scene.safetensors", random_scene())
+    assert main([*command, "--vocabulary", "cup"]) == 2 and "has no semantics" in capsys.readouterr().err
+    assert main([*command, "--text-encoder", "minilm"]) == 2 and "--vocabulary" in capsys.readouterr().err
 
 
 def test_folder_without_sidecars_has_one_group_per_file(real: Path) -> None:
@@ -221,7 +344,12 @@ def test_sidecar_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
         ("groups.json", "{", "not JSON"),
         ("groups.json", "[]", "expected a JSON object"),
         ("groups.json", '{"format": "x"}', "not tokengroups.groups version 1"),
-        ("groups.json", '{"format": "tokengroups.groups", "version": 2}', "not tokengroups.groups version 1"),
+        (
+            "groups.json",
+            '{"format": "tokengroups.groups", "version": 3}',
+            "not tokengroups.groups version 1 or 2",
+        ),
+        ("groups.json", '{"format": "tokengroups.groups", "version": 2}', "damaged group list"),
         ("meta.json", '{"instances": [{"file": "tok_08.ply"}]}', "damaged instance list"),
     ],
 )

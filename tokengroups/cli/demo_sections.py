@@ -65,6 +65,7 @@ def room_section(finished: Finished, page_folder: Path) -> Section:
         _photos(finished, page_folder),
         _novel_views(finished, page_folder),
         _groups(finished, page_folder),
+        *([_answers(finished, page_folder)] if finished.answers else []),
         _edits(finished, page_folder),
         Gallery(
             "Take it elsewhere",
@@ -167,6 +168,26 @@ def _groups(finished: Finished, page: Path) -> Gallery:
         [first, *pictures],
         made.commands[1:],
         size_px=140,
+    )
+
+
+def _answers(finished: Finished, page: Path) -> Gallery:
+    pictures = [
+        Picture(
+            _link(answer.picture, page),
+            f"“{answer.text}”",
+            f"group {answer.group}, probability {answer.probability:.2f}",
+            color_name(group_color(answer.group)),
+        )
+        for answer in finished.answers
+    ]
+    return Gallery(
+        "Asked in words",
+        "The first answer to three descriptions that training never saw. The weights know some forty classes of "
+        "computer-made furniture by their names; the text encoder knows which names a description is near to.",
+        pictures,
+        [answer.command for answer in finished.answers],
+        size_px=210,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import shlex
@@ -20,10 +21,12 @@ from tokengroups.geometry import relative_cameras
 from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import make_folder
 from tokengroups.io.pictures import save_color
+from tokengroups.scene import load_scene
 from tokengroups.types import Cameras, SceneFrames
 
 # An object, as opposed to a wall or the floor: seen, but not everywhere, and much smaller than the room.
 MIN_SHARE, MAX_SHARE, MAX_RELATIVE_SIZE = 0.005, 0.3, 0.5
+QUERIES = ("a place to sit", "where things are stored", "something to look at on the wall")
 STEP = 0.6  # how far the demo moves an object, in its own widths
 
 
@@ -64,11 +67,23 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The group that a text found first."""
+
+    text: str
+    group: int
+    probability: float
+    picture: Path
+    command: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """A room after all commands."""
 
     made: Reconstructed
     render_commands: tuple[str, ...]
+    answers: tuple[Answer, ...]  # empty for weights without semantics
     edits: tuple[Edit, ...]
     export_command: str
 
@@ -88,11 +103,11 @@ def run_command(*words: object) -> str:
     return line
 
 
-def read_groups(scene: Path) -> list[dict[str, Any]]:
-    """What ``tokengroups list --json`` says about a scene, most visible group first."""
+def read_json(*words: object) -> Any:
+    """What a command with ``--json`` prints."""
     answer = io.StringIO()
     with contextlib.redirect_stdout(answer):
-        code = main(["list", str(scene), "--json"])
+        code = main([*map(str, words), "--json"])
     if code:
         raise SystemExit(code)
     return json.loads(answer.getvalue())
@@ -120,7 +135,7 @@ def reconstruct_room(room: Room, weights: str | None) -> Reconstructed:
         run_command("reconstruct", room.folder / "photos", "-o", room.scene, *options),
         run_command("list", room.scene, "--thumbnails", room.folder / "groups"),
     )
-    groups = read_groups(room.scene)
+    groups = read_json("list", room.scene)  # most visible first
     return Reconstructed(room, groups, likely_objects(groups), commands)
 
 
@@ -153,9 +168,24 @@ def finish_room(made: Reconstructed, donor: Reconstructed, scale: float) -> Fini
         run_command("render", room.scene, "--camera", cameras, "-o", room.folder / "novel", *what),
     )
     ply = room.folder / "scene.ply"
+    answers = query_room(room)
     edits = edit_room(made, donor)
     export = run_command("export", room.scene, "-o", ply, "--groups", room.folder / "ply")
-    return Finished(made, renders, edits, export)
+    return Finished(made, renders, answers, edits, export)
+
+
+def query_room(room: Room) -> tuple[Answer, ...]:
+    """Ask for groups by text, if the weights know what groups mean and the extra ``text`` is there."""
+    if load_scene(room.scene).semantics is None or importlib.util.find_spec("transformers") is None:
+        return ()
+    answers = []
+    for number, text in enumerate(QUERIES, 1):
+        pictures = room.folder / f"query_{number}"
+        words = "query", room.scene, text, "--top", 1, "--render", pictures
+        command = run_command(*words)
+        (best,) = read_json(*words)["matches"]
+        answers.append(Answer(text, best["id"], best["probability"], Path(best["picture"]), command))
+    return tuple(answers)
 
 
 def save_target_cameras(room: Room, scale: float) -> Path:

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.devices import add_device_option, pick_device
+from tokengroups.cli.text import add_text_encoder_option, load_encoder_for, parse_vocabulary
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import EvaluationScene
+    from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.losses.perceptual import Lpips
 
     Loader = Callable[[], EvaluationScene]
 
-HELP = "measure a model on rooms it has not seen: views, groups and geometry"
+HELP = "measure a model on rooms it has not seen: views, groups, geometry and meaning"
 EXAMPLES = """\
   tokengroups evaluate --data procedural --seed 1 --num-scenes 16 --json out.json
   tokengroups evaluate --data scans/ --views 2 --frame-step 10 --weights my_weights/
+  tokengroups evaluate --weights my_weights/ --vocabulary "wall, floor, chair, table, other"
 """
 PROCEDURAL = "procedural"
 DEFAULT_NUM_SCENES = 16
@@ -49,6 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'"
     )
+    add(
+        "--vocabulary",
+        metavar="NAMES",
+        help="weights with semantics: class names with commas between, one of them for every pixel; "
+        "'other' stands for all classes not listed (procedural: all classes; folder: LSM's eight)",
+    )
+    add_text_encoder_option(parser)
     add("--json", type=Path, metavar="FILE", help="also write all numbers, and those of each scene")
 
 
@@ -68,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     perceptual = _perceptual(args.lpips_weights, device)
     model = load_model(weights).to(device)
+    semantics = _semantics(args, model.decoder.config.text_encoder)
     size = _size(args.size or model.image_size, model.size_multiple)
     data, loaders = _procedural(args, size) if args.data == PROCEDURAL else _folder(args, size)
     progress = tqdm(loaders, desc="evaluate", unit="scene", file=sys.stderr, leave=False)
@@ -77,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
         data,
         Path(weights).name,
         perceptual,
+        semantics,
     )
     print(format_report(result))
     if args.json is not None:
@@ -102,6 +114,31 @@ def _perceptual(weights: Path | None, device: str) -> Lpips | None:
     from tokengroups.losses.perceptual import Lpips
 
     return None if weights is None else Lpips("vgg", weights).to(device)
+
+
+def _semantics(args: argparse.Namespace, encoder_name: str) -> SemanticEvaluation | None:
+    """What meaning is measured with; None, with a note, where it cannot be and nobody chose an encoder."""
+    from tokengroups.data.procedural import CLASS_NAMES
+    from tokengroups.evaluation.semantic import LSM_CLASSES, SemanticEvaluation
+
+    vocabulary = CLASS_NAMES if args.data == PROCEDURAL else LSM_CLASSES
+    if args.vocabulary is not None:
+        vocabulary = tuple(parse_vocabulary(args.vocabulary))
+    if not encoder_name:
+        if args.vocabulary is not None or args.text_encoder is not None:
+            _note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
+        return None
+    try:
+        return SemanticEvaluation(load_encoder_for(encoder_name, args.text_encoder), vocabulary)
+    except UserError as error:
+        if args.text_encoder is not None:
+            raise
+        _note(f"meaning is not measured: {error}")
+        return None
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 
 from tokengroups.cli.output import print_json
+from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 HELP = "write a scene as 3DGS PLY with groups.json and cameras.json; with --groups also one PLY per group"
 EXAMPLES = """\
   %(prog)s scene.safetensors -o scene.ply
   %(prog)s scene.safetensors -o scene.ply --groups groups      # groups/group_007.ply, groups/groups.json
+  %(prog)s scene.safetensors -o scene.ply --vocabulary chair,table,floor,wall    # groups.json says what each is
 
 The PLY opens in any 3DGS viewer (log scales, logit opacities, quaternions wxyz; OpenCV axes: y points down).
-groups.json says which Gaussians are which group; `tokengroups import` reads it back. Soft group probabilities
-and group tokens stay in the scene file."""
+groups.json is for robots and language models: which Gaussians are which group, its name, label, upright box, relations
+(on, inside, next to) and embedding; `tokengroups import` reads it back. Soft group probabilities, group tokens and the
+residuals of semantics stay in the scene file."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", help="scene file")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.ply", help="PLY of the whole scene")
     parser.add_argument("--groups", metavar="DIR", help="also one PLY per group in this folder")
+    parser.add_argument(
+        "--vocabulary", metavar="NAMES", help="label each group with the best of these names (a,b,c)"
+    )
+    add_text_encoder_option(parser)
     parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
 
 
@@ -31,10 +38,16 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.output.lower().endswith(".ply"):
         raise UserError(f"-o {args.output}: the file name must end in .ply")
+    if args.text_encoder is not None and args.vocabulary is None:
+        raise UserError("--text-encoder is for --vocabulary NAMES; give both or none")
     scene = load_scene(args.scene)
-    files = export_scene(scene, args.output)
+    labels = names = None
+    if args.vocabulary is not None:
+        names = parse_vocabulary(args.vocabulary)
+        labels = label_groups(scene, names, args.text_encoder)
+    files = export_scene(scene, args.output, labels, names)
     if args.groups:
-        files += export_groups(scene, args.groups)
+        files += export_groups(scene, args.groups, labels, names)
     if args.json:
         print_json([str(path) for path in files])
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json, print_table, progress
-from tokengroups.cli.text import add_text_encoder_option, embed, parse_vocabulary
+from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 if TYPE_CHECKING:
     from tokengroups.retrieval import GroupLabel
@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.scene import load_scene, summarise, visible_shares
 
     scene = load_scene(args.scene)
-    labels = label_groups(scene, args.vocabulary, args.text_encoder) if args.vocabulary is not None else {}
+    labels: dict[int, GroupLabel] = {}
+    if args.vocabulary is not None:
+        named = label_groups(scene, parse_vocabulary(args.vocabulary), args.text_encoder)
+        labels = dict(zip(scene.group_ids.tolist(), named, strict=True))
     summaries = summarise(scene, visible_shares(scene))
     thumbnails: dict[int, Path] = {}
     if args.thumbnails:
@@ -74,15 +77,6 @@ def run(args: argparse.Namespace) -> None:
     print_table(rows, header, left={header.index("name"), header.index("name") + 1})
     if thumbnails:
         print(f"wrote {len(thumbnails)} thumbnails to {args.thumbnails}")
-
-
-def label_groups(scene: TokenScene, vocabulary: str, encoder: str | None) -> dict[int, GroupLabel]:
-    """The best name of a vocabulary for every group, by id."""
-    from tokengroups.retrieval import name_groups
-
-    names = parse_vocabulary(vocabulary)
-    labels = name_groups(scene, names, embed(scene, encoder, names))
-    return dict(zip(scene.group_ids.tolist(), labels, strict=True))
 
 
 def _label_cells(label: GroupLabel | None) -> list[str]:

@@ -13,6 +13,7 @@ from tokengroups.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokengroups.retrieval import GroupLabel
     from tokengroups.text.cache import EmbeddingCache
     from tokengroups.types import TokenScene
 
@@ -109,3 +110,10 @@ def embed(scene: TokenScene, source: str | None, texts: Sequence[str]) -> Tensor
     from tokengroups.retrieval import semantics_of
 
     return load_encoder_for(semantics_of(scene).encoder, source).encode_text(list(texts))
+
+
+def label_groups(scene: TokenScene, names: Sequence[str], source: str | None) -> list[GroupLabel]:
+    """The best of the names for every group, column by column; errors as in `embed`."""
+    from tokengroups.retrieval import name_groups
+
+    return name_groups(scene, names, embed(scene, source, names))

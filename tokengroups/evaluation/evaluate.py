@@ -3,7 +3,8 @@
 Context photos go to the model without cameras; the target views are then rendered from their true cameras,
 expressed in the frame of the first context camera and multiplied by one scale per scene, which comes from the
 context views' points. No target pixel touches the reconstruction or the cameras. Three groupings of the same
-Gaussians are scored from one rendering: the model's, the oracle's and the planes + HDBSCAN baseline's.
+Gaussians are scored from one rendering: the model's, the oracle's and the planes + HDBSCAN baseline's. It also
+carries the residuals that, with the groups' embeddings, say what a pixel means.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from tokengroups.evaluation.masks import (
 from tokengroups.evaluation.protocol import EvaluationData, Protocol, make_protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
 from tokengroups.evaluation.scenes import EvaluationScene
+from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantics
+from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
 from tokengroups.models import Reconstruction
@@ -45,12 +48,24 @@ Predict = Callable[[Float[Tensor, "V 3 H W"]], Reconstruction]
 
 @dataclass(frozen=True)
 class _Measured:
-    """One scene's numbers and the pixel counts that AP pools."""
+    """One scene's numbers and what is pooled over the scenes."""
 
     result: SceneResult
     model: GroupOverlaps
     oracle: GroupOverlaps
     planes_hdbscan: GroupOverlaps
+    semantics: SceneSemantics | None
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """The target views: colours, masks by three groupings, and the coefficients of meaning if there is any."""
+
+    output: RenderOutput
+    model: GroupMasks
+    oracle: GroupMasks
+    planes_hdbscan: GroupMasks
+    coefficients: Float[Tensor, "T H W n"] | None
 
 
 @torch.no_grad()
@@ -60,6 +75,7 @@ def evaluate_scenes(
     data: EvaluationData,
     weights: str,
     perceptual: Lpips | None = None,
+    semantics: SemanticEvaluation | None = None,
 ) -> EvaluationResult:
     """Reconstruct, render and score every scene.
 
@@ -69,6 +85,7 @@ def evaluate_scenes(
         data: What the scenes are; for the protocol.
         weights: Name of the model's weights; for the protocol.
         perceptual: LPIPS with real trunk weights; None or a random trunk leave LPIPS out.
+        semantics: Encoder and vocabulary to measure meaning with; None, or a model without meaning, leave it out.
 
     Raises:
         ValueError: If there is no scene.
@@ -81,12 +98,14 @@ def evaluate_scenes(
             digest.update(views.images.cpu().numpy().tobytes())
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
-        measured.append(_evaluate_scene(predict, scene, perceptual))
+        measured.append(_evaluate_scene(predict, scene, perceptual, semantics))
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]
     lpips_trunk = None if perceptual is None else perceptual.trunk
-    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), lpips_trunk)
+    with_meaning = any(scene.semantics is not None for scene in measured)
+    vocabulary = semantics.vocabulary if semantics is not None and with_meaning else None
+    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), lpips_trunk, vocabulary)
     return _summarise(measured, protocol)
 
 
@@ -115,18 +134,25 @@ def nearest_view_psnr(context: Views, targets: Views) -> float:
     return psnr(context.images[nearest], targets.images).mean().item()
 
 
-def _evaluate_scene(predict: Predict, scene: EvaluationScene, perceptual: Lpips | None) -> _Measured:
+def _evaluate_scene(
+    predict: Predict, scene: EvaluationScene, perceptual: Lpips | None, evaluation: SemanticEvaluation | None
+) -> _Measured:
     prediction, seconds = _timed(predict, scene.context.images)
     device = prediction.depth.device
     context, targets = scene.context.to(device), scene.targets.to(device)
     scale = scene_scale(prediction, context)
     cameras = target_cameras(targets.cameras, context.cameras, prediction.scene.cameras, scale)
-    rendered, (model, oracle, planes) = _render_groupings(prediction, context.group_ids, cameras)
-    images = rearrange(rendered.colors, "t h w c -> t c h w").clamp(0, 1)
+    rendered = _render_groupings(prediction, context.group_ids, cameras)
+    images = rearrange(rendered.output.colors, "t h w c -> t c h w").clamp(0, 1)
     overlaps = [
         group_overlaps(masks, targets.group_ids.cpu().numpy(), scene.classes)
-        for masks in (model, oracle, planes)
+        for masks in (rendered.model, rendered.oracle, rendered.planes_hdbscan)
     ]
+    semantics = None
+    if evaluation is not None and rendered.coefficients is not None:
+        semantics = measure_semantics(
+            evaluation, prediction.scene, scene, rendered.coefficients, rendered.model.masks
+        )
     result = SceneResult(
         name=scene.name,
         psnr=psnr(images, targets.images).mean().item(),
@@ -136,10 +162,11 @@ def _evaluate_scene(predict: Predict, scene: EvaluationScene, perceptual: Lpips 
         groups=group_scores(overlaps[:1]),
         geometry=geometry_metrics(prediction.depth, prediction.scene.cameras, context.depth, context.cameras),
         scale=scale,
-        groups_used=model.num_large,
+        groups_used=rendered.model.num_large,
         seconds=seconds,
+        semantics=None if semantics is None else summarise_semantics([semantics]),
     )
-    return _Measured(result, *overlaps)
+    return _Measured(result, *overlaps, semantics=semantics)
 
 
 def _timed(predict: Predict, images: Tensor) -> tuple[Reconstruction, float]:
@@ -152,29 +179,38 @@ def _timed(predict: Predict, images: Tensor) -> tuple[Reconstruction, float]:
 
 def _render_groupings(
     prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras
-) -> tuple[RenderOutput, tuple[GroupMasks, GroupMasks, GroupMasks]]:
+) -> _Rendered:
     """One rendering; masks by the model's, the oracle's and the baseline's grouping of the same anchors."""
     scene = prediction.scene
     oracle, oracle_ids = oracle_groups(context_ids, prediction.anchor_pixels)
     clusters = torch.from_numpy(planes_hdbscan(scene.anchors.cpu().numpy())).to(scene.anchors.device)
-    groupings = [scene.assignment, oracle, functional.one_hot(clusters).float()]
+    channels = [scene.assignment, oracle, functional.one_hot(clusters).float()]
+    if scene.semantics is not None:
+        channels.append(scene.semantics.residuals)
     rendered = render(
         scene.gaussians,
         cameras.cam_from_world,
         cameras.intrinsics,
         cameras.size_hw,
         anchor_ids=scene.anchor_ids,
-        anchor_features=torch.cat(groupings, dim=-1),
+        anchor_features=torch.cat(channels, dim=-1),
     )
     assert rendered.features is not None
-    parts = rendered.features.split([grouping.shape[1] for grouping in groupings], dim=-1)
-    model, by_oracle, by_planes = (group_masks(part, rendered.alphas) for part in parts)
-    return rendered, (model, by_oracle.select((oracle_ids >= 0).cpu().numpy()), by_planes)
+    parts = rendered.features.split([part.shape[1] for part in channels], dim=-1)
+    model, by_oracle, by_planes = (group_masks(part, rendered.alphas) for part in parts[:3])
+    return _Rendered(
+        output=rendered,
+        model=model,
+        oracle=by_oracle.select((oracle_ids >= 0).cpu().numpy()),
+        planes_hdbscan=by_planes,
+        coefficients=None if scene.semantics is None else torch.cat([parts[0], parts[3]], dim=-1),
+    )
 
 
 def _summarise(measured: Sequence[_Measured], protocol: Protocol) -> EvaluationResult:
     scenes = tuple(scene.result for scene in measured)
     lpips = [scene.lpips for scene in scenes if scene.lpips is not None]
+    semantics = [scene.semantics for scene in measured if scene.semantics is not None]
     return EvaluationResult(
         protocol=protocol,
         psnr=fmean(scene.psnr for scene in scenes),
@@ -187,5 +223,6 @@ def _summarise(measured: Sequence[_Measured], protocol: Protocol) -> EvaluationR
         geometry=GeometryMetrics(**summarise([scene.geometry for scene in scenes])),
         groups_used=fmean(scene.groups_used for scene in scenes),
         seconds_per_scene=fmean(scene.seconds for scene in scenes),
+        semantics=summarise_semantics(semantics) if semantics else None,
         scenes=scenes,
     )

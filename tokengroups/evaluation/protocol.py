@@ -11,11 +11,13 @@ import torch
 import tokengroups
 from tokengroups.evaluation.average_precision import LOOSE_THRESHOLD, MIN_PIXELS, THRESHOLDS
 from tokengroups.evaluation.masks import ALPHA_THRESHOLD, STRUCTURE_CLASSES
+from tokengroups.evaluation.retrieval_metrics import LOOSE_IOU, MIN_SHARE, STRICT_IOU
 
 _CAMERAS = (
     "true ones relative to the first context camera, translations times one scale per scene: the median "
     "ratio of predicted to true point distances over the context views; true intrinsics"
 )
+_FEW_NAMES = 8  # a longer vocabulary is not spelt out
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Protocol:
     ap_alpha_threshold: float
     ap_objects_void: tuple[str, ...]
     lpips: str | None
+    vocabulary: tuple[str, ...] | None  # of open-vocabulary segmentation; None where no meaning was measured
     versions: dict[str, str]
 
 
@@ -76,10 +79,12 @@ def make_protocol(
     image_size_hw: tuple[int, int],
     data_sha256: str,
     lpips_trunk: str | None,
+    vocabulary: tuple[str, ...] | None = None,
 ) -> Protocol:
     """Write the protocol down."""
+    text = _text(data, weights, len(scene_names), image_size_hw)
     return Protocol(
-        text=_text(data, weights, len(scene_names), image_size_hw),
+        text=text if vocabulary is None else f"{text} {_semantics_text(vocabulary)}",
         data=data.name,
         split=data.split,
         seed=data.seed,
@@ -97,6 +102,7 @@ def make_protocol(
         ap_alpha_threshold=ALPHA_THRESHOLD,
         ap_objects_void=STRUCTURE_CLASSES,
         lpips=None if lpips_trunk is None else f"lpips 0.1, trunk {lpips_trunk}, images scaled to [-1, 1]",
+        vocabulary=vocabulary,
         versions={
             "tokengroups": tokengroups.__version__,
             "torch": torch.__version__,
@@ -121,4 +127,18 @@ def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tu
         f"every instance counts; 'objects': {', '.join(STRUCTURE_CLASSES)} are void. Oracle and planes + "
         "HDBSCAN regroup the same Gaussians. Depth and points: after the one scale, mean over the scenes; "
         "cameras: median over the scenes."
+    )
+
+
+def _semantics_text(vocabulary: tuple[str, ...]) -> str:
+    listed = f"{len(vocabulary)} names, listed in the JSON"
+    if len(vocabulary) <= _FEW_NAMES:
+        listed = ", ".join(vocabulary)
+    return (
+        f"Meaning: each labelled pixel, of whatever alpha, gets the name of largest cosine with its rendered feature "
+        f"(vocabulary: {listed}); mIoU per class over the images with the class in truth or prediction, then over the "
+        "classes; source views are the photos at their predicted cameras; a query (the name of an object class, or a "
+        f"phrase unseen in training) is asked where its classes fill at least {MIN_SHARE:.0%} of the target views' "
+        f"pixels, and the best group's mask must overlap one of their instances by IoU above {LOOSE_IOU} "
+        f"(_50: {STRICT_IOU}), all queries of all scenes pooled."
     )

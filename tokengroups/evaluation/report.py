@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping, Sequence
 
 from tokengroups.evaluation.masks import GroupScores
 from tokengroups.evaluation.results import EvaluationResult
+from tokengroups.evaluation.semantic_scores import SemanticScores
 
 _WIDTH = 100
 
@@ -35,6 +37,8 @@ def format_report(result: EvaluationResult) -> str:
         "",
         *_group_table(result, width),
     ]
+    if result.semantics is not None:
+        lines += ["", *_semantics_tables(result.semantics, width)]
     return "\n".join(lines)
 
 
@@ -47,6 +51,49 @@ def _group_table(result: EvaluationResult, width: int) -> list[str]:
     width = max(width, *(len(name) for name, _ in rows))
     header = "".join(f"{name:>9}" for name in ("AP all", "AP50", "AP25", "AP obj", "AP50", "AP25"))
     return [f"{'':<{width}}{header}", *(f"{name:<{width}}{_scores(scores)}" for name, scores in rows)]
+
+
+def _semantics_tables(scores: SemanticScores, width: int) -> list[str]:
+    segmentation = {
+        "photos": ("miou_source", "miou_source_dataset", "miou_source_image_zero", "acc_source"),
+        "target views": ("miou_target", "miou_target_dataset", "miou_target_image_zero", "acc_target"),
+    }
+    queries = {
+        f"recall@1, {label}": (
+            *(f"recall1_{kind}{suffix}" for suffix in ("", "_50", "_true_labels", "_true_groups")),
+            f"calibration_error_{kind}",
+        )
+        for label, kind in (("class names", "names"), ("unseen phrases", "unseen"))
+    }
+    sizes = [
+        ("embeddings per scene", _number(scores.semantic_units, 1)),
+        ("scalars of meaning", _number(scores.semantic_scalars, 0)),
+        ("  one vector per Gaussian", _number(scores.semantic_scalars_per_gaussian_baseline, 0)),
+        ("query (ms)", _number(scores.query_ms, 3)),
+        ("  the search alone", _number(scores.search_ms, 3)),
+        ("  over one vector per Gaussian", _number(scores.search_ms_gaussians, 3)),
+    ]
+    width = max(width, *(len(name) for name in queries))
+    return [
+        *_score_table(scores, segmentation, ("mIoU", "dataset", "zero", "accuracy"), width),
+        "",
+        *_score_table(
+            scores, queries, ("IoU .25", "IoU .50", "true labels", "true groups", "calib. error"), width
+        ),
+        "",
+        *(f"{name:<{width}}  {value:>9}" for name, value in sizes),
+    ]
+
+
+def _score_table(
+    scores: SemanticScores, rows: Mapping[str, Sequence[str]], columns: Sequence[str], width: int
+) -> list[str]:
+    """A line per row with the named scores under their columns."""
+    cells = [f"{'':<{width}}" + "".join(f"{column:>14}" for column in columns)]
+    return cells + [
+        f"{label:<{width}}" + "".join(f"{_number(getattr(scores, name), 3):>14}" for name in names)
+        for label, names in rows.items()
+    ]
 
 
 def _scores(scores: GroupScores) -> str:

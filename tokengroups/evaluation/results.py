@@ -10,6 +10,9 @@ from typing import Any
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics
 from tokengroups.evaluation.masks import GroupScores
 from tokengroups.evaluation.protocol import Protocol
+from tokengroups.evaluation.semantic_scores import SemanticScores
+
+PER_SCENE = ("miou_source", "miou_target", "acc_source", "acc_target", "recall1_names", "recall1_unseen")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class SceneResult:
     scale: float  # predicted units per metre
     groups_used: int
     seconds: float
+    semantics: SemanticScores | None  # None without semantics
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class EvaluationResult:
     geometry: GeometryMetrics  # depth and points: mean; cameras: median over the scenes
     groups_used: float
     seconds_per_scene: float
+    semantics: SemanticScores | None  # None for models without semantics
     scenes: tuple[SceneResult, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +64,7 @@ class EvaluationResult:
             **dataclasses.asdict(self.geometry),
             "groups_used": self.groups_used,
             "seconds_per_scene": self.seconds_per_scene,
+            **_meaning(self.semantics),
             "per_scene": [_scene(scene) for scene in self.scenes],
         }
         return _finite(values)
@@ -74,8 +80,19 @@ def _scores(scores: GroupScores, suffix: str) -> dict[str, float]:
 
 def _scene(scene: SceneResult) -> dict[str, Any]:
     values = {field.name: getattr(scene, field.name) for field in dataclasses.fields(scene)}
-    del values["groups"], values["geometry"]
-    return {**values, **_scores(scene.groups, ""), **dataclasses.asdict(scene.geometry)}
+    del values["groups"], values["geometry"], values["semantics"]
+    meaning = _meaning(scene.semantics)
+    return {
+        **values,
+        **_scores(scene.groups, ""),
+        **dataclasses.asdict(scene.geometry),
+        **{name: meaning[name] for name in PER_SCENE},
+    }
+
+
+def _meaning(scores: SemanticScores | None) -> dict[str, float | None]:
+    names = [field.name for field in dataclasses.fields(SemanticScores)]
+    return {name: None if scores is None else getattr(scores, name) for name in names}
 
 
 def _finite(value: Any) -> Any:

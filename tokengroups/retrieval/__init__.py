@@ -7,6 +7,7 @@ from tokengroups.retrieval.search import (
     find_groups,
     match_probabilities,
     name_groups,
+    rank,
     semantics_of,
     text_cosines,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "find_groups",
     "match_probabilities",
     "name_groups",
+    "rank",
     "semantics_of",
     "text_cosines",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
@@ -48,13 +48,17 @@ def text_cosines(semantics: Semantics, texts: Float[Tensor, "n D"]) -> Float[Ten
     return texts.to(semantics.embeddings) @ semantics.embeddings.T
 
 
-def match_probabilities(semantics: Semantics, cosines: Float[Tensor, "*n L"]) -> Float[Tensor, "*n L"]:
+def match_probabilities(
+    semantics: Semantics, cosines: Float[Tensor, "*n M"], columns: Int64[Tensor, " M"] | None = None
+) -> Float[Tensor, "*n M"]:
     """Probability that most of a group is what a text says: p = sigmoid(a (cosine - b)).
 
     Training fits a and b on the class names of its rooms (Platt scaling). 0 for groups about which nothing is known.
+    `columns` says which groups the cosines belong to; None = all.
     """
     slope, threshold = semantics.calibration
-    known = semantics.embeddings.square().sum(dim=-1) > 0
+    embeddings = semantics.embeddings if columns is None else semantics.embeddings[columns]
+    known = embeddings.square().sum(dim=-1) > 0
     return torch.sigmoid(slope * (cosines - threshold)) * known
 
 
@@ -65,13 +69,22 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
         UserError: The scene has no semantics.
     """
     semantics = semantics_of(scene)
-    cosines = text_cosines(semantics, text[None])[0]
-    probabilities = match_probabilities(semantics, cosines)
-    unknown = semantics.embeddings.square().sum(dim=-1) == 0
-    order = cosines.masked_fill(unknown, -2.0).argsort(descending=True, stable=True).tolist()
-    return [
-        _match(scene, column, float(probabilities[column]), float(cosines[column])) for column in order[:top]
-    ]
+    columns, cosines = rank(semantics.embeddings, text.to(semantics.embeddings), top)
+    probabilities = match_probabilities(semantics, cosines, columns)
+    found = zip(columns.tolist(), probabilities.tolist(), cosines.tolist(), strict=True)
+    return [_match(scene, *match) for match in found]
+
+
+def rank(
+    embeddings: Float[Tensor, "M D"], text: Float[Tensor, " D"], top: int | None = None
+) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
+    """Indices and cosines of the unit embeddings nearest to a unit text embedding, the nearest first.
+
+    An embedding of length zero, about which nothing is known, has cosine 0.
+    """
+    cosines = embeddings @ text
+    order = cosines.argsort(descending=True, stable=True)[:top]
+    return order, cosines[order]
 
 
 def name_groups(
@@ -88,7 +101,7 @@ def name_groups(
     cosines = text_cosines(semantics, embeddings)
     best, which = match_probabilities(semantics, cosines).max(dim=0)
     labels = zip(which.tolist(), best.tolist(), strict=True)
-    return [GroupLabel(names[index], probability) for index, probability in labels]
+    return [GroupLabel(names[int(index)], probability) for index, probability in labels]
 
 
 def _match(scene: TokenScene, column: int, probability: float, cosine: float) -> GroupMatch:

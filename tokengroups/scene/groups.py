@@ -29,6 +29,14 @@ class GroupSummary:
     visible_share: float  # of all pixels of the context views
 
 
+@dataclass(frozen=True)
+class GroupLabel:
+    """The name of a vocabulary that fits a group best."""
+
+    name: str
+    probability: float
+
+
 def column_of(scene: TokenScene, group_id: int) -> int:
     """Column of a public group id.
 
@@ -65,15 +73,27 @@ def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
 def group_centre(scene: TokenScene, column: int) -> Float[Tensor, "3"]:
     """Opacity-weighted mean of a group's Gaussians: what edits turn about and place."""
     mine = gaussian_mask(scene, column)
-    means, weights = scene.gaussians.means[mine], _weights(scene.gaussians.opacities[mine])
+    means, weights = scene.gaussians.means[mine], opacity_weights(scene.gaussians.opacities[mine])
     return (means.double() * weights[:, None]).sum(dim=0).to(means)
 
 
 def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
     """Smallest and largest corner of the box around the middle 96 % of a group's opacity, axis by axis."""
     mine = gaussian_mask(scene, column)
-    means, weights = scene.gaussians.means[mine], _weights(scene.gaussians.opacities[mine])
-    return torch.stack([weighted_quantile(means, weights, quantile) for quantile in _EXTENT_QUANTILES])
+    means, weights = scene.gaussians.means[mine], opacity_weights(scene.gaussians.opacities[mine])
+    return weighted_extent(means, weights)
+
+
+def weighted_extent(values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]) -> Float[Tensor, "2 C"]:
+    """First and last value of the middle 96 % of the weight, column by column."""
+    return torch.stack([weighted_quantile(values, weights, quantile) for quantile in _EXTENT_QUANTILES])
+
+
+def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """Opacities as weights that sum to 1, float64; equal ones if all are 0."""
+    weights = opacities.double()
+    total = weights.sum()
+    return weights / total if total > 0 else torch.full_like(weights, 1 / max(len(weights), 1))
 
 
 def weighted_quantile(
@@ -97,7 +117,7 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
     summaries = []
     for column, group_id in enumerate(scene.group_ids.tolist()):
         mine = columns == column
-        weights = _weights(scene.gaussians.opacities[mine])
+        weights = opacity_weights(scene.gaussians.opacities[mine])
         color = (color_from_sh(scene.gaussians.sh[mine]) * weights[:, None]).sum(dim=0)
         low, high = group_box(scene, column)
         summaries.append(
@@ -113,13 +133,6 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
             )
         )
     return sorted(summaries, key=lambda summary: (-summary.visible_share, summary.id))
-
-
-def _weights(opacities: Tensor) -> Tensor:
-    """Opacities as weights that sum to 1, float64; equal ones if all are 0."""
-    weights = opacities.double()
-    total = weights.sum()
-    return weights / total if total > 0 else torch.full_like(weights, 1 / max(len(weights), 1))
 
 
 def _triple(values: Tensor) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from tokengroups.gaussians import concatenate, select
 from tokengroups.io.cameras import load_cameras
 from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_vertices
 from tokengroups.scene.default_camera import guess_camera
-from tokengroups.scene.sidecars import CAMERAS_FILE, GroupEntry, find_entries
+from tokengroups.scene.group_file import GroupEntry, GroupList
+from tokengroups.scene.sidecars import CAMERAS_FILE, find_groups
 from tokengroups.scene.views import select_cameras
-from tokengroups.types import Cameras, Gaussians, TokenScene
+from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
 MAX_CAMERAS = 16  # the cameras.json of a 3DGS training has hundreds; evenly spaced ones do as context views
 
@@ -40,7 +41,8 @@ def import_scene(
     """Read a 3DGS PLY, or a folder with one PLY per group, as a scene.
 
     Groups come from ``groups.json`` (ours) or ``meta.json`` (InsTok3D's) beside the files, else every file is
-    a group. Assignments are one-hot. Groups whose anchors are unknown get one anchor each.
+    a group. Assignments are one-hot. Groups whose anchors are unknown get one anchor each. Embeddings in
+    ``groups.json`` become semantics without residuals.
 
     Args:
         source: PLY file, folder of PLY files, or a folder whose only subfolder with PLY files holds them.
@@ -51,7 +53,8 @@ def import_scene(
     Raises:
         UserError: Nothing to read there, a damaged file, or sidecars that do not fit the files.
     """
-    folder, entries = find_entries(Path(source))
+    found = find_groups(Path(source))
+    folder, entries = found.folder, found.groups.groups
     files = {entry.file: _read(folder / entry.file, drop_invalid) for entry in entries}
     groups = [_group(folder, entry, *files[entry.file]) for entry in entries]
     kept = [(entry, group) for entry, group in zip(entries, groups, strict=True) if len(group[1])]
@@ -65,7 +68,9 @@ def import_scene(
     gaussians = concatenate([part for _, (part, _) in kept])
     cameras = _cameras(folder, gaussians, fov_degrees, size, notes)
     provenance = {"imported_from": Path(source).resolve().name, "files": list(files), "notes": list(notes)}
-    return ImportedScene(_assemble(kept, gaussians, cameras, provenance), tuple(notes))
+    scene = _assemble(kept, gaussians, cameras, provenance)
+    semantics = _semantics(found.groups, [entry for entry, _ in kept], len(scene.anchors))
+    return ImportedScene(replace(scene, semantics=semantics), tuple(notes))
 
 
 def _read(path: Path, drop_invalid: bool) -> tuple[Gaussians, Tensor]:
@@ -144,4 +149,18 @@ def _assemble(
         cameras=cameras,
         group_names=names if any(names) else (),
         provenance=provenance,
+    )
+
+
+def _semantics(groups: GroupList, kept: list[GroupEntry], num_anchors: int) -> Semantics | None:
+    """What the sidecar says about meaning; lengths are 1 again after rounding, 0 = unknown stays 0."""
+    if groups.text_encoder is None:
+        return None
+    embeddings = torch.nn.functional.normalize(torch.tensor([entry.embedding for entry in kept]), dim=1)
+    return Semantics(
+        embeddings=embeddings,
+        residuals=torch.zeros(num_anchors, 0),
+        projection=torch.zeros(embeddings.shape[1], 0),
+        calibration=torch.tensor(groups.calibration),
+        encoder=groups.text_encoder,
     )
