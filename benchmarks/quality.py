@@ -65,12 +65,16 @@ def print_table(runs: list[dict]) -> None:
         if not isinstance(value, (int, float)):
             continue
         values = np.array([run[name] for run in runs], dtype=float)
-        half = (
-            student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-            if len(values) > 1
-            else 0
-        )
-        print(f"| {name} | {values.mean():.3f} | {values.mean() - half:.3f} to {values.mean() + half:.3f} |")
+        mean, half = interval(values)
+        print(f"| {name} | {mean:.3f} | {mean - half:.3f} to {mean + half:.3f} |")
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean, and half of Student's 95 % interval; 0 for a single value."""
+    if len(values) < 2:
+        return float(values.mean()), 0.0
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean()), float(half)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from pathlib import Path
@@ -147,3 +148,38 @@ def test_every_shipped_configuration_can_be_read(path: Path) -> None:
     name, module, experiment = read_experiment(path, ["training.steps=7"])
     assert name in TASKS and callable(module.build_task)
     assert experiment.training.steps == 7
+
+
+def test_muon_takes_the_hidden_matrices_and_adamw_the_rest() -> None:
+    """Each part against torch's own optimiser on the same gradients, over several steps; the state comes back."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
+    twin = copy.deepcopy(model)
+    config = toy_config("x", optimizer="muon", learning_rate=0.02)
+    groups = decay_groups(model, 0.1, hidden=[model[2]])
+    assert [len(group["params"]) for group in groups] == [1, 4, 1] and groups[2]["muon"]
+    optimizer = build_optimizer(groups, model, config)
+    muon = torch.optim.Muon([twin[2].weight], weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(decay_groups(twin, 0.1)[:1] + decay_groups(twin, 0.1)[1:], betas=config.betas)
+    adamw.param_groups[0]["params"] = [twin[0].weight]
+    for step in range(4):
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(step))
+        for each, optimizers in ((model, [optimizer]), (twin, [muon, adamw])):
+            each.zero_grad()
+            each(x).square().sum().backward()
+            for one in optimizers:
+                for group in one.param_groups:
+                    group["lr"] = 0.02 / (step + 1)
+                one.step()
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+    assert set(optimizer.state) == set(model.parameters())
+    assert "momentum_buffer" in optimizer.state[model[2].weight]
+    assert "exp_avg" in optimizer.state[model[0].weight]
+
+
+def test_muon_on_an_old_torch_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    model = nn.Linear(3, 3)
+    with pytest.raises(UserError, match="needs torch >= 2.9"):
+        build_optimizer(decay_groups(model, 0.1, hidden=[model]), model, toy_config("x"))

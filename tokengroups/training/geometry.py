@@ -116,8 +116,10 @@ class GeometryTask:
         return summarise(metrics) | ({"match_accuracy": float(np.mean(right))} if right else {})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices alone."""
-        return decay_groups(self.model, self.experiment.training.weight_decay)
+        """Weight decay on matrices alone; Muon, if chosen, for the aggregator's and the camera head's layers."""
+        training, model = self.experiment.training, self.model
+        hidden = [model.aggregator, model.camera_head] if training.optimizer == "muon" else []
+        return decay_groups(model, training.weight_decay, hidden=hidden)
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write an encoder's weight folder."""

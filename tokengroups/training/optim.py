@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
 
 
@@ -27,35 +28,81 @@ def ema_decay(step: int, target: float) -> float:
     return min(target, (1 + step) / (10 + step))
 
 
-def decay_groups(model: nn.Module, weight_decay: float, lr_scale: float = 1.0) -> list[dict[str, Any]]:
-    """Two optimiser groups of the trainable parameters: with and without weight decay.
+def decay_groups(
+    model: nn.Module, weight_decay: float, lr_scale: float = 1.0, hidden: Sequence[nn.Module] = ()
+) -> list[dict[str, Any]]:
+    """Optimiser groups of the trainable parameters: with and without weight decay, and matrices for Muon.
 
     Decayed: weights of Linear and convolution layers. Everything else (biases, norms, LayerScale, learned tokens
-    and positions) is not.
+    and positions) is not. The weights of Linear layers within the modules `hidden` form a group of their own with
+    ``muon`` = True.
     """
+    inner = {
+        id(module.weight) for part in hidden for module in part.modules() if isinstance(module, nn.Linear)
+    }
     matrices = {
         id(module.weight)
         for module in model.modules()
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d))
     }
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trainable if id(parameter) in matrices]
+    muon = [parameter for parameter in trainable if id(parameter) in inner]
+    decayed = [parameter for parameter in trainable if id(parameter) in matrices - inner]
     others = [parameter for parameter in trainable if id(parameter) not in matrices]
     groups = [
         {"params": decayed, "weight_decay": weight_decay, "lr_scale": lr_scale},
         {"params": others, "weight_decay": 0.0, "lr_scale": lr_scale},
+        {"params": muon, "weight_decay": weight_decay, "lr_scale": lr_scale, "muon": True},
     ]
     return [group for group in groups if group["params"]]
 
 
 def build_optimizer(
     groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig
-) -> torch.optim.AdamW:
-    """AdamW over a task's parameter groups, which must hold every trainable parameter of the model once."""
+) -> torch.optim.Optimizer:
+    """AdamW, or Muon and AdamW, over a task's parameter groups, which hold every trainable parameter of the model once.
+
+    Raises:
+        UserError: Groups for Muon, and a torch that does not have it.
+    """
     covered = sorted(id(parameter) for group in groups for parameter in group["params"])
     trainable = sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
     assert covered == trainable, f"groups cover {len(covered)} of {len(trainable)} trainable parameters"
+    if any(group.get("muon") for group in groups):
+        return MuonAdamW(groups, config)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon (Jordan et al., 2024) for groups with ``muon`` = True, AdamW for the others; one state, one list of groups.
+
+    Muon orthogonalises the momentum of a matrix. Its rate is scaled to updates of AdamW's size (Liu et al., "Muon is
+    scalable for LLM training", 2025), so that one schedule suits both.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], config: TrainingConfig) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise UserError(
+                f"training.optimizer muon needs torch >= 2.9, this is {torch.__version__}; set it to adamw"
+            )
+        super().__init__(groups, {})
+        matrices = [group for group in groups if group.get("muon")]
+        others = [group for group in groups if not group.get("muon")]
+        rate = config.learning_rate
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw")
+        ]
+        if others:
+            self.parts.append(torch.optim.AdamW(others, lr=rate, betas=config.betas, fused=True))
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        for part in self.parts:
+            part.state = self.state  # keyed by parameter, of which they share none
+
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step of both."""
+        assert closure is None
+        for part in self.parts:
+            part.step()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -194,8 +194,12 @@ class TokenGroupsTask:
         return {name: value for name, value in result.to_json().items() if isinstance(value, float)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Weight decay on matrices alone."""
-        return decay_groups(self.model, self.experiment.training.weight_decay)
+        """Weight decay on matrices alone; Muon, if chosen, for the decoders and the keys."""
+        training, model = self.experiment.training, self.model
+        hidden = [model.anchor_decoder, model.group_decoder, model.anchor_key, model.group_key]
+        return decay_groups(
+            model, training.weight_decay, hidden=hidden if training.optimizer == "muon" else ()
+        )
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write a weight folder of token groups."""
