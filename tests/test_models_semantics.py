@@ -107,3 +107,15 @@ def test_pooling_is_that_of_the_members():
         torch.testing.assert_close(mean[0, group], mine.mean(dim=0))
         torch.testing.assert_close(deviation[0, group], mine.std(dim=0, correction=0), rtol=1e-4, atol=1e-5)
     assert (mean[0, 2] == 0).all() and (deviation[0, 2] == 0).all()
+
+
+def test_autocast_changes_little():
+    """Training runs under it; the spread is a difference of squares, which bfloat16 would ruin."""
+    head = SemanticHead(8, 5, 2)
+    tokens, owners = 3 + 0.01 * torch.randn(1, 40, 8), torch.rand(1, 40, 3).softmax(-1)
+    exact = pooled(tokens, owners)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = pooled(tokens, owners)
+        semantics = head(torch.randn(1, 3, 8), tokens.bfloat16(), owners.bfloat16())
+    assert all(torch.equal(a, b) for a, b in zip(exact, under, strict=True))
+    assert semantics.embeddings.dtype == semantics.residuals.dtype == torch.float32

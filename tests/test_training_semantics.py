@@ -14,10 +14,11 @@ from tokengroups.data.procedural import generate_room
 from tokengroups.data.sampling import to_views
 from tokengroups.errors import UserError
 from tokengroups.models import load_model
-from tokengroups.models.objective import TokenGroupsLossWeights
+from tokengroups.models.objective import TokenGroupsLossWeights, supervision_cameras
 from tokengroups.text.cache import EmbeddingCache
 from tokengroups.training.teachers import DenseTeacher, LabelTeacher, SemanticsConfig, look_up
 from tokengroups.training.token_groups import build_task
+from tokengroups.types import Cameras
 
 
 class Letters:
@@ -151,3 +152,19 @@ def test_load_teacher_takes_the_configured_encoder(monkeypatch):
         teachers.load_teacher(SemanticsConfig(text_encoder="ours", teacher="images")), DenseTeacher
     )
     assert asked == ["mine", "ours"]
+
+
+def test_some_views_may_be_distilled_alone(distilling):
+    """One view: the same loss as that of a batch whose targets are that view."""
+    task = build_task(dataclasses.replace(distilling, semantics=SemanticsConfig(views=1)))
+    batch = task.batch(0, range(2))
+    with torch.no_grad():
+        geometry = task.groups.encode(batch.context.images)
+        output = task.model(batch.context.images, geometry)
+    cameras = supervision_cameras(batch.targets, batch.context, geometry.points)
+    one = dataclasses.replace(batch, targets=batch.targets.select([0]))
+    first = Cameras(cameras.cam_from_world[:, :1], cameras.intrinsics[:, :1], cameras.size_hw)
+    some = task._distillation(batch, output, cameras)
+    every = build_task(distilling)
+    assert vars(some) == vars(every._distillation(one, output, first))
+    assert vars(some) != vars(every._distillation(batch, output, cameras))

@@ -76,7 +76,7 @@ class SemanticHead(nn.Module):
         if self.embedding is None:
             embeddings = self.projection.new_zeros(batch, groups, self.dim)
         else:
-            seen = torch.cat([group_tokens, *pooled(anchor_tokens, assignment.detach())], dim=-1)
+            seen = torch.cat([group_tokens, *pooled(anchor_tokens, assignment.detach().float())], dim=-1)
             embeddings = functional.normalize(self.embedding(seen).float(), dim=-1)
         residuals = self.residual(anchor_tokens).float()
         calibration = torch.stack([self.log_slope.exp(), self.threshold])

@@ -18,7 +18,7 @@ from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import geometry_metrics, summarise
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
 from tokengroups.losses.matching_cells import cell_targets, matching_accuracy
-from tokengroups.models.weights import save_encoder
+from tokengroups.models.weights import find_weights, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
 from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
@@ -50,7 +50,7 @@ class GeometryExperiment:
     data: GeometryDataConfig
     model: VGGTConfig = field(default_factory=VGGTConfig)
     losses: GeometryLossWeights = field(default_factory=GeometryLossWeights)
-    start_from: str | None = None  # weight folder of the same VGGT to start from
+    start_from: str | None = None  # shipped name or weight folder of the same VGGT to start from
 
 
 class GeometryTask:
@@ -62,7 +62,8 @@ class GeometryTask:
         self.model = VGGT(experiment.model)
         freeze_unused(self.model)
         if experiment.start_from is not None:
-            load_state_strict(self.model, load_weights(experiment.start_from)[0], experiment.start_from)
+            source = experiment.start_from
+            load_state_strict(self.model, load_weights(find_weights(source) or source)[0], source)
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
         self.held_out = ProceduralRooms(

@@ -25,6 +25,7 @@ class SemanticsConfig:
 
     text_encoder: str = "minilm"  # or a folder or hub id of CLIP or SigLIP
     teacher: TeacherKind = "labels"  # images: a vision-language encoder's patch features
+    views: int = 0  # of the rendered ones, evenly spaced, that are distilled: fewer are faster; 0 = all
     only: bool = False  # second stage: the semantic head alone, on token groups from `start_from`
 
 

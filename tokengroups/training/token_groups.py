@@ -169,12 +169,17 @@ class TokenGroupsTask:
         self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras
     ) -> DistillationLosses:
         assert self.teacher is not None
+        count = batch.targets.images.shape[1]
+        wanted = self.experiment.semantics.views or count
+        chosen = sorted(set(np.linspace(0, count - 1, wanted).round().astype(int).tolist()))
+        views = batch.targets.select(chosen)
         targets = [
-            self.teacher.targets(batch.targets.map(lambda tensor, i=scene: tensor[i]), classes)
+            self.teacher.targets(views.map(lambda tensor, i=scene: tensor[i]), classes)
             for scene, classes in enumerate(batch.classes)
         ]
-        ids, masks = batch.targets.group_ids, self.experiment.losses.masks
-        return distillation_losses(output, cameras, ids, targets, masks)
+        cameras = Cameras(cameras.cam_from_world[:, chosen], cameras.intrinsics[:, chosen], cameras.size_hw)
+        masks = self.experiment.losses.masks
+        return distillation_losses(output, cameras, views.group_ids, targets, masks)
 
     def evaluate(self) -> dict[str, float]:
         """The numbers of `tokengroups evaluate` on a few held-out rooms."""
