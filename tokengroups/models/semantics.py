@@ -59,7 +59,7 @@ class SemanticHead(nn.Module):
             if group_embeddings
             else None
         )
-        self.residual = nn.Linear(token_dim, residual_dim, bias=False)
+        self.residual = nn.Linear(token_dim, residual_dim, bias=False) if residual_dim else None
         self.projection = nn.Parameter(torch.randn(dim, residual_dim) * (0.1 / max(residual_dim, 1) ** 0.5))
         self.log_slope = nn.Parameter(torch.tensor(INITIAL_SLOPE).log())
         self.threshold = nn.Parameter(torch.tensor(INITIAL_THRESHOLD))
@@ -78,7 +78,10 @@ class SemanticHead(nn.Module):
         else:
             seen = torch.cat([group_tokens, *pooled(anchor_tokens, assignment.detach().float())], dim=-1)
             embeddings = functional.normalize(self.embedding(seen).float(), dim=-1)
-        residuals = self.residual(anchor_tokens).float()
+        if self.residual is None:
+            residuals = anchor_tokens.new_zeros(batch, anchor_tokens.shape[1], 0)
+        else:
+            residuals = self.residual(anchor_tokens).float()
         calibration = torch.stack([self.log_slope.exp(), self.threshold])
         return DecodedSemantics(
             embeddings, residuals, self.projection.expand(batch, -1, -1), calibration.expand(batch, -1)
