@@ -11,8 +11,9 @@ import pytest
 
 from tokengroups.cli.demo_page import Gallery, Picture, Section, Table, build_page
 from tokengroups.cli.demo_sections import room_section
-from tokengroups.cli.demo_steps import QUERIES, finish_room, likely_objects, make_room, reconstruct_room
+from tokengroups.cli.demo_steps import finish_room, likely_objects, make_room, reconstruct_room
 from tokengroups.cli.main import main
+from tokengroups.evaluation.phrases import PHRASES
 
 VOID_ELEMENTS = {"meta", "img", "br", "link"}
 
@@ -91,7 +92,9 @@ def test_weights_that_know_meanings_are_asked(
     folder, weights = tmp_path / "room_1", str(random_weights_with_meaning)
     made = reconstruct_room(make_room(folder, 1, seed=0, num_views=2, size=64), weights)
     finished = finish_room(made, made, scale=1.0)
-    assert [answer.text for answer in finished.answers] == list(QUERIES)
+    assert 1 <= len(finished.answers) <= 3
+    there = set(made.room.frames.instance_classes.values())
+    assert all(a.thing in there and a.thing in PHRASES[a.text] for a in finished.answers)
     ids = [group["id"] for group in made.groups]
     for answer in finished.answers:
         assert answer.picture.is_file() and answer.group in ids and 0 <= answer.probability <= 1

@@ -47,6 +47,18 @@ SCORES = (  # key, name, unit, what it means
         "",
         "1 is perfect; near 0 = no motion was seen",
     ),
+    (
+        "recall1_names",
+        "Found by name",
+        "",
+        "share of questions for a class whose first answer covers a thing of it (IoU > 0.25)",
+    ),
+    (
+        "recall1_unseen",
+        "Found by description",
+        "",
+        "the same with synonyms and descriptions never trained on",
+    ),
     ("groups_used", "Groups seen", "", "per room, in at least 100 pixels of the new views"),
     ("seconds_per_scene", "Time per room", "s", "photos to scene"),
 )
@@ -176,15 +188,16 @@ def _answers(finished: Finished, page: Path) -> Gallery:
         Picture(
             _link(answer.picture, page),
             f"“{answer.text}”",
-            f"group {answer.group}, probability {answer.probability:.2f}",
+            f"described: {answer.thing}; first answer: group {answer.group}",
             color_name(group_color(answer.group)),
         )
         for answer in finished.answers
     ]
     return Gallery(
         "Asked in words",
-        "The first answer to three descriptions that training never saw. The weights know some forty classes of "
-        "computer-made furniture by their names; the text encoder knows which names a description is near to.",
+        "Things that are in the photos, by descriptions that training never saw, and the first group that each finds: "
+        "right about every third time, see the numbers below. The weights know some forty classes of computer-made "
+        "things by their names; the text encoder knows which names a description is near to.",
         pictures,
         [answer.command for answer in finished.answers],
         size_px=210,

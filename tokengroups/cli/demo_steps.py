@@ -8,15 +8,18 @@ import io
 import json
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
+from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.geometry import relative_cameras
 from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import make_folder
@@ -26,7 +29,7 @@ from tokengroups.types import Cameras, SceneFrames
 
 # An object, as opposed to a wall or the floor: seen, but not everywhere, and much smaller than the room.
 MIN_SHARE, MAX_SHARE, MAX_RELATIVE_SIZE = 0.005, 0.3, 0.5
-QUERIES = ("a place to sit", "where things are stored", "something to look at on the wall")
+NUM_QUERIES = 3
 STEP = 0.6  # how far the demo moves an object, in its own widths
 
 
@@ -71,6 +74,7 @@ class Answer:
     """The group that a text found first."""
 
     text: str
+    thing: str  # class of the object in the room that it describes
     group: int
     probability: float
     picture: Path
@@ -175,17 +179,28 @@ def finish_room(made: Reconstructed, donor: Reconstructed, scale: float) -> Fini
 
 
 def query_room(room: Room) -> tuple[Answer, ...]:
-    """Ask for groups by text, if the weights know what groups mean and the extra ``text`` is there."""
+    """Ask for the most visible kinds of objects, if the weights know meanings and the extra ``text`` is there."""
     if load_scene(room.scene).semantics is None or importlib.util.find_spec("transformers") is None:
         return ()
     answers = []
-    for number, text in enumerate(QUERIES, 1):
+    for number, (thing, text) in enumerate(descriptions(room.frames, room.context), 1):
         pictures = room.folder / f"query_{number}"
         words = "query", room.scene, text, "--top", 1, "--render", pictures
         command = run_command(*words)
         (best,) = read_json(*words)["matches"]
-        answers.append(Answer(text, best["id"], best["probability"], Path(best["picture"]), command))
+        answers.append(Answer(text, thing, best["id"], best["probability"], Path(best["picture"]), command))
     return tuple(answers)
+
+
+def descriptions(frames: SceneFrames, photos: Sequence[int]) -> list[tuple[str, str]]:
+    """The kinds of objects that fill most of the photos, with a description of each that training never saw."""
+    counts: Counter[str] = Counter()
+    for instance, pixels in zip(*np.unique(frames.group_ids[list(photos)], return_counts=True), strict=True):
+        name = frames.instance_classes.get(int(instance), "")
+        if any(name in classes for classes in PHRASES.values()):
+            counts[name] += int(pixels)
+    things = [name for name, _ in counts.most_common(NUM_QUERIES)]
+    return [(name, next(text for text, classes in PHRASES.items() if name in classes)) for name in things]
 
 
 def save_target_cameras(room: Room, scale: float) -> Path:

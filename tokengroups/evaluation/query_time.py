@@ -8,7 +8,6 @@ from statistics import median
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.retrieval import find_groups, rank, semantics_of
 from tokengroups.types import TokenScene
@@ -38,10 +37,10 @@ def _search_ms(embeddings: Float[Tensor, "M D"], text: Float[Tensor, " D"]) -> f
 
 
 def gaussian_features(scene: TokenScene) -> Float[Tensor, "N D"]:
-    """Unit feature of every Gaussian: its group's embedding plus its anchor's residual."""
+    """Feature of every Gaussian, of any length: its group's embedding plus its anchor's residual."""
     semantics = semantics_of(scene)
     own = semantics.embeddings[scene.assignment.argmax(dim=-1)]
-    return functional.normalize(own + semantics.residuals @ semantics.projection.T, dim=-1)[scene.anchor_ids]
+    return (own + semantics.residuals @ semantics.projection.T)[scene.anchor_ids]
 
 
 def _median_ms(search: Callable[[], object]) -> float:

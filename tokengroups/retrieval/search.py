@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.errors import UserError
 from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
@@ -78,11 +79,11 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
 def rank(
     embeddings: Float[Tensor, "M D"], text: Float[Tensor, " D"], top: int | None = None
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
-    """Indices and cosines of the unit embeddings nearest to a unit text embedding, the nearest first.
+    """Indices and cosines of the embeddings nearest in direction to a unit text embedding, the nearest first.
 
-    An embedding of length zero, about which nothing is known, has cosine 0.
+    The embeddings may have any length; one of length zero, about which nothing is known, has cosine 0.
     """
-    cosines = embeddings @ text
+    cosines = functional.normalize(embeddings, dim=-1) @ text
     order = cosines.argsort(descending=True, stable=True)[:top]
     return order, cosines[order]
 
