@@ -14,7 +14,9 @@ from tokengroups.errors import UserError
 from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
 from tokengroups.types import Semantics, TokenScene
 
-MATCH_PROBABILITY = 0.5  # a group is what a text says from here on
+# A text selects a group from here on. Probabilities count every class that training knows as an alternative, so that
+# even right answers of small weights seldom pass a half.
+MATCH_PROBABILITY = 0.25
 
 
 @dataclass(frozen=True)
