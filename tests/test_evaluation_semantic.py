@@ -142,7 +142,7 @@ def test_gaussians_carry_their_groups_and_anchors_meaning(scene: EvaluationScene
     assert world.semantics is not None
     channels = torch.cat([own, world.semantics.residuals], dim=-1)  # assignments are one-hot here
     torch.testing.assert_close(channels, semantic_channels(world))
-    expected = (channels @ feature_basis(world.semantics))[world.anchor_ids]
+    expected = functional.normalize(channels @ feature_basis(world.semantics), dim=-1)[world.anchor_ids]
     torch.testing.assert_close(gaussian_features(world), expected)
 
 

@@ -8,6 +8,7 @@ from statistics import median
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.retrieval import find_groups, rank, semantics_of
 from tokengroups.types import TokenScene
@@ -32,15 +33,15 @@ def gaussian_search_ms(scene: TokenScene, text: Float[Tensor, " D"]) -> float:
 
 
 def _search_ms(embeddings: Float[Tensor, "M D"], text: Float[Tensor, " D"]) -> float:
-    text = text.to(embeddings)
-    return _median_ms(lambda: rank(embeddings, text, TOP)[0].tolist())
+    vectors, direction = embeddings.numpy(force=True), text.to(embeddings).numpy(force=True)
+    return _median_ms(lambda: rank(vectors, direction, TOP)[0].tolist())
 
 
 def gaussian_features(scene: TokenScene) -> Float[Tensor, "N D"]:
-    """Feature of every Gaussian, of any length: its group's embedding plus its anchor's residual."""
+    """Unit feature of every Gaussian: its group's embedding plus its anchor's residual."""
     semantics = semantics_of(scene)
     own = semantics.embeddings[scene.assignment.argmax(dim=-1)]
-    return (own + semantics.residuals @ semantics.projection.T)[scene.anchor_ids]
+    return functional.normalize(own + semantics.residuals @ semantics.projection.T, dim=-1)[scene.anchor_ids]
 
 
 def _median_ms(search: Callable[[], object]) -> float:

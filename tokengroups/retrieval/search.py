@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.errors import UserError
 from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
@@ -72,21 +72,24 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
         UserError: The scene has no semantics.
     """
     semantics = semantics_of(scene)
-    columns, cosines = rank(semantics.embeddings, text.to(semantics.embeddings), top)
+    embeddings = semantics.embeddings
+    order, nearest = rank(embeddings.numpy(force=True), text.to(embeddings).numpy(force=True), top)
+    columns, cosines = (torch.from_numpy(each).to(embeddings.device) for each in (order, nearest))
     probabilities = match_probabilities(semantics, cosines, columns)
     found = zip(columns.tolist(), probabilities.tolist(), cosines.tolist(), strict=True)
     return [_match(scene, *match) for match in found]
 
 
 def rank(
-    embeddings: Float[Tensor, "M D"], text: Float[Tensor, " D"], top: int | None = None
-) -> tuple[Int64[Tensor, " n"], Float[Tensor, " n"]]:
-    """Indices and cosines of the embeddings nearest in direction to a unit text embedding, the nearest first.
+    embeddings: Float[np.ndarray, "M D"], text: Float[np.ndarray, " D"], top: int | None = None
+) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Indices and cosines of the unit embeddings nearest to a unit text embedding, the nearest first.
 
-    The embeddings may have any length; one of length zero, about which nothing is known, has cosine 0.
+    An embedding of length zero, about which nothing is known, has cosine 0. NumPy, because its calls cost least, and a
+    scene has few groups.
     """
-    cosines = functional.normalize(embeddings, dim=-1) @ text
-    order = cosines.argsort(descending=True, stable=True)[:top]
+    cosines = embeddings @ text
+    order = (-cosines).argsort(kind="stable")[:top]
     return order, cosines[order]
 
 
