@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,7 +223,8 @@ def test_command_labels_groups_with_a_vocabulary(
     scene = random_scene(meaning_dim=6)
     assert scene.semantics is not None
     rows = scene.semantics.embeddings[[1, 2, 0]]
-    monkeypatch.setattr("tokengroups.cli.text.embed", lambda *_: rows)
+    encoder = SimpleNamespace(encode_text=lambda texts: rows[: len(texts)])
+    monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", lambda *_: encoder)
     save_scene(tmp_path / "scene.safetensors", scene)
     command = ["export", str(tmp_path / "scene.safetensors"), "-o", str(tmp_path / "scene.ply")]
     assert main([*command, "--vocabulary", "cup, vase ,floor", "--groups", str(tmp_path / "groups")]) == 0
