@@ -11,8 +11,9 @@ import pytest
 
 from tokengroups.cli.demo_page import Gallery, Picture, Section, Table, build_page
 from tokengroups.cli.demo_sections import room_section
-from tokengroups.cli.demo_steps import finish_room, likely_objects, make_room, reconstruct_room
+from tokengroups.cli.demo_steps import finish_room, likely_objects, make_room, query_room, reconstruct_room
 from tokengroups.cli.main import main
+from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
 
 VOID_ELEMENTS = {"meta", "img", "br", "link"}
@@ -106,3 +107,19 @@ def test_weights_that_know_meanings_are_asked(
 def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--out", str(tmp_path), "--scenes", "0"]) == 2
     assert "at least 1 room" in capsys.readouterr().err
+
+
+def test_without_the_text_encoder_nothing_is_asked(
+    tmp_path: Path,
+    random_weights_with_meaning: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def missing(_: str) -> None:
+        raise UserError("text needs the package transformers")
+
+    monkeypatch.setattr("tokengroups.cli.demo_steps.load_encoder_for", missing)
+    room = make_room(tmp_path / "room_1", 1, seed=0, num_views=2, size=64)
+    reconstruct_room(room, str(random_weights_with_meaning))
+    assert query_room(room) == ()
+    assert "nothing is asked in words: text needs the package" in capsys.readouterr().err

@@ -188,7 +188,7 @@ def _answers(finished: Finished, page: Path) -> Gallery:
         Picture(
             _link(answer.picture, page),
             f"“{answer.text}”",
-            f"described: {answer.thing}; first answer: group {answer.group}",
+            f"described: {answer.thing}; first answer: group {answer.group}, probability {answer.probability:.2f}",
             color_name(group_color(answer.group)),
         )
         for answer in finished.answers

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import shlex
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from tokengroups.cli.main import main
+from tokengroups.cli.text import load_encoder_for
 from tokengroups.data.procedural import generate_room
+from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.geometry import relative_cameras
 from tokengroups.io.cameras import save_cameras
@@ -179,8 +181,14 @@ def finish_room(made: Reconstructed, donor: Reconstructed, scale: float) -> Fini
 
 
 def query_room(room: Room) -> tuple[Answer, ...]:
-    """Ask for the most visible kinds of objects, if the weights know meanings and the extra ``text`` is there."""
-    if load_scene(room.scene).semantics is None or importlib.util.find_spec("transformers") is None:
+    """Ask for the most visible kinds of objects, if the weights know meanings and their text encoder is there."""
+    semantics = load_scene(room.scene).semantics
+    if semantics is None:
+        return ()
+    try:
+        load_encoder_for(semantics.encoder)
+    except UserError as error:
+        print(f"note: nothing is asked in words: {error}", file=sys.stderr)
         return ()
     answers = []
     for number, (thing, text) in enumerate(descriptions(room.frames, room.context), 1):

@@ -16,7 +16,7 @@ from tokengroups.io.cameras import load_cameras
 from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_vertices
 from tokengroups.scene.default_camera import guess_camera
 from tokengroups.scene.group_file import GroupEntry, GroupList
-from tokengroups.scene.sidecars import CAMERAS_FILE, find_groups
+from tokengroups.scene.sidecars import CAMERAS_FILE, locate_groups
 from tokengroups.scene.views import select_cameras
 from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
@@ -53,7 +53,7 @@ def import_scene(
     Raises:
         UserError: Nothing to read there, a damaged file, or sidecars that do not fit the files.
     """
-    found = find_groups(Path(source))
+    found = locate_groups(Path(source))
     folder, entries = found.folder, found.groups.groups
     files = {entry.file: _read(folder / entry.file, drop_invalid) for entry in entries}
     groups = [_group(folder, entry, *files[entry.file]) for entry in entries]

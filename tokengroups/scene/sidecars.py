@@ -45,7 +45,7 @@ def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
         raise UserError(f"{path} belongs to {others[0]}; export to another folder, or remove both")
 
 
-def find_groups(source: Path) -> FoundGroups:
+def locate_groups(source: Path) -> FoundGroups:
     """Folder and groups of a PLY file or of a folder of them.
 
     Raises:
