@@ -16,7 +16,8 @@ from types import ModuleType
 from tokengroups.errors import UserError
 
 COMMANDS = (
-    "reconstruct", "list", "query", "render", "edit", "export", "import", "evaluate", "data", "train", "demo", "info",
+    "reconstruct", "fit", "list", "query", "render", "edit", "export", "import", "evaluate", "data", "train", "demo",
+    "info",
 )  # fmt: skip
 USAGE_ERROR, INTERRUPTED = 2, 130
 

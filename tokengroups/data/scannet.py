@@ -101,6 +101,11 @@ def count_frames(folder: str | os.PathLike[str]) -> int:
     return len(_posed_stems(Path(folder)))
 
 
+def find_frames(folder: str | os.PathLike[str]) -> list[Path]:
+    """Photos of a scene's frames that have a valid pose, in order; errors as in `read_scannet`."""
+    return [_photo_path(Path(folder), stem) for stem in _posed_stems(Path(folder))]
+
+
 def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
     """Write a scene; the folder appears when it is complete.
 

@@ -19,6 +19,7 @@ import torch
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid
 from tokengroups.io.files import read_json, write_text
+from tokengroups.io.posed_cameras import CameraSet, PosedCamera
 from tokengroups.types import Cameras
 
 _KEYS = ("position", "rotation", "fx", "fy", "width", "height")
@@ -77,6 +78,19 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     size_hw = sizes.pop()
     _check(path, poses, pinholes, size_hw)
     return Cameras(poses.float(), pinholes.float(), size_hw)
+
+
+def load_named_cameras(path: str | os.PathLike[str]) -> CameraSet:
+    """The same cameras with the names of their photos; errors as in `load_cameras`, or if names are missing."""
+    cameras = load_cameras(path)
+    content = read_json(path, "give a list of cameras")
+    entries = content["cameras"] if isinstance(content, dict) else content
+    names = [entry.get("img_name") for entry in entries]
+    if not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{path}: a camera has no img_name, the name of its photo")
+    poses, pinholes = cameras.cam_from_world.double().numpy(), cameras.intrinsics.double().numpy()
+    listed = zip(names, poses, pinholes, strict=True)
+    return CameraSet(tuple(PosedCamera(name, pose, k, cameras.size_hw) for name, pose, k in listed))
 
 
 def _pose(entry: dict[str, Any]) -> torch.Tensor:

@@ -141,7 +141,7 @@ def _evenly_spaced(paths: list[Path], limit: int | None) -> list[Path]:
 
 
 def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
-    image, orientation, notes = _decode_upright(path)
+    image, orientation, notes = decode_photo(path)
     width, height = image.size
     side = min(width, height)
     if side < MIN_SIDE_PX:
@@ -160,8 +160,16 @@ def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Phot
     return np.asarray(square), photo
 
 
-def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
-    """Decode to upright RGB; returns the image, its EXIF orientation, and notes."""
+def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, list[str]]:
+    """Decode to RGB; returns the image, its EXIF orientation (1 where nothing was turned), and notes.
+
+    Args:
+        path: The photo.
+        upright: Turn it as its EXIF tag says; else the pixels stay as they are stored.
+
+    Raises:
+        UserError: Unreadable, damaged or truncated.
+    """
     _prepare_heif(path)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
@@ -172,7 +180,7 @@ def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
-                image = ImageOps.exif_transpose(opened)
+                image = ImageOps.exif_transpose(opened) if upright else opened.copy()
     except UnidentifiedImageError as error:
         raise UserError(
             f"{path}: not a photo that can be read (its content is no known image format)"
@@ -189,7 +197,7 @@ def _decode_upright(path: Path) -> tuple[Image.Image, int, list[str]]:
         raise UserError(
             f"{path}: damaged or truncated photo ({reason}); take it out or get it again"
         ) from error
-    if orientation in range(2, 9):
+    if upright and orientation in range(2, 9):
         notes.append(f"turned upright (EXIF orientation {orientation})")
     else:
         orientation = 1

@@ -117,13 +117,22 @@ def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         UserError: Not readable, not a PLY, not a 3DGS PLY, or truncated.
     """
-    path = Path(path)
+    return _read(Path(path), gaussians=True)
+
+
+def read_table(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the vertex table of any PLY whose vertices come first and have no lists; errors as in `read_vertices`."""
+    return _read(Path(path), gaussians=False)
+
+
+def _read(path: Path, gaussians: bool) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     layout, count, dtype, start = _parse_header(path, data)
-    _check_properties(path, dtype)
+    if gaussians:
+        _check_properties(path, dtype)
     if layout == "ascii":
         return _parse_ascii(path, data[start:], count, dtype)
     if len(data) - start < count * dtype.itemsize:

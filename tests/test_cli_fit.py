@@ -1,0 +1,231 @@
+"""`tokengroups fit` from files on disk to a scene file, and its answers to bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokengroups.cli.main import main
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.scannet import write_scannet
+from tokengroups.scene import load_scene
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+QUICK = ("--steps", 8, "--num-gaussians", 150, "--size", 32)
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small room as `tokengroups data procedural` writes it."""
+    folder = tmp_path_factory.mktemp("rooms") / "room"
+    write_scannet(folder, generate_room(3, 0, "test", num_views=4, size=32))
+    return folder
+
+
+@pytest.fixture
+def capture(tmp_path: Path, recorded: Path) -> Path:
+    """The same room as a nerfstudio user has it: images/, masks/ and transforms.json."""
+    folder = tmp_path / "capture"
+    shutil.copytree(recorded / "color", folder / "images")
+    shutil.copytree(recorded / "instance-filt", folder / "masks")
+    pinhole = np.loadtxt(recorded / "intrinsic" / "intrinsic_color.txt")
+    frames = [
+        {
+            "file_path": f"images/{view}.jpg",
+            "transform_matrix": (np.loadtxt(recorded / "pose" / f"{view}.txt") @ OPENCV_FROM_OPENGL).tolist(),
+        }
+        for view in range(4)
+    ]
+    shared = {"w": 32, "h": 32, "fl_x": pinhole[0, 0], "fl_y": pinhole[1, 1]}
+    shared |= {"cx": pinhole[0, 2] + 0.5, "cy": pinhole[1, 2] + 0.5}
+    (folder / "transforms.json").write_text(json.dumps({**shared, "frames": frames}))
+    return folder
+
+
+def fit(*words: object) -> int:
+    return main(["fit", *map(str, words)])
+
+
+def test_a_capture_becomes_a_scene(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = capture / "scene.safetensors"
+    assert fit(capture, "-o", output, *QUICK, "--json", "--hold-out", 3) == 0
+    summary = json.loads(capsys.readouterr().out)
+    scene = load_scene(output)
+    assert summary["photos"] == scene.provenance["photos"] == ["0.jpg", "1.jpg", "3.jpg"]
+    assert summary["num_groups"] == len(scene.group_ids) and summary["notes"] == []
+    assert summary["held_out"]["num_photos"] == 1 and summary["held_out"]["psnr"] > 5
+    masks = [np.asarray(Image.open(capture / "masks" / f"{view}.png")) for view in range(4)]
+    assert set(scene.group_ids.tolist()) <= set(np.unique(masks).tolist()) - {0}
+    pose = json.loads((capture / "transforms.json").read_text())["frames"][0]["transform_matrix"]
+    np.testing.assert_allclose(
+        scene.provenance["world_from_scene"], np.array(pose) @ OPENCV_FROM_OPENGL, atol=1e-6
+    )
+
+
+def test_recorded_rooms_and_captures_give_the_same_scene(
+    recorded: Path, capture: Path, tmp_path: Path
+) -> None:
+    """ScanNet's pixel centre and ids are converted; names of the instances come along."""
+    assert fit(recorded, "-o", tmp_path / "a.safetensors", *QUICK) == 0
+    assert fit(capture, "-o", tmp_path / "b.safetensors", *QUICK) == 0
+    one, other = load_scene(tmp_path / "a.safetensors"), load_scene(tmp_path / "b.safetensors")
+    torch.testing.assert_close(one.gaussians.means, other.gaussians.means, rtol=1e-3, atol=1e-3)
+    assert (one.group_ids + 1).tolist() == other.group_ids.tolist()
+    assert len(one.group_names) == len(one.group_ids) and "floor" in one.group_names
+    assert other.group_names == ()
+
+
+def test_options_name_what_lies_elsewhere(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = capture.parent
+    for name in ("images", "masks", "transforms.json"):
+        shutil.move(capture / name, elsewhere / f"my_{name}")
+    output = elsewhere / "scene.safetensors"
+    cameras = ("--cameras", elsewhere / "my_transforms.json")
+    words = (elsewhere / "my_images", *cameras, "--masks", elsewhere / "my_masks", "--max-views", 2, *QUICK)
+    assert fit(*words, "-o", output) == 0
+    answer = capsys.readouterr().out
+    assert "note: used 2 of 4 photos" in answer and "2 photos at 32x32" in answer and str(output) in answer
+
+
+def test_lists_renders_and_edits_work_on_it(capture: Path) -> None:
+    output = capture / "scene.safetensors"
+    assert fit(capture, "-o", output, *QUICK) == 0
+    gone = str(load_scene(output).group_ids.tolist()[0])
+    for words in (
+        ["list", str(output)],
+        ["render", str(output), "-o", str(capture / "frames"), "--what", "color,groups"],
+        ["edit", str(output), "remove", gone, "-o", str(capture / "edited.safetensors")],
+        ["export", str(output), "-o", str(capture / "scene.ply")],
+    ):
+        assert main(words) == 0
+    assert len(load_scene(capture / "edited.safetensors").group_ids) == len(load_scene(output).group_ids) - 1
+
+
+def test_photos_and_cameras_without_each_other_are_noted(
+    capture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (capture / "images" / "1.jpg").rename(capture / "images" / "x.jpg")
+    (capture / "masks" / "2.png").unlink()
+    words = (capture / "images", "--cameras", capture / "transforms.json", "--masks", capture / "masks")
+    assert fit(*words, "-o", capture / "scene.safetensors", *QUICK) == 0
+    answer = capsys.readouterr().out
+    assert "left out 1 photo without a camera: x.jpg" in answer
+    assert "left out 1 camera without a photo: images/1.jpg" in answer
+    assert "no mask for 1 photos" in answer and "3 photos at 32x32" in answer
+
+
+def _no_cameras(folder: Path) -> list[object]:
+    return [folder / "images"]
+
+
+def _no_masks(folder: Path) -> list[object]:
+    shutil.rmtree(folder / "masks")
+    return [folder]
+
+
+def _missing_masks(folder: Path) -> list[object]:
+    return [folder, "--masks", folder / "none"]
+
+
+def _no_photos(folder: Path) -> list[object]:
+    shutil.rmtree(folder / "images")
+    (folder / "images").mkdir()
+    return [folder]
+
+
+def _text_as_mask(folder: Path) -> list[object]:
+    (folder / "masks" / "1.png").write_text("chair")
+    return [folder]
+
+
+def _text_as_photo(folder: Path) -> list[object]:
+    (folder / "images" / "1.jpg").write_text("chair")
+    return [folder]
+
+
+def _nan(folder: Path) -> list[object]:
+    path = folder / "transforms.json"
+    path.write_text(path.read_text().replace('"fl_x": ', '"fl_x": NaN, "old": '))
+    return [folder]
+
+
+def _broken(folder: Path) -> list[object]:
+    (folder / "transforms.json").write_text("{")
+    return [folder]
+
+
+def _no_such_cameras(folder: Path) -> list[object]:
+    return [folder, "--cameras", folder / "none.json"]
+
+
+def _text_as_cameras(folder: Path) -> list[object]:
+    return [folder, "--cameras", folder / "images" / "0.jpg"]
+
+
+def _no_such_photos(folder: Path) -> list[object]:
+    return [folder / "nothing"]
+
+
+def _no_steps(folder: Path) -> list[object]:
+    return [folder, "--steps", 0]
+
+
+def _photo_as_points(folder: Path) -> list[object]:
+    return [folder, "--points", folder / "images" / "0.jpg"]
+
+
+def _small(folder: Path) -> list[object]:
+    return [folder, "--size", 8]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_no_cameras, "no cameras given"),
+        (_no_masks, "no masks given"),
+        (_missing_masks, "no such folder of masks"),
+        (_no_photos, "no photo in the folder"),
+        (_text_as_mask, "1.png: not a picture"),
+        (_text_as_photo, "1.jpg: not a photo"),
+        (_nan, "must be positive numbers"),
+        (_broken, "not JSON"),
+        (_no_such_cameras, "no such file or folder"),
+        (_no_such_photos, "nothing: no such file or folder"),
+        (_text_as_cameras, "give a transforms.json, a COLMAP model or a cameras.json"),
+        (_no_steps, "--steps 0: choose 1 to"),
+        (_photo_as_points, "not a PLY file"),
+        (_small, "--size 8: must be at least 32"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    spoil: Callable[[Path], list[object]], message: str, capture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = capture / "scene.safetensors"
+    assert fit(*spoil(capture), "-o", output) == 2
+    answer = capsys.readouterr().err
+    assert answer.startswith("error: ") and answer.count("\n") == 1, answer
+    assert message in answer
+    assert not output.exists()
+
+
+def test_unwritable_output_is_refused_before_anything_is_read(tmp_path: Path, capsys) -> None:
+    assert fit(tmp_path / "nothing", "-o", tmp_path / "missing" / "x.safetensors") == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_nothing_behind(capture: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tokengroups.fitting.optimisation.explore", interrupt)
+    output = capture / "scene.safetensors"
+    assert fit(capture, "-o", output, *QUICK) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert sorted(path.name for path in capture.iterdir()) == ["images", "masks", "transforms.json"]

@@ -1,0 +1,219 @@
+"""`tokengroups fit`: posed photos with instance masks to a scene file, by optimisation."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokengroups.cli.devices import add_device_option, pick_device
+from tokengroups.cli.output import print_json
+from tokengroups.errors import UserError
+
+if TYPE_CHECKING:
+    from tokengroups.cli.fit_inputs import FitInputs
+    from tokengroups.fitting import FitConfig, FitProgress, FitResult
+    from tokengroups.types import TokenScene, Views
+
+HELP = "make a scene from photos with known cameras and instance masks, by optimisation; no weights needed"
+EXAMPLES = """\
+  %(prog)s photos/ --cameras transforms.json --masks masks/ -o scene.safetensors
+  %(prog)s photos/ --cameras sparse/0 --masks masks/ -o scene.safetensors --size 512 --steps 7000
+  %(prog)s capture/ -o scene.safetensors       # holds transforms.json or sparse/, images/ and masks/
+  %(prog)s rooms/test_0_0 -o scene.safetensors --hold-out 4     # as `tokengroups data procedural` writes it
+
+cameras:  transforms.json (NeRF, nerfstudio), a COLMAP model (extra `colmap`), or a cameras.json (3D Gaussian
+          Splatting); pinhole photos only: undistort first, e.g. with `colmap image_undistorter`
+masks:    one PNG per photo with its stem, 8 or 16-bit grey or palette; the value is the instance, the same in all
+          photos, and becomes the group's id; photos without a mask teach colour only
+start:    points of the COLMAP model, of transforms.json's ply_file_path or of --points; else a plane sweep over
+          the photos finds some
+The world of the scene is the first photo's camera, its unit that of the cameras."""
+LIMITS = {
+    "steps": (1, 1_000_000),
+    "num_gaussians": (1, 5_000_000),
+    "hold_out": (2, 1000),
+    "max_views": (1, 100_000),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add(
+        "photos",
+        nargs="*",
+        metavar="PHOTO|DIR",
+        help="photo files, or a folder of them or of a whole capture",
+    )
+    add("--cameras", metavar="FILE|DIR", help="where their cameras are (default: found in the folder)")
+    add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
+    add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
+    add("--steps", type=int, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
+    add(
+        "--size",
+        type=int,
+        default=256,
+        metavar="PX",
+        help="longer side the photos are reduced to (%(default)s)",
+    )
+    add(
+        "--num-gaussians",
+        type=int,
+        metavar="N",
+        help="at most (default: one for every 16 pixels, up to 100,000)",
+    )
+    add(
+        "--sh-degree",
+        type=int,
+        default=0,
+        choices=range(4),
+        help="colours that change with direction (%(default)s)",
+    )
+    add("--points", metavar="FILE.ply", help="points to begin with, in the cameras' world")
+    add(
+        "--unlabelled",
+        type=int,
+        default=0,
+        metavar="VALUE",
+        help="mask value of no instance (%(default)s; -1 = none)",
+    )
+    add("--max-views", type=int, metavar="N", help="use at most N photos, evenly spaced (default: all)")
+    add(
+        "--hold-out",
+        type=int,
+        metavar="N",
+        help="keep every Nth photo out and report how well it is predicted",
+    )
+    add("--seed", type=int, default=0, help="same seed, same scene on the same machine (%(default)s)")
+    add_device_option(parser)
+    add("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the inputs, fit, write the scene."""
+    from tokengroups.cli.fit_inputs import read_inputs
+    from tokengroups.fitting import FitConfig
+    from tokengroups.io.files import check_writable
+    from tokengroups.scene import save_scene
+
+    _check_numbers(args)
+    check_writable(args.out)
+    device = pick_device(args.device)
+    inputs = read_inputs(args)
+    trained, held_out = _split(len(inputs.names), args.hold_out)
+    config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
+    result = _fit(inputs, trained, config, device, quiet=args.json)
+    scene = _described(result.scene, inputs, trained)
+    save_scene(args.out, scene)
+    summary = _summary(args.out, inputs, trained, scene, result)
+    if held_out:
+        summary["held_out"] = _judge(inputs.views.select(held_out), result)
+    if args.json:
+        print_json(summary)
+    else:
+        print(_as_text(summary))
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name, (low, high) in LIMITS.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{name.replace('_', '-')} {value}: choose {low:,} to {high:,}")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must be at least 0")
+
+
+def _split(count: int, every: int | None) -> tuple[list[int], list[int]]:
+    """Photos to train on, and every Nth one that is kept out; never the first, which is the world."""
+    held_out = [] if every is None else list(range(every - 1, count, every))
+    return [i for i in range(count) if i not in held_out], held_out
+
+
+def _fit(inputs: FitInputs, trained: list[int], config: FitConfig, device: str, quiet: bool) -> FitResult:
+    from tqdm import tqdm
+
+    from tokengroups.fitting import fit_scene
+
+    views = inputs.views.select(trained)
+    if not bool((views.group_ids >= 0).any()):
+        raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
+    with tqdm(total=config.steps, desc="fitting", leave=False, delay=1.0, disable=quiet or None) as bar:
+
+        def advance(now: FitProgress) -> None:
+            if now.step % 20 == 0:
+                bar.set_postfix(loss=f"{now.loss:.3f}", psnr=f"{now.psnr:.1f}", refresh=False)
+            bar.update()
+
+        return fit_scene(views.to(device), config, inputs.points, advance)
+
+
+def _described(scene: TokenScene, inputs: FitInputs, trained: list[int]) -> TokenScene:
+    """The scene with names of groups and photos; file names only, so that it tells nothing about the disk."""
+    names = tuple(inputs.classes.get(group_id, "") for group_id in scene.group_ids.tolist())
+    provenance = {**scene.provenance, "photos": [inputs.names[i] for i in trained]}
+    return replace(scene, provenance=provenance, group_names=names if any(names) else ())
+
+
+def _judge(views: Views, result: FitResult) -> dict[str, Any]:
+    """PSNR and mask quality on photos that were kept out."""
+    from tokengroups.evaluation.masks import group_masks, group_overlaps, group_scores
+    from tokengroups.losses.photometric import psnr
+    from tokengroups.render import render
+
+    scene, cameras = result.scene, result.to_scene(views.cameras)
+    out = render(
+        scene.gaussians,
+        cameras.cam_from_world,
+        cameras.intrinsics,
+        cameras.size_hw,
+        anchor_ids=scene.anchor_ids,
+        anchor_features=scene.assignment,
+    )
+    assert out.features is not None
+    masks = group_masks(out.features, out.alphas)
+    scores = group_scores([group_overlaps(masks, views.group_ids.numpy(), {})]).all
+    return {
+        "num_photos": len(views.images),
+        "psnr": round(float(psnr(out.colors.permute(0, 3, 1, 2).clamp(0, 1), views.images).mean()), 2),
+        **{name: _number(getattr(scores, name)) for name in ("ap", "ap50", "ap25")},
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(value, 3) if value == value else None  # NaN: nothing labelled to find
+
+
+def _summary(
+    output: Path, inputs: FitInputs, trained: list[int], scene: TokenScene, result: FitResult
+) -> dict[str, Any]:
+    return {
+        "scene": str(output),
+        "photos": [inputs.names[i] for i in trained],
+        "notes": [*inputs.notes, *result.notes],
+        "size_hw": list(scene.cameras.size_hw),
+        "psnr": round(sum(result.psnr) / len(result.psnr), 2),
+        "num_groups": len(scene.group_ids),
+        "num_gaussians": len(scene.gaussians.means),
+        "steps": scene.provenance["steps"],
+        "seconds": round(result.seconds, 2),
+    }
+
+
+def _as_text(summary: dict[str, Any]) -> str:
+    height, width = summary["size_hw"]
+    lines = [f"note: {note}" for note in summary["notes"]]
+    lines.append(
+        f"{len(summary['photos'])} photos at {width}x{height} -> {summary['num_groups']} groups, "
+        f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.1f} s ({summary['steps']:,} steps); "
+        f"PSNR {summary['psnr']:.1f} dB on these photos"
+    )
+    if "held_out" in summary:
+        held = summary["held_out"]
+        ap = "unknown" if held["ap"] is None else f"{held['ap']:.2f} (AP25 {held['ap25']:.2f})"
+        lines.append(
+            f"{held['num_photos']} photos kept out: PSNR {held['psnr']:.1f} dB, AP of the masks {ap}"
+        )
+    lines.append(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
+    return "\n".join(lines)
