@@ -137,7 +137,7 @@ def test_errors_of_the_reader_reach_the_loop() -> None:
 def test_unknown_tasks_and_keys_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("task: geometri\n")
-    with pytest.raises(UserError, match=r"'task' must be one of geometry, token_groups; got 'geometri'"):
+    with pytest.raises(UserError, match=r"'task' must be one of geometry, .*, token_groups; got 'geometri'"):
         run_experiment(path)
     with pytest.raises(UserError, match=r"unknown key 'training.stepz'; did you mean 'steps'\?"):
         run_experiment(CONFIGS[0], ["training.stepz=3"])

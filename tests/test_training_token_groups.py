@@ -13,8 +13,8 @@ from tokengroups.matching import match_groups
 from tokengroups.models import TokenGroupsConfig, load_model
 from tokengroups.models.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
+from tokengroups.training.scenes import ScenesConfig
 from tokengroups.training.token_groups import (
-    TokenGroupsDataConfig,
     TokenGroupsExperiment,
     TokenGroupsTask,
     build_task,
@@ -31,7 +31,7 @@ def experiment(tmp_path_factory, random_weights) -> TokenGroupsExperiment:
     cache = tmp_path_factory.mktemp("rooms")
     return TokenGroupsExperiment(
         training=TrainingConfig(output=str(cache / "run"), steps=10, batch_size=2),
-        data=TokenGroupsDataConfig(cache=str(cache), num_rooms=3, num_views=5, size=64, evaluation_rooms=1),
+        data=ScenesConfig(cache=str(cache), num_rooms=3, num_views=5, size=64, evaluation_rooms=1),
         encoder=str(random_weights.parent / "encoder"),
         model=MODEL,
         losses=TokenGroupsLossWeights(lpips=0.0, segmentation=0.1, segmentation_warmup_steps=0),
@@ -52,12 +52,12 @@ def test_a_batch_depends_on_seed_step_and_slot_alone(task):
 
 
 def test_photos_are_among_the_supervised_views_or_not_as_configured(task, experiment):
-    scene = task.scene(0, 0)
+    scene = task.scenes.scene(0, 0)
     assert torch.equal(scene.targets.images[1], scene.context.images[0])
     without = dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, supervise_context=False)
     )
-    assert build_task(without).scene(0, 0).targets.images.shape[0] == 3
+    assert build_task(without).scenes.scene(0, 0).targets.images.shape[0] == 3
 
 
 def test_losses_of_a_batch_are_the_mean_of_its_scenes(task):

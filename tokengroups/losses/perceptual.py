@@ -9,6 +9,7 @@ import logging
 import pickle
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,14 @@ logger = logging.getLogger(__name__)
 
 Trunk = Literal["vgg", "alex", "squeeze"]
 _TORCHVISION_NAMES = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
+
+
+@dataclass(frozen=True)
+class LpipsConfig:
+    """The perceptual term; without `trunk_weights` its trunk is random, which the log says."""
+
+    trunk: Trunk = "vgg"
+    trunk_weights: str | None = None
 
 
 class Lpips(nn.Module):
@@ -55,6 +64,17 @@ class Lpips(nn.Module):
     ) -> Float[Tensor, " M"]:
         """Distance of each pair, 0 = the same; gradients flow to both arguments."""
         return self.network(predicted, photos, normalize=True).flatten()
+
+
+def build_lpips(config: LpipsConfig, weight: float) -> Lpips | None:
+    """LPIPS as configured; None where its weight is 0.
+
+    Raises:
+        UserError: Trunk weights that cannot be used.
+    """
+    if weight == 0:
+        return None
+    return Lpips(config.trunk, Path(config.trunk_weights) if config.trunk_weights is not None else None)
 
 
 def _build(trunk: Trunk) -> Any:

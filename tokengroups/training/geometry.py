@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from tokengroups.checkpoint import load_state_strict, load_weights
 from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
-from tokengroups.evaluation.geometry_metrics import geometry_metrics, summarise
+from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
 from tokengroups.losses.matching_cells import cell_targets, matching_accuracy
 from tokengroups.models.weights import find_weights, save_encoder
@@ -23,7 +23,7 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
 from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 from tokengroups.training.task import LossTerms, autocast
-from tokengroups.types import Cameras, TensorFields, Views
+from tokengroups.types import Cameras, EncoderOutput, TensorFields, Views
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras
 
 T = TypeVar("T", bound=TensorFields)
@@ -91,30 +91,16 @@ class GeometryTask:
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
             output = self.model(batch.images)
-        named: dict[str, list[Tensor]] = {}
-        for scene in range(batch.images.shape[0]):
-            answer, truth = _scene(output, scene), _scene(batch, scene)
-            parts = geometry_losses(answer, truth, self.experiment.losses)
-            for name, value in parts.named().items():
-                named.setdefault(name, []).append(value)
-        terms = {name: torch.stack(values).mean() for name, values in named.items()}
-        return LossTerms(terms.pop("total"), terms)
+        return scene_losses(output, batch, self.experiment.losses)
 
     def evaluate(self) -> dict[str, float]:
         """Geometry metrics on held-out rooms from two views (one scale a room), and the matching accuracy."""
         device = next(self.model.parameters()).device
-        metrics, right = [], []
+        answers = []
         for index in range(self.experiment.data.evaluation_rooms):
             views = collate([to_views(self.held_out[index], EVALUATION_CONTEXT)]).to(device)
-            output = self.model(views.images)
-            cameras = encoder_cameras(output, views.cameras.size_hw)
-            assert output.depth is not None, "the geometry task needs a depth head"
-            truth = views.depth[0], _first(views.cameras)
-            metrics.append(geometry_metrics(output.depth[0], _first(cameras), *truth))
-            if output.match_logits is not None:
-                cells = cell_targets(views, output.match_logits.shape[2])
-                right.append(float(matching_accuracy(output.match_logits, cells)))
-        return summarise(metrics) | ({"match_accuracy": float(np.mean(right))} if right else {})
+            answers.append(answer_metrics(self.model(views.images), views))
+        return summarise_answers(answers)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices alone; Muon, if chosen, for the aggregator's and the camera head's layers."""
@@ -125,6 +111,35 @@ class GeometryTask:
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write an encoder's weight folder."""
         save_encoder(folder, state, self.experiment.model)
+
+
+def scene_losses(output: EncoderOutput, batch: Views, weights: GeometryLossWeights) -> LossTerms:
+    """VGGT's losses as the mean over the scenes of a batch; no term mixes their pixels."""
+    named: dict[str, list[Tensor]] = {}
+    for scene in range(batch.images.shape[0]):
+        parts = geometry_losses(_scene(output, scene), _scene(batch, scene), weights)
+        for name, value in parts.named().items():
+            named.setdefault(name, []).append(value)
+    terms = {name: torch.stack(values).mean() for name, values in named.items()}
+    return LossTerms(terms.pop("total"), terms)
+
+
+def answer_metrics(output: EncoderOutput, views: Views) -> tuple[GeometryMetrics, float | None]:
+    """Accuracy of an encoder's answer to one scene (batch of one), and of its matches if it makes any."""
+    assert output.depth is not None, "geometry metrics need a depth head"
+    cameras = encoder_cameras(output, views.cameras.size_hw)
+    metrics = geometry_metrics(output.depth[0], _first(cameras), views.depth[0], _first(views.cameras))
+    if output.match_logits is None:
+        return metrics, None
+    cells = cell_targets(views, output.match_logits.shape[2])
+    return metrics, float(matching_accuracy(output.match_logits, cells))
+
+
+def summarise_answers(answers: Sequence[tuple[GeometryMetrics, float | None]]) -> dict[str, float]:
+    """Numbers over all scenes: `summarise`, and the mean matching accuracy."""
+    right = [accuracy for _, accuracy in answers if accuracy is not None]
+    numbers = summarise([metrics for metrics, _ in answers])
+    return numbers | ({"match_accuracy": float(np.mean(right))} if right else {})
 
 
 def freeze_unused(model: VGGT) -> None:

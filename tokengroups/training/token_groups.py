@@ -13,15 +13,13 @@ from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
 from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import collate
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import evaluation_scene
-from tokengroups.losses.perceptual import Lpips, Trunk
+from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.models.distillation import DistillationLosses, distillation_losses
 from tokengroups.models.objective import (
-    PerceptualLoss,
     TokenGroupsLossWeights,
     anchor_instances,
     anchor_losses,
@@ -36,30 +34,10 @@ from tokengroups.models.weights import find_weights, load_encoder, save_decoder
 from tokengroups.text import TextEncoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.rooms import RoomsConfig, RoomStream
+from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.training.teachers import SemanticsConfig, load_teacher
-from tokengroups.types import Cameras, TensorFields, Views
-
-SCENE = 11  # what is drawn: keeps the random streams of one seed apart
-
-
-@dataclass(frozen=True)
-class TokenGroupsDataConfig(RoomsConfig):
-    """How a path's frames become photos and target views."""
-
-    context_views: int = (
-        2  # every other frame of a stretch of 2 n + 1; the frames between and around are targets
-    )
-    supervise_context: bool = True  # render the photos' own views too
-
-
-@dataclass(frozen=True)
-class LpipsConfig:
-    """The perceptual term; without `trunk_weights` its trunk is random, which the log says."""
-
-    trunk: Trunk = "vgg"
-    trunk_weights: str | None = None
+from tokengroups.types import Cameras
 
 
 @dataclass(frozen=True)
@@ -67,7 +45,7 @@ class TokenGroupsExperiment:
     """A configuration file with ``task: token_groups``."""
 
     training: TrainingConfig
-    data: TokenGroupsDataConfig
+    data: ScenesConfig
     encoder: str = (
         "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
     )
@@ -78,20 +56,12 @@ class TokenGroupsExperiment:
     start_from: str | None = None  # shipped name or weight folder of the same token groups to start from
 
 
-@dataclass(frozen=True)
-class TrainingScenes(TensorFields):
-    """Photos handed to the model and the views it is asked to render."""
-
-    context: Views
-    targets: Views
-    classes: tuple[dict[int, str], ...] = ()  # class name of every instance id, one per scene
-
-
 class TokenGroupsTask:
     """See `tokengroups.training.task.Task`."""
 
     def __init__(self, experiment: TokenGroupsExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
+        self.scenes = SceneStream(experiment.data, experiment.training)
         self.teacher = None
         if experiment.losses.distillation > 0:
             self.teacher = load_teacher(experiment.semantics)
@@ -104,32 +74,11 @@ class TokenGroupsTask:
         if experiment.semantics.only:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(name.startswith("semantic_head."))
-        self.perceptual = build_perceptual(experiment)
-        self.stream = RoomStream(experiment.data, experiment.training.seed)
+        self.perceptual = build_lpips(experiment.perceptual, experiment.losses.lpips)
 
     def batch(self, step: int, slots: range) -> TrainingScenes:
         """Scenes of some slots."""
-        scenes = [self.scene(step, slot) for slot in slots]
-        return TrainingScenes(
-            collate([s.context for s in scenes]),
-            collate([s.targets for s in scenes]),
-            tuple(classes for s in scenes for classes in s.classes),
-        )
-
-    def scene(self, step: int, slot: int) -> TrainingScenes:
-        """One augmented training scene: a stretch of a path, walked either way."""
-        data, training = self.experiment.data, self.experiment.training
-        rng = np.random.default_rng([SCENE, training.seed, step, slot])
-        path = self.stream.path(step * training.batch_size + slot)
-        stretch = 2 * data.context_views + 1
-        start = int(rng.integers(0, data.num_views - stretch + 1))
-        order = list(range(start, start + stretch))
-        if rng.random() < 0.5:
-            order.reverse()
-        views = self.stream.augment(path.views.select(order), rng)
-        photos = list(range(1, stretch, 2))
-        targets = list(range(stretch)) if data.supervise_context else list(range(0, stretch, 2))
-        return TrainingScenes(views.select(photos), views.select(targets), (path.classes,))
+        return self.scenes.batch(step, slots)
 
     def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
         """The objective of `tokengroups.models.objective`, with the encoder and decoders under autocast."""
@@ -230,29 +179,16 @@ def load_start(model: TokenGroupDecoder, source: str) -> None:
     load_state_strict(model, tensors, source)
 
 
-def build_perceptual(experiment: TokenGroupsExperiment) -> PerceptualLoss | None:
-    """LPIPS as configured; None where its weight is 0."""
-    if experiment.losses.lpips == 0:
-        return None
-    path = experiment.perceptual.trunk_weights
-    return Lpips(experiment.perceptual.trunk, Path(path) if path is not None else None)
-
-
 def build_task(experiment: TokenGroupsExperiment) -> TokenGroupsTask:
     """The task of a configuration.
 
     Raises:
         UserError: Paths too short for the views asked for, or weights that do not fit.
     """
-    data = experiment.data
     if experiment.semantics.only and (experiment.losses.distillation <= 0 or experiment.start_from is None):
         raise UserError(
             "semantics.only trains the semantic head alone: "
             "set start_from to token groups, and losses.distillation above 0"
-        )
-    if data.context_views < 1 or data.num_views < 2 * data.context_views + 1:
-        raise UserError(
-            f"data: num_views must be at least 2 * context_views + 1, got {data.num_views} for {data.context_views}"
         )
     return TokenGroupsTask(experiment)
 

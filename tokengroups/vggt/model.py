@@ -131,6 +131,12 @@ class VGGT(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
+    def unfreeze(self) -> VGGT:
+        """Train all parameters again, those included that no output depends on."""
+        self.frozen = False
+        self.requires_grad_(True)
+        return self.train()
+
     def train(self, mode: bool = True) -> VGGT:
         """Set the training mode, unless frozen."""
         return super().train(mode and not self.frozen)
