@@ -9,6 +9,7 @@ import torch
 
 from tokengroups.geometry import world_points
 from tokengroups.models.context import FrozenGeometry, anchor_candidates, candidate_stride
+from tokengroups.models.gaussian_head import GaussianHead
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig
 from tokengroups.types import Cameras
 
@@ -139,3 +140,15 @@ def test_the_candidate_grid_is_refined_only_as_far_as_needed(views, anchors, str
 def test_more_anchors_than_pixels_is_refused():
     with pytest.raises(ValueError, match="fewer pixels"):
         candidate_stride(1, (4, 4), 4, 17)
+
+
+def test_offsets_are_bounded_in_footprints_or_in_the_points_unit():
+    torch.manual_seed(0)
+    tokens, anchors, colors = torch.randn(1, 9, 8) * 50, torch.randn(1, 9, 3), torch.rand(1, 9, 3)
+    footprints = torch.linspace(0.01, 2.0, 9)[None]
+    for unit, sizes in (("footprints", footprints), ("points", torch.ones_like(footprints))):
+        head = GaussianHead(8, 5, 0, 0.25, 0.8, unit)
+        torch.nn.init.normal_(head.mlp[2].weight)
+        offsets = head(tokens, anchors, footprints, colors).means.unflatten(1, (9, 5)) - anchors[:, :, None]
+        reached = offsets.abs().amax(dim=(2, 3)) / (0.25 * sizes)
+        assert (reached <= 1 + 1e-4).all() and (reached > 0.9).all()

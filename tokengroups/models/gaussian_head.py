@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
+OffsetUnit = Literal["footprints", "points"]
 INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in footprints
 
 
@@ -25,17 +27,25 @@ class GaussianHead(nn.Module):
         dim: Width of the anchor tokens.
         per_anchor: Gaussians per anchor, N_g.
         sh_degree: Degree of the spherical harmonics, 0 to 3.
-        offset_bound: Largest offset per axis in footprints.
+        offset_bound: Largest offset per axis in footprints, or in the unit of the points.
         scale_bound: Largest standard deviation in footprints; without one, MSE on points that are a little off
             is best served by blobs of half the image.
+        offset_unit: What the offset bound is measured in.
     """
 
     def __init__(
-        self, dim: int, per_anchor: int, sh_degree: int, offset_bound: float, scale_bound: float
+        self,
+        dim: int,
+        per_anchor: int,
+        sh_degree: int,
+        offset_bound: float,
+        scale_bound: float,
+        offset_unit: OffsetUnit = "footprints",
     ) -> None:
         super().__init__()
         self.per_anchor = per_anchor
         self.offset_bound = offset_bound
+        self.offset_unit: OffsetUnit = offset_unit
         self.scale_bound = scale_bound
         self.scale_shift = math.log(INITIAL_SCALE / (scale_bound - INITIAL_SCALE))
         self.split = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "sh": 3 * (sh_degree + 1) ** 2}
@@ -61,7 +71,8 @@ class GaussianHead(nn.Module):
         raw = rearrange(self.mlp(tokens).float(), "b k (n c) -> b k n c", n=self.per_anchor)
         offset, scale, rotation, opacity, sh = raw.split(list(self.split.values()), dim=-1)
         size = footprints[:, :, None, None]
-        means = anchors[:, :, None] + self.offset_bound * size * offset.tanh()
+        unit = size if self.offset_unit == "footprints" else torch.ones_like(size)
+        means = anchors[:, :, None] + self.offset_bound * unit * offset.tanh()
         scales = self.scale_bound * size * (scale + self.scale_shift).sigmoid()
         quats = rotation + rotation.new_tensor([1.0, 0.0, 0.0, 0.0])
         opacities = opacity.squeeze(-1).sigmoid()
@@ -73,9 +84,9 @@ class GaussianHead(nn.Module):
 
 
 def init_small_cloud(output: nn.Linear, per_anchor: int, offset_bound: float) -> None:
-    """Start with offsets spread over one footprint and everything else at its neutral value."""
+    """Start with offsets spread over one unit, or half of a tighter bound; everything else at its neutral value."""
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)
-    spread = torch.empty(per_anchor, 3).uniform_(-0.5, 0.5) / offset_bound
+    spread = torch.empty(per_anchor, 3).uniform_(-0.5, 0.5) / max(1.0, offset_bound)
     with torch.no_grad():
         output.bias.view(per_anchor, -1)[:, :3] = spread.atanh()

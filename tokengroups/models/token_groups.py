@@ -26,7 +26,7 @@ from tokengroups.models.context import (
     anchor_candidates,
     candidate_stride,
 )
-from tokengroups.models.gaussian_head import GaussianHead
+from tokengroups.models.gaussian_head import GaussianHead, OffsetUnit
 from tokengroups.models.semantics import DecodedSemantics, SemanticHead
 from tokengroups.nn.decoder import CrossAttentionDecoder
 from tokengroups.nn.position import PositionEmbedding
@@ -48,7 +48,11 @@ class TokenGroupsConfig:
     anchor_layers: int = 4
     group_layers: int = 6
     sh_degree: int = 0
-    offset_bound: float = 2.0  # in anchor footprints
+    offset_bound: float = 2.0  # largest offset of a Gaussian from its anchor per axis
+    offset_unit: OffsetUnit = "footprints"  # of its anchor; points = the point map's unit, as in the paper
+    footprint_views: int = (
+        2  # photos' worth of pixels that the anchors share among them; sets their footprints
+    )
     scale_bound: float = 0.8  # largest standard deviation, in anchor footprints; above 0.35
     assignment_temperature: float = 3.0  # initial factor of the scaled dot products
     semantic_dim: int = (
@@ -101,7 +105,12 @@ class TokenGroupDecoder(nn.Module):
         self.group_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
         self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
         self.gaussian_head = GaussianHead(
-            dim, config.gaussians_per_anchor, config.sh_degree, config.offset_bound, config.scale_bound
+            dim,
+            config.gaussians_per_anchor,
+            config.sh_degree,
+            config.offset_bound,
+            config.scale_bound,
+            config.offset_unit,
         )
         self.semantic_head = (
             SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)
@@ -118,9 +127,7 @@ class TokenGroupDecoder(nn.Module):
         """
         scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
         candidates = self._candidates(images, geometry)
-        if first_anchor is not None:
-            first_anchor %= candidates.points.shape[1]
-        chosen = farthest_point_sampling(candidates.points, self.config.num_anchors, first_anchor)
+        chosen = self._sample(candidates.points, first_anchor)
         anchors = _take(candidates.points, chosen)
         colors = _take(candidates.patches, chosen)
         colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)
@@ -133,7 +140,7 @@ class TokenGroupDecoder(nn.Module):
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
         anchor_keys = self.anchor_key(anchor_tokens).float()
         assignment = self._assign(anchor_keys, group_tokens)
-        pixels_per_anchor = (images.shape[1] * images.shape[3] * images.shape[4] / anchors.shape[1]) ** 0.5
+        pixels_per_anchor = self._pixels_per_anchor(images.shape[3] * images.shape[4])
         footprints = _take(candidates.footprints[..., None], chosen).squeeze(-1) * pixels_per_anchor
         return TokenGroupsOutput(
             gaussians=self.gaussian_head(anchor_tokens, anchors, footprints, colors),
@@ -151,6 +158,18 @@ class TokenGroupDecoder(nn.Module):
         size_hw = (images.shape[-2], images.shape[-1])
         stride = candidate_stride(images.shape[1], size_hw, config.anchor_stride, config.num_anchors)
         return anchor_candidates(images, geometry, stride, config.context_patch)
+
+    def _sample(self, points: Float[Tensor, "B M 3"], first_anchor: int | None) -> Int64[Tensor, "B K"]:
+        if first_anchor is not None:
+            first_anchor %= points.shape[1]
+        return farthest_point_sampling(points, self.config.num_anchors, first_anchor)
+
+    def _pixels_per_anchor(self, num_pixels: int) -> float:
+        """Side of the square of photo pixels that an anchor stands for.
+
+        Photos overlap: more of them see little more surface, so their number does not enter.
+        """
+        return (self.config.footprint_views * num_pixels / self.config.num_anchors) ** 0.5
 
     def _anchor_ids(self, device: torch.device) -> Int64[Tensor, " N"]:
         ids = torch.arange(self.config.num_anchors, device=device)
