@@ -24,6 +24,12 @@ from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.evaluation.semantic import SemanticEvaluation
 from tokengroups.models import load_model
 
+DIFFERENCES = (
+    ("psnr", "psnr_nearest_view"),
+    ("ap_all", "ap_all_planes_hdbscan"),
+    ("ap_objects", "ap_objects_planes_hdbscan"),
+)  # paired by seed
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -59,12 +65,15 @@ def main() -> None:
 
 
 def print_table(runs: list[dict]) -> None:
-    """Mean and 95 % interval over the runs of every number, as a Markdown table."""
+    """Mean and 95 % interval over the runs of every number and of some differences, as a Markdown table."""
+    rows = {
+        name: np.array([run[name] for run in runs], dtype=float)
+        for name, value in runs[0].items()
+        if isinstance(value, (int, float))
+    }
+    rows |= {f"{first} - {second}": rows[first] - rows[second] for first, second in DIFFERENCES}
     print("| number | mean | 95 % interval |\n|---|--:|--:|")
-    for name, value in runs[0].items():
-        if not isinstance(value, (int, float)):
-            continue
-        values = np.array([run[name] for run in runs], dtype=float)
+    for name, values in rows.items():
         mean, half = interval(values)
         print(f"| {name} | {mean:.3f} | {mean - half:.3f} to {mean + half:.3f} |")
 

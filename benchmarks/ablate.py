@@ -1,0 +1,163 @@
+"""Ablations of token groups: every variant trained alike, from several seeds, measured on the same held-out rooms.
+
+Run: ``python benchmarks/ablate.py training|differences|sizes [--seeds 0 1 2] [--steps 400] [--scenes 400]
+[--config configs/token_groups_tiny.yaml] [--out out/ablate] [key=value ...]``, then the same with ``--table``. A
+run that was stopped goes on when the same command is given again, and finished ones are not repeated, so that several
+processes can share the work, each with its own seeds. At full size: another ``--config`` and more steps.
+
+Every run draws its scenes once and remembers the frozen encoder's answer for them. Numbers are means over scenes of a
+scene's own PSNR, SSIM and AP; intervals are 95 % bootstrap intervals over scenes and seeds, those of differences
+paired by scene and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation_variants import SETS, AblationTask, Variant
+
+from tokengroups.config import config_to_dict
+from tokengroups.data.rooms import ProceduralRooms
+from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.io.files import write_text
+from tokengroups.training.experiments import read_experiment
+from tokengroups.training.loop import train
+from tokengroups.training.token_groups import load_start
+
+METRICS = ("psnr", "ssim", "ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects")
+CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny.yaml"
+BOOTSTRAP_DRAWS = 10_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of a run")
+    parser.add_argument("--scenes", type=int, default=400, help="training scenes of a run, drawn by its seed")
+    parser.add_argument("--held-out", type=int, default=24, metavar="N", help="rooms to measure on")
+    parser.add_argument("--evaluation-seed", type=int, default=104)
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="some variants of the set")
+    parser.add_argument("--out", type=Path, default=Path("out/ablate"))
+    parser.add_argument("--table", action="store_true", help="print the tables of what is finished")
+    args = parser.parse_intermixed_args()
+    variants = {name: SETS[args.set][name] for name in args.only or SETS[args.set]}
+    if not args.table:
+        logging.basicConfig(level=logging.WARNING)
+        for seed in args.seeds:
+            remembered: dict[bytes, Any] = {}
+            for name, variant in variants.items():
+                run(args, name, variant, seed, remembered)
+    print_tables(args, variants)
+
+
+def run(
+    args: argparse.Namespace, name: str, variant: Variant, seed: int, remembered: dict[bytes, Any]
+) -> None:
+    """Train a variant's stages and measure the last one; nothing if that is done already."""
+    folder = run_folder(args, name, seed)
+    if (folder / "result.json").exists():
+        return
+    start_from: list[str] = []
+    for number, stage in enumerate(variant.stages):
+        output = folder / f"stage{number}"
+        steps = round(stage.steps * args.steps)
+        settings = {
+            "seed": seed, "steps": steps, "output": output, "warmup_steps": max(1, steps // 20),
+            "evaluate_every": steps, "checkpoint_every": 100, "trackers": "[]",
+        }  # fmt: skip
+        overrides = [f"training.{key}={value}" for key, value in settings.items()]
+        overrides += [f"losses.segmentation_warmup_steps={steps // 4}"]
+        overrides += [*args.overrides, *variant.overrides, *stage.overrides, *start_from]
+        task_name, _, experiment = read_experiment(args.config, overrides)
+        task: Any = stage.task(experiment, args.scenes, remembered)
+        train(task, experiment.training, {"task": task_name, **config_to_dict(experiment)})
+        load_start(task.model, str(output / "weights"))
+        start_from = [f"start_from={output / 'weights'}"]
+    text = json.dumps({"variant": name, "seed": seed, **measure(args, task)}, indent=1)
+    write_text(folder / "result.json", text + "\n")
+
+
+def measure(args: argparse.Namespace, task: AblationTask) -> dict[str, list[float]]:
+    """Every metric of every held-out room, by the protocol of `tokengroups evaluate`."""
+    data = task.experiment.data
+    protocol = EvaluationData("procedural", data.context_views, "test", args.evaluation_seed)
+    rooms = ProceduralRooms(
+        seed=args.evaluation_seed, num_rooms=args.held_out, split="test",
+        num_views=protocol.target_frames[-1] + 1, size=data.size, cache_dir=data.cache,
+    )  # fmt: skip
+    scenes = (evaluation_scene(rooms[index], protocol) for index in range(len(rooms)))
+    per_scene = evaluate_scenes(task.groups.predict, scenes, protocol, "ablation").to_json()["per_scene"]
+    return {metric: [scene[metric] for scene in per_scene] for metric in METRICS}
+
+
+def print_tables(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
+    """Means, and paired differences to the first variant, as Markdown."""
+    found = {name: read_results(args, name) for name in variants}
+    found = {name: runs for name, runs in found.items() if runs}
+    print(f"\n{args.steps} steps, {args.held_out} rooms of seed {args.evaluation_seed}\n")
+    print(f"| variant | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}")
+    for name, runs in found.items():
+        cells = [cell(np.array([run[metric] for run in runs.values()])) for metric in METRICS]
+        print(f"| {name} | {' '.join(map(str, runs))} | {' | '.join(cells)} |")
+    reference = next(iter(variants))
+    print(
+        f"\n| difference to {reference} | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}"
+    )
+    for name, runs in found.items():
+        shared = [seed for seed in runs if seed in found.get(reference, {})]
+        if name == reference or not shared:
+            continue
+        pairs = [(runs[seed], found[reference][seed]) for seed in shared]
+        differences = {
+            m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in METRICS
+        }
+        cells = [cell(differences[metric], signed=True) for metric in METRICS]
+        print(f"| {name} | {' '.join(map(str, shared))} | {' | '.join(cells)} |")
+
+
+def read_results(args: argparse.Namespace, name: str) -> dict[int, dict[str, list[float]]]:
+    """Finished runs of a variant by seed."""
+    files = (run_folder(args, name, seed) / "result.json" for seed in args.seeds)
+    return {
+        seed: json.loads(file.read_text())
+        for seed, file in zip(args.seeds, files, strict=True)
+        if file.exists()
+    }
+
+
+def run_folder(args: argparse.Namespace, name: str, seed: int) -> Path:
+    return args.out / args.set / f"{name.replace(' ', '_')}_{seed}"
+
+
+def cell(values: np.ndarray, signed: bool = False) -> str:
+    """Mean and interval of [seeds, scenes] values."""
+    low, high = bootstrap(values)
+    sign = "+" if signed else ""
+    return f"{values.mean():{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def bootstrap(values: np.ndarray, draws: int = BOOTSTRAP_DRAWS) -> tuple[float, float]:
+    """95 % interval of the mean of [seeds, scenes] values; seeds and scenes are drawn with replacement."""
+    rng = np.random.default_rng(0)
+    num_seeds, num_scenes = values.shape
+    seeds = rng.integers(num_seeds, size=(draws, num_seeds))
+    scenes = rng.integers(num_scenes, size=(draws, num_scenes))
+    means = values[seeds[:, :, None], scenes[:, None, :]].mean(axis=(1, 2))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The scripts in benchmarks/ on tiny input: frames, tables, invariances, curves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.sampling import to_views
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
+from tokengroups.models import load_model
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch):
+    """Import one of the scripts, which find each other by name, by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return __import__
+
+
+def write_log(run: Path, name: str, seconds: bool = True) -> None:
+    """A made-up log: losses every 10 steps, an evaluation before and after."""
+    rows = [{"step": step, "loss": 3.0 / step, "steps_per_second": 2.0} for step in range(10, 101, 10)]
+    rows = [{"step": 0, name: 0.1}, *rows, {"step": 100, name: 0.2}]
+    rows = [row | {"seconds": row["step"] / 2} for row in rows] if seconds else rows
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_frames_of_the_plans(benchmark) -> None:
+    views = benchmark("views")
+
+    def frames(plan: str, num_views: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        data = views.PlannedFrames("procedural", num_views, "test", 1, plan=plan)
+        return data.context_frames, data.target_frames
+
+    even = tuple(range(0, 17, 2))
+    for num_views in (1, 2, 4, 8):
+        data = EvaluationData("procedural", num_views, "test", 1)
+        assert frames("path", num_views) == (data.context_frames, data.target_frames)
+        assert frames("spread", num_views)[1] == even
+        assert frames("nested", num_views)[1] == (6, 8, 10)
+    assert [frames("spread", n)[0] for n in (1, 2, 4)] == [(9,), (5, 13), (3, 7, 11, 15)]
+    assert [frames("nested", n)[0] for n in (1, 2, 4)] == [(7,), (7, 9), (5, 7, 9, 11)]
+    assert frames("spread", 8)[0] == frames("nested", 8)[0] == tuple(range(1, 17, 2))
+
+
+def test_path_is_what_evaluate_sees(benchmark, random_weights: Path) -> None:
+    views = benchmark("views")
+    data = views.PlannedFrames("procedural", 2, "test", 5)
+    model = load_model(str(random_weights))
+    (scene,) = views.load_scenes(model, data, 1)
+    expected = evaluation_scene(generate_room(5, 0, "test", 5, model.image_size), data)
+    assert scene.name == expected.name
+    assert torch.equal(scene.context.images, expected.context.images)
+    assert torch.equal(scene.targets.images, expected.targets.images)
+
+
+def test_cost_is_measured(benchmark, random_weights: Path) -> None:
+    views = benchmark("views")
+    model = load_model(str(random_weights))
+    cost = views.cost_here(model, torch.rand(2, 1, 3, model.image_size, model.image_size))
+    assert cost["cpu_seconds"] > 0
+    if cost["peak_mb"] is not None:  # Linux
+        assert 0 <= cost["growth_mb"] < cost["peak_mb"]
+
+
+def test_invariances(benchmark, random_weights: Path, capsys: pytest.CaptureFixture) -> None:
+    invariances = benchmark("invariances")
+    model = load_model(str(random_weights))
+    frames = generate_room(5, 0, "test", 9, model.image_size)
+    scene = EvaluationScene(
+        frames.name, to_views(frames, range(1, 9, 2)), to_views(frames, [4]), frames.instance_classes
+    )
+    same = replace(invariances.CASES[0], other=(0, 1, 2, 3))
+    still = invariances.measure_case(model, [scene], same)
+    zero = (
+        "psnr, change",
+        "depth apart",
+        "points apart",
+        "other anchors",
+        "pixels of photo 1 in another group",
+    )
+    assert all(still[name] == pytest.approx(0, abs=1e-6) for name in zero)
+    results = invariances.measure_invariances(model, [scene])
+    invariances.print_invariances([results])
+    assert "batch" not in capsys.readouterr().out  # one scene makes no pair
+    moved = results[invariances.CASES[0].name]
+    assert all(case["finite"] == 1 for case in results.values())
+    assert moved["depth apart"] < 1e-3  # the same sums in another order
+    batch = invariances.batch_difference(model, scene.context.images.unflatten(0, (2, 2)))
+    assert batch["largest relative change of depth"] < 1e-3
+
+
+def test_regrouped(benchmark) -> None:
+    regrouped = benchmark("invariances").regrouped
+    assert regrouped([0, 0, 1, 2], [7, 7, 5, 3]) == 0  # other names, same groups
+    assert regrouped([0, 0, 0, 1], [4, 4, 6, 6]) == 0.25
+
+
+def test_cells(benchmark) -> None:
+    cell = benchmark("invariances").cell
+    assert cell([1.0, 1.0]) == cell([1.0]) == "1.000"
+    assert cell([1.0, None]) == "-"
+    assert cell([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
+    assert cell([21088.0]) == "21,088"
+    assert cell([2e-7]) == "2.0e-07"
+
+
+def test_curves(benchmark, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    curves = benchmark("curves")
+    write_log(tmp_path / "encoder", "evaluate/point_error")
+    write_log(tmp_path / "groups", "evaluate/psnr", seconds=False)
+    files = curves.draw_curves([tmp_path / "encoder", tmp_path / "groups"], tmp_path / "png")
+    assert [file.name for file in files] == ["loss.png", "psnr.png", "point_error.png"]
+    for file in files:
+        assert file.stat().st_size < 80_000
+        assert Image.open(file).size == (800, 300)
+    assert "steps only" not in capsys.readouterr().out  # the speed tells the times
+
+
+def test_minutes_of_older_logs(benchmark) -> None:
+    stage = benchmark("curves").Stage
+    rows = [{"step": 0}, {"step": 60, "steps_per_second": 1.0}, {"step": 120, "steps_per_second": 0.5}]
+    np.testing.assert_allclose(stage("a", rows).minutes(), [0, 1, 3])
+    assert stage("a", [{"step": 0}, {"step": 60}]).minutes() is None
+
+
+def test_running_mean_keeps_lines_straight(benchmark) -> None:
+    values = np.linspace(3.0, 1.0, 30)
+    np.testing.assert_allclose(benchmark("curves").running_mean(values), values)
