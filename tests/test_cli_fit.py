@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.scannet import write_scannet
+from tokengroups.geometry import quaternion_from_rotation
 from tokengroups.scene import load_scene
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -80,6 +82,33 @@ def test_recorded_rooms_and_captures_give_the_same_scene(
     assert (one.group_ids + 1).tolist() == other.group_ids.tolist()
     assert len(one.group_names) == len(one.group_ids) and "floor" in one.group_names
     assert other.group_names == ()
+
+
+def write_colmap(folder: Path, transforms: Path) -> None:
+    """The cameras of a transforms.json as a COLMAP model in text."""
+    content = json.loads(transforms.read_text())
+    folder.mkdir(parents=True)
+    pinhole = " ".join(repr(content[key]) for key in ("w", "h", "fl_x", "fl_y", "cx", "cy"))
+    (folder / "cameras.txt").write_text(f"1 PINHOLE {pinhole}\n")
+    lines = []
+    for number, frame in enumerate(content["frames"], start=1):
+        pose = torch.tensor(np.linalg.inv(np.array(frame["transform_matrix"]) @ OPENCV_FROM_OPENGL))
+        values = [*quaternion_from_rotation(pose[:3, :3]).tolist(), *pose[:3, 3].tolist()]
+        name = Path(frame["file_path"]).name
+        lines += [f"{number} {' '.join(map(repr, values))} 1 {name}", ""]
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    (folder / "points3D.txt").write_text("")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap is not installed")
+def test_colmap_and_transforms_give_the_same_scene(capture: Path, tmp_path: Path) -> None:
+    assert fit(capture, "-o", tmp_path / "a.safetensors", *QUICK) == 0
+    write_colmap(capture / "sparse" / "0", capture / "transforms.json")
+    (capture / "transforms.json").unlink()
+    assert fit(capture, "-o", tmp_path / "b.safetensors", *QUICK) == 0
+    one, other = load_scene(tmp_path / "a.safetensors"), load_scene(tmp_path / "b.safetensors")
+    torch.testing.assert_close(one.gaussians.means, other.gaussians.means, rtol=1e-3, atol=1e-3)
+    assert one.group_ids.tolist() == other.group_ids.tolist()
 
 
 def test_options_name_what_lies_elsewhere(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,7 @@ def _read_cameras(path: Path) -> CameraSet:
 
 def _photos(given: Sequence[str], folder: Path | None, cameras: CameraSet) -> list[Path]:
     """The photos given, else those that the camera file names, else the folder ``images`` beside a COLMAP model."""
+    from tokengroups.io.files import natural_key
     from tokengroups.io.images import PHOTO_SUFFIXES, find_photos
 
     if folder is not None and _holds_photos(folder, PHOTO_SUFFIXES):
@@ -127,7 +128,7 @@ def _photos(given: Sequence[str], folder: Path | None, cameras: CameraSet) -> li
         named = [_named_photo(cameras.folder, camera, PHOTO_SUFFIXES) for camera in cameras.cameras]
         found = [path for path in named if path is not None]
         if found:
-            return found
+            return sorted(found, key=lambda path: natural_key(str(path)))
     if folder is not None and (folder / "images").is_dir():
         return find_photos([folder / "images"])
     return find_photos([folder] if folder is not None else [])
