@@ -85,6 +85,8 @@ class TokenGroupsTask:
         weights = self.experiment.losses
         images = batch.context.images
         self.groups.encoder.to(images.device)
+        if self.perceptual is not None:
+            self.perceptual.to(images.device)
         with autocast(self.experiment.training.precision, images.device):
             geometry = self.groups.encode(images)
             output = self.model(images, geometry)
