@@ -118,7 +118,7 @@ def test_without_the_text_encoder_nothing_is_asked(
     def missing(_: str) -> None:
         raise UserError("text needs the package transformers")
 
-    monkeypatch.setattr("tokengroups.cli.demo_steps.load_encoder_for", missing)
+    monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", missing)
     room = make_room(tmp_path / "room_1", 1, seed=0, num_views=2, size=64)
     reconstruct_room(room, str(random_weights_with_meaning))
     assert query_room(room) == ()

@@ -115,7 +115,7 @@ def test_weights_with_semantics_are_measured_on_the_vocabulary(
 ) -> None:
     asked = []
     monkeypatch.setattr(
-        "tokengroups.cli.evaluate.load_encoder_for", lambda *words: asked.append(words) or Words()
+        "tokengroups.cli.text.load_encoder_for", lambda *words: asked.append(words) or Words()
     )
     out, words = tmp_path / "out.json", ["--weights", str(speaking)]
     numbers = evaluated([*words, "--vocabulary", "wall, floor,other", "--text-encoder", "mine"], out)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tokengroups.cli import text
 from tokengroups.cli.main import main
-from tokengroups.cli.text import load_encoder_for
 from tokengroups.data.procedural import generate_room
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
@@ -186,17 +186,17 @@ def query_room(room: Room) -> tuple[Answer, ...]:
     if semantics is None:
         return ()
     try:
-        load_encoder_for(semantics.encoder)
+        text.load_encoder_for(semantics.encoder)
     except UserError as error:
         print(f"note: nothing is asked in words: {error}", file=sys.stderr)
         return ()
     answers = []
-    for number, (thing, text) in enumerate(descriptions(room.frames, room.context), 1):
+    for number, (thing, phrase) in enumerate(descriptions(room.frames, room.context), 1):
         pictures = room.folder / f"query_{number}"
-        words = "query", room.scene, text, "--top", 1, "--render", pictures
+        words = "query", room.scene, phrase, "--top", 1, "--render", pictures
         command = run_command(*words)
         (best,) = read_json(*words)["matches"]
-        answers.append(Answer(text, thing, best["id"], best["probability"], Path(best["picture"]), command))
+        answers.append(Answer(phrase, thing, best["id"], best["probability"], Path(best["picture"]), command))
     return tuple(answers)
 
 
@@ -208,7 +208,7 @@ def descriptions(frames: SceneFrames, photos: Sequence[int]) -> list[tuple[str, 
         if any(name in classes for classes in PHRASES.values()):
             counts[name] += int(pixels)
     things = [name for name, _ in counts.most_common(NUM_QUERIES)]
-    return [(name, next(text for text, classes in PHRASES.items() if name in classes)) for name in things]
+    return [(name, next(phrase for phrase, classes in PHRASES.items() if name in classes)) for name in things]
 
 
 def save_target_cameras(room: Room, scale: float) -> Path:

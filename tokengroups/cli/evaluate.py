@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli import text
 from tokengroups.cli.devices import add_device_option, pick_device
-from tokengroups.cli.text import add_text_encoder_option, load_encoder_for, parse_vocabulary
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="weights with semantics: class names with commas between, one of them for every pixel; "
         "'other' stands for all classes not listed (procedural: all classes; folder: LSM's eight)",
     )
-    add_text_encoder_option(parser)
+    text.add_text_encoder_option(parser)
     add("--json", type=Path, metavar="FILE", help="also write all numbers, and those of each scene")
 
 
@@ -123,13 +123,13 @@ def _semantics(args: argparse.Namespace, encoder_name: str) -> SemanticEvaluatio
 
     vocabulary = CLASS_NAMES if args.data == PROCEDURAL else LSM_CLASSES
     if args.vocabulary is not None:
-        vocabulary = tuple(parse_vocabulary(args.vocabulary))
+        vocabulary = tuple(text.parse_vocabulary(args.vocabulary))
     if not encoder_name:
         if args.vocabulary is not None or args.text_encoder is not None:
             _note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
         return None
     try:
-        return SemanticEvaluation(load_encoder_for(encoder_name, args.text_encoder), vocabulary)
+        return SemanticEvaluation(text.load_encoder_for(encoder_name, args.text_encoder), vocabulary)
     except UserError as error:
         if args.text_encoder is not None:
             raise
@@ -137,8 +137,8 @@ def _semantics(args: argparse.Namespace, encoder_name: str) -> SemanticEvaluatio
         return None
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+def _note(message: str) -> None:
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:
