@@ -15,7 +15,7 @@ from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_cameras
+from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def frozen_geometry(
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Small encoders that match cells get their cameras refined by matched pixels.
+    Small encoders that match cells get their cameras and depth refined by matched pixels.
     """
     assert output.depth is not None and output.depth_confidence is not None
     depth = output.depth.float()
@@ -115,7 +115,7 @@ def frozen_geometry(
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
     cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
     if output.match_logits is not None:
-        cameras = refine_cameras(images, cameras, depth, output.match_logits.float())
+        cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float())
     patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(
         features=rearrange(patches, "b v (h w) c -> b v c h w", h=size_hw[0] // config.patch_size),

@@ -1,4 +1,4 @@
-"""Matched pixels and camera refinement: exact matches recover the true cameras, none leave the camera head's."""
+"""Matched pixels and refinement: exact matches recover true cameras and depth, none leave what the heads predicted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from scipy.spatial.transform import Rotation
 
 from tokengroups.geometry import project, rigid, transform_points, unproject
 from tokengroups.types import Cameras
-from tokengroups.vggt.camera_refinement import (
+from tokengroups.vggt.adjustment import (
+    Estimate,
     RefinementSettings,
-    _exponential,
-    _Frame,
-    _pair_equations,
-    refine_cameras,
+    ViewMatches,
+    _unknowns,
 )
 from tokengroups.vggt.correspondences import PixelMatches, cell_matches, patch_matches
+from tokengroups.vggt.refinement import refine_geometry
+from tokengroups.vggt.reprojection import Frame, Noise, match_equations, node_weights
 
 SIZE, CELLS = 64, 16  # pixels and cells a side
 INTRINSICS = torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]])
@@ -78,12 +79,19 @@ def scene() -> dict[str, torch.Tensor]:
 def refine(
     scene: dict[str, torch.Tensor], second: torch.Tensor = WRONG, zoom: float = 1.0, **settings
 ) -> Cameras:
-    """Refine from a wrong pose of the second view and wrong focal lengths."""
+    """Cameras refined from a wrong pose of the second view and wrong focal lengths."""
+    return refine_both(scene, second, zoom, **settings)[0]
+
+
+def refine_both(
+    scene: dict[str, torch.Tensor], second: torch.Tensor = WRONG, zoom: float = 1.0, **settings
+) -> tuple[Cameras, torch.Tensor]:
+    """The same with the depth."""
     views = scene["depth"].shape[1]
     poses = torch.stack([torch.eye(4), second])[:views].expand(len(scene["depth"]), -1, -1, -1)
     intrinsics = INTRINSICS * torch.tensor([zoom, zoom, 1.0]).diag().where(torch.eye(3) > 0, torch.ones(()))
     cameras = Cameras(poses, intrinsics.expand(*poses.shape[:2], 3, 3), (SIZE, SIZE))
-    return refine_cameras(cameras=cameras, settings=RefinementSettings(**settings), **scene)
+    return refine_geometry(cameras=cameras, settings=RefinementSettings(**settings), **scene)
 
 
 def errors(refined: torch.Tensor) -> tuple[float, float]:
@@ -98,7 +106,15 @@ def start(second: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("search_px", [(), (5, 3)], ids=["cells", "cells and patches"])
 def test_matches_recover_the_pose(scene, search_px):
-    refined = refine(scene, iterations=10, search_px=search_px, cell_evidence=1.0, prior_focal=1e-3)
+    noise_px = (0.5,) * len(search_px)
+    refined = refine(
+        scene,
+        iterations=10,
+        search_px=search_px,
+        patch_noise_px=noise_px,
+        cell_evidence=1.0,
+        prior_focal=1e-3,
+    )
     assert torch.equal(refined.cam_from_world[0, 0], torch.eye(4))
     (turn, shift), (turn_before, shift_before) = errors(refined.cam_from_world), errors(start(WRONG))
     assert turn < 0.15 * turn_before and shift < 0.3 * shift_before, (turn, shift)
@@ -116,32 +132,6 @@ def test_matches_recover_the_focal_length(scene, zoom):
     unchanged[..., [0, 1], [0, 1]] = refined.intrinsics[:, :1, :1, 0]
     torch.testing.assert_close(refined.intrinsics, unchanged)
     assert errors(refined.cam_from_world)[0] < 0.3 * errors(start(WRONG))[0]
-
-
-def test_the_equations_are_the_derivatives_of_the_residuals(scene):
-    """Column by column against finite differences in float64, with weights that do not depend on the residual."""
-    scene = {name: value.double() for name, value in scene.items()}
-    frames = [
-        _Frame(image, depth, INTRINSICS.double())
-        for image, depth in zip(scene["images"][0], scene["depth"][0], strict=True)
-    ]
-    pixels = torch.tensor([[10.0, 12.0], [40.0, 30.0], [50.0, 55.0]], dtype=torch.float64)
-    matches = PixelMatches(pixels, pixels + 1, torch.ones(3, dtype=torch.float64))
-
-    def cost(move: torch.Tensor) -> torch.Tensor:
-        first, other = (frame.zoomed(move[6]) for frame in frames)
-        pose = _exponential(move[:6]) @ WRONG.double()
-        there = first.project(transform_points(torch.linalg.inv(pose), other.lift(pixels)))
-        back = other.project(transform_points(pose, first.lift(pixels)))
-        return (there - matches.target).square().sum() / 2 + (back - matches.target).square().sum() / 2
-
-    # No depth noise and far-away Cauchy tails: the cost is a plain sum of squares divided by the noise's variance.
-    noise = 1e4
-    settings = RefinementSettings(depth_noise=1e-9)
-    _, gradient = _pair_equations(*frames, WRONG.double(), (matches, matches), noise, 1.0, settings)
-    zero, step = torch.zeros(7, dtype=torch.float64), 1e-6 * torch.eye(7, dtype=torch.float64)
-    numeric = torch.stack([(cost(zero + d) - cost(zero - d)) / 2e-6 for d in step])
-    torch.testing.assert_close(gradient * noise**2, numeric, rtol=1e-4, atol=1e-3)
 
 
 def test_patches_correct_what_cells_that_know_nothing_leave(scene):
@@ -180,7 +170,7 @@ def test_views_share_one_focal_length_and_keep_their_own_poses(scene):
     poses = torch.stack([torch.eye(4), WRONG, WRONG])[None]
     intrinsics = INTRINSICS * torch.tensor([[1.07, 1, 1], [1, 1.07, 1], [1, 1, 1]])
     cameras = Cameras(poses, intrinsics.expand(1, 3, 3, 3), (SIZE, SIZE))
-    refined, pair = refine_cameras(cameras=cameras, **twice), refine(scene, zoom=1.07)
+    (refined, _), pair = refine_geometry(cameras=cameras, **twice), refine(scene, zoom=1.07)
     torch.testing.assert_close(refined.cam_from_world[0, 1], refined.cam_from_world[0, 2])
     assert (refined.intrinsics[0, :, 0, 0] == refined.intrinsics[0, 0, 0, 0]).all()
     assert abs(refined.intrinsics[0, 0, 0, 0] - 60) < abs(pair.intrinsics[0, 0, 0, 0] - 60)
@@ -225,36 +215,86 @@ def test_autocast_and_points_behind_the_camera_do_no_harm(scene):
     assert errors(plain.cam_from_world)[0] < errors(start(WRONG))[0]
 
 
-def test_normal_equations_are_those_of_the_explicit_covariances():
-    """Match by match: cost r^T C^-1 r with C = noise^2 I + depth_noise^2 a a^T, weighted by Cauchy."""
+def test_rows_are_those_of_the_explicit_covariances():
+    """Match by match: r^T C^-1 r with C = noise^2 I + depth_noise^2 a a^T, and the depths' difference, by autograd."""
     generator = torch.Generator().manual_seed(1)
-    depth = torch.stack([tilted_plane(torch.eye(4)), tilted_plane(TRUE)]).double()
-    first, other = (_Frame(torch.zeros(3, SIZE, SIZE), d, INTRINSICS.double()) for d in depth)
-    pixels = [8 + 48 * torch.rand(30, 2, generator=generator, dtype=torch.float64) for _ in range(4)]
-    weights = torch.rand(2, 30, generator=generator, dtype=torch.float64)
-    matches = tuple(PixelMatches(*pixels[2 * k : 2 * k + 2], weights[k]) for k in range(2))
-    cam_pose, settings = WRONG.double(), RefinementSettings(depth_noise=0.1)
-    normal, gradient = _pair_equations(first, other, cam_pose, matches, 2.0, 0.3, settings)
+    poses = torch.stack([torch.eye(4), WRONG, TRUE @ TRUE]).double()
+    depths = [tilted_plane(pose) for pose in (torch.eye(4), TRUE, TRUE @ TRUE)]
+    blank = torch.zeros(3, SIZE, SIZE).double()
+    frames = [Frame(blank, depth.double(), INTRINSICS.double()) for depth in depths]
+    nodes = 0.1 * torch.randn(3, 9, generator=generator, dtype=torch.float64)
+    estimate = Estimate(poses, torch.tensor(0.03, dtype=torch.float64), nodes)
+    source, target = (torch.randint(8, 56, (30, 2), generator=generator).double() + 0.5 for _ in range(2))
+    weight = torch.rand(30, generator=generator, dtype=torch.float64)
+    match = ViewMatches(1, 2, PixelMatches(source, target, weight))
+    noise, (_, one, other) = Noise(2.0, 0.3, 0.1, 0.7, 0.05), estimate.frames(frames)
+    rows, residuals = match_equations(one, other, estimate.relative(1, 2), match.pixels, 3, noise)
 
-    def residuals(move: torch.Tensor) -> torch.Tensor:
-        """Of both directions; move = pose, logarithm of the focal length, and of all depths."""
-        a, b = first.zoomed(move[6]), other.zoomed(move[6])
-        moved = _exponential(move[:6]) @ cam_pose
-        to_first, to_other = matches
-        in_first = transform_points(torch.linalg.inv(moved), b.lift(to_first.source) * move[7].exp())
-        in_other = transform_points(moved, a.lift(to_other.source) * move[7].exp())
-        return torch.cat([b.project(in_other) - to_other.target, a.project(in_first) - to_first.target])
+    def outcome(step: torch.Tensor, deeper: torch.Tensor) -> torch.Tensor:
+        """Pixel residual and difference of depths, [Q, 3], after a step and with all source depths scaled."""
+        moved = estimate.moved(step)
+        one, other = (moved.frames(frames)[view] for view in (1, 2))
+        seen = transform_points(moved.relative(1, 2), one.lift(source) * deeper.exp())
+        apart = seen[:, 2].log() - other.depth_at(target).log()
+        return torch.cat([other.project(seen) - target, apart[:, None]], dim=1)
 
-    zero = torch.zeros(8, dtype=torch.float64)
-    residual, jacobian = residuals(zero), torch.autograd.functional.jacobian(residuals, zero)
-    along, evidence = jacobian[..., 7], torch.cat([weights[1], weights[0]])
-    covariance = 4 * torch.eye(2) + 0.01 * along[:, :, None] * along[:, None, :]
-    expected, slope = torch.zeros_like(normal), torch.zeros_like(gradient)
-    for r, j, c, w in zip(residual, jacobian[..., :7], covariance, evidence, strict=True):
-        information = torch.linalg.inv(c)
-        information = information * 0.3 * w / (1 + r @ information @ r)
-        expected, slope = expected + j.T @ information @ j, slope + j.T @ information @ r
-    torch.testing.assert_close(
-        normal, expected, rtol=1e-5, atol=1e-6
-    )  # WRONG is a rotation to single precision
-    torch.testing.assert_close(gradient, slope, rtol=1e-5, atol=1e-6)
+    zero, same = torch.zeros(3 * 6 + 1 + 27, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    at = outcome(zero, same)
+    by_step = torch.autograd.functional.jacobian(lambda step: outcome(step, same), zero)
+    along = torch.autograd.functional.jacobian(lambda deeper: outcome(zero, deeper), same)
+    normal, gradient = torch.zeros(len(zero), len(zero)).double(), torch.zeros(len(zero)).double()
+    for r, j, a, w in zip(at, by_step, along, weight, strict=True):
+        information = torch.linalg.inv(4 * torch.eye(2) + 0.01 * a[:2, None] * a[:2])
+        information = information * 0.3 * w / (1 + r[:2] @ information @ r[:2])
+        agreement = 0.7 * w / (1 + (r[2] / 0.05) ** 2) / 0.05**2
+        normal += j[:2].T @ information @ j[:2] + agreement * j[2, :, None] * j[2]
+        gradient += j[:2].T @ information @ r[:2] + agreement * j[2] * r[2]
+    mine, slope, index = torch.zeros_like(normal), torch.zeros_like(gradient), _unknowns(match, 3, 9)
+    mine[index[:, None], index], slope[index] = rows.T @ rows, rows.T @ residuals
+    torch.testing.assert_close(mine, normal, rtol=1e-5, atol=1e-5)  # TRUE is a rotation to single precision
+    torch.testing.assert_close(slope, gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_matches_straighten_a_bent_depth(scene):
+    """The pose known, both depths bent smoothly: triangulation finds most of what is wrong."""
+    x = torch.linspace(-1, 1, SIZE)
+    bent = scene["depth"] * torch.exp(0.15 * x * x[:, None] + torch.tensor([0.08, -0.05])[:, None, None])
+    tight = {"prior_rotation": 1e-3, "prior_translation": 1e-3, "prior_focal": 1e-3}
+    refined, depth = refine_both({**scene, "depth": bent}, TRUE, **tight)
+    inner = (..., slice(12, -12), slice(12, -12))
+    before, after = (((d / scene["depth"]).log().abs()[inner]).mean().item() for d in (bent, depth))
+    assert after < 0.35 * before, (before, after)
+    assert errors(refined.cam_from_world)[0] < 5e-3
+
+
+def test_rigid_stages_leave_the_depth(scene):
+    _, depth = refine_both(scene, rigid_stages=4)
+    assert torch.equal(depth, scene["depth"])
+
+
+def test_neighbours_help_where_view_0_cannot(scene):
+    """A third view that shows nothing of view 0 hangs on the second one."""
+    third = pose([0.0, -0.3, 0.0], [0.55, -0.02, 0.12])
+    depth = tilted_plane(third)
+    images = torch.cat([scene["images"], photo(depth, third)[None, None]], dim=1)
+    images[:, 0] = 0.5  # view 0 is blank
+    off = pose([0.012, 0.01, 0.0], [0.02, 0.015, -0.01])
+    poses = torch.stack([torch.eye(4), TRUE, off @ third])[None]
+    cameras = Cameras(poses, INTRINSICS.expand(1, 3, 3, 3), (SIZE, SIZE))
+    logits = torch.zeros(1, 3, CELLS**2, CELLS**2)
+    depths = torch.cat([scene["depth"], depth[None, None]], dim=1)
+    refined, _ = refine_geometry(images, cameras, depths, logits, RefinementSettings(cell_evidence=0.0))
+    known = refined.cam_from_world[0, 2] @ torch.linalg.inv(refined.cam_from_world[0, 1])
+    true = third @ torch.linalg.inv(TRUE)
+    turn = Rotation.from_matrix((known[:3, :3] @ true[:3, :3].T).numpy()).magnitude()
+    assert turn < 0.4 * Rotation.from_matrix(off[:3, :3].numpy()).magnitude()
+
+
+def test_node_weights_interpolate_planes():
+    """Sum to one, and give back any function that is linear in x and y."""
+    pixels = torch.tensor([[0.0, 0.0], [13.7, 50.2], [80.0, 60.0], [41.0, 3.0]])
+    weights = node_weights(pixels, 4, (60, 80))
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
+    y, x = torch.meshgrid(torch.linspace(0, 60, 4), torch.linspace(0, 80, 4), indexing="ij")
+    plane = (2 * x - 3 * y + 1).flatten()
+    torch.testing.assert_close(weights @ plane, 2 * pixels[:, 0] - 3 * pixels[:, 1] + 1, rtol=1e-4, atol=1e-3)

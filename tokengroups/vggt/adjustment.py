@@ -1,0 +1,170 @@
+"""One joint adjustment of poses, focal length and depth to matched pixels: Gauss-Newton on robust residuals.
+
+Every view's depth is multiplied by the exponential of a smooth correction, bilinear between the nodes of a grid over
+its image.
+
+Unknowns, in this order: six numbers per view (a rotation vector and a translation, applied after the pose), the
+logarithm of one factor on all focal lengths, and the nodes of every view's correction. View 0 stays the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.geometry import invert_rigid
+from tokengroups.vggt.correspondences import PixelMatches
+from tokengroups.vggt.reprojection import Frame, Noise, cross_matrix, exponential, match_equations
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """Noise model and prior, chosen once on the rooms that watch the encoder's training."""
+
+    iterations: int = 4  # Gauss-Newton steps per stage
+    cell_noise_px: float = 2.0  # standard deviation of a cell's match
+    cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
+    patch_evidence: float = 0.5
+    patch_step_px: int = 5  # between the patches of a view
+    search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
+    patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
+    rigid_stages: int = 2  # of them, before depths are corrected
+    depth_noise: float = 0.2  # relative standard deviation of a pixel's depth
+    corrected_depth_noise: float = 0.03  # and of what the correction leaves
+    agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
+    agreement_evidence: float = 0.3
+    prior_rotation: float = 0.05  # standard deviation of the camera head's rotation in radians
+    prior_translation: float = 0.1  # and of its translation, in the encoder's unit
+    prior_focal: float = 0.1  # and of the logarithm of the focal length, the same error in all views
+    settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
+    correction_nodes: int = 8  # a side
+    prior_correction: float = 0.2  # standard deviation of a node
+    prior_smoothness: float = 0.1  # and of the difference of neighbouring nodes
+
+
+@dataclass(frozen=True)
+class ViewMatches:
+    """Pixels of view `source` found in view `target`."""
+
+    source: int
+    target: int
+    pixels: PixelMatches
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is adjusted."""
+
+    poses: Float[Tensor, "V 4 4"]  # cam_from_world, that of view 0 the identity
+    log_focal: Float[Tensor, ""]  # factor on all predicted focal lengths
+    nodes: Float[Tensor, "V n"]  # logarithms of factors on the depth, a grid over every image
+
+    def relative(self, source: int, target: int) -> Float[Tensor, "4 4"]:
+        """Pose of camera `target` relative to camera `source`."""
+        return self.poses[target] @ invert_rigid(self.poses[source])
+
+    def frames(self, predicted: list[Frame]) -> list[Frame]:
+        """The photos with this estimate's focal lengths and depths."""
+        return [
+            frame.corrected(self.log_focal, nodes) for frame, nodes in zip(predicted, self.nodes, strict=True)
+        ]
+
+    def moved(self, step: Float[Tensor, " N"]) -> Estimate:
+        """After a step of all unknowns."""
+        views = len(self.poses)
+        motions = step[: 6 * views].view(views, 6)
+        poses = torch.stack(
+            [exponential(move) @ pose for move, pose in zip(motions, self.poses, strict=True)]
+        )
+        nodes = self.nodes + step[6 * views + 1 :].view_as(self.nodes)
+        return Estimate(poses, self.log_focal + step[6 * views], nodes)
+
+
+def adjust(
+    predicted: list[Frame],
+    start: Estimate,
+    estimate: Estimate,
+    matches: list[ViewMatches],
+    noise: Noise,
+    settings: RefinementSettings,
+    settled_focal: Float[Tensor, ""] | None = None,
+) -> Estimate:
+    """Gauss-Newton steps on the matches and the prior around `start`.
+
+    Args:
+        predicted: Photos with the encoder's depth and focal lengths.
+        start: The encoder's own answer.
+        estimate: Where to begin.
+        matches: Of any pairs of views.
+        noise: What to believe of them.
+        settings: The prior.
+        settled_focal: Logarithm that the focal length's factor stays close to; depths are corrected only if given.
+    """
+    views, per_view = estimate.nodes.shape
+    focal = 6 * views
+    free = torch.arange(6, focal + 1 + (views * per_view if settled_focal is not None else 0))
+    side = settings.correction_nodes
+    smoothness = _smoothness(side, settings).to(estimate.nodes)
+    for _ in range(settings.iterations):
+        frames = estimate.frames(predicted)
+        normal = estimate.poses.new_zeros(focal + 1 + views * per_view, focal + 1 + views * per_view)
+        gradient = normal.new_zeros(len(normal))
+        normal[focal, focal] = settings.prior_focal**-2
+        gradient[focal] = estimate.log_focal * settings.prior_focal**-2
+        if settled_focal is not None:
+            normal[focal, focal] += settings.settled_focal**-2
+            gradient[focal] += (estimate.log_focal - settled_focal) * settings.settled_focal**-2
+        for view in range(views):
+            own = slice(6 * view, 6 * view + 6)
+            normal[own, own], gradient[own] = _pose_prior(estimate.poses[view], start.poses[view], settings)
+            own = slice(focal + 1 + view * per_view, focal + 1 + (view + 1) * per_view)
+            normal[own, own], gradient[own] = smoothness, smoothness @ estimate.nodes[view]
+        for match in matches:
+            unknowns = _unknowns(match, views, per_view).to(normal.device)
+            relative = estimate.relative(match.source, match.target)
+            pair = frames[match.source], frames[match.target]
+            rows, residuals = match_equations(*pair, relative, match.pixels, side, noise)
+            normal[unknowns[:, None], unknowns] += rows.T @ rows
+            gradient[unknowns] += rows.T @ residuals
+        step = torch.zeros_like(gradient)
+        step[free] = -torch.linalg.solve(normal[free[:, None], free], gradient[free])
+        estimate = estimate.moved(step)
+    return estimate
+
+
+def _unknowns(match: ViewMatches, views: int, per_view: int) -> Int64[Tensor, " u"]:
+    """Which unknowns the columns of `match_equations` are."""
+    poses = [torch.arange(6 * view, 6 * view + 6) for view in (match.target, match.source)]
+    first = [6 * views + 1 + view * per_view for view in (match.source, match.target)]
+    nodes = [torch.arange(start, start + per_view) for start in first]
+    return torch.cat([*poses, torch.tensor([6 * views]), *nodes])
+
+
+def _smoothness(side: int, settings: RefinementSettings) -> Float[Tensor, "n n"]:
+    """Normal matrix of the prior on a view's nodes: small, and like their neighbours."""
+    index = torch.arange(side**2).view(side, side)
+    pairs = torch.cat([torch.stack([index[:, 1:], index[:, :-1]], -1).flatten(0, 1),
+                       torch.stack([index[1:], index[:-1]], -1).flatten(0, 1)])  # fmt: skip
+    ends = functional.one_hot(pairs, side**2).float()
+    steps = ends[:, 0] - ends[:, 1]
+    magnitude = torch.eye(side**2) / settings.prior_correction**2
+    return magnitude + steps.T @ steps / settings.prior_smoothness**2
+
+
+def _pose_prior(
+    pose: Float[Tensor, "4 4"], start: Float[Tensor, "4 4"], settings: RefinementSettings
+) -> tuple[Float[Tensor, "6 6"], Float[Tensor, " 6"]]:
+    """Normal matrix and gradient of the distance from the start: rotation vector and translation."""
+    turned = pose[:3, :3] @ start[:3, :3].T
+    skew = (turned - turned.T) / 2  # sin(angle) [axis]x, the rotation vector of small turns
+    rotation = torch.stack([skew[2, 1], skew[0, 2], skew[1, 0]]) / settings.prior_rotation
+    translation = (pose[:3, 3] - start[:3, 3]) / settings.prior_translation
+    identity = torch.eye(3).to(pose)
+    top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.prior_rotation
+    bottom = torch.cat([-cross_matrix(pose[:3, 3]), identity], dim=-1) / settings.prior_translation
+    jacobian = torch.cat([top, bottom])
+    return jacobian.T @ jacobian, jacobian.T @ torch.cat([rotation, translation])

@@ -1,0 +1,103 @@
+"""Refining predicted cameras and depth against matched pixels.
+
+The heads of a small VGGT regress poses to a few degrees, focal lengths and depth to some per cent; matched pixels tell
+them better. Poses and focal length come first: from the cells of the matching head, which pair every view with view 0,
+then from many small patches found near where the cameras put them, also between neighbouring views. Then depth joins
+in, smoothly corrected to what two views of the same patch triangulate (`adjustment`).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokengroups.geometry import transform_points
+from tokengroups.types import Cameras
+from tokengroups.vggt.adjustment import Estimate, RefinementSettings, ViewMatches, adjust
+from tokengroups.vggt.correspondences import PixelMatches, cell_matches, grid_pixels, patch_matches
+from tokengroups.vggt.reprojection import Frame, Noise
+
+
+@torch.no_grad()
+def refine_geometry(
+    images: Float[Tensor, "B V 3 H W"],
+    cameras: Cameras,
+    depth: Float[Tensor, "B V H W"],
+    match_logits: Float[Tensor, "B V Q R"],
+    settings: RefinementSettings = RefinementSettings(),  # noqa: B008 (frozen)
+) -> tuple[Cameras, Float[Tensor, "B V H W"]]:
+    """Adjust poses, one factor on all focal lengths, and depth; view 0 stays the world, a lone view as it is.
+
+    Args:
+        images: Photos in [0, 1], in the order in which they were taken where there is one.
+        cameras: Predicted, batch axes B V; the pose of view 0 is the identity.
+        depth: Predicted depth.
+        match_logits: Cells of every view against the cells of view 0, row-major on a grid over the image.
+        settings: Noise model and prior.
+    """
+    if images.shape[1] == 1:
+        return cameras, depth
+    poses, intrinsics, depths = [], [], []
+    with torch.autocast(images.device.type, enabled=False):
+        for scene in range(len(images)):
+            views = zip(images[scene], depth[scene], cameras.intrinsics[scene], strict=True)
+            frames = [Frame(*view) for view in views]
+            refined = _refine(frames, cameras.cam_from_world[scene], match_logits[scene], settings)
+            poses.append(refined.poses)
+            frames = refined.frames(frames)
+            intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
+            depths.append(torch.stack([frame.depth for frame in frames]))
+    return Cameras(torch.stack(poses), torch.stack(intrinsics), cameras.size_hw), torch.stack(depths)
+
+
+def _refine(
+    predicted: list[Frame],
+    poses: Float[Tensor, "V 4 4"],
+    match_logits: Float[Tensor, "V Q R"],
+    settings: RefinementSettings,
+) -> Estimate:
+    """All views of one scene together: cells, then patches around where they should be, then depth as well."""
+    nodes = poses.new_zeros(len(poses), settings.correction_nodes**2)
+    start = estimate = Estimate(poses, poses.new_zeros(()), nodes)
+    noise = Noise(settings.cell_noise_px, settings.cell_evidence, settings.depth_noise)
+    matches = _match_cells(predicted, match_logits)
+    estimate = adjust(predicted, start, estimate, matches, noise, settings)
+    settled_focal = None
+    for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
+        noise = Noise(pixel, settings.patch_evidence, settings.depth_noise)
+        if stage >= settings.rigid_stages:
+            agreement = settings.agreement_evidence, settings.agreement_noise
+            noise = Noise(pixel, settings.patch_evidence, settings.corrected_depth_noise, *agreement)
+            settled_focal = estimate.log_focal if settled_focal is None else settled_focal
+        matches = _match_patches(estimate.frames(predicted), estimate, radius, settings.patch_step_px)
+        estimate = adjust(predicted, start, estimate, matches, noise, settings, settled_focal)
+    return estimate
+
+
+def _match_cells(frames: list[Frame], match_logits: Float[Tensor, "V Q R"]) -> list[ViewMatches]:
+    """Of every view with view 0, both ways."""
+    size_hw = (frames[0].depth.shape[0], frames[0].depth.shape[1])
+    matches = []
+    for view, logits in enumerate(match_logits[1:], 1):
+        found = cell_matches(logits, size_hw)
+        matches.append(ViewMatches(0, view, found))
+        matches.append(ViewMatches(view, 0, PixelMatches(found.target, found.source, found.weight)))
+    return matches
+
+
+def _match_patches(frames: list[Frame], estimate: Estimate, radius: int, step: int) -> list[ViewMatches]:
+    """Of every view with view 0 and with the view before it, both ways, near where the cameras put them."""
+    views = range(1, len(frames))
+    pairs = [(0, view) for view in views] + list(pairwise(views))
+    pixels = grid_pixels(frames[0].depth, step)
+    matches = []
+    for one, other in pairs:
+        for source, target in ((one, other), (other, one)):
+            seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
+            expected = frames[target].project(seen)
+            photos = frames[source].image, frames[target].image
+            matches.append(ViewMatches(source, target, patch_matches(*photos, pixels, expected, radius)))
+    return matches
