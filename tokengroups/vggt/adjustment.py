@@ -104,11 +104,11 @@ def adjust(
         settings: The prior.
         settled_focal: Logarithm that the focal length's factor stays close to; depths are corrected only if given.
     """
-    views, per_view = estimate.nodes.shape
-    focal = 6 * views
-    free = torch.arange(6, focal + 1 + (views * per_view if settled_focal is not None else 0))
-    side = settings.correction_nodes
-    smoothness = _smoothness(side, settings).to(estimate.nodes)
+    views, focal = len(estimate.poses), 6 * len(estimate.poses)
+    side = 0 if settled_focal is None else settings.correction_nodes
+    per_view = side**2
+    free = slice(6, focal + 1 + views * per_view)
+    smoothness = _smoothness(side, settings).to(estimate.nodes) if side else None
     for _ in range(settings.iterations):
         frames = estimate.frames(predicted)
         normal = estimate.poses.new_zeros(focal + 1 + views * per_view, focal + 1 + views * per_view)
@@ -121,8 +121,9 @@ def adjust(
         for view in range(views):
             own = slice(6 * view, 6 * view + 6)
             normal[own, own], gradient[own] = _pose_prior(estimate.poses[view], start.poses[view], settings)
-            own = slice(focal + 1 + view * per_view, focal + 1 + (view + 1) * per_view)
-            normal[own, own], gradient[own] = smoothness, smoothness @ estimate.nodes[view]
+            if smoothness is not None:
+                own = slice(focal + 1 + view * per_view, focal + 1 + (view + 1) * per_view)
+                normal[own, own], gradient[own] = smoothness, smoothness @ estimate.nodes[view]
         for match in matches:
             unknowns = _unknowns(match, views, per_view).to(normal.device)
             relative = estimate.relative(match.source, match.target)
@@ -130,8 +131,8 @@ def adjust(
             rows, residuals = match_equations(*pair, relative, match.pixels, side, noise)
             normal[unknowns[:, None], unknowns] += rows.T @ rows
             gradient[unknowns] += rows.T @ residuals
-        step = torch.zeros_like(gradient)
-        step[free] = -torch.linalg.solve(normal[free[:, None], free], gradient[free])
+        step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
+        step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)
     return estimate
 

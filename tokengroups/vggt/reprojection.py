@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.geometry import pixel_centres, rigid, transform_points
+from tokengroups.geometry import rigid, transform_points
 from tokengroups.vggt.correspondences import PixelMatches
 
 MIN_DEPTH = 0.05  # of a point that counts, in the encoder's unit: a twentieth of the mean distance
@@ -32,9 +32,10 @@ class Frame:
         """The frame with its focal lengths scaled and its depth corrected."""
         intrinsics = self.intrinsics.clone()
         intrinsics[[0, 1], [0, 1]] *= log_focal.exp()
-        size_hw, side = (self.depth.shape[0], self.depth.shape[1]), round(len(nodes) ** 0.5)
-        everywhere = node_weights(pixel_centres(size_hw, self.depth).flatten(0, 1), side, size_hw)
-        factor = (everywhere @ nodes).exp().view(size_hw)
+        height, width = self.depth.shape
+        side = round(len(nodes) ** 0.5)
+        rows, columns = (_hats(torch.arange(n).to(nodes) + 0.5, n, side) for n in (height, width))
+        factor = (rows @ nodes.view(side, side) @ columns.T).exp()
         return replace(self, depth=self.depth * factor, intrinsics=intrinsics)
 
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:
@@ -85,7 +86,7 @@ def match_equations(
     """Rows of the Jacobian and residuals of pixels of one photo found in another, weighted by Cauchy's loss.
 
     Columns: six for the pose of the target, six for that of the source, one for the logarithm of the focal length,
-    side^2 for the source's depth correction and as many for the target's.
+    side^2 for the source's depth correction and as many for the target's; none where side = 0.
 
     Args:
         source: Photo whose pixels were searched for.
@@ -137,10 +138,15 @@ def match_equations(
 
 def node_weights(pixels: Float[Tensor, "Q 2"], side: int, size_hw: tuple[int, int]) -> Float[Tensor, "Q n"]:
     """Bilinear weights of the side x side nodes, the outer ones on the image's border."""
-    size = pixels.new_tensor([size_hw[1], size_hw[0]])
-    nodes = torch.arange(side, device=pixels.device)
-    weights = (1 - ((pixels / size * (side - 1)).clamp(0, side - 1)[..., None] - nodes).abs()).clamp_min(0)
-    return (weights[:, 1, :, None] * weights[:, 0, None, :]).flatten(1)
+    columns, rows = _hats(pixels[:, 0], size_hw[1], side), _hats(pixels[:, 1], size_hw[0], side)
+    return (rows[:, :, None] * columns[:, None, :]).flatten(1)
+
+
+def _hats(positions: Float[Tensor, " Q"], length: int, side: int) -> Float[Tensor, "Q s"]:
+    """Linear weights of nodes that are evenly spread over [0, length]."""
+    nodes = torch.arange(side, device=positions.device)
+    places = (positions / length * (side - 1)).clamp(0, max(side - 1, 0))
+    return (1 - (places[:, None] - nodes).abs()).clamp_min(0)
 
 
 def _whitening(along: Float[Tensor, "Q 2"], pixel: float, depth: float) -> Float[Tensor, "Q 2 2"]:
