@@ -1,4 +1,4 @@
-# make setup | demo | test | test-slow | lint | clean     Python >= 3.11 with pip is all it needs; the rest goes into .venv.
+# make setup | demo | test | test-slow | weights | lint | clean     Python >= 3.11 with pip is all it needs; the rest goes into .venv.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo test test-slow weights lint clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,19 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
+
+# From seed to weights: the encoder, the encoder with varied focal lengths, groups without and with rendering. Some six hours
+# on 2 cores; a stage that was stopped goes on, a finished one is skipped. TRAIN_ARGS is added to every stage.
+TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 train.py
+TRAIN_ARGS ?=
+weights: setup
+	$(TORCHRUN) configs/vggt_tiny.yaml $(TRAIN_ARGS)
+	$(TORCHRUN) configs/vggt_tiny.yaml start_from=out/vggt_tiny/weights training.output=out/vggt_tiny_zoom \
+	  data.num_rooms=8000 data.zoom=1.35 training.steps=5200 training.learning_rate=5e-4 training.seed=3 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_zoom/weights data.seed=7 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_zoom/weights data.seed=7 \
+	  start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 \
+	  losses.distillation=1 semantics.views=2 $(TRAIN_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,6 +52,19 @@ def test_reconstruct_gives_a_consistent_scene(model, photos):
     points = world_points(prediction.depth, scene.cameras.cam_from_world, scene.cameras.intrinsics)
     view, row, column = prediction.anchor_pixels.unbind(-1)
     torch.testing.assert_close(scene.anchors, points[view, row, column])
+
+
+def test_mirrored_photos_have_a_say_in_the_groups_alone(model, photos):
+    plain = model.predict(photos)
+    model.decoder.config = replace(DECODER, mirrored_grouping=True)
+    both = model.predict(photos)
+    torch.testing.assert_close(both.scene.gaussians.means, plain.scene.gaussians.means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both.depth, plain.depth, rtol=1e-4, atol=1e-5)
+    assert torch.equal(both.anchor_pixels, plain.anchor_pixels)
+    torch.testing.assert_close(both.scene.assignment.sum(-1), torch.ones(48))
+    assert both.scene.assignment.shape != plain.scene.assignment.shape or not torch.allclose(
+        both.scene.assignment, plain.scene.assignment, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("num_photos", [1, 3, 5])

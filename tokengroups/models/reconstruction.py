@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
+from tokengroups.models.mirroring import average_mirrored
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
@@ -82,11 +83,16 @@ class TokenGroups(nn.Module):
                 f"photo sides must be multiples of {self.size_multiple}, got {tuple(images.shape[-2:])}"
             )
         self.eval()
-        output, geometry = self(images[None], seed)
+        config = self.decoder.config
+        passes = [images, images.flip(-1)] if config.mirrored_grouping else [images]
+        output, geometry = self(torch.stack(passes), seed)
         first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
+        if config.mirrored_grouping:
+            opinions = output.assignment, output.anchor_pixels, geometry.depth
+            first = replace(first, assignment=average_mirrored(*opinions, config.anchor_stride))
         provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed}
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
-        scene = token_scene(first, cameras, provenance, self.decoder.config.text_encoder)
+        scene = token_scene(first, cameras, provenance, config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
 
     def reconstruct(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> TokenScene:

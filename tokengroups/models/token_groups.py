@@ -61,6 +61,7 @@ class TokenGroupsConfig:
     residual_dim: int = 8  # of an anchor's semantic residual
     group_embeddings: bool = True  # False: meaning lies in the residuals alone, for ablations
     text_encoder: str = ""  # name of that space
+    mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class RefinementSettings:
     cell_noise_px: float = 2.0  # standard deviation of a cell's match
     cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
     patch_evidence: float = 0.5
-    patch_step_px: int = 5  # between the patches of a view
+    patch_step_px: int = 4  # between the patches of a view
     search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
     patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
     rigid_stages: int = 2  # of them, before depths are corrected
@@ -39,11 +39,11 @@ class RefinementSettings:
     agreement_evidence: float = 0.3
     prior_rotation: float = 0.05  # standard deviation of the camera head's rotation in radians
     prior_translation: float = 0.1  # and of its translation, in the encoder's unit
-    prior_focal: float = 0.1  # and of the logarithm of the focal length, the same error in all views
+    prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
     settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
     correction_nodes: int = 8  # a side
-    prior_correction: float = 0.2  # standard deviation of a node
-    prior_smoothness: float = 0.1  # and of the difference of neighbouring nodes
+    prior_correction: float = 0.3  # standard deviation of a node
+    prior_smoothness: float = 0.15  # and of the difference of neighbouring nodes
 
 
 @dataclass(frozen=True)
