@@ -1,7 +1,7 @@
 """Groups of mirrored photos: a second opinion on which anchors belong together, at the price of a second pass.
 
 The network is not symmetric, so its mistakes on a scene and on its mirror image differ. Mirrored groups are matched to
-the straight ones, and the assignments averaged; anchors, Gaussians and everything else stay those of the straight photos.
+the straight ones, and the assignments averaged; anchors, Gaussians and all the rest stay those of the straight photos.
 """
 
 from __future__ import annotations
