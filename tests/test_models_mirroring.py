@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
-from tokengroups.models.mirroring import average_mirrored
+from tokengroups.geometry import rigid, world_points
+from tokengroups.models.context import FrozenGeometry
+from tokengroups.models.mirroring import average_mirrored, mirror_geometry
+from tokengroups.types import Cameras
 
 VIEWS, SIDE, STRIDE, GROUPS = 2, 16, 4, 5
 
@@ -20,8 +24,7 @@ def grid_anchors() -> torch.Tensor:
 @pytest.fixture
 def depth() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    straight = 1 + torch.rand(VIEWS, SIDE, SIDE, generator=generator)
-    return torch.stack([straight, straight.flip(-1)])
+    return 1 + torch.rand(VIEWS, SIDE, SIDE, generator=generator)
 
 
 def assignments(seed: int = 1, sharpness: float = 8.0) -> torch.Tensor:
@@ -68,10 +71,30 @@ def test_neighbours_of_other_views_and_depths_have_no_say(depth):
     """Anchors at one place of both photos, and before and behind an edge, keep their own groups."""
     pixels = torch.tensor([[0, 8, 7], [1, 8, 7], [0, 8, 9]])
     depth = torch.ones_like(depth)
-    depth[0, 0, :, 9:], depth[1, 0, :, :7] = 4.0, 4.0
+    depth[0, :, 9:] = 4.0
     own = torch.eye(3)
     average = average_mirrored(
         torch.stack([own, own]), torch.stack([pixels, mirrored(pixels)]), depth, STRIDE
     )
     assert (average.argmax(dim=1) == torch.arange(3)).all()
     assert average[0, 1] < 1e-3 and average[0, 2] < 0.05
+
+
+def test_mirrored_geometry_is_consistent():
+    """Its points are what its depth and cameras give, and twice mirrored is as before."""
+    generator = torch.Generator().manual_seed(3)
+    depth = 1 + torch.rand(1, VIEWS, SIDE, SIDE, generator=generator)
+    turn = torch.tensor(Rotation.from_rotvec([[0, 0, 0], [0.1, -0.2, 0.05]]).as_matrix()).float()
+    poses = rigid(turn, torch.tensor([[0.0, 0, 0], [0.3, -0.1, 0.2]]))[None]
+    intrinsics = torch.tensor([[20.0, 0, 7], [0, 21, 9], [0, 0, 1]]).expand(1, VIEWS, 3, 3)
+    features, confidence = torch.rand(1, VIEWS, 3, 2, 2), torch.rand(1, VIEWS, SIDE, SIDE)
+    points = world_points(depth, poses, intrinsics)
+    geometry = FrozenGeometry(features, points, depth, confidence, Cameras(poses, intrinsics, (SIDE, SIDE)))
+    mirror = mirror_geometry(geometry, features)
+    again = world_points(mirror.depth, mirror.cameras.cam_from_world, mirror.cameras.intrinsics)
+    torch.testing.assert_close(mirror.points, again)
+    torch.testing.assert_close(mirror.points[..., 0], -points.flip(-2)[..., 0])
+    back = mirror_geometry(mirror, features)
+    torch.testing.assert_close(back.points, points)
+    torch.testing.assert_close(back.cameras.cam_from_world, poses)
+    torch.testing.assert_close(back.cameras.intrinsics, intrinsics)

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.matching import match_groups
+from tokengroups.models.context import FrozenGeometry
+from tokengroups.types import Cameras
 
 NEIGHBOURS = 3  # mirrored anchors that an anchor's second opinion comes from
 NEAR = 0.3  # added to distances, which count in 1.5 anchor strides
@@ -20,7 +22,7 @@ LOG_DEPTH_UNIT = 0.125  # of the logarithm of the depth, as far as 1.5 strides t
 def average_mirrored(
     assignment: Float[Tensor, "2 K L"],
     anchor_pixels: Int64[Tensor, "2 K 3"],
-    depth: Float[Tensor, "2 V H W"],
+    depth: Float[Tensor, "V H W"],
     stride: int,
 ) -> Float[Tensor, "K L"]:
     """Assignment of a scene averaged with that of its mirror image.
@@ -28,13 +30,12 @@ def average_mirrored(
     Args:
         assignment: Probabilities of each anchor over the groups, of the photos and of the photos mirrored.
         anchor_pixels: View, row and column of each anchor in its own photos.
-        depth: Predicted for the same photos.
+        depth: Predicted for the photos.
         stride: Pixels between anchor candidates.
     """
-    own, other = (
-        _places(pixels, depths, stride, mirror)
-        for pixels, depths, mirror in zip(anchor_pixels, depth, (False, True), strict=True)
-    )
+    own, other = anchor_pixels[0], anchor_pixels[1].clone()
+    other[:, 2] = depth.shape[-1] - 1 - other[:, 2]
+    own, other = _places(own, depth, stride), _places(other, depth, stride)
     distances, nearest = torch.cdist(own, other).topk(min(NEIGHBOURS, len(other)), largest=False)
     weights = 1 / (distances + NEAR)
     weights = weights / weights.sum(dim=1, keepdim=True)
@@ -47,13 +48,27 @@ def average_mirrored(
     return average / average.sum(dim=1, keepdim=True)
 
 
-def _places(
-    pixels: Int64[Tensor, "K 3"], depth: Float[Tensor, "V H W"], stride: int, mirror: bool
-) -> Float[Tensor, "K 4"]:
-    """Photo, place in the straight photo and depth of anchors, so that distances tell which show the same."""
+def mirror_geometry(geometry: FrozenGeometry, features: Float[Tensor, "B V C h w"]) -> FrozenGeometry:
+    """What the encoder would say of the mirrored photos if it were symmetric, with the features that it does give.
+
+    The world is mirrored like the photos: x changes its sign.
+    """
+    sign = geometry.points.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    cameras = geometry.cameras
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[..., 0, 2] = cameras.size_hw[1] - intrinsics[..., 0, 2]
+    return FrozenGeometry(
+        features=features,
+        points=geometry.points.flip(-2) * sign[:3],
+        depth=geometry.depth.flip(-1),
+        confidence=geometry.confidence.flip(-1),
+        cameras=Cameras(sign[:, None] * cameras.cam_from_world * sign, intrinsics, cameras.size_hw),
+    )
+
+
+def _places(pixels: Int64[Tensor, "K 3"], depth: Float[Tensor, "V H W"], stride: int) -> Float[Tensor, "K 4"]:
+    """Photo, place in it and depth of anchors, so that distances tell which show the same."""
     view, row, column = pixels.unbind(-1)
     depths = depth[view, row, column].clamp_min(1e-6).log() / LOG_DEPTH_UNIT
-    if mirror:
-        column = depth.shape[-1] - 1 - column
     apart = 1e3 * view  # another photo is never near
     return torch.stack([apart, row / (1.5 * stride), column / (1.5 * stride), depths], dim=-1)

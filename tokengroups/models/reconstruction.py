@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
-from tokengroups.models.mirroring import average_mirrored
+from tokengroups.models.mirroring import average_mirrored, mirror_geometry
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
@@ -84,16 +84,33 @@ class TokenGroups(nn.Module):
             )
         self.eval()
         config = self.decoder.config
-        passes = [images, images.flip(-1)] if config.mirrored_grouping else [images]
-        output, geometry = self(torch.stack(passes), seed)
+        output, geometry = self(images[None], seed)
         first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
         if config.mirrored_grouping:
-            opinions = output.assignment, output.anchor_pixels, geometry.depth
-            first = replace(first, assignment=average_mirrored(*opinions, config.anchor_stride))
+            average = self._average_with_mirrored(images, output, geometry, seed)
+            first = replace(first, assignment=average)
         provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed}
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
         scene = token_scene(first, cameras, provenance, config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
+
+    def _average_with_mirrored(
+        self,
+        images: Float[Tensor, "V 3 H W"],
+        output: TokenGroupsOutput,
+        geometry: FrozenGeometry,
+        seed: int | None,
+    ) -> Float[Tensor, "K L"]:
+        """Assignment averaged with that for the mirrored photos: their own features, the mirrored geometry."""
+        mirrored = images.flip(-1)[None]
+        features = patch_features(self.encoder(mirrored), self.encoder.config, geometry.features.shape[-2])
+        opinion = self.decoder(mirrored, mirror_geometry(geometry, features), seed)
+        return average_mirrored(
+            torch.cat([output.assignment, opinion.assignment]),
+            torch.cat([output.anchor_pixels, opinion.anchor_pixels]),
+            geometry.depth[0],
+            self.decoder.config.anchor_stride,
+        )
 
     def reconstruct(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> TokenScene:
         """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
@@ -122,14 +139,19 @@ def frozen_geometry(
     cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
     if output.match_logits is not None:
         cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float())
-    patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
     return FrozenGeometry(
-        features=rearrange(patches, "b v (h w) c -> b v c h w", h=size_hw[0] // config.patch_size),
+        features=patch_features(output, config, size_hw[0] // config.patch_size),
         points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),
         depth=depth,
         confidence=output.depth_confidence.float(),
         cameras=cameras,
     )
+
+
+def patch_features(output: EncoderOutput, config: VGGTConfig, rows: int) -> Float[Tensor, "B V C h w"]:
+    """Frame and global halves of every kept layer, per patch; `rows` = h."""
+    patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
+    return rearrange(patches, "b v (h w) c -> b v c h w", h=rows)
 
 
 def token_scene(
