@@ -50,6 +50,7 @@ from tokengroups.types import Cameras, TokenScene, Views
 
 KEYS = ("ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects", "psnr", "seconds", "bytes")
 OURS = "token groups"
+SECONDS_TICKS = [part * power for power in (0.01, 0.1, 1, 10, 100) for part in (1, 2, 3, 5)]
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullLocator
 
     counts = sorted({run["views"] for run in runs})
     figure, axes = pyplot.subplots(
@@ -223,13 +225,17 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
     )
     for axis, views in zip(axes[0], counts, strict=True):
         chosen = [run for run in runs if run["views"] == views]
-        fits = [name for name in chosen[0]["methods"] if name.startswith("fit, ")]
-        line = [
-            (values(chosen, name, "seconds").mean(), *interval(values(chosen, name, "ap_all")))
-            for name in fits
-        ]
-        axis.errorbar(*zip(*line, strict=True), color="#D55E00", marker="o", capsize=3,
-                      label="fit: true cameras and masks given")  # fmt: skip
+        for start, label, color in (
+            ("fit, ", "fit: true cameras and masks given", "#D55E00"),
+            ("fit of our answer", "fit: given those of token groups", "#CC79A7"),
+        ):
+            names = [name for name in chosen[0]["methods"] if name.startswith(start)]
+            line = [
+                (values(chosen, name, "seconds").mean(), *interval(values(chosen, name, "ap_all")))
+                for name in names
+            ]
+            if line:
+                axis.errorbar(*zip(*line, strict=True), color=color, marker="o", capsize=3, label=label)
         for name, label, color, marker in (
             (OURS, "token groups: photos alone", "#0072B2", "*"),
             ("oracle", "oracle of our Gaussians", "#999999", "^"),
@@ -240,13 +246,16 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
             axis.errorbar(
                 seconds, *interval(values(chosen, name, "ap_all")), label=label, linestyle="none", **style
             )
-        axis.set(
-            xscale="log", xlabel="seconds a scene, one CPU thread", title=f"{views} photos", ylim=(0, None)
-        )
+        axis.set(xscale="log", xlabel="seconds a scene, one CPU thread", title=f"{views} photos", ylim=(0, 1))
+        low, high = axis.get_xlim()
+        ticks = [tick for tick in SECONDS_TICKS if low <= tick <= high]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("AP on rendered target views")
-    axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.17, 1, 1))
+    figure.legend(handles, labels, loc="lower center", ncols=2, fontsize=8, frameon=False)
     figure.savefig(file, dpi=110)
 
 
