@@ -1,18 +1,17 @@
 """The picture of the README: photos -> a new view -> its groups -> the scene edited, every panel made by the package.
 
-Run: ``python benchmarks/picture.py [--weights token_groups_tiny] [--rooms 101:7 102:3] [--remove 4 9] [--move 2 6]
---out docs/overview.png``. A room is the seed and index of a held-out procedural room; without ``--remove`` and
-``--move`` the two most visible groups that look like objects are taken.
+Run: ``python benchmarks/picture.py [--weights token_groups_tiny] [--rooms 103:2 102:0] [--groups 13 13]
+[--out docs/overview.png]``. A room is the seed and index of a held-out procedural room; its group, by default the most
+visible one that looks like an object, is removed in one panel and moved in the next.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,22 +22,14 @@ from matplotlib.figure import Figure
 from tokengroups.cli.demo_steps import likely_objects
 from tokengroups.data.procedural import generate_room
 from tokengroups.editing import move, remove
-from tokengroups.io.pictures import group_color
+from tokengroups.io.pictures import group_colors
 from tokengroups.models import load_model
 from tokengroups.scene.groups import summarise
 from tokengroups.scene.views import render_views, select_cameras, visible_shares
 from tokengroups.types import TokenScene
 
-SHIFT = 0.25  # of a moved group, to the side, as a part of its distance from the first camera
-TITLES = ("photo", "photo", "rendered", "groups", "one removed", "one moved")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Ids of the groups that are edited."""
-
-    remove: int
-    move: int
+SHIFT = 0.25  # of the moved group, to the right, as a part of the scene's median depth
+TITLES = ("photo", "photo", "rendered", "groups", "removed", "moved")
 
 
 def main() -> None:
@@ -46,9 +37,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", default="token_groups_tiny")
-    parser.add_argument("--rooms", nargs="+", default=["101:0", "101:1"], metavar="SEED:INDEX")
-    parser.add_argument("--remove", nargs="+", type=int, metavar="ID", help="of every room")
-    parser.add_argument("--move", nargs="+", type=int, metavar="ID", help="of every room")
+    parser.add_argument("--rooms", nargs="+", default=["103:2", "102:0"], metavar="SEED:INDEX")
+    parser.add_argument("--groups", nargs="+", type=int, metavar="ID", help="one of every room")
     parser.add_argument("--out", type=Path, default=Path("docs/overview.png"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -60,40 +50,30 @@ def main() -> None:
         photos = torch.from_numpy(frames.images[[1, 3]].copy()).float() / 255
         with torch.no_grad():
             scene = model.reconstruct(photos.movedim(-1, 1))
-        choice = choose(scene)
-        choice = Choice(
-            args.remove[number] if args.remove else choice.remove,
-            args.move[number] if args.move else choice.move,
-        )
-        print(f"room {room}: group {choice.remove} removed, group {choice.move} moved")
-        rows.append([*photos, *panels(scene, choice)])
+        group = args.groups[number] if args.groups else most_visible_object(scene)
+        print(f"room {room}: group {group} removed and moved")
+        rows.append([*photos, *panels(scene, group)])
     draw(rows, args.out)
     print(f"wrote {args.out}")
 
 
-def choose(scene: TokenScene) -> Choice:
-    """The two groups that look most like objects."""
-    objects = likely_objects([asdict(group) for group in summarise(scene, visible_shares(scene))])
-    return Choice(objects[0]["id"], objects[min(1, len(objects) - 1)]["id"])
+def most_visible_object(scene: TokenScene) -> int:
+    """The group that looks most like an object."""
+    return likely_objects([asdict(group) for group in summarise(scene, visible_shares(scene))])[0]["id"]
 
 
-def panels(scene: TokenScene, choice: Choice) -> list[Tensor]:
-    """View of the first camera: colours, groups, and both edits."""
+def panels(scene: TokenScene, group: int) -> list[Tensor]:
+    """View of the first camera: colours, groups, and both edits of a group."""
     camera = select_cameras(scene.cameras, [0])
-    distance = scene.gaussians.means[:, 2].median().item()
-    moved = move(scene, choice.move, (SHIFT * distance, 0.0, 0.0))
-    (view,) = render_views(scene, camera)
-    (without,) = render_views(remove(scene, [choice.remove]), camera)
-    (shifted,) = render_views(moved, camera)
-    ids = view.group_map.numpy()
-    table = {group: group_color(int(group)) for group in np.unique(ids)}
-    colors = np.stack([table[group] for group in ids.reshape(-1)]).reshape(*ids.shape, 3)
-    groups = torch.from_numpy(colors).float() / 255
+    shift = SHIFT * scene.gaussians.means[:, 2].median().item()
+    edited = scene, remove(scene, [group]), move(scene, group, (shift, 0.0, 0.0))
+    view, without, shifted = (next(iter(render_views(each, camera))) for each in edited)
+    groups = torch.from_numpy(group_colors(view.group_map)).float() / 255
     return [view.color, groups, without.color, shifted.color]
 
 
 def draw(rows: list[list[Tensor]], path: Path) -> None:
-    """One line of panels a room, arrows between what goes in and what comes out."""
+    """One line of panels a room."""
     columns = len(TITLES)
     figure = Figure(figsize=(2.0 * columns, 2.06 * len(rows) + 0.25), dpi=130)
     axes = figure.subplots(len(rows), columns, squeeze=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenes import random_scene
 
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.sampling import to_views
@@ -138,3 +139,17 @@ def test_minutes_of_older_logs(benchmark) -> None:
 def test_running_mean_keeps_lines_straight(benchmark) -> None:
     values = np.linspace(3.0, 1.0, 30)
     np.testing.assert_allclose(benchmark("curves").running_mean(values), values)
+
+
+def test_picture_shows_the_group_go_and_move(benchmark, tmp_path: Path) -> None:
+    """Removing leaves less of the scene, moving as much; both panels differ from the rendering."""
+    picture = benchmark("picture")
+    scene = random_scene()
+    group = int(scene.group_ids[0])
+    view, groups, without, moved = picture.panels(scene, group)
+    assert groups.shape == view.shape == without.shape == moved.shape
+    assert not torch.equal(view, without) and not torch.equal(view, moved)
+    assert picture.most_visible_object(scene) in scene.group_ids.tolist()
+    picture.draw([[view, view, view, groups, without, moved]], tmp_path / "new" / "picture.png")
+    with Image.open(tmp_path / "new" / "picture.png") as image:
+        assert image.width > 5 * image.height / 2

@@ -14,7 +14,7 @@ MOST_GROUPS = 11
 TITLE = "Photos in, token groups out"
 LEAD = (
     "Each room below was reconstructed on this computer, just now, from two photos and nothing else: no "
-    "cameras, no depth, no masks. One forward pass turned them into a 3D scene whose objects are groups that "
+    "cameras, no depth, no masks. A network turned them into a 3D scene whose objects are groups that "
     "can be listed, moved, removed, put into other scenes and exported. The rooms are computer-made and were "
     "never seen in training."
 )

@@ -6,7 +6,7 @@ import colorsys
 import os
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -52,11 +52,16 @@ def save_depth_preview(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]
 
 def save_group_colors(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"]) -> None:
     """Write a map of group ids in their fixed colours; black = no group (-1)."""
+    _save(path, group_colors(group_map))
+
+
+def group_colors(group_map: Int64[Tensor, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A map of group ids as a picture, in their fixed colours; black = no group (-1)."""
     ids = group_map.detach().cpu().numpy()
     picture = np.zeros((*ids.shape, 3), np.uint8)
     for group_id in np.unique(ids):
         picture[ids == group_id] = group_color(int(group_id))
-    _save(path, picture)
+    return picture
 
 
 def save_group_ids(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"]) -> None:

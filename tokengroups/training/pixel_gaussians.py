@@ -17,12 +17,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import nearest_view_psnr
-from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.losses.geometry import GeometryLossWeights
 from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.losses.photometric import mse, psnr
@@ -33,7 +30,7 @@ from tokengroups.render import render
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.geometry import answer_metrics, freeze_unused, scene_losses, summarise_answers
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes
+from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes, held_out_scenes
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.vggt import VGGT
 
@@ -114,16 +111,9 @@ class PixelGaussiansTask:
 
     def evaluate(self) -> dict[str, float]:
         """Geometry metrics, matching accuracy, and PSNR of held-out views beside that of the nearest photo."""
-        data = self.experiment.data
-        protocol = EvaluationData("procedural", data.context_views, split="test", seed=data.evaluation_seed)
         device = next(self.model.parameters()).device
-        rooms = ProceduralRooms(
-            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test",
-            num_views=protocol.target_frames[-1] + 1, size=data.size, cache_dir=data.cache,
-        )  # fmt: skip
         answers, rendered_psnr, nearest_psnr = [], [], []
-        for index in range(len(rooms)):
-            room = evaluation_scene(rooms[index], protocol)
+        for room in held_out_scenes(self.experiment.data)[1]:
             batch = TrainingScenes(collate([room.context]), collate([room.targets])).to(device)
             output = self.model(batch.context.images)
             answers.append(answer_metrics(output.encoded, batch.context))

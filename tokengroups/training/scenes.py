@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate
 from tokengroups.errors import UserError
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.types import TensorFields, Views
@@ -42,6 +45,16 @@ def stack_scenes(scenes: Sequence[TrainingScenes]) -> TrainingScenes:
         collate([scene.targets for scene in scenes]),
         tuple(classes for scene in scenes for classes in scene.classes),
     )
+
+
+def held_out_scenes(config: ScenesConfig) -> tuple[EvaluationData, Iterator[EvaluationScene]]:
+    """The rooms that watch the training, by the protocol of `tokengroups evaluate`."""
+    protocol = EvaluationData("procedural", config.context_views, split="test", seed=config.evaluation_seed)
+    rooms = ProceduralRooms(
+        seed=config.evaluation_seed, num_rooms=config.evaluation_rooms, split="test",
+        num_views=protocol.target_frames[-1] + 1, size=config.size, cache_dir=config.cache,
+    )  # fmt: skip
+    return protocol, (evaluation_scene(rooms[index], protocol) for index in range(len(rooms)))
 
 
 class SceneStream:

@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
-from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes
-from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.models.distillation import DistillationLosses, distillation_losses
 from tokengroups.models.objective import (
@@ -34,7 +31,7 @@ from tokengroups.models.weights import find_weights, load_encoder, save_decoder
 from tokengroups.text import TextEncoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes
+from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes, held_out_scenes
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.training.teachers import SemanticsConfig, load_teacher
 from tokengroups.types import Cameras
@@ -134,16 +131,11 @@ class TokenGroupsTask:
 
     def evaluate(self) -> dict[str, float]:
         """The numbers of `tokengroups evaluate` on a few held-out rooms."""
-        data = self.experiment.data
-        protocol = EvaluationData("procedural", data.context_views, split="test", seed=data.evaluation_seed)
         device = next(self.model.parameters()).device
-        rooms = ProceduralRooms(
-            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test",
-            num_views=protocol.target_frames[-1] + 1, size=data.size, cache_dir=data.cache,
-        )  # fmt: skip
+        protocol, scenes = held_out_scenes(self.experiment.data)
         result = evaluate_scenes(
             lambda photos: self.groups.predict(photos.to(device)),
-            (evaluation_scene(rooms[index], protocol) for index in range(len(rooms))),
+            scenes,
             protocol,
             weights=self.experiment.training.output,
         )
