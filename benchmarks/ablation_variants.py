@@ -115,9 +115,11 @@ class _DuplicatingDecoder(TokenGroupDecoder):
         patch = self.config.context_patch
         return anchor_candidates(images, geometry, patch, patch)
 
-    def _sample(self, points: Float[Tensor, "B M 3"], first_anchor: int | None) -> Int64[Tensor, "B K"]:
-        missing = self.config.num_anchors - points.shape[1]
-        chosen = farthest_point_sampling(points, min(self.config.num_anchors, points.shape[1]), first_anchor)
+    def _sample(
+        self, points: Float[Tensor, "B M 3"], count: int, first_anchor: int | None
+    ) -> Int64[Tensor, "B K"]:
+        missing = count - points.shape[1]
+        chosen = farthest_point_sampling(points, min(count, points.shape[1]), first_anchor)
         return torch.cat([chosen, chosen.new_zeros(len(points), max(0, missing))], dim=1)
 
 

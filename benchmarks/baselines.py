@@ -4,7 +4,7 @@ Run: ``python benchmarks/baselines.py [--weights token_groups_tiny] [--views 2 8
 [--num-scenes 8] [--fit-steps 100 300 1000 2000] [--json FILE] [--figure FILE.png]``; ``--merge FILE ...`` prints the
 tables of several such runs, and the figure, instead.
 
-* `token groups`: photos alone, no cameras, no masks, one forward pass.
+* `token groups`: photos alone, no cameras, no masks, nothing optimised but cameras and smooth depth.
 * `planes + HDBSCAN`: the same Gaussians, anchors clustered by position.
 * `oracle`: the same Gaussians, every anchor given its true instance: the ceiling of any grouping of them.
 * `fit, n steps`: `tokengroups fit` in the spirit of Gaussian Grouping. It is given what token groups have to find out:

@@ -65,6 +65,24 @@ def test_same_command_gives_the_same_scene(photos: Path, random_weights: Path) -
     assert not torch.equal(load_scene(first).anchors, load_scene(other).anchors)
 
 
+def test_sharpening_is_a_choice(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = []
+    for steps in (0, 2):
+        path = photos.parent / f"{steps}.safetensors"
+        arguments = (photos, "-o", path, "--weights", random_weights, "--sharpening-steps", steps)
+        assert reconstruct(*arguments) == 0
+        scenes.append(load_scene(path))
+    assert [scene.provenance["sharpening_steps"] for scene in scenes] == [0, 2]
+    assert torch.equal(scenes[0].anchors, scenes[1].anchors)
+    assert not torch.equal(scenes[0].gaussians.means, scenes[1].gaussians.means)
+    bad = photos.parent / "bad.safetensors"
+    assert reconstruct(photos, "-o", bad, "--weights", random_weights, "--sharpening-steps", -1) != 0
+    assert "--sharpening-steps must be 0 or more, got -1" in capsys.readouterr().err
+    assert not bad.exists()
+
+
 def test_one_photo_works_with_a_note(
     photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

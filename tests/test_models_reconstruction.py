@@ -67,6 +67,34 @@ def test_mirrored_photos_have_a_say_in_the_groups_alone(model, photos):
     )
 
 
+def test_sharpening_changes_the_gaussians_alone_and_can_be_asked_for(model, photos):
+    decoded = model.predict(photos)
+    model.decoder.config = replace(DECODER, sharpening_steps=3)
+    sharpened, without = model.predict(photos), model.predict(photos, sharpening_steps=0)
+    assert torch.equal(sharpened.scene.assignment, decoded.scene.assignment)
+    assert torch.equal(sharpened.scene.anchors, decoded.scene.anchors)
+    assert torch.equal(without.scene.gaussians.sh, decoded.scene.gaussians.sh)
+    assert not torch.equal(sharpened.scene.gaussians.sh, decoded.scene.gaussians.sh)
+    assert [p.scene.provenance["sharpening_steps"] for p in (decoded, sharpened, without)] == [0, 3, 0]
+    with torch.inference_mode():
+        inference = model.predict(photos)
+    torch.testing.assert_close(inference.scene.gaussians.sh, sharpened.scene.gaussians.sh)
+    with pytest.raises(ValueError, match="negative, got -1"):
+        model.predict(photos, sharpening_steps=-1)
+
+
+@pytest.mark.parametrize(("num_photos", "anchors"), [(1, 48), (2, 48), (4, 68), (8, 96)])
+def test_more_photos_get_more_anchors_of_the_same_size(model, num_photos, anchors):
+    photos = torch.rand(num_photos, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert len(model.predict(photos).scene.anchors) == 48
+    model.decoder.config = replace(DECODER, anchor_growth=0.5)
+    scene = model.predict(photos).scene
+    assert len(scene.anchors) == len(scene.assignment) == anchors
+    assert len(scene.gaussians.means) == len(scene.anchor_ids) == 3 * anchors
+    sizes = [scene.gaussians.scales.median(), model.predict(photos[:2]).scene.gaussians.scales.median()]
+    assert 0.5 < sizes[0] / sizes[1] < 2
+
+
 @pytest.mark.parametrize("num_photos", [1, 3, 5])
 def test_any_number_of_photos(model, num_photos):
     scene = model.reconstruct(torch.rand(num_photos, 3, 32, 32))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.cli.output import print_json
+from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
     from tokengroups.io.images import Photos
@@ -43,6 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="use at most N photos (%(default)s)",
     )
     parser.add_argument("--seed", type=int, help="start the anchor sampling elsewhere; same seed, same scene")
+    parser.add_argument(
+        "--sharpening-steps",
+        type=int,
+        metavar="N",
+        help="gradient steps that fit the Gaussians to the photos; 0: leave them as decoded (the weights' own)",
+    )
     add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -55,6 +62,8 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.scene import save_scene
 
     check_writable(args.out)
+    if args.sharpening_steps is not None and args.sharpening_steps < 0:
+        raise UserError(f"--sharpening-steps must be 0 or more, got {args.sharpening_steps}")
     weights = args.weights or DEFAULT_WEIGHTS
     device = pick_device(args.device)
     model = load_model(weights).to(device)
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         args.photos, args.size or model.image_size, patch_size=model.size_multiple, max_views=args.max_views
     )
     start = time.perf_counter()
-    scene = model.reconstruct(photos.images.to(device), args.seed)
+    scene = model.reconstruct(photos.images.to(device), args.seed, args.sharpening_steps)
     seconds = time.perf_counter() - start
     scene = replace(scene, provenance={**scene.provenance, **_origin(weights, photos)})
     save_scene(args.out, scene)

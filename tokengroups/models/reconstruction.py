@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.mirroring import average_mirrored, mirror_geometry
+from tokengroups.models.sharpening import sharpen
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
@@ -66,15 +67,18 @@ class TokenGroups(nn.Module):
         return self.decoder(images, geometry, first_anchor), geometry
 
     @torch.no_grad()
-    def predict(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> Reconstruction:
+    def predict(
+        self, images: Float[Tensor, "V 3 H W"], seed: int | None = None, sharpening_steps: int | None = None
+    ) -> Reconstruction:
         """Reconstruct one scene and keep its intermediate results.
 
         Args:
             images: Photos in [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
             seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
+            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: as configured, 0: none.
 
         Raises:
-            ValueError: If there is no photo, or its size does not fit.
+            ValueError: If there is no photo, its size does not fit, or the number of steps is negative.
         """
         if len(images) == 0:
             raise ValueError("predict needs at least one photo")
@@ -89,8 +93,10 @@ class TokenGroups(nn.Module):
         if config.mirrored_grouping:
             average = self._average_with_mirrored(images, output, geometry, seed)
             first = replace(first, assignment=average)
-        provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed}
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
+        steps = config.sharpening_steps if sharpening_steps is None else sharpening_steps
+        first = replace(first, gaussians=sharpen(first.gaussians, images, cameras, steps))
+        provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed, "sharpening_steps": steps}
         scene = token_scene(first, cameras, provenance, config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
 
@@ -112,9 +118,11 @@ class TokenGroups(nn.Module):
             self.decoder.config.anchor_stride,
         )
 
-    def reconstruct(self, images: Float[Tensor, "V 3 H W"], seed: int | None = None) -> TokenScene:
+    def reconstruct(
+        self, images: Float[Tensor, "V 3 H W"], seed: int | None = None, sharpening_steps: int | None = None
+    ) -> TokenScene:
         """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
-        return self.predict(images, seed).scene
+        return self.predict(images, seed, sharpening_steps).scene
 
 
 def encoder_feature_dim(config: VGGTConfig) -> int:

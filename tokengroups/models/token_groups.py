@@ -40,7 +40,8 @@ class TokenGroupsConfig:
 
     context_patch: int = 16  # pixels per side of a context token's patch
     anchor_stride: int = 16  # pixels between anchor candidates; halved until there are num_anchors of them
-    num_anchors: int = 1024  # K
+    num_anchors: int = 1024  # K, of up to footprint_views photos
+    anchor_growth: float = 0.0  # of more photos: K times their number over footprint_views to this power
     num_groups: int = 100  # L
     gaussians_per_anchor: int = 32  # N_g
     dim: int = 512  # width of context, anchor and group tokens
@@ -62,6 +63,11 @@ class TokenGroupsConfig:
     group_embeddings: bool = True  # False: meaning lies in the residuals alone, for ablations
     text_encoder: str = ""  # name of that space
     mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
+    sharpening_steps: int = 0  # gradient steps that fit a scene's Gaussians to its photos
+
+    def anchors_of(self, num_views: int) -> int:
+        """Anchors of a scene of so many photos."""
+        return round(self.num_anchors * max(1.0, num_views / self.footprint_views) ** self.anchor_growth)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class TokenGroupDecoder(nn.Module):
         """
         scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
         candidates = self._candidates(images, geometry)
-        chosen = self._sample(candidates.points, first_anchor)
+        chosen = self._sample(candidates.points, self.config.anchors_of(images.shape[1]), first_anchor)
         anchors = _take(candidates.points, chosen)
         colors = _take(candidates.patches, chosen)
         colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)
@@ -145,7 +151,7 @@ class TokenGroupDecoder(nn.Module):
         footprints = _take(candidates.footprints[..., None], chosen).squeeze(-1) * pixels_per_anchor
         return TokenGroupsOutput(
             gaussians=self.gaussian_head(anchor_tokens, anchors, footprints, colors),
-            anchor_ids=self._anchor_ids(images.device),
+            anchor_ids=self._anchor_ids(chosen.shape[1], images.device),
             anchors=anchors,
             anchor_pixels=candidates.pixels[chosen],
             anchor_keys=anchor_keys,
@@ -157,23 +163,26 @@ class TokenGroupDecoder(nn.Module):
     def _candidates(self, images: Tensor, geometry: FrozenGeometry) -> AnchorCandidates:
         config = self.config
         size_hw = (images.shape[-2], images.shape[-1])
-        stride = candidate_stride(images.shape[1], size_hw, config.anchor_stride, config.num_anchors)
+        views = images.shape[1]
+        stride = candidate_stride(views, size_hw, config.anchor_stride, config.anchors_of(views))
         return anchor_candidates(images, geometry, stride, config.context_patch)
 
-    def _sample(self, points: Float[Tensor, "B M 3"], first_anchor: int | None) -> Int64[Tensor, "B K"]:
+    def _sample(
+        self, points: Float[Tensor, "B M 3"], count: int, first_anchor: int | None
+    ) -> Int64[Tensor, "B K"]:
         if first_anchor is not None:
             first_anchor %= points.shape[1]
-        return farthest_point_sampling(points, self.config.num_anchors, first_anchor)
+        return farthest_point_sampling(points, count, first_anchor)
 
     def _pixels_per_anchor(self, num_pixels: int) -> float:
         """Side of the square of photo pixels that an anchor stands for.
 
-        Photos overlap: more of them see little more surface, so their number does not enter.
+        The same for any number of photos: more of them have more anchors, or overlap.
         """
         return (self.config.footprint_views * num_pixels / self.config.num_anchors) ** 0.5
 
-    def _anchor_ids(self, device: torch.device) -> Int64[Tensor, " N"]:
-        ids = torch.arange(self.config.num_anchors, device=device)
+    def _anchor_ids(self, count: int, device: torch.device) -> Int64[Tensor, " N"]:
+        ids = torch.arange(count, device=device)
         return ids.repeat_interleave(self.config.gaussians_per_anchor)
 
     def _assign(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +22,11 @@ class PixelMatches:
     source: Float[Tensor, "Q 2"]
     target: Float[Tensor, "Q 2"]
     weight: Float[Tensor, " Q"]  # in [0, 1]
+
+    def believed(self) -> PixelMatches:
+        """Those that count at all."""
+        counts = self.weight > 0
+        return PixelMatches(self.source[counts], self.target[counts], self.weight[counts])
 
 
 def cell_matches(match_logits: Float[Tensor, "Q R"], size_hw: tuple[int, int]) -> PixelMatches:
@@ -44,9 +48,9 @@ def cell_matches(match_logits: Float[Tensor, "Q R"], size_hw: tuple[int, int]) -
 
 
 def grid_pixels(image: Float[Tensor, "*c H W"], step: int) -> Float[Tensor, "Q 2"]:
-    """Pixels (x, y) on a regular grid that leaves room for a patch at the border."""
+    """Centres of pixels (x, y) on a regular grid that leaves room for a patch at the border."""
     height, width = image.shape[-2:]
-    start = PATCH_RADIUS + BORDER_PX
+    start = PATCH_RADIUS + BORDER_PX + 0.5
     y = torch.arange(start, height, step, device=image.device)
     x = torch.arange(start, width, step, device=image.device)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
@@ -67,14 +71,14 @@ def patch_matches(
     Args:
         photo: In [0, 1].
         other: In [0, 1], of the same size.
-        pixels: Patch centres in `photo`.
-        expected: Where to search in `other`.
+        pixels: In `photo`; the patch around the one that holds each, whose centre becomes the match's source.
+        expected: Where to search in `other`, whole pixels around the one that holds it.
         radius: Of the search, in pixels.
     """
+    pixels, expected = pixels.floor() + 0.5, expected.floor() + 0.5
     patches = _cut(_smooth_grey(photo), pixels, PATCH_RADIUS)
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)
-    windows = _cut(_smooth_grey(other), expected, PATCH_RADIUS + radius)
-    scores = _correlate(patches, windows)
+    scores = _correlate(patches, _smooth_grey(other), expected, radius)
     side = 2 * radius + 1
     best, index = scores.flatten(1).max(dim=1)
     row, column = index // side, index % side
@@ -93,38 +97,41 @@ def patch_matches(
     )
 
 
-def _smooth_grey(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 1 H W"]:
+def _smooth_grey(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
     """Grey values after a 3x3 binomial filter: sensor noise would cost correlation."""
     binomial = photo.new_tensor([0.25, 0.5, 0.25])
     grey = functional.pad(photo.mean(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
-    return functional.conv2d(grey, (binomial[:, None] * binomial)[None, None])
+    return functional.conv2d(grey, (binomial[:, None] * binomial)[None, None])[0, 0]
 
 
-def _cut(
-    image: Float[Tensor, "1 1 H W"], centres: Float[Tensor, "Q 2"], radius: int
-) -> Float[Tensor, "Q n n"]:
-    """Squares of side 2 radius + 1 around any positions, interpolated; the border is repeated."""
+def _cut(image: Float[Tensor, "H W"], centres: Float[Tensor, "Q 2"], radius: int) -> Float[Tensor, "Q n n"]:
+    """Squares of side 2 radius + 1 around the pixels that hold the centres; the border is repeated."""
+    height, width = image.shape
     side = 2 * radius + 1
-    steps = torch.arange(-radius, radius + 1, device=centres.device)
-    offsets = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
-    size = centres.new_tensor([image.shape[-1], image.shape[-2]])
-    positions = 2 * (centres[:, None, None] + offsets) / size - 1
-    sampled = functional.grid_sample(
-        image, rearrange(positions, "q i j c -> 1 (q i) j c"), padding_mode="border", align_corners=False
-    )
-    return rearrange(sampled, "1 1 (q i) j -> q i j", i=side)
+    padded = functional.pad(image[None, None], (radius, radius, radius, radius), mode="replicate")[0, 0]
+    column, row = centres.floor().long().unbind(-1)
+    squares = padded.unfold(0, side, 1).unfold(1, side, 1)
+    return squares[row.clamp(0, height - 1), column.clamp(0, width - 1)]
 
 
-def _correlate(patches: Float[Tensor, "Q n n"], windows: Float[Tensor, "Q m m"]) -> Float[Tensor, "Q s s"]:
-    """Zero-mean normalised cross-correlation of every patch, of mean zero, at every place in its window."""
-    count, groups = patches.shape[1] * patches.shape[2], len(patches)
-    products = functional.conv2d(windows[None], patches[:, None], groups=groups)[0]
+def _correlate(
+    patches: Float[Tensor, "Q n n"], photo: Float[Tensor, "H W"], expected: Float[Tensor, "Q 2"], radius: int
+) -> Float[Tensor, "Q s s"]:
+    """Zero-mean normalised cross-correlation of every patch, of mean zero, within `radius` pixels of a place."""
+    windows = _cut(photo, expected, PATCH_RADIUS + radius)
     # One window per channel: as a batch of one-channel images the same sums take 20 times as long.
-    ones = torch.ones_like(patches[:, None])
-    sums = functional.conv2d(windows[None], ones, groups=groups)[0]
-    squares = functional.conv2d(windows[None].square(), ones, groups=groups)[0]
-    spread = (squares - sums.square() / count).clamp_min(1e-6)
-    return products / (spread * patches.square().sum(dim=(1, 2)).clamp_min(1e-6)[:, None, None]).sqrt()
+    products = functional.conv2d(windows[None], patches[:, None], groups=len(patches))[0]
+    mean, square = _box_mean(photo), _box_mean(photo.square())
+    deviation = _cut((square - mean.square()).clamp_min(1e-8).sqrt(), expected, radius)
+    norm = (2 * PATCH_RADIUS + 1) * patches.square().sum(dim=(1, 2)).clamp_min(1e-6).sqrt()
+    return products / (norm[:, None, None] * deviation)
+
+
+def _box_mean(image: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+    """Mean of the patch around every pixel; the border is repeated."""
+    padded = functional.pad(image[None, None], (PATCH_RADIUS,) * 4, mode="replicate")
+    side = 2 * PATCH_RADIUS + 1
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (1, side), 1), (side, 1), 1)[0, 0]
 
 
 def _parabola(before: Tensor, peak: Tensor, after: Tensor) -> Tensor:

@@ -99,5 +99,6 @@ def _match_patches(frames: list[Frame], estimate: Estimate, radius: int, step: i
             seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
             expected = frames[target].project(seen)
             photos = frames[source].image, frames[target].image
-            matches.append(ViewMatches(source, target, patch_matches(*photos, pixels, expected, radius)))
+            found = patch_matches(*photos, pixels, expected, radius)
+            matches.append(ViewMatches(source, target, found.believed()))
     return matches
