@@ -83,6 +83,18 @@ def test_sharpening_changes_the_gaussians_alone_and_can_be_asked_for(model, phot
         model.predict(photos, sharpening_steps=-1)
 
 
+def test_smoothing_changes_the_groups_alone(model, photos):
+    decoded = model.predict(photos)
+    model.decoder.config = replace(DECODER, smoothing_steps=5)
+    smoothed = model.predict(photos)
+    assert torch.equal(smoothed.scene.gaussians.means, decoded.scene.gaussians.means)
+    assert torch.equal(smoothed.scene.anchors, decoded.scene.anchors)
+    torch.testing.assert_close(smoothed.scene.assignment.sum(-1), torch.ones(48))
+    assert smoothed.scene.assignment.shape != decoded.scene.assignment.shape or not torch.allclose(
+        smoothed.scene.assignment, decoded.scene.assignment, atol=1e-3
+    )
+
+
 @pytest.mark.parametrize(("num_photos", "anchors"), [(1, 48), (2, 48), (4, 68), (8, 96)])
 def test_more_photos_get_more_anchors_of_the_same_size(model, num_photos, anchors):
     photos = torch.rand(num_photos, 3, 32, 32, generator=torch.Generator().manual_seed(1))

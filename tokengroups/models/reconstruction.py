@@ -11,10 +11,12 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tokengroups.gaussians import color_from_sh
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.mirroring import average_mirrored, mirror_geometry
 from tokengroups.models.sharpening import sharpen
+from tokengroups.models.smoothing import smooth_assignment
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
@@ -95,7 +97,10 @@ class TokenGroups(nn.Module):
             first = replace(first, assignment=average)
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
         steps = config.sharpening_steps if sharpening_steps is None else sharpening_steps
-        first = replace(first, gaussians=sharpen(first.gaussians, images, cameras, steps))
+        gaussians = sharpen(first.gaussians, images, cameras, steps)
+        colors = color_from_sh(gaussians.sh).unflatten(0, (-1, config.gaussians_per_anchor)).mean(dim=1)
+        assignment = smooth_assignment(first.assignment, first.anchors, colors, config.smoothing_steps)
+        first = replace(first, gaussians=gaussians, assignment=assignment)
         provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed, "sharpening_steps": steps}
         scene = token_scene(first, cameras, provenance, config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)

@@ -64,6 +64,9 @@ class TokenGroupsConfig:
     text_encoder: str = ""  # name of that space
     mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
     sharpening_steps: int = 0  # gradient steps that fit a scene's Gaussians to its photos
+    smoothing_steps: int = (
+        0  # mean-field steps that let neighbouring anchors of like colour agree on their group
+    )
 
     def anchors_of(self, num_views: int) -> int:
         """Anchors of a scene of so many photos."""
