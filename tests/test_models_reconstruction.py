@@ -70,6 +70,7 @@ def test_mirrored_photos_have_a_say_in_the_groups_alone(model, photos):
 def test_sharpening_changes_the_gaussians_alone_and_can_be_asked_for(model, photos):
     decoded = model.predict(photos)
     model.decoder.config = replace(DECODER, sharpening_steps=3)
+    assert model.predict(photos[:1]).scene.provenance["sharpening_steps"] == 1
     sharpened, without = model.predict(photos), model.predict(photos, sharpening_steps=0)
     assert torch.equal(sharpened.scene.assignment, decoded.scene.assignment)
     assert torch.equal(sharpened.scene.anchors, decoded.scene.anchors)

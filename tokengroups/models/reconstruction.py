@@ -77,7 +77,8 @@ class TokenGroups(nn.Module):
         Args:
             images: Photos in [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
             seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
-            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: as configured, 0: none.
+            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: as configured, for a single
+                photo half as many; 0: none.
 
         Raises:
             ValueError: If there is no photo, its size does not fit, or the number of steps is negative.
@@ -96,7 +97,9 @@ class TokenGroups(nn.Module):
             average = self._average_with_mirrored(images, output, geometry, seed)
             first = replace(first, assignment=average)
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
-        steps = config.sharpening_steps if sharpening_steps is None else sharpening_steps
+        # A lone photo is soon learned by heart.
+        default = config.sharpening_steps if len(images) > 1 else config.sharpening_steps // 2
+        steps = default if sharpening_steps is None else sharpening_steps
         gaussians = sharpen(first.gaussians, images, cameras, steps)
         colors = color_from_sh(gaussians.sh).unflatten(0, (-1, config.gaussians_per_anchor)).mean(dim=1)
         assignment = smooth_assignment(first.assignment, first.anchors, colors, config.smoothing_steps)

@@ -63,10 +63,8 @@ class TokenGroupsConfig:
     group_embeddings: bool = True  # False: meaning lies in the residuals alone, for ablations
     text_encoder: str = ""  # name of that space
     mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
-    sharpening_steps: int = 0  # gradient steps that fit a scene's Gaussians to its photos
-    smoothing_steps: int = (
-        0  # mean-field steps that let neighbouring anchors of like colour agree on their group
-    )
+    sharpening_steps: int = 0  # gradient steps that fit the Gaussians to the photos; half for a lone one
+    smoothing_steps: int = 0  # mean-field steps by which neighbouring anchors of like colour agree
 
     def anchors_of(self, num_views: int) -> int:
         """Anchors of a scene of so many photos."""
