@@ -153,3 +153,34 @@ def test_picture_shows_the_group_go_and_move(benchmark, tmp_path: Path) -> None:
     picture.draw([[view, view, view, groups, without, moved]], tmp_path / "new" / "picture.png")
     with Image.open(tmp_path / "new" / "picture.png") as image:
         assert image.width > 5 * image.height / 2
+
+
+def test_true_parts_are_used_and_steps_left_out(benchmark) -> None:
+    limits = benchmark("limits")
+    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", 2, "test", 7)
+    scene = evaluation_scene(generate_room(7, 0, "test", num_views=5, size=model.image_size), data)
+    rows = ("as shipped", "true depth", "all true", "network alone")
+    shipped = model.decoder.config
+    found = {row: limits.measure(model, row, [scene], data) for row in rows}
+    assert model.decoder.config is shipped
+    assert model.encode(scene.context.images[None]).depth.shape == (1, 2, 128, 128)
+    assert found["all true"]["point_error"] < 1e-4 < found["true depth"]["point_error"]
+    assert found["true depth"]["point_error"] < found["as shipped"]["point_error"]
+    assert found["network alone"]["psnr"] < found["as shipped"]["psnr"]
+
+
+def test_truth_comes_in_the_scale_and_world_of_the_prediction(benchmark) -> None:
+    limits = benchmark("limits")
+    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", 2, "test", 7)
+    context = evaluation_scene(generate_room(7, 1, "test", num_views=5, size=128), data).context
+    own = model.encode(context.images[None])
+    informed = limits.with_truth(own, context, ("depth", "pose", "focal"))
+    torch.testing.assert_close(informed.cameras.cam_from_world[0, 0], torch.eye(4))
+    ratio = informed.depth[0] / context.depth
+    torch.testing.assert_close(ratio, ratio.median().expand_as(ratio), rtol=1e-4, atol=0)
+    torch.testing.assert_close((own.depth[0] / context.depth).median(), ratio.median())
+    turned = informed.cameras.cam_from_world[0, 1, :3, :3]
+    first, second = context.cameras.cam_from_world[:, :3, :3]
+    torch.testing.assert_close(turned, second @ first.T, rtol=0, atol=1e-5)
+    unchanged = limits.with_truth(own, context, ())
+    torch.testing.assert_close(unchanged.points, own.points, rtol=0, atol=1e-5)
