@@ -37,24 +37,37 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", default="token_groups_tiny")
-    parser.add_argument("--rooms", nargs="+", default=["103:2", "102:0"], metavar="SEED:INDEX")
+    parser.add_argument("--rooms", nargs="+", type=room, default=[(103, 2), (102, 0)], metavar="SEED:INDEX")
     parser.add_argument("--groups", nargs="+", type=int, metavar="ID", help="one of every room")
     parser.add_argument("--out", type=Path, default=Path("docs/overview.png"))
     args = parser.parse_args()
+    if args.groups and len(args.groups) != len(args.rooms):
+        parser.error(f"--groups needs one id for each of the {len(args.rooms)} rooms, got {len(args.groups)}")
     torch.set_num_threads(1)
     model = load_model(args.weights)
     rows = []
-    for number, room in enumerate(args.rooms):
-        seed, index = map(int, room.split(":"))
+    for number, (seed, index) in enumerate(args.rooms):
         frames = generate_room(seed, index, "test", num_views=5, size=model.image_size)
         photos = torch.from_numpy(frames.images[[1, 3]].copy()).float() / 255
         with torch.no_grad():
             scene = model.reconstruct(photos.movedim(-1, 1))
         group = args.groups[number] if args.groups else most_visible_object(scene)
-        print(f"room {room}: group {group} removed and moved")
+        if group not in scene.group_ids:
+            known = ", ".join(map(str, scene.group_ids.tolist()))
+            parser.error(f"room {seed}:{index} has no group {group}; its groups are {known}")
+        print(f"room {seed}:{index}: group {group} removed and moved")
         rows.append([*photos, *panels(scene, group)])
     draw(rows, args.out)
     print(f"wrote {args.out}")
+
+
+def room(text: str) -> tuple[int, int]:
+    """Seed and index of a room."""
+    try:
+        seed, index = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form SEED:INDEX, like 103:2") from None
+    return seed, index
 
 
 def most_visible_object(scene: TokenScene) -> int:
