@@ -30,7 +30,7 @@ class SharpeningRates:
     quats: float = 0.02
     scales: float = 0.02  # of their logarithms
     opacities: float = 0.05  # of their logits
-    sh: float = 0.01
+    sh: float = 0.003  # low: colours of what is half hidden would make up for what hides it
 
 
 def sharpen(
