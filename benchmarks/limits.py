@@ -110,14 +110,14 @@ def informed(
     model: TokenGroups,
     scenes: Sequence[EvaluationScene],
     parts: Sequence[str],
-    encode: Callable[[Tensor], FrozenGeometry],
+    encode: Callable[..., FrozenGeometry],
 ) -> Callable[[Tensor], Reconstruction]:
     """`model.predict`, told the true `parts` of every scene in turn."""
     truths = iter([scene.context for scene in scenes])
 
     def predict(images: Float[Tensor, "V 3 H W"]) -> Reconstruction:
         truth = next(truths)
-        model.encode = lambda images: with_truth(encode(images), truth, parts)
+        model.encode = lambda images, intrinsics=None: with_truth(encode(images, intrinsics), truth, parts)
         return model.predict(images)
 
     return predict

@@ -1,7 +1,8 @@
 """Held-out quality of weights on procedural rooms: several seeds, means with 95 % intervals over the seeds.
 
 Run: ``python benchmarks/quality.py [--weights token_groups_tiny] [--seeds 101 102 103] [--num-scenes 32] [--views 2]
-[--json FILE]``. Every seed is one `tokengroups evaluate`, with its protocol; the interval is Student's.
+[--known-intrinsics] [--json FILE]``. Every seed is one `tokengroups evaluate`, with its protocol; the interval is
+Student's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--num-scenes", type=int, default=32)
     parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--known-intrinsics", action="store_true", help="tell the model the focal lengths")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = load_model(args.weights)
@@ -46,7 +48,7 @@ def main() -> None:
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:
-        data = EvaluationData("procedural", args.views, "test", seed)
+        data = EvaluationData("procedural", args.views, "test", seed, known_intrinsics=args.known_intrinsics)
         scenes = (
             evaluation_scene(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data)
             for i in range(args.num_scenes)

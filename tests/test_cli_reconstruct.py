@@ -65,6 +65,38 @@ def test_same_command_gives_the_same_scene(photos: Path, random_weights: Path) -
     assert not torch.equal(load_scene(first).anchors, load_scene(other).anchors)
 
 
+def test_focal_length_in_pixels_or_from_exif(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26  # mm, 35 mm equivalent
+    Image.new("RGB", (120, 90), "gray").save(photos.parent / "phone.jpg", exif=exif)
+    output = photos.parent / "scene.safetensors"
+    common = ("-o", output, "--weights", random_weights, "--size", 64)
+    assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", "exif") == 0
+    expected = 26 / (36**2 + 24**2) ** 0.5 * (120**2 + 90**2) ** 0.5 * 64 / 90
+    intrinsics = load_scene(output).cameras.intrinsics
+    torch.testing.assert_close(intrinsics[0, 0, 0], torch.tensor(expected).float(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(intrinsics[0, :2, 2], torch.tensor([32.0, 32.0]))
+    assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", 90) == 0
+    torch.testing.assert_close(
+        load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0
+    )
+    capsys.readouterr()
+    output.unlink()
+    for focal, message in (
+        ("exif", "IMG_2.jpg: its EXIF data do not tell"),
+        ("5", "a focal length of 5 pixels is not plausible"),
+        ("nan", "not plausible"),
+    ):
+        assert reconstruct(photos, *common, "--focal", focal) != 0
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        reconstruct(photos, *common, "--focal", "long")
+    assert "neither a number of pixels nor 'exif'" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_sharpening_is_a_choice(
     photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

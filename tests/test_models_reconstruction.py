@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.sampling import to_views
 from tokengroups.errors import UserError
 from tokengroups.geometry import world_points
 from tokengroups.models import TokenGroups, TokenGroupsConfig, load_encoder, load_model
@@ -82,6 +84,29 @@ def test_sharpening_changes_the_gaussians_alone_and_can_be_asked_for(model, phot
     torch.testing.assert_close(inference.scene.gaussians.sh, sharpened.scene.gaussians.sh)
     with pytest.raises(ValueError, match="negative, got -1"):
         model.predict(photos, sharpening_steps=-1)
+
+
+def test_known_intrinsics_are_kept_and_move_the_points(model, photos):
+    known = torch.tensor([[40.0, 0, 16], [0, 40.0, 16], [0, 0, 1]]).expand(2, 3, 3)
+    told, plain = model.predict(photos, intrinsics=known), model.predict(photos)
+    torch.testing.assert_close(told.scene.cameras.intrinsics, known)
+    points = world_points(told.depth, told.scene.cameras.cam_from_world, known)
+    view, row, column = told.anchor_pixels.unbind(-1)
+    torch.testing.assert_close(told.scene.anchors, points[view, row, column])
+    assert not torch.allclose(plain.scene.cameras.intrinsics, known, rtol=1e-3)
+    assert [p.scene.provenance["intrinsics"] for p in (told, plain)] == ["given", "predicted"]
+
+
+def test_refinement_keeps_a_known_focal_length():
+    """Of shipped weights, which refine cameras by matched pixels: pose and depth change, the focal length does not."""
+    tiny = load_model("token_groups_tiny")
+    frames = generate_room(5, 0, "test", num_views=5, size=128)
+    context = to_views(frames, [1, 3])
+    known = context.cameras.intrinsics
+    told, plain = tiny.encode(context.images[None], known[None]), tiny.encode(context.images[None])
+    torch.testing.assert_close(told.cameras.intrinsics[0], known, rtol=1e-4, atol=0)
+    assert (plain.cameras.intrinsics[0, :, 0, 0] / known[:, 0, 0] - 1).abs().max() > 0.01
+    assert not torch.allclose(told.cameras.cam_from_world, plain.cameras.cam_from_world, atol=1e-4)
 
 
 def test_smoothing_changes_the_groups_alone(model, photos):

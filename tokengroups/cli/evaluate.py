@@ -15,10 +15,13 @@ from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import EvaluationScene
     from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.losses.perceptual import Lpips
+    from tokengroups.models import Reconstruction
 
     Loader = Callable[[], EvaluationScene]
 
@@ -46,6 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--num-scenes", type=int, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; folder: all")
     add("--views", type=int, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
     add("--frame-step", type=int, default=1, metavar="K", help="folder: take every K-th frame (%(default)s)")
+    add(
+        "--known-intrinsics",
+        action="store_true",
+        help="tell the model the photos' focal lengths, never poses",
+    )
     add("--size", type=int, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
     add_device_option(parser)
@@ -81,9 +89,14 @@ def run(args: argparse.Namespace) -> None:
     semantics = _semantics(args, model.decoder.config.text_encoder)
     size = _size(args.size or model.image_size, model.size_multiple)
     data, loaders = _procedural(args, size) if args.data == PROCEDURAL else _folder(args, size)
+
+    def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:
+        known = None if intrinsics is None else intrinsics.to(device)
+        return model.predict(photos.to(device), intrinsics=known)
+
     progress = tqdm(loaders, desc="evaluate", unit="scene", file=sys.stderr, leave=False)
     result = evaluate_scenes(
-        lambda photos: model.predict(photos.to(device)),
+        predict,
         (load() for load in progress),
         data,
         Path(weights).name,
@@ -146,7 +159,9 @@ def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, li
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import evaluation_scene
 
-    data = EvaluationData(PROCEDURAL, args.views, args.split, args.seed)
+    data = EvaluationData(
+        PROCEDURAL, args.views, args.split, args.seed, known_intrinsics=args.known_intrinsics
+    )
 
     def load(index: int) -> EvaluationScene:
         frames = generate_room(args.seed, index, args.split, num_views=2 * args.views + 1, size=size)
@@ -160,7 +175,12 @@ def _folder(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[L
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import evaluation_scene
 
-    data = EvaluationData(Path(args.data).name, args.views, frame_step=args.frame_step)
+    data = EvaluationData(
+        Path(args.data).name,
+        args.views,
+        frame_step=args.frame_step,
+        known_intrinsics=args.known_intrinsics,
+    )
 
     def load(folder: Path) -> EvaluationScene:
         return evaluation_scene(read_scannet(folder, data.frames), data, size)

@@ -13,6 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import torch
@@ -43,7 +44,7 @@ from tokengroups.models import Reconstruction
 from tokengroups.render import RenderOutput, render
 from tokengroups.types import Cameras, Views
 
-Predict = Callable[[Float[Tensor, "V 3 H W"]], Reconstruction]
+Predict = Callable[..., Reconstruction]  # photos [V,3,H,W], and `intrinsics` where they are known
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def evaluate_scenes(
     """Reconstruct, render and score every scene.
 
     Args:
-        predict: Photos [V,3,H,W] in [0,1] to a reconstruction whose world is the first photo's camera.
+        predict: Photos [V,3,H,W] in [0,1] to a reconstruction whose world is the first photo's camera; takes the
+            keyword `intrinsics` [V,3,3] if they are known.
         scenes: At least one scene, consumed one by one.
         data: What the scenes are; for the protocol.
         weights: Name of the model's weights; for the protocol.
@@ -98,7 +100,8 @@ def evaluate_scenes(
             digest.update(views.images.cpu().numpy().tobytes())
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
-        measured.append(_evaluate_scene(predict, scene, perceptual, semantics))
+        known = {"intrinsics": scene.context.cameras.intrinsics} if data.known_intrinsics else {}
+        measured.append(_evaluate_scene(partial(predict, **known), scene, perceptual, semantics))
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]

@@ -29,6 +29,7 @@ class EvaluationData:
     split: str | None = None  # of the procedural rooms
     seed: int | None = None
     frame_step: int = 1
+    known_intrinsics: bool = False  # of the photos; poses are never given
 
     @property
     def frames(self) -> slice:
@@ -56,6 +57,7 @@ class Protocol:
     seed: int | None
     num_scenes: int
     num_views: int
+    known_intrinsics: bool
     context_frames: tuple[int, ...]
     target_frames: tuple[int, ...]
     image_size_hw: tuple[int, int]
@@ -90,6 +92,7 @@ def make_protocol(
         seed=data.seed,
         num_scenes=len(scene_names),
         num_views=data.num_views,
+        known_intrinsics=data.known_intrinsics,
         context_frames=data.context_frames,
         target_frames=data.target_frames,
         image_size_hw=image_size_hw,
@@ -117,8 +120,9 @@ def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tu
         rooms = f"{num_scenes} {data.name} rooms (split {data.split}, seed {data.seed})"
     context, targets = (", ".join(map(str, frames)) for frames in (data.context_frames, data.target_frames))
     height, width = image_size_hw
+    given = "with known intrinsics and unknown poses" if data.known_intrinsics else "without cameras"
     return (
-        f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.num_views} photos without cameras "
+        f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.num_views} photos {given} "
         f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel touches "
         "the reconstruction or the cameras. Images: PSNR and SSIM per image on renders clipped to [0, 1], "
         "then the mean. AP: class-agnostic by ScanNet's rules (IoU above .50, .55, ... .90; void ignored), "

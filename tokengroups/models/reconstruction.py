@@ -19,7 +19,9 @@ from tokengroups.models.sharpening import sharpen
 from tokengroups.models.smoothing import smooth_assignment
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, VGGTConfig, encoder_cameras, refine_geometry
+from tokengroups.vggt import VGGT, RefinementSettings, VGGTConfig, encoder_cameras, refine_geometry
+
+KNOWN_FOCAL = 1e-4  # standard deviation of the logarithm of a focal length that was given
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,32 @@ class TokenGroups(nn.Module):
         """Photo sides must be multiples of this."""
         return math.lcm(self.encoder.config.patch_size, self.decoder.config.context_patch)
 
-    def encode(self, images: Float[Tensor, "B V 3 H W"]) -> FrozenGeometry:
+    def encode(
+        self, images: Float[Tensor, "B V 3 H W"], intrinsics: Float[Tensor, "B V 3 3"] | None = None
+    ) -> FrozenGeometry:
         """Run the frozen encoder; no gradients. Autocast reaches the network, never the points and poses."""
         with torch.no_grad():
             output = self.encoder(images)
             with torch.autocast(images.device.type, enabled=False):
-                return frozen_geometry(images, output, self.encoder.config)
+                return frozen_geometry(images, output, self.encoder.config, intrinsics)
 
     def forward(
-        self, images: Float[Tensor, "B V 3 H W"], first_anchor: int | None = None
+        self,
+        images: Float[Tensor, "B V 3 H W"],
+        first_anchor: int | None = None,
+        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
     ) -> tuple[TokenGroupsOutput, FrozenGeometry]:
         """Decode token groups for a batch of photo sets in [0, 1]; both results in float32."""
-        geometry = self.encode(images)
+        geometry = self.encode(images, intrinsics)
         return self.decoder(images, geometry, first_anchor), geometry
 
     @torch.no_grad()
     def predict(
-        self, images: Float[Tensor, "V 3 H W"], seed: int | None = None, sharpening_steps: int | None = None
+        self,
+        images: Float[Tensor, "V 3 H W"],
+        seed: int | None = None,
+        sharpening_steps: int | None = None,
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
     ) -> Reconstruction:
         """Reconstruct one scene and keep its intermediate results.
 
@@ -79,6 +90,7 @@ class TokenGroups(nn.Module):
             seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
             sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: as configured, for a single
                 photo half as many; 0: none.
+            intrinsics: Of the photos, in their pixels, where they are known; None: they are predicted.
 
         Raises:
             ValueError: If there is no photo, its size does not fit, or the number of steps is negative.
@@ -91,7 +103,7 @@ class TokenGroups(nn.Module):
             )
         self.eval()
         config = self.decoder.config
-        output, geometry = self(images[None], seed)
+        output, geometry = self(images[None], seed, None if intrinsics is None else intrinsics[None])
         first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
         if config.mirrored_grouping:
             average = self._average_with_mirrored(images, output, geometry, seed)
@@ -104,7 +116,10 @@ class TokenGroups(nn.Module):
         colors = color_from_sh(gaussians.sh).unflatten(0, (-1, config.gaussians_per_anchor)).mean(dim=1)
         assignment = smooth_assignment(first.assignment, first.anchors, colors, config.smoothing_steps)
         first = replace(first, gaussians=gaussians, assignment=assignment)
-        provenance: dict[str, Any] = {"num_photos": len(images), "seed": seed, "sharpening_steps": steps}
+        provenance: dict[str, Any] = {
+            "num_photos": len(images), "seed": seed, "sharpening_steps": steps,
+            "intrinsics": "predicted" if intrinsics is None else "given",
+        }  # fmt: skip
         scene = token_scene(first, cameras, provenance, config.text_encoder)
         return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
 
@@ -127,10 +142,14 @@ class TokenGroups(nn.Module):
         )
 
     def reconstruct(
-        self, images: Float[Tensor, "V 3 H W"], seed: int | None = None, sharpening_steps: int | None = None
+        self,
+        images: Float[Tensor, "V 3 H W"],
+        seed: int | None = None,
+        sharpening_steps: int | None = None,
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
     ) -> TokenScene:
         """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
-        return self.predict(images, seed, sharpening_steps).scene
+        return self.predict(images, seed, sharpening_steps, intrinsics).scene
 
 
 def encoder_feature_dim(config: VGGTConfig) -> int:
@@ -139,12 +158,16 @@ def encoder_feature_dim(config: VGGTConfig) -> int:
 
 
 def frozen_geometry(
-    images: Float[Tensor, "B V 3 H W"], output: EncoderOutput, config: VGGTConfig
+    images: Float[Tensor, "B V 3 H W"],
+    output: EncoderOutput,
+    config: VGGTConfig,
+    intrinsics: Float[Tensor, "B V 3 3"] | None = None,
 ) -> FrozenGeometry:
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Small encoders that match cells get their cameras and depth refined by matched pixels.
+    Small encoders that match cells get their cameras and depth refined by matched pixels. Known `intrinsics` take the
+    place of the predicted ones, and are kept.
     """
     assert output.depth is not None and output.depth_confidence is not None
     depth = output.depth.float()
@@ -152,9 +175,10 @@ def frozen_geometry(
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
-    cameras = Cameras(cam_from_first, predicted.intrinsics, size_hw)
+    cameras = Cameras(cam_from_first, predicted.intrinsics if intrinsics is None else intrinsics, size_hw)
     if output.match_logits is not None:
-        cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float())
+        settings = RefinementSettings() if intrinsics is None else RefinementSettings(prior_focal=KNOWN_FOCAL)
+        cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float(), settings)
     return FrozenGeometry(
         features=patch_features(output, config, size_hw[0] // config.patch_size),
         points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),

@@ -1,0 +1,55 @@
+"""Intrinsics of photos whose focal length the user knows, or their EXIF data tell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.io.images import Photo, Photos
+
+DIAGONAL_35MM = math.hypot(36.0, 24.0)  # of the film that "35 mm equivalent" means, in mm
+PLAUSIBLE = 0.1, 20.0  # focal lengths in the photo's longer side
+_EXIF_IFD, _FOCAL_35MM_TAG = 0x8769, 0xA405
+
+
+def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Tensor, "V 3 3"]:
+    """Intrinsics in pixels of the model's images; the principal point is the middle of the whole photo.
+
+    Args:
+        photos: As loaded, crop and resizing included.
+        focal_px: Of all photos, in pixels of the upright photo; None: each photo's own, from its EXIF data.
+
+    Raises:
+        UserError: A photo has no such data, or a focal length is not plausible.
+    """
+    matrices = []
+    for photo in photos.photos:
+        focal = _exif_focal_px(photo) if focal_px is None else focal_px
+        height, width = photo.size_hw
+        shortest, longest = (factor * max(height, width) for factor in PLAUSIBLE)
+        if not shortest <= focal <= longest:
+            raise UserError(
+                f"{photo.path}: a focal length of {focal:g} pixels is not plausible for {width}x{height} pixels; "
+                f"between {shortest:.0f} and {longest:.0f} is"
+            )
+        pinhole = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        matrices.append(np.linalg.inv(photo.photo_from_model) @ pinhole)
+    return torch.from_numpy(np.stack(matrices)).float()
+
+
+def _exif_focal_px(photo: Photo) -> float:
+    """From the 35 mm equivalent, which compares diagonals (CIPA DCG-001)."""
+    with Image.open(photo.path) as opened:
+        equivalent = float(opened.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG, 0))
+    if equivalent <= 0:
+        raise UserError(
+            f"{photo.path}: its EXIF data do not tell a 35 mm equivalent focal length; give --focal in pixels, "
+            "or leave it out to have it predicted"
+        )
+    return equivalent * math.hypot(*photo.size_hw) / DIAGONAL_35MM
