@@ -71,7 +71,9 @@ class AblationTask(TokenGroupsTask):
         self.scenes = FixedScenes(experiment, num_scenes, self.unlabelled)
         encode, encoder_name = self.groups.encode, experiment.encoder.encode()
 
-        def remembering(images: Float[Tensor, "B V 3 H W"], intrinsics: None = None) -> FrozenGeometry:
+        def remembering(
+            images: Float[Tensor, "B V 3 H W"], intrinsics: Tensor | None = None
+        ) -> FrozenGeometry:
             assert intrinsics is None
             mode = b"half" if torch.is_autocast_enabled(images.device.type) else b"full"
             keys = [
