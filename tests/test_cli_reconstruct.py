@@ -78,6 +78,9 @@ def test_focal_length_in_pixels_or_from_exif(
     intrinsics = load_scene(output).cameras.intrinsics
     torch.testing.assert_close(intrinsics[0, 0, 0], torch.tensor(expected).float(), rtol=1e-3, atol=0)
     torch.testing.assert_close(intrinsics[0, :2, 2], torch.tensor([32.0, 32.0]))
+    assert "--focal exif" not in capsys.readouterr().out
+    assert reconstruct(photos.parent / "phone.jpg", *common) == 0
+    assert "--focal exif makes a better scene" in capsys.readouterr().out
     assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", 90) == 0
     torch.testing.assert_close(
         load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0

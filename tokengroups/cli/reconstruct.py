@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Load photos and weights, reconstruct, write the scene."""
     from tokengroups.io.files import check_writable
-    from tokengroups.io.focal import photo_intrinsics
+    from tokengroups.io.focal import exif_focal_px, photo_intrinsics
     from tokengroups.io.images import load_photos
     from tokengroups.models.weights import DEFAULT_WEIGHTS, load_model
     from tokengroups.scene import save_scene
@@ -81,14 +81,17 @@ def run(args: argparse.Namespace) -> None:
         args.photos, args.size or model.image_size, patch_size=model.size_multiple, max_views=args.max_views
     )
     intrinsics = None
-    if args.focal is not None:
+    notes = photos.messages()
+    if args.focal is None and all(exif_focal_px(photo) is not None for photo in photos.photos):
+        notes.append("the photos' EXIF data tell their focal length: --focal exif makes a better scene")
+    elif args.focal is not None:
         intrinsics = photo_intrinsics(photos, None if args.focal == EXIF else args.focal).to(device)
     start = time.perf_counter()
     scene = model.reconstruct(photos.images.to(device), args.seed, args.sharpening_steps, intrinsics)
     seconds = time.perf_counter() - start
     scene = replace(scene, provenance={**scene.provenance, **_origin(weights, photos)})
     save_scene(args.out, scene)
-    summary = _summary(args.out, scene, photos, seconds)
+    summary = _summary(args.out, scene, photos, notes, seconds)
     if args.json:
         print_json(summary)
     else:
@@ -116,11 +119,13 @@ def _origin(weights: str, photos: Photos) -> dict[str, Any]:
     }
 
 
-def _summary(output: Path, scene: TokenScene, photos: Photos, seconds: float) -> dict[str, Any]:
+def _summary(
+    output: Path, scene: TokenScene, photos: Photos, notes: list[str], seconds: float
+) -> dict[str, Any]:
     return {
         "scene": str(output),
         "photos": [str(photo.path) for photo in photos.photos],
-        "notes": photos.messages(),
+        "notes": notes,
         "size_hw": list(scene.cameras.size_hw),
         "num_groups": len(scene.group_ids),
         "num_gaussians": len(scene.gaussians.means),

@@ -30,7 +30,12 @@ def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Ten
     """
     matrices = []
     for photo in photos.photos:
-        focal = _exif_focal_px(photo) if focal_px is None else focal_px
+        focal = exif_focal_px(photo) if focal_px is None else focal_px
+        if focal is None:
+            raise UserError(
+                f"{photo.path}: its EXIF data do not tell a 35 mm equivalent focal length; give --focal in pixels, "
+                "or leave it out to have it predicted"
+            )
         height, width = photo.size_hw
         shortest, longest = (factor * max(height, width) for factor in PLAUSIBLE)
         if not shortest <= focal <= longest:
@@ -43,13 +48,11 @@ def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Ten
     return torch.from_numpy(np.stack(matrices)).float()
 
 
-def _exif_focal_px(photo: Photo) -> float:
-    """From the 35 mm equivalent, which compares diagonals (CIPA DCG-001)."""
+def exif_focal_px(photo: Photo) -> float | None:
+    """Focal length in pixels of the upright photo; None where its EXIF data do not tell.
+
+    The 35 mm equivalent compares diagonals (CIPA DCG-001).
+    """
     with Image.open(photo.path) as opened:
         equivalent = float(opened.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG, 0))
-    if equivalent <= 0:
-        raise UserError(
-            f"{photo.path}: its EXIF data do not tell a 35 mm equivalent focal length; give --focal in pixels, "
-            "or leave it out to have it predicted"
-        )
-    return equivalent * math.hypot(*photo.size_hw) / DIAGONAL_35MM
+    return equivalent * math.hypot(*photo.size_hw) / DIAGONAL_35MM if equivalent > 0 else None
