@@ -8,6 +8,7 @@ import pytest
 import torch
 from scenes import random_scene
 
+from tokengroups.models import sharpening
 from tokengroups.models.sharpening import SharpeningRates, sharpen
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
@@ -68,6 +69,26 @@ def test_first_step_is_a_rate_against_the_gradient(scene):
         assert clear.any(), name
         expected = -rates[name] * gradient.sign()
         torch.testing.assert_close(change[clear], expected[clear], rtol=2e-2, atol=1e-4, msg=name)
+
+
+def test_steps_are_those_of_torchs_adam():
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
+    ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
+    adam = sharpening._Adam(ours, [0.1, 0.02])
+    groups = [{"params": [theirs[0]], "lr": 0.1}, {"params": [theirs[1]], "lr": 0.02}]
+    reference = torch.optim.Adam(groups, betas=sharpening.BETAS)
+
+    def loss(parameters: list[torch.Tensor]) -> torch.Tensor:
+        return (parameters[0].square().sum() - 1).square() + (3 * parameters[1]).sin().sum()
+
+    for _ in range(7):
+        adam.step(loss(ours))
+        reference.zero_grad()
+        loss(theirs).backward()
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_order_of_the_photos_repetition_and_opacities_of_one(scene):

@@ -19,6 +19,7 @@ from tokengroups.types import Cameras, Gaussians
 
 PHOTOS_PER_STEP = 4
 BETAS = (0.8, 0.95)  # shorter memories than Adam's own, for few steps
+EPSILON = 1e-8
 LOGIT_LIMIT = 1e-5  # opacities nearer to 0 or 1 could never move
 
 
@@ -64,8 +65,7 @@ def sharpen(
         images = images.clone()
         size, logits = start.scales.mean(dim=-1, keepdim=True), start.opacities.logit(LOGIT_LIMIT)
         changes = {name: torch.zeros_like(getattr(start, name), requires_grad=True) for name in asdict(rates)}
-        groups = [{"params": [change], "lr": asdict(rates)[name]} for name, change in changes.items()]
-        optimizer = torch.optim.Adam(groups, betas=BETAS)
+        adam = _Adam(list(changes.values()), list(asdict(rates).values()))
 
         def current() -> Gaussians:
             return Gaussians(
@@ -80,7 +80,26 @@ def sharpen(
             shown = sorted({(step * PHOTOS_PER_STEP + i) % len(images) for i in range(PHOTOS_PER_STEP)})
             poses, intrinsics = cameras.cam_from_world[shown], cameras.intrinsics[shown]
             pictures = render(current(), poses, intrinsics, cameras.size_hw).colors.movedim(-1, 1)
-            (pictures - images[shown]).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            adam.step((pictures - images[shown]).square().mean())
         return current().detach()
+
+
+class _Adam:
+    """Adam (Kingma and Ba, 2015). `torch.optim`'s imports a compiler first, which takes longer than all steps."""
+
+    def __init__(self, parameters: list[Tensor], rates: list[float]) -> None:
+        self.parameters, self.rates, self.steps = parameters, rates, 0
+        self.means, self.squares = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+
+    def step(self, loss: Float[Tensor, ""]) -> None:
+        """Move all parameters against the gradient of the loss."""
+        self.steps += 1
+        gradients = torch.autograd.grad(loss, self.parameters)
+        first, second = (1 - beta**self.steps for beta in BETAS)
+        with torch.no_grad():
+            for parameter, gradient, mean, square, rate in zip(
+                self.parameters, gradients, self.means, self.squares, self.rates, strict=True
+            ):
+                mean.lerp_(gradient, 1 - BETAS[0])
+                square.lerp_(gradient.square(), 1 - BETAS[1])
+                parameter -= rate / first * mean / ((square / second).sqrt() + EPSILON)
