@@ -117,7 +117,7 @@ def test_matches_recover_the_pose(scene, search_px):
     )
     assert torch.equal(refined.cam_from_world[0, 0], torch.eye(4))
     (turn, shift), (turn_before, shift_before) = errors(refined.cam_from_world), errors(start(WRONG))
-    assert turn < 0.2 * turn_before and shift < 0.3 * shift_before, (turn, shift)
+    assert turn < 0.15 * turn_before and shift < 0.3 * shift_before, (turn, shift)
     rotation = refined.cam_from_world[0, 1, :3, :3]
     torch.testing.assert_close(rotation.T @ rotation, torch.eye(3), rtol=0, atol=1e-5)
 
@@ -197,7 +197,7 @@ def test_patches_are_found_at_a_subpixel_shift():
     pixels = torch.tensor([[20.0, 20.0], [25.0, 30.0]])
     matches = patch_matches(image(0, 0), image(1.4, -0.7), pixels, pixels, radius=3)
     torch.testing.assert_close(
-        matches.target - matches.source, torch.tensor([[1.4, -0.7]]).expand(2, 2), rtol=0, atol=0.1
+        matches.target - pixels, torch.tensor([[1.4, -0.7]]).expand(2, 2), rtol=0, atol=0.1
     )
     assert (matches.weight > 0.8).all()
     far = patch_matches(image(0, 0), image(1.4, -0.7), pixels, pixels + 40, radius=3)

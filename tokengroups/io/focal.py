@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 import torch
@@ -53,6 +54,9 @@ def exif_focal_px(photo: Photo) -> float | None:
 
     The 35 mm equivalent compares diagonals (CIPA DCG-001).
     """
-    with Image.open(photo.path) as opened:
-        equivalent = float(opened.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG, 0))
+    try:
+        with Image.open(photo.path) as opened:
+            equivalent = float(opened.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG, 0))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):  # damaged, or not a number
+        return None
     return equivalent * math.hypot(*photo.size_hw) / DIAGONAL_35MM if equivalent > 0 else None

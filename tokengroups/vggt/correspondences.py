@@ -65,17 +65,17 @@ def patch_matches(
 ) -> PixelMatches:
     """Find small patches of a photo again, within `radius` pixels of where they are expected in the other.
 
-    Zero-mean normalised cross-correlation, its maximum interpolated by parabolas. A match weighs nothing if it lies at
+    Zero-mean normalised cross-correlation, its maximum interpolated. A match weighs nothing if it lies at
     the border of the search, if its patch is flat, or outside the photo.
 
     Args:
         photo: In [0, 1].
         other: In [0, 1], of the same size.
-        pixels: In `photo`; the patch around the one that holds each, whose centre becomes the match's source.
-        expected: Where to search in `other`, whole pixels around the one that holds it.
+        pixels: Places in `photo`; their patches are centred on the pixels that hold them.
+        expected: Where to search in `other`, around the pixel that holds it.
         radius: Of the search, in pixels.
     """
-    pixels, expected = pixels.floor() + 0.5, expected.floor() + 0.5
+    expected = expected.floor() + 0.5
     patches = _cut(_smooth_grey(photo), pixels, PATCH_RADIUS)
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)
     scores = _correlate(patches, _smooth_grey(other), expected, radius)
@@ -86,9 +86,10 @@ def patch_matches(
     row, column = row.clamp(1, side - 2), column.clamp(1, side - 2)
     each = torch.arange(len(pixels), device=pixels.device)
     peak = scores[each, row, column]
-    dx = _parabola(scores[each, row, column - 1], peak, scores[each, row, column + 1])
-    dy = _parabola(scores[each, row - 1, column], peak, scores[each, row + 1, column])
-    found = expected + torch.stack([column - radius + dx, row - radius + dy], dim=-1)
+    dx = _subpixel(scores[each, row, column - 1], peak, scores[each, row, column + 1])
+    dy = _subpixel(scores[each, row - 1, column], peak, scores[each, row + 1, column])
+    within = pixels - pixels.floor() - 0.5  # of the place in its pixel, the same in both photos
+    found = expected + torch.stack([column - radius + dx, row - radius + dy], dim=-1) + within
     size = pixels.new_tensor([other.shape[-1], other.shape[-2]])
     inside &= ((found > BORDER_PX) & (found < size - BORDER_PX)).all(dim=-1)
     inside &= patches.square().mean(dim=(1, 2)) > MIN_VARIANCE
@@ -134,7 +135,13 @@ def _box_mean(image: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     return functional.avg_pool2d(functional.avg_pool2d(padded, (1, side), 1), (side, 1), 1)[0, 0]
 
 
-def _parabola(before: Tensor, peak: Tensor, after: Tensor) -> Tensor:
-    """Where the parabola through three neighbouring scores has its maximum, relative to the middle one."""
-    curvature = (before - 2 * peak + after).clamp_max(-1e-4)
-    return (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
+def _subpixel(before: Tensor, peak: Tensor, after: Tensor) -> Tensor:
+    """Where three neighbouring scores have their maximum, relative to the middle one.
+
+    The mean of two estimates that err in opposite directions: a parabola is drawn to whole pixels where patches are
+    sharp, two lines of equal slope away from them where patches are smooth.
+    """
+    lower = torch.minimum(before, after)
+    lines = (after - before) / (peak - lower).clamp_min(1e-4)
+    parabola = (after - before) / (2 * peak - before - after).clamp_min(1e-4)
+    return (0.25 * (lines + parabola)).clamp(-0.5, 0.5)
