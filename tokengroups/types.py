@@ -119,6 +119,17 @@ class EncoderOutput(TensorFields):
 
 
 @dataclass(frozen=True)
+class PerspectiveCues(TensorFields):
+    """What single photos tell, N of them; maps are g pixels a side, of the central square of the photo."""
+
+    log_focal: Float[Tensor, " N"]  # logarithm of the focal length over the photo's shorter side
+    deviation: Float[Tensor, " N"]  # how far it is expected to be off, on average
+    up: Float[Tensor, "N 3"]  # in camera axes, of any length
+    normals: Float[Tensor, "N 3 g g"]  # likewise
+    log_depth: Float[Tensor, "N g g"]  # up to a constant a photo
+
+
+@dataclass(frozen=True)
 class Semantics(TensorFields):
     """What a scene's groups mean: a pixel's feature is sum_l S_l s_l + W_r R, S and R rendered (paper A)."""
 

@@ -15,6 +15,7 @@ from tokengroups.training.loop import TrainingResult, train
 # Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and build_task(experiment) -> Task.
 TASKS = {
     "geometry": "tokengroups.training.geometry",
+    "perspective": "tokengroups.training.perspective",
     "pixel_gaussians": "tokengroups.training.pixel_gaussians",
     "token_groups": "tokengroups.training.token_groups",
 }

@@ -34,6 +34,8 @@ class VGGTConfig:
     stem_skip: bool = False  # the stem's fine maps are added inside the DPT heads: sharper depth edges
     matching: bool = False  # descriptors matched with view 0; their displacement is fed to the trunk
     matching_dim: int = 64
+    perspective_channels: tuple[int, ...] = ()  # of a network beside the others that tells focal lengths
+    perspective_depth: int = 3  # its transformer blocks
     heads_autocast: bool = False  # let autocast reach the DPT convolutions; activations stay float32
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from tokengroups.vggt.camera_head import CameraHead
 from tokengroups.vggt.config import VGGTConfig
 from tokengroups.vggt.dpt_head import DPTHead
 from tokengroups.vggt.matching import CellMatching
+from tokengroups.vggt.perspective import PerspectiveNetwork
 
 DEPTH_CHANNELS = 1
 POINT_CHANNELS = 3
@@ -47,6 +48,9 @@ class VGGT(nn.Module):
         self.point_head = DPTHead(config, POINT_CHANNELS + 1) if config.enable_point else None
         self.depth_head = DPTHead(config, DEPTH_CHANNELS + 1) if config.enable_depth else None
         self.matching = CellMatching(config) if config.matching else None
+        self.perspective = None
+        if config.perspective_channels:
+            self.perspective = PerspectiveNetwork(config.perspective_channels, config.perspective_depth)
         init_transformer_weights(self)
         self.camera_head.init_weights()
 

@@ -1,0 +1,161 @@
+"""The stage that gives a small encoder its perspective network: single photos of rooms, their cameras and surfaces."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.data.rooms import ProceduralRooms
+from tokengroups.data.sampling import collate, to_views
+from tokengroups.errors import UserError
+from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_losses, perspective_targets
+from tokengroups.models.weights import load_encoder, save_encoder
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.optim import decay_groups
+from tokengroups.training.rooms import RoomsConfig, RoomStream
+from tokengroups.training.task import LossTerms, autocast
+from tokengroups.types import PerspectiveCues, Views
+from tokengroups.vggt.perspective import PerspectiveNetwork
+
+SCENE = 4  # what is drawn: keeps the random streams of one seed apart
+EVALUATION_PATH = 5  # frames of a held-out room, all of them looked at
+
+
+@dataclass(frozen=True)
+class PerspectiveDataConfig(RoomsConfig):
+    """How a room's frames become training photos."""
+
+    photos_per_room: int = 2
+
+
+@dataclass(frozen=True)
+class PerspectiveConfig:
+    """Shape of the network; see `PerspectiveNetwork`."""
+
+    channels: tuple[int, ...] = (24, 48, 96, 192)
+    depth: int = 3
+
+
+@dataclass(frozen=True)
+class PerspectiveExperiment:
+    """A configuration file with ``task: perspective``."""
+
+    training: TrainingConfig
+    data: PerspectiveDataConfig
+    encoder: str = "vggt_tiny"  # shipped name or weight folder of the VGGT that gets the network
+    go_on: bool = False  # train the network that this encoder has further, instead of a new one
+    model: PerspectiveConfig = field(default_factory=PerspectiveConfig)
+    losses: PerspectiveLossWeights = field(default_factory=PerspectiveLossWeights)
+
+
+class PerspectiveTask:
+    """See `tokengroups.training.task.Task`."""
+
+    def __init__(self, experiment: PerspectiveExperiment) -> None:
+        torch.manual_seed(experiment.training.seed)
+        self.experiment = experiment
+        self.encoder = load_encoder(experiment.encoder)
+        self.model = PerspectiveNetwork(experiment.model.channels, experiment.model.depth)
+        if experiment.go_on:
+            if self.encoder.perspective is None:
+                raise UserError(f"encoder: {experiment.encoder} has no perspective network to go on with")
+            self.model = copy.deepcopy(self.encoder.perspective).requires_grad_(True)
+        data = experiment.data
+        self.stream = RoomStream(data, experiment.training.seed)
+        self.held_out = ProceduralRooms(
+            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test", num_views=EVALUATION_PATH,
+            size=data.size, cache_dir=data.cache,
+        )  # fmt: skip
+
+    def batch(self, step: int, slots: range) -> Views:
+        """Some photos of a room for every slot."""
+        return collate([self.scene(step, slot) for slot in slots])
+
+    def scene(self, step: int, slot: int) -> Views:
+        """Augmented photos of one room."""
+        data, training = self.experiment.data, self.experiment.training
+        rng = np.random.default_rng([SCENE, training.seed, step, slot])
+        path = self.stream.path(step * training.batch_size + slot)
+        frames = rng.choice(data.num_views, data.photos_per_room, replace=False)
+        return self.stream.augment(path.views.select([int(frame) for frame in frames]), rng)
+
+    def losses(self, batch: Views, step: int) -> LossTerms:
+        """Every photo by itself."""
+        del step
+        with autocast(self.experiment.training.precision, batch.images.device):
+            cues = self.model(batch.images.flatten(0, 1))
+        losses = perspective_losses(
+            cues, perspective_targets(batch, cues.log_depth.shape[-1]), self.experiment.losses
+        )
+        terms = {name: value for name, value in vars(losses).items() if name != "total"}
+        return LossTerms(losses.total, terms)
+
+    def evaluate(self) -> dict[str, float]:
+        """Mean errors on held-out rooms; `focal_of_room` is that of the mean over a room's photos."""
+        device = next(self.model.parameters()).device
+        rows = []
+        for index in range(self.experiment.data.evaluation_rooms):
+            views = collate([to_views(self.held_out[index], range(EVALUATION_PATH))]).to(device)
+            rows.append(cue_errors(self.model(views.images.flatten(0, 1)), views))
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weight decay on matrices alone; Muon, if chosen, for the transformer's layers."""
+        training = self.experiment.training
+        hidden = [self.model.blocks] if training.optimizer == "muon" else []
+        return decay_groups(self.model, training.weight_decay, hidden=hidden)
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write the whole encoder's weight folder, the network in it."""
+        shape = self.experiment.model
+        config = replace(
+            self.encoder.config, perspective_channels=shape.channels, perspective_depth=shape.depth
+        )
+        kept = {
+            name: tensor
+            for name, tensor in self.encoder.state_dict().items()
+            if not name.startswith("perspective.")
+        }
+        save_encoder(folder, kept | {f"perspective.{name}": tensor for name, tensor in state.items()}, config)
+
+
+def cue_errors(cues: PerspectiveCues, views: Views) -> dict[str, float]:
+    """How far the cues of one room's photos are off: focal lengths by their logarithm, directions in degrees."""
+    targets = perspective_targets(views, cues.log_depth.shape[-1])
+    off = cues.log_focal - targets.log_focal
+    tilt = functional.cosine_similarity(cues.up, targets.up, dim=-1).clamp(-1, 1).acos()
+    turn = functional.cosine_similarity(cues.normals, targets.normals, dim=1).clamp(-1, 1).acos()
+    return {
+        "focal": float(off.abs().mean()),
+        "focal_of_room": float(off.mean().abs()),
+        "focal_expected": float(cues.deviation.mean()),
+        "up_deg": math.degrees(tilt.mean()),
+        "normals_deg": math.degrees(turn[targets.valid].mean()),
+    }
+
+
+def build_task(experiment: PerspectiveExperiment) -> PerspectiveTask:
+    """The task of a configuration.
+
+    Raises:
+        UserError: More photos a room than its path has, or an encoder that cannot be loaded or has no network to go
+            on with.
+    """
+    data = experiment.data
+    if not 1 <= data.photos_per_room <= data.num_views:
+        raise UserError(
+            f"data: need 1 <= photos_per_room <= num_views, got {data.photos_per_room} and {data.num_views}"
+        )
+    return PerspectiveTask(experiment)
+
+
+EXPERIMENT = PerspectiveExperiment

@@ -1,0 +1,117 @@
+"""What perspective tells about a single photo's camera: a network of its own beside the small encoders.
+
+A VGGT of a few layers sees patches and hardly notices how lines converge: its camera head is 8 % off in the focal
+length. Convolutions on the full photo see it. They learn the focal length (Workman et al., DeepFocal, 2015) together
+with what it follows from: which way is up (Jin et al., Perspective Fields, 2023), surface normals and relative depth.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokengroups.nn import TransformerBlock
+from tokengroups.types import PerspectiveCues
+
+SIDE = 128  # pixels of the square that is looked at
+HEAD_DIM = 32
+NORM_CHANNELS = 8  # normalised together, photo by photo
+FOCAL_MEAN, FOCAL_SPREAD = -0.19, 0.15  # of usual log focal lengths over the photo's side: the start
+SPREAD_LIMITS = (-4.0, 3.0)  # of the logarithm of a deviation over FOCAL_SPREAD
+
+
+class PerspectiveNetwork(nn.Module):
+    """Convolutions down to a 16th of the side, then a transformer over its cells.
+
+    Args:
+        channels: Of the four stages, each half as large as the one before; the last is the transformer's width.
+        depth: Transformer blocks.
+    """
+
+    def __init__(self, channels: tuple[int, ...], depth: int) -> None:
+        super().__init__()
+        coarse = SIDE // 2 ** len(channels)
+        dim = channels[-1]
+        self.stages = nn.ModuleList(
+            Stage(inputs, outputs, blocks=0 if outputs == dim else index)
+            for index, (inputs, outputs) in enumerate(zip((5, *channels[:-1]), channels, strict=True))
+        )
+        self.token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, coarse**2, dim))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, dim // HEAD_DIM, layer_scale=0.2) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.camera = nn.Linear(dim, 5)
+        self.maps = nn.Conv2d(channels[-2] + dim, 4, kernel_size=1)
+
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> PerspectiveCues:
+        """Look at photos in [0, 1] of any size; results in float32."""
+        x = central_square(images, SIDE)
+        steps = (torch.arange(SIDE, device=x.device, dtype=x.dtype) + 0.5) * (2 / SIDE) - 1
+        place = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))  # perspective depends on it
+        x = torch.cat([4 * x - 2, place.expand(len(x), -1, -1, -1)], dim=1)
+        fine = x = x.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            fine, x = x, stage(x)
+        side = x.shape[-1]
+        cells = x.flatten(2).transpose(1, 2) + self.positions
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), cells], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        camera = self.camera(tokens[:, 0]).float()
+        context = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        context = functional.interpolate(context.to(fine.dtype), scale_factor=2.0, mode="bilinear")
+        maps = self.maps(torch.cat([fine, context], dim=1)).float()
+        return PerspectiveCues(
+            log_focal=FOCAL_MEAN + FOCAL_SPREAD * camera[:, 0],
+            deviation=FOCAL_SPREAD * camera[:, 1].clamp(*SPREAD_LIMITS).exp(),
+            up=camera[:, 2:],
+            normals=maps[:, :3],
+            log_depth=maps[:, 3],
+        )
+
+
+class Stage(nn.Module):
+    """Halve the resolution, then residual blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(out_channels // NORM_CHANNELS, out_channels)
+        self.blocks = nn.Sequential(*[ResidualBlock(out_channels) for _ in range(blocks)])
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D h w"]:
+        """Maps of half the side."""
+        return self.blocks(functional.relu(self.norm(self.down(x))))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity, which a block starts as (He et al., 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.first_norm = nn.GroupNorm(channels // NORM_CHANNELS, channels)
+        self.second = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.second_norm = nn.GroupNorm(channels // NORM_CHANNELS, channels)
+        nn.init.zeros_(self.second_norm.weight)
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        """Maps of the same size."""
+        inner = functional.relu(self.first_norm(self.first(x)))
+        return functional.relu(x + self.second_norm(self.second(inner)))
+
+
+def central_square(images: Float[Tensor, "N C H W"], side: int) -> Float[Tensor, "N C s s"]:
+    """Cut the central square out of images and resize it, with antialiasing."""
+    height, width = images.shape[-2:]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = images[..., top : top + short, left : left + short]
+    if short == side:
+        return square
+    return functional.interpolate(square, (side, side), mode="bilinear", antialias=True, align_corners=False)
