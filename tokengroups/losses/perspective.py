@@ -62,18 +62,19 @@ def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
     side = views.cameras.size_hw[0]
     intrinsics = views.cameras.intrinsics.flatten(0, -3)
     depth = views.depth.flatten(0, -3)
-    points = functional.pad(unproject(depth, intrinsics).permute(0, 3, 1, 2), (1,) * 4, mode="replicate")
-    known = functional.pad((depth > 0)[:, None].float(), (1,) * 4)[:, 0] > 0
-    candidates, masks = neighbour_normals(points.permute(0, 2, 3, 1)), neighbour_masks(known)
-    normals = functional.normalize((candidates * masks[..., None]).sum(dim=0), dim=-1)
     middles = ((torch.arange(cells, device=depth.device) + 0.5) * (side / cells)).long()
-    at = (slice(None), middles[:, None], middles)
+    around = (middles[:, None] + torch.arange(-1, 2, device=depth.device)).flatten().clamp(0, side - 1)
+    nearby, cell = (slice(None), around[:, None], around), (..., slice(None, None, 3), slice(None, None, 3))
+    points, known = unproject(depth, intrinsics)[nearby], depth[nearby] > 0
+    candidates, masks = neighbour_normals(points), neighbour_masks(known)
+    normals = functional.normalize((candidates * masks[..., None]).sum(dim=0), dim=-1)
+    middle = depth[:, middles[:, None], middles]
     return PerspectiveTargets(
         log_focal=(intrinsics[:, 0, 0] / side).log(),
         up=views.cameras.cam_from_world.flatten(0, -3)[:, :3, 2],
-        normals=normals[at].permute(0, 3, 1, 2),
-        log_depth=depth[at].clamp(min=MIN_DEPTH).log(),
-        valid=(masks.any(dim=0) & (depth > 0))[at],
+        normals=normals.permute(0, 3, 1, 2)[cell],
+        log_depth=middle.clamp(min=MIN_DEPTH).log(),
+        valid=masks.any(dim=0)[cell] & (middle > 0),
     )
 
 
