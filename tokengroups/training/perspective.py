@@ -69,7 +69,7 @@ class PerspectiveTask:
             if self.encoder.perspective is None:
                 raise UserError(f"encoder: {experiment.encoder} has no perspective network to go on with")
             self.model = copy.deepcopy(self.encoder.perspective).requires_grad_(True)
-        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # a third faster
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
         self.held_out = ProceduralRooms(
