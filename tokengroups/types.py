@@ -104,6 +104,17 @@ class Gaussians(TensorFields):
 
 
 @dataclass(frozen=True)
+class PerspectiveCues(TensorFields):
+    """What single photos tell about their cameras; maps are g pixels a side, of the central square of the photo."""
+
+    log_focal: Float[Tensor, "*b"]  # logarithm of the focal length over the photo's shorter side
+    deviation: Float[Tensor, "*b"]  # how far it is expected to be off, on average
+    up: Float[Tensor, "*b 3"]  # in camera axes, of any length
+    normals: Float[Tensor, "*b 3 g g"]  # likewise
+    log_depth: Float[Tensor, "*b g g"]  # up to a constant a photo
+
+
+@dataclass(frozen=True)
 class EncoderOutput(TensorFields):
     """What the geometry encoder says about a batch of photo sets; world = camera of the first photo."""
 
@@ -116,17 +127,7 @@ class EncoderOutput(TensorFields):
     match_logits: Float[Tensor, "B V Q R"] | None = (
         None  # tiny variants only: cells of view v against cells of view 0
     )
-
-
-@dataclass(frozen=True)
-class PerspectiveCues(TensorFields):
-    """What single photos tell, N of them; maps are g pixels a side, of the central square of the photo."""
-
-    log_focal: Float[Tensor, " N"]  # logarithm of the focal length over the photo's shorter side
-    deviation: Float[Tensor, " N"]  # how far it is expected to be off, on average
-    up: Float[Tensor, "N 3"]  # in camera axes, of any length
-    normals: Float[Tensor, "N 3 g g"]  # likewise
-    log_depth: Float[Tensor, "N g g"]  # up to a constant a photo
+    perspective: PerspectiveCues | None = None  # tiny variants only, batch axes B V
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,9 @@ def summarise_answers(answers: Sequence[tuple[GeometryMetrics, float | None]]) -
 
 
 def freeze_unused(model: VGGT) -> None:
-    """Parameters of the official state dict that no output depends on: never trained, so never waited for."""
+    """Parameters that no loss of geometry depends on: not trained, so never waited for."""
     for name, parameter in model.named_parameters():
-        if name.endswith("mask_token"):
+        if name.endswith("mask_token") or name.startswith("perspective."):
             parameter.requires_grad_(False)
 
 

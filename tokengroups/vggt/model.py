@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.nn import init_transformer_weights
-from tokengroups.types import EncoderOutput
+from tokengroups.types import EncoderOutput, PerspectiveCues
 from tokengroups.vggt.aggregator import Aggregator
 from tokengroups.vggt.camera_head import CameraHead
 from tokengroups.vggt.config import VGGTConfig
@@ -87,6 +87,7 @@ class VGGT(nn.Module):
             points=points,
             points_confidence=points_confidence,
             match_logits=embedding.match_logits,
+            perspective=self.look_at_perspective(images),
         )
 
     def embed(self, images: Float[Tensor, "B V 3 H W"]) -> Embedding:
@@ -128,6 +129,13 @@ class VGGT(nn.Module):
         raw = self._run_head(self.point_head, layers, size_hw, stem_maps)
         xyz = rearrange(raw[:, :, :POINT_CHANNELS], "b v c h w -> b v h w c")
         return xyz.sign() * xyz.abs().expm1(), 1 + raw[:, :, POINT_CHANNELS].exp()
+
+    def look_at_perspective(self, images: Float[Tensor, "B V 3 H W"]) -> PerspectiveCues | None:
+        """What every photo tells by itself; None without that network, and in the training of the others."""
+        if self.perspective is None or self.training:
+            return None
+        cues = self.perspective(images.flatten(0, 1))
+        return cues.map(lambda tensor: tensor.unflatten(0, images.shape[:2]))
 
     def freeze(self) -> VGGT:
         """Use as a fixed encoder: no gradients, and evaluation mode that `train()` does not leave."""
