@@ -228,7 +228,7 @@ def test_rows_are_those_of_the_explicit_covariances():
     weight = torch.rand(30, generator=generator, dtype=torch.float64)
     match = ViewMatches(1, 2, PixelMatches(source, target, weight))
     noise, (_, one, other) = Noise(2.0, 0.3, 0.1, 0.7, 0.05), estimate.frames(frames)
-    rows, residuals = match_equations(one, other, estimate.relative(1, 2), match.pixels, 3, noise)
+    equations = match_equations(one, other, estimate.relative(1, 2), match.pixels, 3, noise)
 
     def outcome(step: torch.Tensor, deeper: torch.Tensor) -> torch.Tensor:
         """Pixel residual and difference of depths, [Q, 3], after a step and with all source depths scaled."""
@@ -250,7 +250,10 @@ def test_rows_are_those_of_the_explicit_covariances():
         normal += j[:2].T @ information @ j[:2] + agreement * j[2, :, None] * j[2]
         gradient += j[:2].T @ information @ r[:2] + agreement * j[2] * r[2]
     mine, slope, index = torch.zeros_like(normal), torch.zeros_like(gradient), _unknowns(match, 3, 9)
-    mine[index[:, None], index], slope[index] = rows.T @ rows, rows.T @ residuals
+    for part in equations:
+        own = index[: part.rows.shape[1]]
+        mine[own[:, None], own] += part.rows.T @ part.rows
+        slope[own] += part.rows.T @ part.residuals
     torch.testing.assert_close(mine, normal, rtol=1e-5, atol=1e-5)  # TRUE is a rotation to single precision
     torch.testing.assert_close(slope, gradient, rtol=1e-5, atol=1e-5)
 

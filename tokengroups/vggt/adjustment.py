@@ -128,9 +128,10 @@ def adjust(
             unknowns = _unknowns(match, views, per_view).to(normal.device)
             relative = estimate.relative(match.source, match.target)
             pair = frames[match.source], frames[match.target]
-            rows, residuals = match_equations(*pair, relative, match.pixels, side, noise)
-            normal[unknowns[:, None], unknowns] += rows.T @ rows
-            gradient[unknowns] += rows.T @ residuals
+            for part in match_equations(*pair, relative, match.pixels, side, noise):
+                own = unknowns[: part.rows.shape[1]]
+                normal[own[:, None], own] += part.rows.T @ part.rows
+                gradient[own] += part.rows.T @ part.residuals
         step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
         step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)

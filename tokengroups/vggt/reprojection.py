@@ -75,6 +75,14 @@ class Noise:
     depths: float = 1.0  # standard deviation of the difference of their logarithms
 
 
+@dataclass(frozen=True)
+class Equations:
+    """Rows of a Jacobian and residuals; unknowns beyond the rows' columns have derivative zero."""
+
+    rows: Float[Tensor, "R u"]
+    residuals: Float[Tensor, " R"]
+
+
 def match_equations(
     source: Frame,
     target: Frame,
@@ -82,8 +90,8 @@ def match_equations(
     matches: PixelMatches,
     side: int,
     noise: Noise,
-) -> tuple[Float[Tensor, "R u"], Float[Tensor, " R"]]:
-    """Rows of the Jacobian and residuals of pixels of one photo found in another, weighted by Cauchy's loss.
+) -> list[Equations]:
+    """How pixels of one photo that were found in another constrain both frames, weighted by Cauchy's loss.
 
     Columns: six for the pose of the target, six for that of the source, one for the logarithm of the focal length,
     side^2 for the source's depth correction and as many for the target's; none where side = 0.
@@ -102,38 +110,35 @@ def match_equations(
     seen = transform_points(relative, points)
     by_depth = seen - shift  # per relative change of the source's depth
     shrink = points * points.new_tensor([-1.0, -1.0, 0.0])  # of a lifted point, by a longer focal length
-    nodes = node_weights(matches.source, side, size_hw)
-    other_nodes = node_weights(found, side, size_hw)
-    by_unknown = torch.cat(
-        [
-            _point_jacobian(seen),
-            -turn @ _point_jacobian(points),
-            (shrink @ turn.T)[..., None],
-            by_depth[..., None] * nodes[:, None],
-            torch.zeros_like(other_nodes)[:, None].expand(-1, 3, -1),
-        ],
-        dim=-1,
+    by_camera = torch.cat(
+        [_point_jacobian(seen), -turn @ _point_jacobian(points), (shrink @ turn.T)[..., None]], dim=-1
     )
+    nodes = node_weights(matches.source, side, size_hw)
     in_front = seen[:, 2] > MIN_DEPTH
 
     projection, projected = target.projection_jacobian(seen), target.project(seen)
-    rows, residual = projection @ by_unknown, projected - found
+    rows, residual = projection @ by_camera, projected - found
     rows[:, :, 12] += projected - target.intrinsics[:2, 2]
     along = (projection @ by_depth[..., None]).squeeze(-1)  # pixels per relative change of depth
     whiten = _whitening(along, noise.pixel, noise.depth)
-    rows, residual = whiten @ rows, (whiten @ residual[..., None]).squeeze(-1)
+    residual = (whiten @ residual[..., None]).squeeze(-1)
     trust = (noise.evidence * weight * in_front / (1 + residual.square().sum(dim=-1))).sqrt()
-    rows, residual = rows * trust[:, None, None], residual * trust[:, None]
+    whiten = whiten * trust[:, None, None]
+    by_nodes = (whiten @ along[..., None]) * nodes[:, None]
+    rows = torch.cat([whiten @ rows, by_nodes], dim=-1)
+    equations = [Equations(rows.flatten(0, 1), (residual * trust[:, None]).flatten())]
     if noise.agreement == 0:
-        return rows.flatten(0, 1), residual.flatten()
+        return equations
 
     depth = seen[:, 2].clamp_min(MIN_DEPTH)
     difference = (depth.log() - target.depth_at(found).clamp_min(MIN_DEPTH).log()) / noise.depths
-    by_agreement = by_unknown[:, 2] / depth[:, None]
-    by_agreement[:, -other_nodes.shape[1] :] -= other_nodes
     trust = (noise.agreement * weight * in_front / (1 + difference.square())).sqrt()
-    rows = torch.cat([rows.flatten(0, 1), by_agreement * (trust / noise.depths)[:, None]])
-    return rows, torch.cat([residual.flatten(), difference * trust])
+    other_nodes = node_weights(found, side, size_hw)
+    by_agreement = torch.cat(
+        [by_camera[:, 2], by_depth[:, 2:] * nodes, -depth[:, None] * other_nodes], dim=-1
+    )
+    rows = by_agreement * (trust / noise.depths / depth)[:, None]
+    return [*equations, Equations(rows, difference * trust)]
 
 
 def node_weights(pixels: Float[Tensor, "Q 2"], side: int, size_hw: tuple[int, int]) -> Float[Tensor, "Q n"]:
