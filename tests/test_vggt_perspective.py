@@ -16,7 +16,7 @@ from tokengroups.geometry import rigid, unproject
 from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_losses, perspective_targets
 from tokengroups.types import Cameras, PerspectiveCues, Views
 from tokengroups.vggt import VGGT, encoder_cameras
-from tokengroups.vggt.cameras import CUES_DEVIATION, HEAD_DEVIATION, focal_factor
+from tokengroups.vggt.cameras import HEAD_DEVIATION, focal_factor
 from tokengroups.vggt.perspective import PerspectiveNetwork, central_square
 
 SIDE, FOCAL, CELLS = 64, 50.0, 16
@@ -163,7 +163,7 @@ def test_opinions_on_the_focal_length_are_weighted_by_their_variances() -> None:
         log_depth=torch.zeros(1, 2, CELLS, CELLS),
     )
     size_hw = (64, 96)  # the shorter side is what focal lengths are measured in
-    for deviation, share in ((0.0, 1.0), (HEAD_DEVIATION / CUES_DEVIATION, 0.5), (1e6, 0.0)):
+    for deviation, share in ((0.0, 1.0), (HEAD_DEVIATION, 0.5), (1e6, 0.0)):
         factor = focal_factor(intrinsics, replace(said, deviation=torch.full((1, 2), deviation)), size_hw)
         assert float(factor) == pytest.approx((66 / 60) ** share, rel=1e-5)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from tokengroups.nn.pose_encoding import decode_pose
 from tokengroups.types import Cameras, EncoderOutput, PerspectiveCues
 
-HEAD_DEVIATION = 0.08  # of the logarithm of a focal length by the camera head of a small VGGT; measured
-CUES_DEVIATION = 1.0  # of the cues', over what they expect; measured
+# Of the logarithm of a focal length by the camera head of a small VGGT. It is 0.08 off on average; both opinions err
+# together (correlation 0.65 on 132 rooms), so that the worse one counts for less than its variance says.
+HEAD_DEVIATION = 0.12
 
 
 def encoder_cameras(output: EncoderOutput, size_hw: tuple[int, int]) -> Cameras:
@@ -37,5 +38,5 @@ def focal_factor(
     """
     focal = intrinsics[..., 0, 0].log() / 2 + intrinsics[..., 1, 1].log() / 2
     difference = (cues.log_focal.float() + math.log(min(size_hw)) - focal).mean(dim=1, keepdim=True)
-    variance = (CUES_DEVIATION * cues.deviation.float()).mean(dim=1, keepdim=True).square()
+    variance = cues.deviation.float().mean(dim=1, keepdim=True).square()
     return (difference * HEAD_DEVIATION**2 / (HEAD_DEVIATION**2 + variance)).exp()
