@@ -102,8 +102,11 @@ def test_exported_weights_are_the_encoder_with_the_network(
     said, straight = encoder(photo).perspective, task.model.eval()(photo[0])
     torch.testing.assert_close(said.log_focal[0], straight.log_focal, atol=2e-3, rtol=0)  # half precision
 
-    onwards = build_task(replace(experiment, encoder=str(tmp_path), go_on=True))
-    assert torch.equal(onwards.model.state_dict()["token"], state["perspective.token"])
+    other = PerspectiveConfig((8, 32), depth=2)  # not asked for a new network, so the old one keeps its shape
+    onwards = build_task(replace(experiment, encoder=str(tmp_path), go_on=True, model=other))
+    assert torch.equal(onwards.model.state_dict()["positions"], state["perspective.positions"])
+    onwards.export(tmp_path / "onwards", onwards.model.state_dict())
+    assert load_encoder(tmp_path / "onwards").config == encoder.config
     anew = build_task(replace(experiment, encoder=str(tmp_path)))
     assert not torch.equal(anew.model.state_dict()["positions"], state["perspective.positions"])
     anew.export(tmp_path / "again", anew.model.state_dict())
@@ -113,6 +116,8 @@ def test_exported_weights_are_the_encoder_with_the_network(
 def test_what_does_not_fit_is_one_line(experiment: PerspectiveExperiment) -> None:
     with pytest.raises(UserError, match="has no perspective network to go on with"):
         build_task(replace(experiment, go_on=True))
+    with pytest.raises(ValueError, match="multiples of 8, the last one of 32, got \\[8, 20\\]"):
+        PerspectiveConfig((8, 20))
     with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_views, got 5 and 4"):
         build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))
 

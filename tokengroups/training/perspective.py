@@ -24,6 +24,7 @@ from tokengroups.training.optim import decay_groups
 from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import PerspectiveCues, Views
+from tokengroups.vggt import VGGTConfig
 from tokengroups.vggt.perspective import PerspectiveNetwork
 
 SCENE = 4  # what is drawn: keeps the random streams of one seed apart
@@ -44,6 +45,12 @@ class PerspectiveConfig:
     channels: tuple[int, ...] = (24, 48, 96, 192)
     depth: int = 3
 
+    def __post_init__(self) -> None:
+        """Refuse what the encoder's configuration refuses, and no network at all."""
+        if not self.channels:
+            raise ValueError("model.channels must not be empty")
+        VGGTConfig(perspective_channels=self.channels, perspective_depth=self.depth)
+
 
 @dataclass(frozen=True)
 class PerspectiveExperiment:
@@ -52,7 +59,7 @@ class PerspectiveExperiment:
     training: TrainingConfig
     data: PerspectiveDataConfig
     encoder: str = "vggt_tiny"  # shipped name or weight folder of the VGGT that gets the network
-    go_on: bool = False  # train the network that this encoder has further, instead of a new one
+    go_on: bool = False  # train the network that this encoder has further, instead of a new one (`model`)
     model: PerspectiveConfig = field(default_factory=PerspectiveConfig)
     losses: PerspectiveLossWeights = field(default_factory=PerspectiveLossWeights)
 
@@ -64,10 +71,13 @@ class PerspectiveTask:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
         self.encoder = load_encoder(experiment.encoder)
-        self.model = PerspectiveNetwork(experiment.model.channels, experiment.model.depth)
+        self.shape = experiment.model
+        self.model = PerspectiveNetwork(self.shape.channels, self.shape.depth)
         if experiment.go_on:
             if self.encoder.perspective is None:
                 raise UserError(f"encoder: {experiment.encoder} has no perspective network to go on with")
+            config = self.encoder.config
+            self.shape = PerspectiveConfig(config.perspective_channels, config.perspective_depth)
             self.model = copy.deepcopy(self.encoder.perspective).requires_grad_(True)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
         data = experiment.data
@@ -117,10 +127,8 @@ class PerspectiveTask:
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write the whole encoder's weight folder, the network in it."""
-        shape = self.experiment.model
-        config = replace(
-            self.encoder.config, perspective_channels=shape.channels, perspective_depth=shape.depth
-        )
+        shape, config = self.shape, self.encoder.config
+        config = replace(config, perspective_channels=shape.channels, perspective_depth=shape.depth)
         kept = {
             name: tensor
             for name, tensor in self.encoder.state_dict().items()
