@@ -111,6 +111,12 @@ def test_embed_and_layers_make_up_the_forward_pass(model):
         assert torch.equal(torch.cat([in_frames, tokens], dim=-1), expected)
 
 
+def test_kept_tokens_are_those_of_the_whole_answer(model):
+    with torch.no_grad():
+        kept, whole = model.kept_tokens(images()), model(images()).tokens
+    assert len(kept) == len(whole) and all(map(torch.equal, kept, whole))
+
+
 def test_freeze_stops_gradients_and_keeps_evaluation_mode(model):
     assert model.freeze() is model
     model.train()

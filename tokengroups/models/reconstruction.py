@@ -132,7 +132,8 @@ class TokenGroups(nn.Module):
     ) -> Float[Tensor, "K L"]:
         """Assignment averaged with that for the mirrored photos: their own features, the mirrored geometry."""
         mirrored = images.flip(-1)[None]
-        features = patch_features(self.encoder(mirrored), self.encoder.config, geometry.features.shape[-2])
+        tokens = self.encoder.kept_tokens(mirrored)
+        features = patch_features(tokens, self.encoder.config, geometry.features.shape[-2])
         opinion = self.decoder(mirrored, mirror_geometry(geometry, features), seed)
         return average_mirrored(
             torch.cat([output.assignment, opinion.assignment]),
@@ -180,7 +181,7 @@ def frozen_geometry(
         settings = RefinementSettings() if intrinsics is None else RefinementSettings(prior_focal=KNOWN_FOCAL)
         cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float(), settings)
     return FrozenGeometry(
-        features=patch_features(output, config, size_hw[0] // config.patch_size),
+        features=patch_features(output.tokens, config, size_hw[0] // config.patch_size),
         points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),
         depth=depth,
         confidence=output.depth_confidence.float(),
@@ -188,9 +189,11 @@ def frozen_geometry(
     )
 
 
-def patch_features(output: EncoderOutput, config: VGGTConfig, rows: int) -> Float[Tensor, "B V C h w"]:
+def patch_features(
+    tokens: tuple[Float[Tensor, "B V P C2"], ...], config: VGGTConfig, rows: int
+) -> Float[Tensor, "B V C h w"]:
     """Frame and global halves of every kept layer, per patch; `rows` = h."""
-    patches = torch.cat([layer[:, :, config.num_special :] for layer in output.tokens], dim=-1).float()
+    patches = torch.cat([layer[:, :, config.num_special :] for layer in tokens], dim=-1).float()
     return rearrange(patches, "b v (h w) c -> b v c h w", h=rows)
 
 

@@ -64,16 +64,7 @@ class VGGT(nn.Module):
             Tokens of `config.dpt_layers` (frame block's output, then global block's), pose encodings of every
             camera iteration, and the outputs of the enabled heads. Depths and points share one free scale.
         """
-        embedding = self.embed(images)
-        tokens, kept, camera_tokens = embedding.tokens, {}, None
-        for index in range(self.config.depth):
-            in_frames, tokens = self.layer(index, tokens, embedding.grid_hw)
-            if index in self.config.dpt_layers:
-                kept[index] = torch.cat([in_frames, tokens], dim=-1)
-            if index == self.config.depth - 1:
-                camera_tokens = torch.cat([in_frames[:, :, 0], tokens[:, :, 0]], dim=-1)
-        assert camera_tokens is not None
-        layers = tuple(kept[index] for index in self.config.dpt_layers)
+        embedding, layers, camera_tokens = self._trunk(images)
         with torch.autocast(images.device.type, enabled=False):
             pose_encodings = self.camera_head(camera_tokens.float())
         size_hw = (images.shape[-2], images.shape[-1])
@@ -89,6 +80,25 @@ class VGGT(nn.Module):
             match_logits=embedding.match_logits,
             perspective=self.look_at_perspective(images),
         )
+
+    def kept_tokens(self, images: Float[Tensor, "B V 3 H W"]) -> tuple[Float[Tensor, "B V P C"], ...]:
+        """`EncoderOutput.tokens` alone, for those who need no head's answer."""
+        return self._trunk(images)[1]
+
+    def _trunk(
+        self, images: Float[Tensor, "B V 3 H W"]
+    ) -> tuple[Embedding, tuple[Float[Tensor, "B V P C"], ...], Float[Tensor, "B V C"]]:
+        """What enters, the tokens of `config.dpt_layers`, and the camera tokens."""
+        embedding = self.embed(images)
+        tokens, kept, camera_tokens = embedding.tokens, {}, None
+        for index in range(self.config.depth):
+            in_frames, tokens = self.layer(index, tokens, embedding.grid_hw)
+            if index in self.config.dpt_layers:
+                kept[index] = torch.cat([in_frames, tokens], dim=-1)
+            if index == self.config.depth - 1:
+                camera_tokens = torch.cat([in_frames[:, :, 0], tokens[:, :, 0]], dim=-1)
+        assert camera_tokens is not None
+        return embedding, tuple(kept[index] for index in self.config.dpt_layers), camera_tokens
 
     def embed(self, images: Float[Tensor, "B V 3 H W"]) -> Embedding:
         """Embed every frame; with `matching`, the patches already know where they moved since view 0."""
