@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
-from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
@@ -66,10 +65,7 @@ class GeometryTask:
             load_state_strict(self.model, load_weights(find_weights(source) or source)[0], source)
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
-        self.held_out = ProceduralRooms(
-            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test", num_views=EVALUATION_PATH,
-            size=data.size, cache_dir=data.cache,
-        )  # fmt: skip
+        self.held_out = data.held_out(EVALUATION_PATH)
 
     def batch(self, step: int, slots: range) -> Views:
         """Scenes of some slots; the number of frames is the same in all slots of a step."""

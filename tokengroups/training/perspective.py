@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
 from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_losses, perspective_targets
@@ -82,10 +81,7 @@ class PerspectiveTask:
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
-        self.held_out = ProceduralRooms(
-            seed=data.evaluation_seed, num_rooms=data.evaluation_rooms, split="test", num_views=EVALUATION_PATH,
-            size=data.size, cache_dir=data.cache,
-        )  # fmt: skip
+        self.held_out = data.held_out(EVALUATION_PATH)
 
     def batch(self, step: int, slots: range) -> Views:
         """Some photos of a room for every slot."""

@@ -33,6 +33,13 @@ class RoomsConfig:
     evaluation_rooms: int = 32
     evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
 
+    def held_out(self, num_views: int) -> ProceduralRooms:
+        """The rooms that watch the training, with paths of so many frames."""
+        return ProceduralRooms(
+            seed=self.evaluation_seed, num_rooms=self.evaluation_rooms, split="test", num_views=num_views,
+            size=self.size, cache_dir=self.cache,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class RoomPath:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokengroups.data.rooms import ProceduralRooms
 from tokengroups.data.sampling import collate
 from tokengroups.errors import UserError
 from tokengroups.evaluation.protocol import EvaluationData
@@ -50,10 +49,7 @@ def stack_scenes(scenes: Sequence[TrainingScenes]) -> TrainingScenes:
 def held_out_scenes(config: ScenesConfig) -> tuple[EvaluationData, Iterator[EvaluationScene]]:
     """The rooms that watch the training, by the protocol of `tokengroups evaluate`."""
     protocol = EvaluationData("procedural", config.context_views, split="test", seed=config.evaluation_seed)
-    rooms = ProceduralRooms(
-        seed=config.evaluation_seed, num_rooms=config.evaluation_rooms, split="test",
-        num_views=protocol.target_frames[-1] + 1, size=config.size, cache_dir=config.cache,
-    )  # fmt: skip
+    rooms = config.held_out(protocol.target_frames[-1] + 1)
     return protocol, (evaluation_scene(rooms[index], protocol) for index in range(len(rooms)))
 
 
