@@ -38,7 +38,7 @@ class RefinementSettings:
     agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
     agreement_evidence: float = 0.3
     prior_rotation: float = 0.15  # radians, standard deviation of the camera head's; it has outliers
-    prior_translation: float = 0.3  # and of its translation, in the encoder's unit
+    prior_translation: float = 0.1  # and of its translation, in the encoder's unit
     prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
     settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
     correction_nodes: int = 8  # a side
