@@ -14,6 +14,7 @@ from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.models.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
+from tokengroups.training.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
 from tokengroups.training.perspective import (
     PerspectiveConfig,
     PerspectiveDataConfig,
@@ -113,10 +114,26 @@ def test_exported_weights_are_the_encoder_with_the_network(
     assert load_encoder(tmp_path / "again").config == encoder.config
 
 
+def test_the_geometry_task_keeps_the_network(
+    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+) -> None:
+    """Training that starts from such an encoder leaves its network as it is, and exports it again."""
+    task.export(tmp_path, task.model.state_dict())
+    data = GeometryDataConfig(experiment.data.cache, num_rooms=4, num_views=4, size=32, evaluation_rooms=2)
+    geometry = GeometryTask(GeometryExperiment(experiment.training, data, TINY, start_from=str(tmp_path)))
+    geometry.model.train()
+    geometry.losses(geometry.batch(0, range(2)), 0).total.backward()
+    network = geometry.model.perspective
+    assert network is not None and all(not p.requires_grad and p.grad is None for p in network.parameters())
+    geometry.export(tmp_path / "again", geometry.model.state_dict())
+    again, before = load_encoder(tmp_path / "again").state_dict(), load_encoder(tmp_path).state_dict()
+    assert all(torch.equal(again[name], before[name]) for name in before) and again.keys() == before.keys()
+
+
 def test_what_does_not_fit_is_one_line(experiment: PerspectiveExperiment) -> None:
     with pytest.raises(UserError, match="has no perspective network to go on with"):
         build_task(replace(experiment, go_on=True))
-    with pytest.raises(ValueError, match="multiples of 8, the last one of 32, got \\[8, 20\\]"):
+    with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
         PerspectiveConfig((8, 20))
     with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_views, got 5 and 4"):
         build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
+from tokengroups.config import build_config, config_to_dict
 from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
@@ -58,11 +59,11 @@ class GeometryTask:
     def __init__(self, experiment: GeometryExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
-        self.model = VGGT(experiment.model)
+        if experiment.start_from is None:
+            self.model = VGGT(experiment.model)
+        else:
+            self.model = _started(experiment.model, experiment.start_from)
         freeze_unused(self.model)
-        if experiment.start_from is not None:
-            source = experiment.start_from
-            load_state_strict(self.model, load_weights(find_weights(source) or source)[0], source)
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
         self.held_out = data.held_out(EVALUATION_PATH)
@@ -106,7 +107,7 @@ class GeometryTask:
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write an encoder's weight folder."""
-        save_encoder(folder, state, self.experiment.model)
+        save_encoder(folder, state, self.model.config)
 
 
 def scene_losses(output: EncoderOutput, batch: Views, weights: GeometryLossWeights) -> LossTerms:
@@ -136,6 +137,17 @@ def summarise_answers(answers: Sequence[tuple[GeometryMetrics, float | None]]) -
     right = [accuracy for _, accuracy in answers if accuracy is not None]
     numbers = summarise([metrics for metrics, _ in answers])
     return numbers | ({"match_accuracy": float(np.mean(right))} if right else {})
+
+
+def _started(config: VGGTConfig, source: str) -> VGGT:
+    """A VGGT with given weights; a perspective network among them stays with it as it is."""
+    tensors, saved = load_weights(find_weights(source) or source)
+    kept = {name: value for name, value in saved.get("config", {}).items() if name.startswith("perspective_")}
+    if kept and not config.perspective_channels:
+        config = build_config(VGGTConfig, config_to_dict(config) | kept, source)
+    model = VGGT(config)
+    load_state_strict(model, tensors, source)
+    return model
 
 
 def freeze_unused(model: VGGT) -> None:

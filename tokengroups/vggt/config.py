@@ -56,9 +56,11 @@ class VGGTConfig:
         if (self.stem_skip or self.matching) and len(self.stem_channels) < 3:
             raise ValueError("stem_skip and matching need stem_channels with at least three stages")
         channels = self.perspective_channels
-        if channels and (len(channels) < 2 or any(c < 8 or c % 8 for c in channels) or channels[-1] % 32):
+        if channels and (
+            not 2 <= len(channels) <= 6 or any(c < 8 or c % 8 for c in channels) or channels[-1] % 32
+        ):
             raise ValueError(
-                "perspective_channels must be two or more multiples of 8, the last one of 32, "
+                "perspective_channels must be 2 to 6 multiples of 8, the last one of 32, "
                 f"got {list(channels)}"
             )
 

@@ -23,10 +23,10 @@ SPREAD_LIMITS = (-4.0, 3.0)  # of the logarithm of a deviation over FOCAL_SPREAD
 
 
 class PerspectiveNetwork(nn.Module):
-    """Convolutions down to a 16th of the side, then a transformer over its cells.
+    """Convolutions that halve the side stage by stage, then a transformer over the cells that are left.
 
     Args:
-        channels: Of the four stages, each half as large as the one before; the last is the transformer's width.
+        channels: Of the stages; the last is the transformer's width.
         depth: Transformer blocks.
     """
 
@@ -35,7 +35,7 @@ class PerspectiveNetwork(nn.Module):
         coarse = SIDE // 2 ** len(channels)
         dim = channels[-1]
         self.stages = nn.ModuleList(
-            Stage(inputs, outputs, blocks=0 if outputs == dim else index)
+            Stage(inputs, outputs, blocks=index if index < len(channels) - 1 else 0)
             for index, (inputs, outputs) in enumerate(zip((5, *channels[:-1]), channels, strict=True))
         )
         self.token = nn.Parameter(torch.zeros(1, 1, dim))
