@@ -7,10 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from tokengroups.data.procedural import generate_room
+from tokengroups.data.sampling import shrink_turns, turn_views
 from tokengroups.data.scannet import write_scannet
 from tokengroups.errors import UserError
+from tokengroups.geometry import invert_rigid, project, transform_points, world_points
 from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 
 
@@ -29,6 +32,17 @@ def test_every_room_comes_once_an_epoch_in_another_order(config):
     assert all(not torch.equal(first[i], first[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
     assert all(any(torch.equal(a, b) for b in second) for a in first)
     assert torch.equal(stream.path(1).views.images, first[1])  # going back gives the same again
+
+
+def test_rooms_of_several_seeds_make_one_epoch(config):
+    config = dataclasses.replace(config, recorded=None, num_rooms=2)
+    both = RoomStream(dataclasses.replace(config, more_seeds=(4,)), seed=0)
+    drawn = [both.path(draw).views.images for draw in range(4)]
+    for seed in (0, 4):
+        alone = RoomStream(dataclasses.replace(config, seed=seed), seed=0)
+        for draw in range(2):
+            expected = alone.path(draw).views.images
+            assert sum(torch.equal(expected, images) for images in drawn) == 1
 
 
 def test_recordings_give_stretches_at_the_asked_step_and_size(config):
@@ -73,3 +87,55 @@ def test_zoom_varies_the_focal_length_within_its_bound(config):
     )  # whole source pixels
     untouched = sum(bool(factor[0] == 1) for factor in factors)
     assert 4 <= untouched <= 16  # about every second scene keeps its lens
+
+
+def test_turned_photos_show_the_same_points_of_the_same_objects(config):
+    """Every pixel of a photo turned about its centre lies in the world where the untouched photo sees it."""
+    views = RoomStream(dataclasses.replace(config, recorded=None), seed=0).path(0).views
+    turns = torch.tensor([[0.0, 0.1, 0.0], [-0.08, 0.0, 0.0], [0.0, 0.0, 0.15], [0.05, -0.05, 0.05]])
+    rotations = shrink_turns(views.cameras, turns, 1.5)
+    turned = turn_views(views, rotations, 1.5)
+    assert (turned.cameras.intrinsics[:, 0, 0] == 1.5 * views.cameras.intrinsics[:, 0, 0]).all()
+    before, after = (v.cameras.cam_from_world for v in (views, turned))
+    centres = [invert_rigid(cam_from_world)[:, :3, 3] for cam_from_world in (before, after)]
+    torch.testing.assert_close(centres[1], centres[0], rtol=0, atol=1e-5)
+    points = world_points(turned.depth, after, turned.cameras.intrinsics)
+    pixels, depth = project(transform_points(before, points.flatten(1, 2)), views.cameras.intrinsics)
+    pixels, depth = pixels.unflatten(1, (32, 32)), depth.unflatten(1, (32, 32))
+    assert pixels.min() >= 0 and pixels.max() <= 32  # nothing beside the photo
+    column, row = pixels.floor().long().clamp(0, 31).unbind(-1)
+    photo = torch.arange(len(pixels))[:, None, None]
+    assert (turned.group_ids == views.group_ids[photo, row, column]).float().mean() > 0.99
+    assert (depth - views.depth[photo, row, column]).abs().quantile(0.99) < 1e-4
+    seen = [
+        map_coordinates(views.images[v, c].double(), (pixels[v] - 0.5).flip(-1).permute(2, 0, 1).double(),
+                        order=1, mode="nearest")
+        for v in range(len(pixels)) for c in range(3)
+    ]  # fmt: skip
+    torch.testing.assert_close(
+        turned.images.flatten(0, 1), torch.from_numpy(np.stack(seen)).float(), rtol=0, atol=2e-3
+    )
+
+
+def test_turns_are_shortened_to_what_the_photo_shows(config):
+    cameras = RoomStream(dataclasses.replace(config, recorded=None), seed=0).path(0).views.cameras
+    turns = torch.tensor([[0.0, 0.02, 0.0], [0.0, 1.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    angles = [
+        float(((r.trace() - 1) / 2).clamp(-1, 1).acos()) for r in shrink_turns(cameras, turns, zoom=1.3)
+    ]
+    assert angles[0] == pytest.approx(0.02, abs=1e-4)  # fits as it is
+    assert 0 < angles[1] < 0.3 and angles[2] < 0.3 and angles[3] == 0
+    still = shrink_turns(cameras, turns, zoom=1.0)
+    assert torch.equal(still, torch.eye(3).expand_as(still))  # no room for any turn
+
+
+def test_each_photo_of_a_scene_turns_by_itself(config):
+    stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5, turn=8, mirror=0), seed=0)
+    views = stream.path(0).views
+    for seed in range(20):
+        got = stream.augment(views, np.random.default_rng(seed))
+        turns = got.cameras.cam_from_world[:, :3, :3] @ views.cameras.cam_from_world[:, :3, :3].mT
+        cosines = (turns.diagonal(dim1=1, dim2=2).sum(dim=1) - 1) / 2
+        if (got.cameras.intrinsics[0, 0, 0] / views.cameras.intrinsics[0, 0, 0]) > 1.2:
+            assert len(cosines.unique()) == len(cosines) and (cosines.max() < 1)
+        assert (cosines > np.cos(np.deg2rad(8 * 3**0.5 + 0.1))).all()

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.geometry import pixel_centres, rigid
 from tokengroups.types import Cameras, SceneFrames, Views
 
 
@@ -63,6 +65,62 @@ def _square_intrinsics(
     squared[:, 1, 2] -= top
     squared[:, :2] *= factor
     return squared
+
+
+def turn_views(views: Views, rotations: Float[Tensor, "V 3 3"], zoom: float = 1.0) -> Views:
+    """Unbatched views as cameras would take them that are turned about their centres and enlarged.
+
+    Photos are warped by the homography K' R K^-1, bilinearly; depth and instance ids take the nearest pixel. What a
+    photo does not show repeats its border; `shrink_turns` keeps turns within the photos.
+
+    Args:
+        views: Undistorted ones.
+        rotations: Turned from old camera coordinates.
+        zoom: Enlargement about the photo's middle.
+    """
+    height, width = views.cameras.size_hw
+    pixels = pixel_centres((height, width), rotations).flatten(0, 1)
+    pixels = functional.pad(pixels, (0, 1), value=1.0)
+    intrinsics = _enlarged(views.cameras, zoom)
+    rays = pixels @ (rotations.mT @ intrinsics.inverse()).mT  # in old cameras, at depth 1 in the new ones
+    source = rays @ views.cameras.intrinsics.mT
+    source = source[..., :2] / source[..., 2:] * (2 / rays.new_tensor([width, height])) - 1
+    grid = source.unflatten(1, (height, width))
+
+    def warp(maps: Tensor, mode: str) -> Tensor:
+        return functional.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False)
+
+    depth = warp(views.depth[:, None], "nearest")[:, 0] / rays[..., 2].unflatten(1, (height, width))
+    group_ids = warp(views.group_ids[:, None].float(), "nearest")[:, 0].round().to(views.group_ids.dtype)
+    motion = rigid(rotations, torch.zeros(len(rotations), 3))
+    cameras = Cameras(motion @ views.cameras.cam_from_world, intrinsics, (height, width))
+    return Views(warp(views.images, "bilinear"), cameras, depth, group_ids)
+
+
+def shrink_turns(cameras: Cameras, turns: Float[Tensor, "V 3"], zoom: float) -> Float[Tensor, "V 3 3"]:
+    """Rotations of rotation vectors (radians) that are shortened until the enlarged photo shows nothing unseen."""
+    height, width = cameras.size_hw
+    corners = turns.new_tensor([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
+    inverse, limits = _enlarged(cameras, zoom).inverse(), turns.new_tensor([width, height])
+    shares = torch.linspace(1, 0, 11)
+    vectors = (shares[:, None, None] * turns).flatten(0, 1)
+    rotations = torch.from_numpy(Rotation.from_rotvec(vectors.numpy()).as_matrix()).to(turns)
+    rotations = rotations.unflatten(0, (len(shares), len(turns)))
+    seen = corners @ (cameras.intrinsics @ rotations.mT @ inverse).mT
+    seen = seen[..., :2] / seen[..., 2:]
+    inside = ((seen >= 0) & (seen <= limits)).flatten(2).all(dim=2)
+    inside[-1] = True  # no turn at all
+    first = inside.int().argmax(dim=0)
+    return rotations[first, torch.arange(len(turns))]
+
+
+def _enlarged(cameras: Cameras, zoom: float) -> Float[Tensor, "V 3 3"]:
+    """Pinholes after an enlargement about the photo's middle."""
+    height, width = cameras.size_hw
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[:, :2] *= zoom
+    intrinsics[:, :2, 2] += (1 - zoom) / 2 * intrinsics.new_tensor([width, height])
+    return intrinsics
 
 
 def mirror(views: Views) -> Views:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import jitter_colours, mirror, square_views, to_views
+from tokengroups.data.sampling import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
 from tokengroups.data.scannet import count_frames, find_scenes, read_scannet
 from tokengroups.errors import UserError
 from tokengroups.types import Views
@@ -25,10 +26,12 @@ class RoomsConfig:
     num_views: int = 8  # frames of a room's path
     size: int = 128
     seed: int = 0
+    more_seeds: tuple[int, ...] = ()  # of further sets of as many rooms
     recorded: str | None = None  # folder of scenes in ScanNet's layout to train on instead
     frame_step: int = 10  # of recorded scenes: frames between neighbours of a path
     mirror: float = 0.5  # probability
     zoom: float = 1.0  # largest central enlargement of every second scene, on average; 1 = off
+    turn: float = 0.0  # largest turn of every enlarged photo by itself, in degrees; within what it shows
     colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
     evaluation_rooms: int = 32
     evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
@@ -55,22 +58,26 @@ class RoomStream:
     def __init__(self, config: RoomsConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         self.recorded = find_scenes(config.recorded) if config.recorded is not None else []
-        self.rooms = ProceduralRooms(
-            seed=config.seed, num_rooms=config.num_rooms, split="train", num_views=config.num_views,
-            size=config.size, cache_dir=config.cache,
-        )  # fmt: skip
+        self.rooms = [
+            ProceduralRooms(
+                seed=rooms_seed, num_rooms=config.num_rooms, split="train", num_views=config.num_views,
+                size=config.size, cache_dir=config.cache,
+            )
+            for rooms_seed in (config.seed, *config.more_seeds)
+        ]  # fmt: skip
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def path(self, draw: int) -> RoomPath:
         """The n-th draw of the run: every room once, in random order, then again in another order."""
-        count = len(self.recorded) or len(self.rooms)
+        count = len(self.recorded) or len(self.rooms) * self.config.num_rooms
         epoch, position = divmod(draw, count)
         if self.order[0] != epoch:
             rng = np.random.default_rng([ORDER, self.seed, epoch])
             self.order = (epoch, rng.permutation(count))
         index = int(self.order[1][position])
         if not self.recorded:
-            room = self.rooms[index]
+            collection, index = divmod(index, self.config.num_rooms)
+            room = self.rooms[collection][index]
             return RoomPath(to_views(room, range(self.config.num_views)), room.instance_classes)
         return self._recorded_path(self.recorded[index], np.random.default_rng([START, self.seed, draw]))
 
@@ -89,12 +96,20 @@ class RoomStream:
         return RoomPath(views, frames.instance_classes)
 
     def augment(self, views: Views, rng: np.random.Generator) -> Views:
-        """Mirror, enlarge and recolour one scene."""
+        """Mirror, enlarge, turn and recolour one scene."""
         if rng.random() < self.config.mirror:
             views = mirror(views)
         if self.config.zoom > 1 and rng.random() < 0.5:
-            views = square_views(views, self.config.size, self.config.zoom ** rng.random())
+            views = self._enlarge(views, self.config.zoom ** rng.random(), rng)
         return replace(views, images=jitter_colours(views.images, rng, self.config.colour_jitter))
+
+    def _enlarge(self, views: Views, zoom: float, rng: np.random.Generator) -> Views:
+        """Enlarge one scene, about the middle or, with turns, as far beside it as every photo reaches."""
+        if self.config.turn == 0:
+            return square_views(views, self.config.size, zoom)
+        turns = rng.uniform(-self.config.turn, self.config.turn, (len(views.images), 3))
+        turns = torch.deg2rad(torch.from_numpy(turns).float())
+        return turn_views(views, shrink_turns(views.cameras, turns, zoom), zoom)
 
 
 def draw_frames(rng: np.random.Generator, path_length: int, num_frames: int, max_gap: int) -> list[int]:
