@@ -51,6 +51,28 @@ def test_a_batch_depends_on_seed_step_and_slot_alone(task):
     assert not torch.equal(task.batch(4, range(2)).context.images, both.context.images)
 
 
+def test_the_number_of_photos_is_drawn_for_a_whole_step(experiment):
+    varied = build_task(
+        dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, min_context_views=1))
+    )
+    counts = []
+    for step in range(12):
+        scenes = [varied.scenes.scene(step, slot) for slot in range(2)]
+        photos = {len(scene.context.images) for scene in scenes}
+        assert photos == {(len(scene.targets.images) - 1) // 2 for scene in scenes}
+        counts += photos
+    assert len(counts) == 12 and set(counts) == {1, 2}
+    single = counts.index(1)
+    assert varied.losses(varied.batch(single, range(2)), single).total.isfinite()
+
+
+@pytest.mark.parametrize("fewest", [0, 3])
+def test_an_impossible_number_of_photos_is_refused(experiment, fewest):
+    data = dataclasses.replace(experiment.data, min_context_views=fewest)
+    with pytest.raises(UserError, match=rf"min_context_views must be 1 to context_views \(2\), got {fewest}"):
+        build_task(dataclasses.replace(experiment, data=data))
+
+
 def test_photos_are_among_the_supervised_views_or_not_as_configured(task, experiment):
     scene = task.scenes.scene(0, 0)
     assert torch.equal(scene.targets.images[1], scene.context.images[0])

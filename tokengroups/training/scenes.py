@@ -15,16 +15,15 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.types import TensorFields, Views
 
-SCENE = 11  # what is drawn: keeps the random streams of one seed apart
+SCENE, PHOTOS = 11, 12  # what is drawn: keeps the random streams of one seed apart
 
 
 @dataclass(frozen=True)
 class ScenesConfig(RoomsConfig):
     """How a path's frames become photos and target views."""
 
-    context_views: int = (
-        2  # every other frame of a stretch of 2 n + 1; the frames between and around are targets
-    )
+    context_views: int = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
+    min_context_views: int | None = None  # drawn step by step from here to context_views; None = no fewer
     supervise_context: bool = True  # render the photos' own views too
 
 
@@ -66,6 +65,11 @@ class SceneStream:
                 "data: num_views must be at least 2 * context_views + 1, "
                 f"got {config.num_views} for {config.context_views}"
             )
+        self.fewest = config.context_views if config.min_context_views is None else config.min_context_views
+        if not 1 <= self.fewest <= config.context_views:
+            raise UserError(
+                f"data: min_context_views must be 1 to context_views ({config.context_views}), got {self.fewest}"
+            )
         self.config, self.training = config, training
         self.rooms = RoomStream(config, training.seed)
 
@@ -78,12 +82,13 @@ class SceneStream:
         config, seed = self.config, self.training.seed
         rng = np.random.default_rng([SCENE, seed, step, slot])
         path = self.rooms.path(step * self.training.batch_size + slot)
-        stretch = 2 * config.context_views + 1
+        photos = np.random.default_rng([PHOTOS, seed, step]).integers(self.fewest, config.context_views + 1)
+        stretch = 2 * int(photos) + 1
         start = int(rng.integers(0, config.num_views - stretch + 1))
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:
             order.reverse()
         views = self.rooms.augment(path.views.select(order), rng)
-        photos = list(range(1, stretch, 2))
+        context = list(range(1, stretch, 2))
         targets = list(range(stretch)) if config.supervise_context else list(range(0, stretch, 2))
-        return TrainingScenes(views.select(photos), views.select(targets), (path.classes,))
+        return TrainingScenes(views.select(context), views.select(targets), (path.classes,))
