@@ -104,3 +104,12 @@ def test_relative_cameras_put_the_first_at_the_origin():
     true_motion = cameras @ geometry.invert_rigid(cameras[:, :1])
     torch.testing.assert_close(relative[..., :3, :3], true_motion[..., :3, :3])
     torch.testing.assert_close(relative[..., :3, 3], true_motion[..., :3, 3] * scale[:, None, None])
+
+
+def test_rotation_vectors_are_those_of_scipy():
+    vectors = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    vectors[0, 0] = 0
+    expected = Rotation.from_rotvec(vectors.reshape(-1, 3).numpy()).as_matrix().reshape(3, 4, 3, 3)
+    torch.testing.assert_close(geometry.rotation_from_vector(vectors), torch.from_numpy(expected))
+    along = torch.tensor([0.3, -0.2, 0.5]), torch.tensor([1.0, 2.0, -1.0])
+    torch.testing.assert_close(geometry.cross_matrix(along[0]) @ along[1], torch.linalg.cross(*along))

@@ -14,9 +14,10 @@ from tokengroups.vggt.adjustment import (
     ViewMatches,
     _unknowns,
 )
-from tokengroups.vggt.correspondences import PixelMatches, cell_matches, patch_matches
+from tokengroups.vggt.correspondences import PixelMatches, SearchedPhoto, cell_matches, patch_matches
+from tokengroups.vggt.frames import Frame, node_weights
 from tokengroups.vggt.refinement import refine_geometry
-from tokengroups.vggt.reprojection import Frame, Noise, match_equations, node_weights
+from tokengroups.vggt.reprojection import Noise, match_equations
 
 SIZE, CELLS = 64, 16  # pixels and cells a side
 INTRINSICS = torch.tensor([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]])
@@ -176,6 +177,20 @@ def test_views_share_one_focal_length_and_keep_their_own_poses(scene):
     assert abs(refined.intrinsics[0, 0, 0, 0] - 60) < abs(pair.intrinsics[0, 0, 0, 0] - 60)
 
 
+def test_many_views_are_refined_like_few(scene):
+    """From four views on, patches are looked for one way only while the depth is left alone."""
+    many = {name: value[:, [0, 1, 1, 1, 1]] for name, value in scene.items()}
+    poses = torch.stack([torch.eye(4), *[WRONG] * 4])[None]
+    cameras = Cameras(poses, INTRINSICS.expand(1, 5, 3, 3), (SIZE, SIZE))
+    refined, depth = refine_geometry(cameras=cameras, **many)
+    assert errors(refined.cam_from_world)[0] < errors(start(WRONG))[0] / 3
+    for view in range(2, 5):
+        torch.testing.assert_close(
+            refined.cam_from_world[0, 1], refined.cam_from_world[0, view], rtol=0, atol=1e-4
+        )
+    assert (depth / scene["depth"][:, [0, 1, 1, 1, 1]]).log().abs().mean() < 0.03
+
+
 def test_cell_matches_are_cell_centres_and_local_means():
     logits = torch.full((16, 16), -30.0)
     logits[5, 10] = 0.0  # cell (1, 1) matches cell (row 2, column 2) ...
@@ -195,12 +210,13 @@ def test_patches_are_found_at_a_subpixel_shift():
         return (0.5 + 0.25 * (0.9 * u + 0.3 * v).sin() + 0.2 * (0.4 * u - 0.8 * v).cos()).expand(3, -1, -1)
 
     pixels = torch.tensor([[20.0, 20.0], [25.0, 30.0]])
-    matches = patch_matches(image(0, 0), image(1.4, -0.7), pixels, pixels, radius=3)
+    photos = SearchedPhoto.of(image(0, 0)), SearchedPhoto.of(image(1.4, -0.7))
+    matches = patch_matches(*photos, pixels, pixels, radius=3)
     torch.testing.assert_close(
         matches.target - pixels, torch.tensor([[1.4, -0.7]]).expand(2, 2), rtol=0, atol=0.1
     )
     assert (matches.weight > 0.8).all()
-    far = patch_matches(image(0, 0), image(1.4, -0.7), pixels, pixels + 40, radius=3)
+    far = patch_matches(*photos, pixels, pixels + 40, radius=3)
     assert (far.weight == 0).all()  # outside the photo
 
 

@@ -32,6 +32,18 @@ def transform_points(
     return points @ b_from_a[..., :3, :3].transpose(-1, -2) + b_from_a[..., None, :3, 3]
 
 
+def cross_matrix(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """[v]x, with [v]x p = v x p."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+def rotation_from_vector(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotations about the vectors' directions by their lengths, in radians."""
+    return torch.linalg.matrix_exp(cross_matrix(vectors))
+
+
 def rotation_from_quaternion(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices from quaternions wxyz of any non-zero length."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.geometry import pixel_centres, rigid
+from tokengroups.geometry import pixel_centres, rigid, rotation_from_vector
 from tokengroups.types import Cameras, SceneFrames, Views
 
 
@@ -103,9 +102,7 @@ def shrink_turns(cameras: Cameras, turns: Float[Tensor, "V 3"], zoom: float) -> 
     corners = turns.new_tensor([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
     inverse, limits = _enlarged(cameras, zoom).inverse(), turns.new_tensor([width, height])
     shares = torch.linspace(1, 0, 11)
-    vectors = (shares[:, None, None] * turns).flatten(0, 1)
-    rotations = torch.from_numpy(Rotation.from_rotvec(vectors.numpy()).as_matrix()).to(turns)
-    rotations = rotations.unflatten(0, (len(shares), len(turns)))
+    rotations = rotation_from_vector(shares[:, None, None] * turns)
     seen = corners @ (cameras.intrinsics @ rotations.mT @ inverse).mT
     seen = seen[..., :2] / seen[..., 2:]
     inside = ((seen >= 0) & (seen <= limits)).flatten(2).all(dim=2)

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.geometry import invert_rigid
+from tokengroups.geometry import cross_matrix, invert_rigid
 from tokengroups.vggt.correspondences import PixelMatches
-from tokengroups.vggt.reprojection import Frame, Noise, cross_matrix, exponential, match_equations
+from tokengroups.vggt.frames import Frame, Frames, depth_factors
+from tokengroups.vggt.reprojection import Equations, Noise, exponential, match_equations
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,28 @@ class ViewMatches:
 
 
 @dataclass(frozen=True)
+class _StackedMatches:
+    """Matches of all pairs one after the other: many small calculations take longer than a large one."""
+
+    source: Int64[Tensor, " Q"]
+    target: Int64[Tensor, " Q"]
+    pixels: PixelMatches
+    counts: list[int]  # of each pair
+
+    @classmethod
+    def of(cls, matches: list[ViewMatches]) -> _StackedMatches:
+        counts = [len(match.pixels.weight) for match in matches]
+        device = matches[0].pixels.weight.device
+        views = torch.tensor([[match.source, match.target] for match in matches], device=device)
+        source, target = views.repeat_interleave(torch.tensor(counts, device=device), dim=0).unbind(dim=1)
+        names = ("source", "target", "weight")
+        pixels = PixelMatches(
+            *(torch.cat([getattr(match.pixels, name) for match in matches]) for name in names)
+        )
+        return cls(source, target, pixels, counts)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What is adjusted."""
 
@@ -69,17 +92,15 @@ class Estimate:
 
     def frames(self, predicted: list[Frame]) -> list[Frame]:
         """The photos with this estimate's focal lengths and depths."""
+        factors = depth_factors(self.nodes, predicted[0].size_hw)
         return [
-            frame.corrected(self.log_focal, nodes) for frame, nodes in zip(predicted, self.nodes, strict=True)
+            frame.corrected(self.log_focal, factor) for frame, factor in zip(predicted, factors, strict=True)
         ]
 
     def moved(self, step: Float[Tensor, " N"]) -> Estimate:
         """After a step of all unknowns."""
         views = len(self.poses)
-        motions = step[: 6 * views].view(views, 6)
-        poses = torch.stack(
-            [exponential(move) @ pose for move, pose in zip(motions, self.poses, strict=True)]
-        )
+        poses = exponential(step[: 6 * views].view(views, 6)) @ self.poses
         nodes = self.nodes + step[6 * views + 1 :].view_as(self.nodes)
         return Estimate(poses, self.log_focal + step[6 * views], nodes)
 
@@ -109,6 +130,8 @@ def adjust(
     per_view = side**2
     free = slice(6, focal + 1 + views * per_view)
     smoothness = _smoothness(side, settings).to(estimate.nodes) if side else None
+    stacked = _StackedMatches.of(matches)
+    unknowns = [_unknowns(match, views, per_view).to(estimate.nodes.device) for match in matches]
     for _ in range(settings.iterations):
         frames = estimate.frames(predicted)
         normal = estimate.poses.new_zeros(focal + 1 + views * per_view, focal + 1 + views * per_view)
@@ -118,24 +141,32 @@ def adjust(
         if settled_focal is not None:
             normal[focal, focal] += settings.settled_focal**-2
             gradient[focal] += (estimate.log_focal - settled_focal) * settings.settled_focal**-2
+        pose_normal, pose_gradient = _pose_prior(estimate.poses, start.poses, settings)
         for view in range(views):
             own = slice(6 * view, 6 * view + 6)
-            normal[own, own], gradient[own] = _pose_prior(estimate.poses[view], start.poses[view], settings)
+            normal[own, own], gradient[own] = pose_normal[view], pose_gradient[view]
             if smoothness is not None:
                 own = slice(focal + 1 + view * per_view, focal + 1 + (view + 1) * per_view)
                 normal[own, own], gradient[own] = smoothness, smoothness @ estimate.nodes[view]
-        for match in matches:
-            unknowns = _unknowns(match, views, per_view).to(normal.device)
-            relative = estimate.relative(match.source, match.target)
-            pair = frames[match.source], frames[match.target]
-            for part in match_equations(*pair, relative, match.pixels, side, noise):
-                own = unknowns[: part.rows.shape[1]]
-                normal[own[:, None], own] += part.rows.T @ part.rows
-                gradient[own] += part.rows.T @ part.residuals
+        for part in _all_equations(frames, estimate, stacked, side, noise):
+            for columns, (rows, residuals) in zip(unknowns, part.split(stacked.counts), strict=True):
+                own = columns[: rows.shape[1]]
+                normal[own[:, None], own] += rows.T @ rows
+                gradient[own] += rows.T @ residuals
         step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
         step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)
     return estimate
+
+
+def _all_equations(
+    frames: list[Frame], estimate: Estimate, matches: _StackedMatches, side: int, noise: Noise
+) -> list[Equations]:
+    """`match_equations` of all pairs."""
+    source, target = (Frames.of(frames, view) for view in (matches.source, matches.target))
+    relative = estimate.poses[:, None] @ invert_rigid(estimate.poses)
+    relative = relative[matches.target, matches.source]
+    return match_equations(source, target, relative, matches.pixels, side, noise)
 
 
 def _unknowns(match: ViewMatches, views: int, per_view: int) -> Int64[Tensor, " u"]:
@@ -158,15 +189,16 @@ def _smoothness(side: int, settings: RefinementSettings) -> Float[Tensor, "n n"]
 
 
 def _pose_prior(
-    pose: Float[Tensor, "4 4"], start: Float[Tensor, "4 4"], settings: RefinementSettings
-) -> tuple[Float[Tensor, "6 6"], Float[Tensor, " 6"]]:
-    """Normal matrix and gradient of the distance from the start: rotation vector and translation."""
-    turned = pose[:3, :3] @ start[:3, :3].T
-    skew = (turned - turned.T) / 2  # sin(angle) [axis]x, the rotation vector of small turns
-    rotation = torch.stack([skew[2, 1], skew[0, 2], skew[1, 0]]) / settings.prior_rotation
-    translation = (pose[:3, 3] - start[:3, 3]) / settings.prior_translation
-    identity = torch.eye(3).to(pose)
+    poses: Float[Tensor, "V 4 4"], start: Float[Tensor, "V 4 4"], settings: RefinementSettings
+) -> tuple[Float[Tensor, "V 6 6"], Float[Tensor, "V 6"]]:
+    """Normal matrices and gradients of the distances from the start: rotation vectors and translations."""
+    turned = poses[:, :3, :3] @ start[:, :3, :3].mT
+    skew = (turned - turned.mT) / 2  # sin(angle) [axis]x, the rotation vector of small turns
+    rotation = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=1) / settings.prior_rotation
+    translation = (poses[:, :3, 3] - start[:, :3, 3]) / settings.prior_translation
+    identity = torch.eye(3).to(poses).expand(len(poses), 3, 3)
     top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.prior_rotation
-    bottom = torch.cat([-cross_matrix(pose[:3, 3]), identity], dim=-1) / settings.prior_translation
-    jacobian = torch.cat([top, bottom])
-    return jacobian.T @ jacobian, jacobian.T @ torch.cat([rotation, translation])
+    bottom = torch.cat([-cross_matrix(poses[:, :3, 3]), identity], dim=-1) / settings.prior_translation
+    jacobian = torch.cat([top, bottom], dim=1)
+    distance = torch.cat([rotation, translation], dim=1)[..., None]
+    return jacobian.mT @ jacobian, (jacobian.mT @ distance).squeeze(-1)

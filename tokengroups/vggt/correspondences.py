@@ -29,6 +29,21 @@ class PixelMatches:
         return PixelMatches(self.source[counts], self.target[counts], self.weight[counts])
 
 
+@dataclass(frozen=True)
+class SearchedPhoto:
+    """What a photo is searched by: grey values, and their standard deviation in the patch around every pixel."""
+
+    grey: Float[Tensor, "H W"]
+    deviation: Float[Tensor, "H W"]
+
+    @classmethod
+    def of(cls, photo: Float[Tensor, "3 H W"]) -> SearchedPhoto:
+        """From a photo in [0, 1]."""
+        grey = _smooth_grey(photo)
+        variance = _box_mean(grey.square()) - _box_mean(grey).square()
+        return cls(grey, variance.clamp_min(1e-8).sqrt())
+
+
 def cell_matches(match_logits: Float[Tensor, "Q R"], size_hw: tuple[int, int]) -> PixelMatches:
     """From view 0 to the view whose cells were matched: target = a cell's centre in the view.
 
@@ -57,8 +72,8 @@ def grid_pixels(image: Float[Tensor, "*c H W"], step: int) -> Float[Tensor, "Q 2
 
 
 def patch_matches(
-    photo: Float[Tensor, "3 H W"],
-    other: Float[Tensor, "3 H W"],
+    photo: SearchedPhoto,
+    other: SearchedPhoto,
     pixels: Float[Tensor, "Q 2"],
     expected: Float[Tensor, "Q 2"],
     radius: int,
@@ -69,16 +84,16 @@ def patch_matches(
     the border of the search, if its patch is flat, or outside the photo.
 
     Args:
-        photo: In [0, 1].
-        other: In [0, 1], of the same size.
+        photo: Whose patches are looked for.
+        other: Of the same size.
         pixels: Places in `photo`; their patches are centred on the pixels that hold them.
         expected: Where to search in `other`, around the pixel that holds it.
         radius: Of the search, in pixels.
     """
     expected = expected.floor() + 0.5
-    patches = _cut(_smooth_grey(photo), pixels, PATCH_RADIUS)
+    patches = _cut(photo.grey, pixels, PATCH_RADIUS)
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)
-    scores = _correlate(patches, _smooth_grey(other), expected, radius)
+    scores = _correlate(patches, other, expected, radius)
     side = 2 * radius + 1
     best, index = scores.flatten(1).max(dim=1)
     row, column = index // side, index % side
@@ -90,7 +105,7 @@ def patch_matches(
     dy = _subpixel(scores[each, row - 1, column], peak, scores[each, row + 1, column])
     within = pixels - pixels.floor() - 0.5  # of the place in its pixel, the same in both photos
     found = expected + torch.stack([column - radius + dx, row - radius + dy], dim=-1) + within
-    size = pixels.new_tensor([other.shape[-1], other.shape[-2]])
+    size = pixels.new_tensor([other.grey.shape[1], other.grey.shape[0]])
     inside &= ((found > BORDER_PX) & (found < size - BORDER_PX)).all(dim=-1)
     inside &= patches.square().mean(dim=(1, 2)) > MIN_VARIANCE
     return PixelMatches(
@@ -116,14 +131,13 @@ def _cut(image: Float[Tensor, "H W"], centres: Float[Tensor, "Q 2"], radius: int
 
 
 def _correlate(
-    patches: Float[Tensor, "Q n n"], photo: Float[Tensor, "H W"], expected: Float[Tensor, "Q 2"], radius: int
+    patches: Float[Tensor, "Q n n"], photo: SearchedPhoto, expected: Float[Tensor, "Q 2"], radius: int
 ) -> Float[Tensor, "Q s s"]:
     """Zero-mean normalised cross-correlation of every patch, of mean zero, within `radius` pixels of a place."""
-    windows = _cut(photo, expected, PATCH_RADIUS + radius)
+    windows = _cut(photo.grey, expected, PATCH_RADIUS + radius)
     # One window per channel: as a batch of one-channel images the same sums take 20 times as long.
     products = functional.conv2d(windows[None], patches[:, None], groups=len(patches))[0]
-    mean, square = _box_mean(photo), _box_mean(photo.square())
-    deviation = _cut((square - mean.square()).clamp_min(1e-8).sqrt(), expected, radius)
+    deviation = _cut(photo.deviation, expected, radius)
     norm = (2 * PATCH_RADIUS + 1) * patches.square().sum(dim=(1, 2)).clamp_min(1e-6).sqrt()
     return products / (norm[:, None, None] * deviation)
 

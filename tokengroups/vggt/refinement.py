@@ -17,8 +17,17 @@ from torch import Tensor
 from tokengroups.geometry import transform_points
 from tokengroups.types import Cameras
 from tokengroups.vggt.adjustment import Estimate, RefinementSettings, ViewMatches, adjust
-from tokengroups.vggt.correspondences import PixelMatches, cell_matches, grid_pixels, patch_matches
-from tokengroups.vggt.reprojection import Frame, Noise
+from tokengroups.vggt.correspondences import (
+    PixelMatches,
+    SearchedPhoto,
+    cell_matches,
+    grid_pixels,
+    patch_matches,
+)
+from tokengroups.vggt.frames import Frame
+from tokengroups.vggt.reprojection import Noise
+
+MANY_VIEWS = 4  # from here on, looking one way is enough for poses
 
 
 @torch.no_grad()
@@ -65,14 +74,17 @@ def _refine(
     noise = Noise(settings.cell_noise_px, settings.cell_evidence, settings.depth_noise)
     matches = _match_cells(predicted, match_logits)
     estimate = adjust(predicted, start, estimate, matches, noise, settings)
-    settled_focal = None
+    settled_focal, photos = None, [SearchedPhoto.of(frame.image) for frame in predicted]
     for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
         noise = Noise(pixel, settings.patch_evidence, settings.depth_noise)
         if stage >= settings.rigid_stages:
             agreement = settings.agreement_evidence, settings.agreement_noise
             noise = Noise(pixel, settings.patch_evidence, settings.corrected_depth_noise, *agreement)
             settled_focal = estimate.log_focal if settled_focal is None else settled_focal
-        matches = _match_patches(estimate.frames(predicted), estimate, radius, settings.patch_step_px)
+        frames, step = estimate.frames(predicted), settings.patch_step_px
+        matches = _match_patches(
+            photos, frames, estimate, radius, step, both_ways=stage >= settings.rigid_stages
+        )
         estimate = adjust(predicted, start, estimate, matches, noise, settings, settled_focal)
     return estimate
 
@@ -88,17 +100,27 @@ def _match_cells(frames: list[Frame], match_logits: Float[Tensor, "V Q R"]) -> l
     return matches
 
 
-def _match_patches(frames: list[Frame], estimate: Estimate, radius: int, step: int) -> list[ViewMatches]:
-    """Of every view with view 0 and with the view before it, both ways, near where the cameras put them."""
+def _match_patches(
+    photos: list[SearchedPhoto],
+    frames: list[Frame],
+    estimate: Estimate,
+    radius: int,
+    step: int,
+    both_ways: bool,
+) -> list[ViewMatches]:
+    """Of every view with view 0 and with the view before it, near where the cameras put them.
+
+    One way, view 0's patches are looked for in every view, and every view's in the one before.
+    """
     views = range(1, len(frames))
-    pairs = [(0, view) for view in views] + list(pairwise(views))
+    pairs = [(0, view) for view in views] + [(view, before) for before, view in pairwise(views)]
+    if both_ways or len(frames) < MANY_VIEWS:
+        pairs = [ends for one, other in pairs for ends in ((one, other), (other, one))]
     pixels = grid_pixels(frames[0].depth, step)
     matches = []
-    for one, other in pairs:
-        for source, target in ((one, other), (other, one)):
-            seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
-            expected = frames[target].project(seen)
-            photos = frames[source].image, frames[target].image
-            found = patch_matches(*photos, pixels, expected, radius)
-            matches.append(ViewMatches(source, target, found.believed()))
+    for source, target in pairs:
+        seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
+        expected = frames[target].project(seen)
+        found = patch_matches(photos[source], photos[target], pixels, expected, radius)
+        matches.append(ViewMatches(source, target, found.believed()))
     return matches
