@@ -108,6 +108,9 @@ class _Run:
     def close(self) -> None:
         self.data.close()
         self.bar.close()
+        # The wrapped model would keep the process group, and its threads, alive until Python is gone under them.
+        del self.losses
+        self.accelerator.free_memory()
         self.accelerator.end_training()
 
     def until_done(self, stop: StopRequest) -> TrainingResult:
