@@ -165,6 +165,14 @@ def test_a_single_view_and_a_batch(scene):
     torch.testing.assert_close(many.intrinsics, one.intrinsics.expand(3, -1, -1, -1))
 
 
+def test_a_pose_beyond_the_first_search_is_found(scene):
+    """Few patches lie within the first search; without the wide stage their wrong matches win."""
+    off = pose([0.02, 0.0, 0.01], [0.3, -0.02, 0.05])  # 0.15 radians, 9 pixels
+    blind = {"cell_evidence": 0.0, "prior_rotation": 0.5}
+    assert errors(refine(scene, off, lost_share=0.0, **blind).cam_from_world)[0] > 0.05
+    assert errors(refine(scene, off, **blind).cam_from_world)[0] < 0.01
+
+
 def test_views_share_one_focal_length_and_keep_their_own_poses(scene):
     """The same second view twice: the same pose twice, and more evidence for the focal length."""
     twice = {name: value[:, [0, 1, 1]] for name, value in scene.items()}

@@ -33,6 +33,11 @@ class RefinementSettings:
     patch_step_px: int = 4  # between the patches of a view
     search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
     patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
+    lost_share: float = (
+        0.25  # of patches found in the first stage: below, poses are far off and a wide stage comes first
+    )
+    lost_search_px: int = 16
+    lost_noise_px: float = 2.0
     rigid_stages: int = 2  # of them, before depths are corrected
     depth_noise: float = 0.2  # relative standard deviation of a pixel's depth
     corrected_depth_noise: float = 0.03  # and of what the correction leaves

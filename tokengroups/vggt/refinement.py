@@ -74,17 +74,26 @@ def _refine(
     noise = Noise(settings.cell_noise_px, settings.cell_evidence, settings.depth_noise)
     matches = _match_cells(predicted, match_logits)
     estimate = adjust(predicted, start, estimate, matches, noise, settings)
-    settled_focal, photos = None, [SearchedPhoto.of(frame.image) for frame in predicted]
+    photos = [SearchedPhoto.of(frame.image) for frame in predicted]
+
+    def match(radius: int, both_ways: bool) -> list[ViewMatches]:
+        frames = estimate.frames(predicted)
+        return _match_patches(photos, frames, estimate, radius, settings.patch_step_px, both_ways)
+
+    settled_focal = None
     for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
+        rigid = stage < settings.rigid_stages
+        matches = match(radius, both_ways=not rigid)
+        if stage == 0 and _share_found(matches, predicted, settings) < settings.lost_share:
+            noise = Noise(settings.lost_noise_px, settings.patch_evidence, settings.depth_noise)
+            wide = match(settings.lost_search_px, both_ways=False)
+            estimate = adjust(predicted, start, estimate, wide, noise, settings)
+            matches = match(radius, both_ways=not rigid)
         noise = Noise(pixel, settings.patch_evidence, settings.depth_noise)
-        if stage >= settings.rigid_stages:
+        if not rigid:
             agreement = settings.agreement_evidence, settings.agreement_noise
             noise = Noise(pixel, settings.patch_evidence, settings.corrected_depth_noise, *agreement)
             settled_focal = estimate.log_focal if settled_focal is None else settled_focal
-        frames, step = estimate.frames(predicted), settings.patch_step_px
-        matches = _match_patches(
-            photos, frames, estimate, radius, step, both_ways=stage >= settings.rigid_stages
-        )
         estimate = adjust(predicted, start, estimate, matches, noise, settings, settled_focal)
     return estimate
 
@@ -124,3 +133,9 @@ def _match_patches(
         found = patch_matches(photos[source], photos[target], pixels, expected, radius)
         matches.append(ViewMatches(source, target, found.believed()))
     return matches
+
+
+def _share_found(matches: list[ViewMatches], frames: list[Frame], settings: RefinementSettings) -> float:
+    """Mean weight of all patches that were looked for."""
+    looked_for = len(grid_pixels(frames[0].depth, settings.patch_step_px)) * len(matches)
+    return float(sum(match.pixels.weight.sum() for match in matches)) / looked_for
