@@ -17,6 +17,7 @@ from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_l
 from tokengroups.types import Cameras, PerspectiveCues, Views
 from tokengroups.vggt import VGGT, encoder_cameras
 from tokengroups.vggt.cameras import HEAD_DEVIATION, focal_factor
+from tokengroups.vggt.depths import CUES_SHARE, LARGEST_DIFFERENCE, depth_change, encoder_depth
 from tokengroups.vggt.perspective import PerspectiveNetwork, central_square
 
 SIDE, FOCAL, CELLS = 64, 50.0, 16
@@ -188,3 +189,56 @@ def test_cameras_take_the_cues_in() -> None:
     assert torch.equal(cameras.cam_from_world, alone.cam_from_world)
     assert torch.equal(cameras.intrinsics[..., 2], alone.intrinsics[..., 2])
     assert encoder.train()(photos[:1]).perspective is None  # the other heads' training leaves it alone
+
+
+def ramp(height: int, width: int) -> torch.Tensor:
+    """Logarithms of a depth that grows to the right and downwards."""
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return 0.01 * x + 0.004 * y
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (48, 64), (80, 64)])
+def test_depth_moves_towards_what_single_photos_tell(size_hw) -> None:
+    """Smoothly bent depth, cues that know better up to a factor: the share of the way, on the square that they see."""
+    height, width = size_hw
+    side = min(size_hw)
+    top, left = (height - side) // 2, (width - side) // 2
+    middles = ((torch.arange(CELLS) + 0.5) * (side / CELLS)).long()
+    truth = ramp(height, width).expand(2, -1, -1)
+    bent = truth + 0.1 * ((torch.arange(width) + 0.5) / width - 0.5)
+    told = truth[:, (top + middles)[:, None], left + middles] + torch.tensor([0.7, -0.4])[:, None, None]
+    change = depth_change(bent.exp(), told)
+    expected = CUES_SHARE * (truth - bent)
+    inner = (..., slice(top + 8, top + side - 8), slice(left + 8, left + side - 8))
+    difference = (change - expected)[inner]
+    assert (difference - difference.mean()).abs().max() < 0.004  # cells' middles are whole pixels
+    assert difference.mean().abs() < 0.005
+    if height > width:
+        assert torch.equal(change[:, 0], change[:, top]) and torch.equal(
+            change[:, -1], change[:, top + side - 1]
+        )
+
+
+def test_equal_opinions_leave_the_depth_and_wild_ones_are_bounded() -> None:
+    depth = ramp(64, 64)[None].exp()
+    middles = ((torch.arange(CELLS) + 0.5) * (64 / CELLS)).long()
+    same = depth[:, middles[:, None], middles].log() + 3
+    torch.testing.assert_close(depth_change(depth, same), torch.zeros_like(depth), rtol=0, atol=1e-6)
+    wild = same.clone()
+    wild[:, 5, 7] += 100
+    change = depth_change(depth, wild)
+    assert 0 < change.max() <= CUES_SHARE * LARGEST_DIFFERENCE / 9 + 1e-6  # one of nine cells
+    assert (change != 0).float().mean() < 0.1
+
+
+def test_encoder_depth_is_the_head_s_without_cues() -> None:
+    torch.manual_seed(0)
+    model = VGGT(CONFIG).eval()
+    with torch.no_grad():
+        output = model(torch.rand(2, 3, 3, 32, 32))
+    assert output.depth is not None and output.perspective is not None
+    assert torch.equal(encoder_depth(replace(output, perspective=None)), output.depth.float())
+    both = encoder_depth(output)
+    assert both.shape == output.depth.shape and not torch.equal(both, output.depth.float())
+    log_depth = output.perspective.log_depth[1]
+    torch.testing.assert_close(both[1], output.depth[1] * depth_change(output.depth[1], log_depth).exp())

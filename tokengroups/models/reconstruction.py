@@ -19,7 +19,14 @@ from tokengroups.models.sharpening import sharpen
 from tokengroups.models.smoothing import smooth_assignment
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
-from tokengroups.vggt import VGGT, RefinementSettings, VGGTConfig, encoder_cameras, refine_geometry
+from tokengroups.vggt import (
+    VGGT,
+    RefinementSettings,
+    VGGTConfig,
+    encoder_cameras,
+    encoder_depth,
+    refine_geometry,
+)
 
 KNOWN_FOCAL = 1e-4  # standard deviation of the logarithm of a focal length that was given
 
@@ -170,8 +177,8 @@ def frozen_geometry(
     Small encoders that match cells get their cameras and depth refined by matched pixels. Known `intrinsics` take the
     place of the predicted ones, and are kept.
     """
-    assert output.depth is not None and output.depth_confidence is not None
-    depth = output.depth.float()
+    assert output.depth_confidence is not None
+    depth = encoder_depth(output)
     size_hw = (depth.shape[-2], depth.shape[-1])
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
