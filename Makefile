@@ -28,9 +28,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
 
-# From seed to weights: the encoder, the encoder with varied focal lengths, its perspective network on two sets of rooms, groups
-# without and with rendering. Some seven hours on 2 cores; a stage that was stopped goes on, a finished one is skipped. TRAIN_ARGS
-# is added to every stage.
+# From seed to weights: the encoder, the encoder with varied focal lengths, its perspective network on two sets of rooms and then on
+# both, groups without and with rendering. Some eight hours on 2 cores; a stage that was stopped goes on, a finished one is skipped.
+# TRAIN_ARGS is added to every stage.
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 train.py
 TRAIN_ARGS ?=
 weights: setup
@@ -41,8 +41,11 @@ weights: setup
 	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective/weights go_on=true \
 	  training.output=out/vggt_tiny_perspective_2 data.seed=7 data.num_rooms=6140 training.steps=3200 \
 	  training.final_fraction=0.01 training.warmup_steps=50 training.seed=2 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_2/weights data.seed=7 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_2/weights data.seed=7 \
+	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_2/weights go_on=true \
+	  training.output=out/vggt_tiny_perspective_3 data.num_rooms=6140 data.more_seeds=[7] data.turn=10 training.steps=4500 \
+	  training.final_fraction=0.005 training.warmup_steps=100 training.seed=5 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_3/weights data.seed=7 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_3/weights data.seed=7 \
 	  start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 \
 	  losses.distillation=1 semantics.views=2 $(TRAIN_ARGS)
 
