@@ -168,3 +168,8 @@ def test_some_views_may_be_distilled_alone(distilling):
     every = build_task(distilling)
     assert vars(some) == vars(every._distillation(one, output, first))
     assert vars(some) != vars(every._distillation(batch, output, cameras))
+
+
+def test_a_negative_number_of_views_is_refused():
+    with pytest.raises(ValueError, match=r"semantics\.views must be >= 0, got -1"):
+        SemanticsConfig(views=-1)

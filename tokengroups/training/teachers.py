@@ -28,6 +28,11 @@ class SemanticsConfig:
     views: int = 0  # of the rendered ones, evenly spaced, that are distilled: fewer are faster; 0 = all
     only: bool = False  # second stage: the semantic head alone, on token groups from `start_from`
 
+    def __post_init__(self) -> None:
+        """Refuse a number of views below 0."""
+        if self.views < 0:
+            raise ValueError(f"semantics.views must be >= 0, got {self.views}")
+
 
 class LabelTeacher:
     """For annotated data: a pixel means the name of its instance's class, embedded as text."""
