@@ -75,7 +75,8 @@ class Frame(Pinhole):
 
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:
         """See `Pinhole`."""
-        return Frames.of([self], torch.zeros(len(pixels), dtype=torch.int64)).depth_at(pixels)
+        only = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+        return Frames.of([self], only).depth_at(pixels)
 
 
 @dataclass(frozen=True)
