@@ -129,6 +129,12 @@ def test_turns_are_shortened_to_what_the_photo_shows(config):
     assert torch.equal(still, torch.eye(3).expand_as(still))  # no room for any turn
 
 
+@pytest.mark.parametrize("changes", [{"zoom": 0.9}, {"turn": -1.0, "zoom": 1.3}, {"turn": 5.0}])
+def test_enlargements_and_turns_that_cannot_be_are_refused(config, changes):
+    with pytest.raises(ValueError, match=r"data\.(zoom must be >= 1|turn must be >= 0 and needs data\.zoom)"):
+        dataclasses.replace(config, **changes)
+
+
 def test_each_photo_of_a_scene_turns_by_itself(config):
     stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5, turn=8, mirror=0), seed=0)
     views = stream.path(0).views

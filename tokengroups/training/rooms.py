@@ -36,6 +36,15 @@ class RoomsConfig:
     evaluation_rooms: int = 32
     evaluation_seed: int = 714_025  # of the held-out rooms that watch the training; not for reported numbers
 
+    def __post_init__(self) -> None:
+        """Refuse photos that would be shrunk, and turns without the room that an enlargement makes for them."""
+        if self.zoom < 1:
+            raise ValueError(f"data.zoom must be >= 1, got {self.zoom}")
+        if self.turn < 0 or (self.turn > 0 and self.zoom == 1):
+            raise ValueError(
+                f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}"
+            )
+
     def held_out(self, num_views: int) -> ProceduralRooms:
         """The rooms that watch the training, with paths of so many frames."""
         return ProceduralRooms(
