@@ -28,8 +28,9 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
 
-# From seed to weights: the encoder, the encoder with varied focal lengths, its perspective network on two sets of rooms and then on
-# both, groups without and with rendering. Some eight hours on 2 cores; a stage that was stopped goes on, a finished one is skipped.
+# From seed to weights: the encoder, the encoder with varied focal lengths, its perspective network on two sets of rooms, then on
+# both, then on a third one with details of objects, groups without and with rendering. Some nine hours on 2 cores; a stage that was
+# stopped goes on, a finished one is skipped.
 # TRAIN_ARGS is added to every stage.
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 train.py
 TRAIN_ARGS ?=
@@ -44,8 +45,11 @@ weights: setup
 	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_2/weights go_on=true \
 	  training.output=out/vggt_tiny_perspective_3 data.num_rooms=6140 data.more_seeds=[7] data.turn=10 training.steps=4500 \
 	  training.final_fraction=0.005 training.warmup_steps=100 training.seed=5 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_3/weights data.seed=7 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_3/weights data.seed=7 \
+	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_3/weights go_on=true model.details=48 \
+	  training.output=out/vggt_tiny_perspective_4 data.seed=11 data.num_rooms=6200 data.turn=10 training.steps=2200 \
+	  training.final_fraction=0.005 training.warmup_steps=100 training.seed=6 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_4/weights data.seed=12 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_4/weights data.seed=12 \
 	  start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 \
 	  losses.distillation=1 semantics.views=2 $(TRAIN_ARGS)
 

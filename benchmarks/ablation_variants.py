@@ -25,6 +25,7 @@ from tokengroups.models.objective import (
     contrastive_loss,
     render_groups,
 )
+from tokengroups.models.photo_features import photo_feature_dims
 from tokengroups.models.reconstruction import encoder_feature_dim
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsOutput
 from tokengroups.sampling import farthest_point_sampling
@@ -107,8 +108,10 @@ class DuplicatedAnchors(AblationTask):
     def __init__(self, experiment: TokenGroupsExperiment, *args: Any) -> None:
         super().__init__(experiment, *args)
         torch.manual_seed(experiment.training.seed)
-        feature_dim = encoder_feature_dim(self.groups.encoder.config)
-        self.model = self.groups.decoder = _DuplicatingDecoder(experiment.model, feature_dim)
+        encoder = self.groups.encoder.config
+        self.model = self.groups.decoder = _DuplicatingDecoder(
+            experiment.model, encoder_feature_dim(encoder), photo_feature_dims(encoder)
+        )
 
 
 class _DuplicatingDecoder(TokenGroupDecoder):
@@ -206,6 +209,9 @@ def stack(geometries: Sequence[FrozenGeometry]) -> FrozenGeometry:
             torch.cat([camera.cam_from_world for camera in cameras]),
             torch.cat([camera.intrinsics for camera in cameras]),
             cameras[0].size_hw,
+        ),
+        photo_features=tuple(
+            map(torch.cat, zip(*(geometry.photo_features for geometry in geometries), strict=True))
         ),
     )
 

@@ -114,6 +114,34 @@ def test_exported_weights_are_the_encoder_with_the_network(
     assert load_encoder(tmp_path / "again").config == encoder.config
 
 
+def test_a_network_that_goes_on_gets_details(
+    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+) -> None:
+    """All that it knows stays; the new map learns to tell objects apart, and is kept when training goes on again."""
+    task.export(tmp_path / "plain", task.model.state_dict())
+    wish = replace(experiment.model, details=8)
+    onwards = build_task(replace(experiment, encoder=str(tmp_path / "plain"), go_on=True, model=wish))
+    before = load_encoder(tmp_path / "plain").state_dict()
+    state = onwards.model.state_dict()
+    added = {name for name in state if f"perspective.{name}" not in before}
+    assert added and all(name.startswith("details.") for name in added)
+    assert all(torch.equal(state[name], before[f"perspective.{name}"]) for name in state.keys() - added)
+    batch = onwards.batch(0, range(2))
+    optimizer = torch.optim.AdamW(onwards.model.parameters(), lr=3e-3)
+    first = onwards.losses(batch, 0)
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses = onwards.losses(batch, 0)
+        losses.total.backward()
+        optimizer.step()
+    assert losses.terms["same_object"] < 0.7 * first.terms["same_object"]
+    assert "same_object" in onwards.evaluate()
+    onwards.export(tmp_path / "detailed", onwards.model.state_dict())
+    assert load_encoder(tmp_path / "detailed").config.perspective_details == 8
+    again = build_task(replace(experiment, encoder=str(tmp_path / "detailed"), go_on=True))
+    assert again.shape == wish and again.model.details is not None
+
+
 def test_the_geometry_task_keeps_the_network(
     task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
 ) -> None:

@@ -13,12 +13,18 @@ from tests.test_training_geometry import TINY
 from tests.tolerances import tolerance
 from tokengroups.data.sampling import collate, mirror, square_views
 from tokengroups.geometry import rigid, unproject
-from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_losses, perspective_targets
+from tokengroups.losses.perspective import (
+    PerspectiveLossWeights,
+    perspective_losses,
+    perspective_targets,
+    same_object_loss,
+    with_same_object,
+)
 from tokengroups.types import Cameras, PerspectiveCues, Views
 from tokengroups.vggt import VGGT, encoder_cameras
 from tokengroups.vggt.cameras import HEAD_DEVIATION, focal_factor
 from tokengroups.vggt.depths import CUES_SHARE, LARGEST_DIFFERENCE, depth_change, encoder_depth
-from tokengroups.vggt.perspective import PerspectiveNetwork, central_square
+from tokengroups.vggt.perspective import REACHES, PerspectiveNetwork, central_square
 
 SIDE, FOCAL, CELLS = 64, 50.0, 16
 CONFIG = replace(TINY, perspective_channels=(8, 8, 16, 32), perspective_depth=1)
@@ -125,6 +131,59 @@ def test_unknown_depth_counts_for_nothing() -> None:
     assert math.isfinite(float(losses.total))
     with pytest.raises(ValueError, match=">= 0"):
         PerspectiveLossWeights(up=-1.0)
+
+
+def test_the_same_object_loss_equals_a_loop_in_float64() -> None:
+    torch.manual_seed(2)
+    cells, side = 8, 32
+    logits = torch.randn(3, len(REACHES), cells, cells)
+    ids = torch.randint(-1, 3, (3, side, side))
+    means = []
+    for index, (down, right) in enumerate(REACHES):
+        entropies = []
+        for n, i, j in torch.cartesian_prod(
+            torch.arange(3), torch.arange(cells), torch.arange(cells)
+        ).tolist():
+            if i + down >= cells or j + right >= cells:
+                continue
+            own, other = (int(ids[n, 4 * r + 2, 4 * c + 2]) for r, c in ((i, j), (i + down, j + right)))
+            if own < 0 or other < 0:
+                continue
+            same = 1 / (1 + math.exp(-float(logits[n, index, i, j])))
+            entropies.append(-math.log(same if own == other else 1 - same))
+        means.append(sum(entropies) / len(entropies) if entropies else 0.0)
+    found = same_object_loss(logits, ids, REACHES)
+    assert float(found) == pytest.approx(sum(means) / len(REACHES), rel=1e-5)  # nothing is 8 cells away here
+    unlabelled = torch.full_like(ids, -1)
+    assert float(same_object_loss(logits, unlabelled, REACHES)) == 0
+    losses = perspective_losses(
+        cues(3), perspective_targets(collate([floor(0.4, 0.1)] * 3), CELLS), PerspectiveLossWeights()
+    )
+    added = with_same_object(losses, logits, ids[:, None], REACHES, weight=3.0)
+    assert added.same_object == found
+    torch.testing.assert_close(added.total, losses.total + 3 * found)
+
+
+@pytest.mark.parametrize("details", [0, 16])
+def test_features_are_what_the_maps_are_made_from(details: int) -> None:
+    torch.manual_seed(0)
+    network = PerspectiveNetwork((8, 16, 24, 32), depth=1, details=details).eval()
+    said = network(torch.rand(2, 3, 64, 64))
+    assert [tuple(m.shape) for m in said.features] == [(2, 56, 16, 16), (2, details, 32, 32)][
+        : 1 + bool(details)
+    ]
+    again = network.maps(said.features[0])
+    assert torch.equal(again[:, :3], said.normals) and torch.equal(again[:, 3], said.log_depth)
+    assert (said.same_object is None) == (details == 0)
+    if network.details is not None:
+        assert said.same_object is not None and said.same_object.shape == (2, len(REACHES), 32, 32)
+        assert torch.equal(network.details.same_object(said.features[1]), said.same_object)
+
+
+def test_details_that_do_not_fit_are_refused() -> None:
+    for channels, details in (((8, 32), 8), ((8, 8, 32), 12), ((8, 8, 32), -8), ((), 8)):
+        with pytest.raises(ValueError, match="perspective_details must be a multiple of 8 and needs"):
+            replace(TINY, perspective_channels=channels, perspective_details=details)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96), (200, 136)])

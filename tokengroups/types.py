@@ -112,6 +112,8 @@ class PerspectiveCues(TensorFields):
     up: Float[Tensor, "*b 3"]  # in camera axes, of any length
     normals: Float[Tensor, "*b 3 g g"]  # likewise
     log_depth: Float[Tensor, "*b g g"]  # up to a constant a photo
+    features: tuple[Float[Tensor, "*b _ _ _"], ...] = ()  # what the maps are made from, coarse and fine
+    same_object: Float[Tensor, "*b R d d"] | None = None  # logits that cells `REACHES` apart show one object
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.geometry import unproject
 from tokengroups.losses.local_terms import neighbour_masks, neighbour_normals
 from tokengroups.types import PerspectiveCues, TensorFields, Views
+
+Reaches = Sequence[tuple[int, int]]  # rows and columns between two cells
 
 MIN_DEPTH = 1e-3  # metres; keeps logarithms of unknown depths finite
 
@@ -23,11 +26,13 @@ class PerspectiveLossWeights:
     up: float = 5.0
     normals: float = 2.0
     depth: float = 1.0
+    same_object: float = 2.0  # of networks with `details`
 
     def __post_init__(self) -> None:
         """Refuse negative weights."""
-        if min(self.up, self.normals, self.depth) < 0:
-            raise ValueError(f"losses must be >= 0, got {self.up}, {self.normals}, {self.depth}")
+        weights = (self.up, self.normals, self.depth, self.same_object)
+        if min(weights) < 0:
+            raise ValueError(f"losses must be >= 0, got {', '.join(map(str, weights))}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class PerspectiveLosses(TensorFields):
     up: Float[Tensor, ""]  # 1 - cosine
     normals: Float[Tensor, ""]  # likewise
     depth: Float[Tensor, ""]  # mean difference of the logarithms, their mean removed
+    same_object: Float[Tensor, ""] | None = None  # cross-entropy
 
 
 def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
@@ -62,7 +68,7 @@ def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
     side = views.cameras.size_hw[0]
     intrinsics = views.cameras.intrinsics.flatten(0, -3)
     depth = views.depth.flatten(0, -3)
-    middles = ((torch.arange(cells, device=depth.device) + 0.5) * (side / cells)).long()
+    middles = _middles(side, cells, depth)
     around = (middles[:, None] + torch.arange(-1, 2, device=depth.device)).flatten().clamp(0, side - 1)
     nearby, cell = (slice(None), around[:, None], around), (..., slice(None, None, 3), slice(None, None, 3))
     points, known = unproject(depth, intrinsics)[nearby], depth[nearby] > 0
@@ -92,3 +98,44 @@ def perspective_losses(
     depth = (difference.abs() * share).sum(dim=(1, 2)).mean()
     total = focal + weights.up * up + weights.normals * normals + weights.depth * depth
     return PerspectiveLosses(total, focal, up, normals, depth)
+
+
+def with_same_object(
+    losses: PerspectiveLosses,
+    logits: Float[Tensor, "N R d d"],
+    group_ids: Int64[Tensor, "*b H W"],
+    reaches: Reaches,
+    weight: float,
+) -> PerspectiveLosses:
+    """The losses with `same_object_loss` of these logits added to them."""
+    same_object = same_object_loss(logits, group_ids.flatten(0, -3), reaches)
+    return replace(losses, total=losses.total + weight * same_object, same_object=same_object)
+
+
+def same_object_loss(
+    logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"], reaches: Reaches
+) -> Float[Tensor, ""]:
+    """Cross-entropy of whether two cells show one object, averaged over the pairs of each reach, then over reaches.
+
+    Args:
+        logits: Of the upper or left cell of each pair; those without a partner in the photo do not count.
+        group_ids: Of square photos; a cell has the id at its middle, and those below 0 (unlabelled) do not count.
+        reaches: Rows and columns from a cell to its partner, >= 0.
+    """
+    cells = logits.shape[-1]
+    middles = _middles(group_ids.shape[-1], cells, group_ids)
+    ids = group_ids[:, middles[:, None], middles]
+    parts = []
+    for index, (down, right) in enumerate(reaches):
+        own, other = ids[:, : cells - down, : cells - right], ids[:, down:, right:]
+        valid = (own >= 0) & (other >= 0)
+        entropy = functional.binary_cross_entropy_with_logits(
+            logits[:, index, : cells - down, : cells - right], (own == other).float(), reduction="none"
+        )
+        parts.append((entropy * valid).sum() / valid.sum().clamp(min=1))
+    return torch.stack(parts).mean()
+
+
+def _middles(side: int, cells: int, like: Tensor) -> Int64[Tensor, " g"]:
+    """Pixels at the middle of each of a row's cells."""
+    return ((torch.arange(cells, device=like.device) + 0.5) * (side / cells)).long()

@@ -28,6 +28,7 @@ class FrozenGeometry(TensorFields):
     depth: Float[Tensor, "B V H W"]
     confidence: Float[Tensor, "B V H W"]  # >= 1
     cameras: Cameras  # batch axes B V
+    photo_features: tuple[Float[Tensor, "B V _ _ _"], ...] = ()  # of every photo's central square, by itself
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class AnchorCandidates(TensorFields):
     patches: Float[Tensor, "B M E"]  # RGB of the cell in [0, 1], E = 3 stride^2
     context_index: Int64[Tensor, " M"]  # the context token whose patch holds the pixel
     pixels: Int64[Tensor, "M 3"]  # view, row, column
+    stride: int  # pixels between them
 
 
 def candidate_stride(num_views: int, size_hw: tuple[int, int], largest: int, num_anchors: int) -> int:
@@ -79,7 +81,7 @@ def anchor_candidates(
     focal_px = geometry.cameras.intrinsics[..., 0, 0]
     footprints = (depth / focal_px[..., None, None]).flatten(1, 3)
     patches = rearrange(images, "b v c (h p) (w q) -> b (v h w) (c p q)", p=stride, q=stride)
-    return AnchorCandidates(points, footprints, patches, context_index.flatten(), pixels)
+    return AnchorCandidates(points, footprints, patches, context_index.flatten(), pixels, stride)
 
 
 class ContextEmbedding(nn.Module):

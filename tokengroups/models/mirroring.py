@@ -48,7 +48,11 @@ def average_mirrored(
     return average / average.sum(dim=1, keepdim=True)
 
 
-def mirror_geometry(geometry: FrozenGeometry, features: Float[Tensor, "B V C h w"]) -> FrozenGeometry:
+def mirror_geometry(
+    geometry: FrozenGeometry,
+    features: Float[Tensor, "B V C h w"],
+    photo_features: tuple[Float[Tensor, "B V _ _ _"], ...] = (),
+) -> FrozenGeometry:
     """What the encoder would say of the mirrored photos if it were symmetric, with the features that it does give.
 
     The world is mirrored like the photos: x changes its sign.
@@ -63,6 +67,7 @@ def mirror_geometry(geometry: FrozenGeometry, features: Float[Tensor, "B V C h w
         depth=geometry.depth.flip(-1),
         confidence=geometry.confidence.flip(-1),
         cameras=Cameras(sign[:, None] * cameras.cam_from_world * sign, intrinsics, cameras.size_hw),
+        photo_features=photo_features,
     )
 
 

@@ -15,6 +15,7 @@ from tokengroups.gaussians import color_from_sh
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.mirroring import average_mirrored, mirror_geometry
+from tokengroups.models.photo_features import photo_feature_dims
 from tokengroups.models.sharpening import sharpen
 from tokengroups.models.smoothing import smooth_assignment
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
@@ -51,7 +52,7 @@ class TokenGroups(nn.Module):
     def __init__(self, encoder: VGGT, config: TokenGroupsConfig) -> None:
         super().__init__()
         self.encoder = encoder.freeze()
-        self.decoder = TokenGroupDecoder(config, encoder_feature_dim(encoder.config))
+        self.decoder = build_decoder(config, encoder.config)
 
     @property
     def image_size(self) -> int:
@@ -141,7 +142,9 @@ class TokenGroups(nn.Module):
         mirrored = images.flip(-1)[None]
         tokens = self.encoder.kept_tokens(mirrored)
         features = patch_features(tokens, self.encoder.config, geometry.features.shape[-2])
-        opinion = self.decoder(mirrored, mirror_geometry(geometry, features), seed)
+        cues = self.encoder.look_at_perspective(mirrored) if self.decoder.config.photo_features else None
+        photo_features = cues.features if cues is not None else ()
+        opinion = self.decoder(mirrored, mirror_geometry(geometry, features, photo_features), seed)
         return average_mirrored(
             torch.cat([output.assignment, opinion.assignment]),
             torch.cat([output.anchor_pixels, opinion.anchor_pixels]),
@@ -158,6 +161,11 @@ class TokenGroups(nn.Module):
     ) -> TokenScene:
         """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
         return self.predict(images, seed, sharpening_steps, intrinsics).scene
+
+
+def build_decoder(config: TokenGroupsConfig, encoder: VGGTConfig) -> TokenGroupDecoder:
+    """Untrained decoders that fit an encoder."""
+    return TokenGroupDecoder(config, encoder_feature_dim(encoder), photo_feature_dims(encoder))
 
 
 def encoder_feature_dim(config: VGGTConfig) -> int:
@@ -193,6 +201,7 @@ def frozen_geometry(
         depth=depth,
         confidence=output.depth_confidence.float(),
         cameras=cameras,
+        photo_features=output.perspective.features if output.perspective is not None else (),
     )
 
 

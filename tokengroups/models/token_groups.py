@@ -27,6 +27,7 @@ from tokengroups.models.context import (
     candidate_stride,
 )
 from tokengroups.models.gaussian_head import GaussianHead, OffsetUnit
+from tokengroups.models.photo_features import PhotoFeatureEmbedding
 from tokengroups.models.semantics import DecodedSemantics, SemanticHead
 from tokengroups.nn.decoder import CrossAttentionDecoder
 from tokengroups.nn.position import PositionEmbedding
@@ -62,6 +63,7 @@ class TokenGroupsConfig:
     residual_dim: int = 8  # of an anchor's semantic residual
     group_embeddings: bool = True  # False: meaning lies in the residuals alone, for ablations
     text_encoder: str = ""  # name of that space
+    photo_features: bool = False  # read the maps of a small encoder's perspective network
     mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
     sharpening_steps: int = 0  # gradient steps that fit the Gaussians to the photos; half for a lone one
     smoothing_steps: int = 0  # mean-field steps by which neighbouring anchors of like colour agree
@@ -91,9 +93,13 @@ class TokenGroupDecoder(nn.Module):
     Args:
         config: Shape.
         feature_dim: Channels of the encoder's patch features.
+        photo_dims: Channels of its maps of single photos; they are read if the configuration says so.
+
+    Raises:
+        ValueError: An anchor stride that does not divide the context patch, or no maps to read.
     """
 
-    def __init__(self, config: TokenGroupsConfig, feature_dim: int) -> None:
+    def __init__(self, config: TokenGroupsConfig, feature_dim: int, photo_dims: tuple[int, ...] = ()) -> None:
         super().__init__()
         if config.context_patch % config.anchor_stride:
             raise ValueError(
@@ -104,6 +110,8 @@ class TokenGroupDecoder(nn.Module):
         self.context = ContextEmbedding(dim, feature_dim, config.context_patch)
         self.anchor_position = PositionEmbedding(dim)
         self.anchor_color = nn.Linear(3, dim)
+        self.context_photo = PhotoFeatureEmbedding(dim, photo_dims) if config.photo_features else None
+        self.anchor_photo = PhotoFeatureEmbedding(dim, photo_dims) if config.photo_features else None
         self.group_tokens = nn.Parameter(torch.randn(config.num_groups, dim) * 0.5)
         self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, config.num_heads)
         self.group_decoder = CrossAttentionDecoder(
@@ -140,10 +148,17 @@ class TokenGroupDecoder(nn.Module):
         colors = _take(candidates.patches, chosen)
         colors = rearrange(colors, "b k (c p) -> b k c p", c=3).mean(dim=-1)
         context = self.context(images, geometry, scale)
+        if self.context_photo is not None:
+            context = context + self.context_photo(
+                geometry.photo_features, geometry.cameras.size_hw, self.config.context_patch
+            )
         queries = _take(context, candidates.context_index[chosen])
         queries = (
             queries + self.anchor_position(anchors / scale[:, None, None]) + self.anchor_color(colors - 0.5)
         )
+        if self.anchor_photo is not None:
+            seen = self.anchor_photo(geometry.photo_features, geometry.cameras.size_hw, candidates.stride)
+            queries = queries + _take(seen, chosen)
         anchor_tokens = self.anchor_decoder(queries, context)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
         anchor_keys = self.anchor_key(anchor_tokens).float()

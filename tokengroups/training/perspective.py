@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,13 @@ from torch.nn import functional
 
 from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
-from tokengroups.losses.perspective import PerspectiveLossWeights, perspective_losses, perspective_targets
+from tokengroups.losses.perspective import (
+    PerspectiveLossWeights,
+    perspective_losses,
+    perspective_targets,
+    same_object_loss,
+    with_same_object,
+)
 from tokengroups.models.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
@@ -24,7 +29,7 @@ from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import PerspectiveCues, Views
 from tokengroups.vggt import VGGTConfig
-from tokengroups.vggt.perspective import PerspectiveNetwork
+from tokengroups.vggt.perspective import REACHES, PerspectiveNetwork
 
 SCENE = 4  # what is drawn: keeps the random streams of one seed apart
 EVALUATION_PATH = 5  # frames of a held-out room, all of them looked at
@@ -43,12 +48,22 @@ class PerspectiveConfig:
 
     channels: tuple[int, ...] = (24, 48, 96, 192)
     depth: int = 3
+    details: int = 0  # a network that goes on gets them if it has none
 
     def __post_init__(self) -> None:
         """Refuse what the encoder's configuration refuses, and no network at all."""
         if not self.channels:
             raise ValueError("model.channels must not be empty")
-        VGGTConfig(perspective_channels=self.channels, perspective_depth=self.depth)
+        self.written_into(VGGTConfig())
+
+    def written_into(self, config: VGGTConfig) -> VGGTConfig:
+        """The configuration of an encoder with such a network."""
+        return replace(
+            config,
+            perspective_channels=self.channels,
+            perspective_depth=self.depth,
+            perspective_details=self.details,
+        )
 
 
 @dataclass(frozen=True)
@@ -71,17 +86,24 @@ class PerspectiveTask:
         self.experiment = experiment
         self.encoder = load_encoder(experiment.encoder)
         self.shape = experiment.model
-        self.model = PerspectiveNetwork(self.shape.channels, self.shape.depth)
         if experiment.go_on:
-            if self.encoder.perspective is None:
-                raise UserError(f"encoder: {experiment.encoder} has no perspective network to go on with")
-            config = self.encoder.config
-            self.shape = PerspectiveConfig(config.perspective_channels, config.perspective_depth)
-            self.model = copy.deepcopy(self.encoder.perspective).requires_grad_(True)
+            self.shape = self._shape_to_go_on_with()
+        self.model = PerspectiveNetwork(self.shape.channels, self.shape.depth, self.shape.details)
+        if experiment.go_on:
+            assert self.encoder.perspective is not None
+            self.model.load_state_dict(self.model.state_dict() | self.encoder.perspective.state_dict())
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
         data = experiment.data
         self.stream = RoomStream(data, experiment.training.seed)
         self.held_out = data.held_out(EVALUATION_PATH)
+
+    def _shape_to_go_on_with(self) -> PerspectiveConfig:
+        """The encoder's network's, with the details that were asked for if it has none."""
+        if self.encoder.perspective is None:
+            raise UserError(f"encoder: {self.experiment.encoder} has no perspective network to go on with")
+        config = self.encoder.config
+        details = config.perspective_details or self.experiment.model.details
+        return PerspectiveConfig(config.perspective_channels, config.perspective_depth, details)
 
     def batch(self, step: int, slots: range) -> Views:
         """Some photos of a room for every slot."""
@@ -100,10 +122,11 @@ class PerspectiveTask:
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
             cues = self.model(batch.images.flatten(0, 1))
-        losses = perspective_losses(
-            cues, perspective_targets(batch, cues.log_depth.shape[-1]), self.experiment.losses
-        )
-        terms = {name: value for name, value in vars(losses).items() if name != "total"}
+        weights = self.experiment.losses
+        losses = perspective_losses(cues, perspective_targets(batch, cues.log_depth.shape[-1]), weights)
+        if cues.same_object is not None:
+            losses = with_same_object(losses, cues.same_object, batch.group_ids, REACHES, weights.same_object)
+        terms = {name: value for name, value in vars(losses).items() if name != "total" and value is not None}
         return LossTerms(losses.total, terms)
 
     def evaluate(self) -> dict[str, float]:
@@ -123,8 +146,7 @@ class PerspectiveTask:
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write the whole encoder's weight folder, the network in it."""
-        shape, config = self.shape, self.encoder.config
-        config = replace(config, perspective_channels=shape.channels, perspective_depth=shape.depth)
+        config = self.shape.written_into(self.encoder.config)
         kept = {
             name: tensor
             for name, tensor in self.encoder.state_dict().items()
@@ -139,13 +161,17 @@ def cue_errors(cues: PerspectiveCues, views: Views) -> dict[str, float]:
     off = cues.log_focal - targets.log_focal
     tilt = functional.cosine_similarity(cues.up, targets.up, dim=-1).clamp(-1, 1).acos()
     turn = functional.cosine_similarity(cues.normals, targets.normals, dim=1).clamp(-1, 1).acos()
-    return {
+    numbers = {
         "focal": float(off.abs().mean()),
         "focal_of_room": float(off.mean().abs()),
         "focal_expected": float(cues.deviation.mean()),
         "up_deg": math.degrees(tilt.mean()),
         "normals_deg": math.degrees(turn[targets.valid].mean()),
     }
+    if cues.same_object is not None:
+        loss = same_object_loss(cues.same_object, views.group_ids.flatten(0, -3), REACHES)
+        numbers["same_object"] = float(loss)
+    return numbers
 
 
 def build_task(experiment: PerspectiveExperiment) -> PerspectiveTask:

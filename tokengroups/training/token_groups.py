@@ -36,6 +36,12 @@ from tokengroups.training.task import LossTerms, autocast
 from tokengroups.training.teachers import SemanticsConfig, load_teacher
 from tokengroups.types import Cameras
 
+ADDED_LATER = (
+    "semantic_head.",
+    "context_photo.",
+    "anchor_photo.",
+)  # to token groups that were trained without
+
 
 @dataclass(frozen=True)
 class TokenGroupsExperiment:
@@ -161,15 +167,16 @@ def with_semantics(experiment: TokenGroupsExperiment, encoder: TextEncoder) -> T
 
 
 def load_start(model: TokenGroupDecoder, source: str) -> None:
-    """Load weights to start from; a semantic head that they do not have stays as it is.
+    """Load weights to start from; of the parts in `ADDED_LATER`, those that they do not have stay as they are.
 
     Raises:
         UserError: They do not fit otherwise.
     """
     tensors = load_weights(find_weights(source) or source)[0]
-    if not any(name.startswith("semantic_head.") for name in tensors):
-        own = model.state_dict()
-        tensors |= {name: own[name] for name in own if name.startswith("semantic_head.")}
+    own = model.state_dict()
+    for part in ADDED_LATER:
+        if not any(name.startswith(part) for name in tensors):
+            tensors |= {name: own[name] for name in own if name.startswith(part)}
     load_state_strict(model, tensors, source)
 
 

@@ -36,6 +36,7 @@ class VGGTConfig:
     matching_dim: int = 64
     perspective_channels: tuple[int, ...] = ()  # of a network beside the others that tells focal lengths
     perspective_depth: int = 3  # its transformer blocks
+    perspective_details: int = 0  # channels of its map that tells objects apart; 0 = none
     heads_autocast: bool = False  # let autocast reach the DPT convolutions; activations stay float32
 
     def __post_init__(self) -> None:
@@ -62,6 +63,12 @@ class VGGTConfig:
             raise ValueError(
                 "perspective_channels must be 2 to 6 multiples of 8, the last one of 32, "
                 f"got {list(channels)}"
+            )
+        details = self.perspective_details
+        if details < 0 or details % 8 or (details and len(channels) < 3):
+            raise ValueError(
+                "perspective_details must be a multiple of 8 and needs perspective_channels with three stages or more, "
+                f"got {details}"
             )
 
     @property

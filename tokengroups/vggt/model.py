@@ -50,7 +50,9 @@ class VGGT(nn.Module):
         self.matching = CellMatching(config) if config.matching else None
         self.perspective = None
         if config.perspective_channels:
-            self.perspective = PerspectiveNetwork(config.perspective_channels, config.perspective_depth)
+            self.perspective = PerspectiveNetwork(
+                config.perspective_channels, config.perspective_depth, config.perspective_details
+            )
         init_transformer_weights(self)
         self.camera_head.init_weights()
 

@@ -3,6 +3,7 @@
 A VGGT of a few layers sees patches and hardly notices how lines converge: its camera head is 8 % off in the focal
 length. Convolutions on the full photo see it. They learn the focal length (Workman et al., DeepFocal, 2015) together
 with what it follows from: which way is up (Jin et al., Perspective Fields, 2023), surface normals and relative depth.
+On top, they may learn where one object ends and the next begins, which patches hardly show either.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ HEAD_DIM = 32
 NORM_CHANNELS = 8  # normalised together, photo by photo
 FOCAL_MEAN, FOCAL_SPREAD = -0.19, 0.15  # of usual log focal lengths over the photo's side: the start
 SPREAD_LIMITS = (-4.0, 3.0)  # of the logarithm of a deviation over FOCAL_SPREAD
+# Rows and columns between the two cells that `PerspectiveCues.same_object` compares.
+REACHES = ((0, 1), (1, 0), (0, 2), (2, 0), (0, 4), (4, 0), (0, 8), (8, 0))
 
 
 class PerspectiveNetwork(nn.Module):
@@ -28,9 +31,10 @@ class PerspectiveNetwork(nn.Module):
     Args:
         channels: Of the stages; the last is the transformer's width.
         depth: Transformer blocks.
+        details: Channels of a map, of twice the side of the others, that tells objects apart; 0 = none.
     """
 
-    def __init__(self, channels: tuple[int, ...], depth: int) -> None:
+    def __init__(self, channels: tuple[int, ...], depth: int, details: int = 0) -> None:
         super().__init__()
         coarse = SIDE // 2 ** len(channels)
         dim = channels[-1]
@@ -46,6 +50,7 @@ class PerspectiveNetwork(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.camera = nn.Linear(dim, 5)
         self.maps = nn.Conv2d(channels[-2] + dim, 4, kernel_size=1)
+        self.details = Details(channels[-3], channels[-2] + dim, details) if details else None
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> PerspectiveCues:
         """Look at photos in [0, 1] of any size; results in float32."""
@@ -53,10 +58,12 @@ class PerspectiveNetwork(nn.Module):
         steps = (torch.arange(SIDE, device=x.device, dtype=x.dtype) + 0.5) * (2 / SIDE) - 1
         place = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))  # perspective depends on it
         x = torch.cat([4 * x - 2, place.expand(len(x), -1, -1, -1)], dim=1)
-        fine = x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+        stages = [x]
         for stage in self.stages:
-            fine, x = x, stage(x)
-        side = x.shape[-1]
+            x = stage(x)
+            stages.append(x)
+        side, fine = x.shape[-1], stages[-2]
         cells = x.flatten(2).transpose(1, 2) + self.positions
         tokens = torch.cat([self.token.expand(len(x), -1, -1), cells], dim=1)
         for block in self.blocks:
@@ -65,14 +72,41 @@ class PerspectiveNetwork(nn.Module):
         camera = self.camera(tokens[:, 0]).float()
         context = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
         context = functional.interpolate(context.to(fine.dtype), scale_factor=2.0, mode="bilinear")
-        maps = self.maps(torch.cat([fine, context], dim=1)).float()
+        seen = torch.cat([fine, context], dim=1)
+        maps = self.maps(seen).float()
+        features, same_object = (seen,), None
+        if self.details is not None:
+            details, same_object = self.details(stages[-3], seen)
+            features = (seen, details)
         return PerspectiveCues(
             log_focal=FOCAL_MEAN + FOCAL_SPREAD * camera[:, 0],
             deviation=FOCAL_SPREAD * camera[:, 1].clamp(*SPREAD_LIMITS).exp(),
             up=camera[:, 2:],
             normals=maps[:, :3],
             log_depth=maps[:, 3],
+            features=features,
+            same_object=same_object,
         )
+
+
+class Details(nn.Module):
+    """A finer map from a stage's own and what is seen at half its resolution, and what it tells of neighbours."""
+
+    def __init__(self, fine: int, seen: int, channels: int) -> None:
+        super().__init__()
+        self.seen = nn.Conv2d(seen, channels, kernel_size=1)
+        self.mix = nn.Conv2d(channels + fine, channels, kernel_size=3, padding=1)
+        self.norm = nn.GroupNorm(channels // NORM_CHANNELS, channels)
+        self.block = ResidualBlock(channels)
+        self.same_object = nn.Conv2d(channels, len(REACHES), kernel_size=1)
+
+    def forward(
+        self, fine: Float[Tensor, "N C d d"], seen: Float[Tensor, "N E g g"]
+    ) -> tuple[Float[Tensor, "N D d d"], Float[Tensor, "N R d d"]]:
+        """The map, and logits of `PerspectiveCues.same_object`."""
+        coarse = functional.interpolate(self.seen(seen), fine.shape[-2:], mode="bilinear")
+        details = self.block(functional.relu(self.norm(self.mix(torch.cat([fine, coarse], dim=1)))))
+        return details, self.same_object(details).float()
 
 
 class Stage(nn.Module):
