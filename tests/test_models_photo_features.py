@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +17,12 @@ from tokengroups.errors import UserError
 from tokengroups.models.photo_features import PhotoFeatureEmbedding, photo_feature_dims
 from tokengroups.models.reconstruction import TokenGroups, build_decoder
 from tokengroups.models.token_groups import TokenGroupDecoder
-from tokengroups.models.weights import save_decoder
-from tokengroups.training.token_groups import load_start
+from tokengroups.models.weights import save_decoder, save_encoder
+from tokengroups.training.experiments import read_experiment
+from tokengroups.training.token_groups import build_task, load_start
 from tokengroups.vggt import VGGT
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 DIMS = (12, 8)  # coarse, fine
 ENCODER = replace(TINY, perspective_channels=(8, 8, 16, 32), perspective_depth=1, perspective_details=8)
 
@@ -136,7 +139,12 @@ def test_the_whole_model_reads_its_encoder_s_maps() -> None:
     )
 
 
-def test_no_maps_to_read_is_refused() -> None:
+def test_no_maps_to_read_is_refused(tmp_path) -> None:
     assert photo_feature_dims(TINY) == ()
     with pytest.raises(ValueError, match="photo_features needs an encoder with a perspective network"):
         build_decoder(replace(CONFIG, photo_features=True), TINY)
+    save_encoder(tmp_path / "plain", VGGT(TINY).state_dict(), TINY)
+    overrides = [f"encoder={tmp_path}/plain", "training.output=unused"]
+    _, _, experiment = read_experiment(CONFIGS / "token_groups_tiny.yaml", overrides)
+    with pytest.raises(UserError, match="plain has no perspective network; set it to false"):
+        build_task(experiment)

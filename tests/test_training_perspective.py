@@ -129,7 +129,7 @@ def test_a_network_that_goes_on_gets_details(
     batch = onwards.batch(0, range(2))
     optimizer = torch.optim.AdamW(onwards.model.parameters(), lr=3e-3)
     first = onwards.losses(batch, 0)
-    for _ in range(30):
+    for _ in range(80):
         optimizer.zero_grad()
         losses = onwards.losses(batch, 0)
         losses.total.backward()

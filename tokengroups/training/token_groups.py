@@ -25,6 +25,7 @@ from tokengroups.models.objective import (
     supervision_cameras,
     token_groups_losses,
 )
+from tokengroups.models.photo_features import photo_feature_dims
 from tokengroups.models.reconstruction import TokenGroups
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.models.weights import find_weights, load_encoder, save_decoder
@@ -70,7 +71,13 @@ class TokenGroupsTask:
             self.teacher = load_teacher(experiment.semantics)
             experiment = with_semantics(experiment, self.teacher.cache.encoder)
         self.experiment = experiment
-        self.groups = TokenGroups(load_encoder(experiment.encoder), experiment.model)
+        encoder = load_encoder(experiment.encoder)
+        if experiment.model.photo_features and not photo_feature_dims(encoder.config):
+            raise UserError(
+                f"model.photo_features: {experiment.encoder} has no perspective network; "
+                "set it to false, or name an encoder with one"
+            )
+        self.groups = TokenGroups(encoder, experiment.model)
         self.model = self.groups.decoder
         if experiment.start_from is not None:
             load_start(self.model, experiment.start_from)
