@@ -11,7 +11,7 @@ import pytest
 from tokengroups.data.draw import Draw
 from tokengroups.data.footprints import Rectangle, overlap
 from tokengroups.data.furniture import KINDS, STRUCTURE, build
-from tokengroups.data.procedural import CLASS_NAMES, GENERATOR_VERSION, generate_room
+from tokengroups.data.procedural import CLASS_NAMES, GENERATOR_VERSION, generate_room, soft_shoulder
 from tokengroups.data.shapes import Builder
 from tokengroups.types import SceneFrames
 
@@ -121,6 +121,15 @@ def test_photos_are_neither_black_nor_blown_out(rooms: list[SceneFrames]) -> Non
         means = frames.images.mean(axis=(1, 2, 3))
         assert (means > 60).all() and (means < 190).all()
         assert means.std() < 25
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.6, 0.8, 0.9, 2.0, 1e6])
+def test_shoulder_by_hand_and_without_warnings(value: float) -> None:
+    expected = value if value <= 0.8 else 1 - 0.04 / (value - 0.6)
+    with np.errstate(all="raise"):  # 0.6 is a pole of the curve's other branch
+        got = soft_shoulder(np.full(3, value, np.float32))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_depth_and_instances_agree_between_views(rooms: list[SceneFrames]) -> None:

@@ -117,6 +117,13 @@ def _well_seen(
     )
 
 
+def soft_shoulder(linear: np.ndarray) -> np.ndarray:
+    """Radiance as a camera's curve keeps it: unchanged to 0.8, then smoothly up to 1, which it never reaches."""
+    # `maximum` changes nothing where the second branch counts, and keeps its pole at 0.6 out of the other.
+    bright = 1 - np.float32(0.04) / (np.maximum(linear, np.float32(0.8)) - np.float32(0.6))
+    return np.where(linear > 0.8, bright, linear)
+
+
 def _expose(draw: Draw, views: list[RenderedView], size: int) -> np.ndarray:
     """uint8 images [V, H, W, 3]: one exposure a room, small changes between views, sensor noise, gamma 2."""
     luminance = np.mean([_mean_luminance(view.radiance) for view in views])
@@ -126,10 +133,7 @@ def _expose(draw: Draw, views: list[RenderedView], size: int) -> np.ndarray:
     for image, view in zip(images, views, strict=True):
         gain, warmth = exposure * draw.uniform(0.93, 1.07), draw.signed(0.02)
         gains = np.array([gain * (1 + warmth), gain, gain * (1 - warmth)], np.float32)[:, None]
-        linear = view.radiance * gains
-        linear = np.where(
-            linear > 0.8, 1 - np.float32(0.04) / (linear - np.float32(0.6)), linear
-        )  # soft shoulder
+        linear = soft_shoulder(view.radiance * gains)
         noise = draw.generator.random(linear.shape, np.float32) - np.float32(0.5)
         encoded = np.sqrt(np.maximum(linear, 0)) + np.float32(3.5 * noise_level) * noise
         image[:] = (
