@@ -82,7 +82,9 @@ def run(
         overrides += [*args.overrides, *variant.overrides, *stage.overrides, *start_from]
         task_name, _, experiment = read_experiment(args.config, overrides)
         task: Any = stage.task(experiment, args.scenes, remembered)
-        train(task, experiment.training, {"task": task_name, **config_to_dict(experiment)})
+        result = train(task, experiment.training, {"task": task_name, **config_to_dict(experiment)})
+        if not result.finished:  # never measured: only whole runs may stand in a table
+            raise SystemExit(f"{output}: stopped at step {result.step} of {steps}; the same command goes on")
         load_start(task.model, str(output / "weights"))
         start_from = [f"start_from={output / 'weights'}"]
     text = json.dumps({"variant": name, "seed": seed, **measure(args, task)}, indent=1)

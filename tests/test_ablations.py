@@ -168,6 +168,12 @@ def test_a_variant_is_trained_measured_and_tabulated(scripts, experiment, tmp_pa
     options = ["--seeds", "0", "--steps", "4", "--scenes", "2", "--held-out", "1", "--out", str(tmp_path)]
     arguments = ["ablate.py", "training", *options, *(f"{key}={value}" for key, value in settings.items())]
     monkeypatch.setattr(sys, "argv", arguments)
+    cut_short = [*arguments, "training.max_minutes=1e-6"]
+    monkeypatch.setattr(sys, "argv", cut_short)
+    with pytest.raises(SystemExit, match="joint_0.*stopped at step 1 of 4; the same command goes on"):
+        ablate.main()
+    assert not list(tmp_path.rglob("result.json"))  # a run that was stopped is not measured
+    monkeypatch.setattr(sys, "argv", arguments)
     ablate.main()
     table = capsys.readouterr().out
     assert "| joint | 0 |" in table and "| sequential | 0 |" in table.split("difference")[1]

@@ -140,10 +140,8 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise UserError(f"{folder / CONFIG_FILE}: must hold a JSON object; get a fresh copy")
     tensors = read_tensors(folder / WEIGHTS_FILE)
     if read_metadata(folder / WEIGHTS_FILE).get(_STORAGE) == "float16":
-        small = (
-            torch.float16,
-            torch.float8_e4m3fn,
-        )  # the latter by hand, where a file must get smaller still
+        # Eight bits are put there by hand, where a file must get smaller still.
+        small = (torch.float16, torch.float8_e4m3fn)
         tensors = {name: t.float() if t.dtype in small else t for name, t in tensors.items()}
     return tensors, config
 
