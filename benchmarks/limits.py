@@ -48,11 +48,11 @@ TRUE_PARTS: dict[str, tuple[str, ...]] = {
 }
 LEFT_OUT: dict[str, dict[str, Any]] = {
     "without sharpening": {"sharpening_steps": 0},
-    "without smoothing": {"smoothing_steps": 0},
+    "without borders": {"border_rounds": 0},
     "without mirrored photos": {"mirrored_grouping": False},
     "without more anchors for more photos": {"anchor_growth": 0.0},
     "network alone": {
-        "sharpening_steps": 0, "smoothing_steps": 0, "mirrored_grouping": False, "anchor_growth": 0.0,
+        "sharpening_steps": 0, "border_rounds": 0, "mirrored_grouping": False, "anchor_growth": 0.0,
     },
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import torch
 from scenes import random_scene
 
 from tokengroups.models import sharpening
-from tokengroups.models.sharpening import SharpeningRates, sharpen
+from tokengroups.models.sharpening import SharpeningRates, sharpen, steps_for
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
@@ -112,7 +112,7 @@ def test_no_steps_change_nothing_and_fewer_are_refused(scene):
 
 
 def test_every_photo_of_many_is_used(scene):
-    """Six photos, four a step: what only the last one shows is learned too."""
+    """Six photos, two a step: what only the last one shows is learned too."""
     gaussians, cameras, photos = scene
     many = cameras.map(lambda values: values[[0, 0, 0, 0, 0, 1]])
     shown = photos[[0, 0, 0, 0, 0, 1]]
@@ -120,3 +120,10 @@ def test_every_photo_of_many_is_used(scene):
     last = cameras.map(lambda values: values[1:])
     result = sharpen(start, shown, many, 6)
     assert error(result, last, photos[1:]) < 0.8 * error(start, last, photos[1:])
+
+
+@pytest.mark.parametrize(("photos", "steps"), [(1, 10), (2, 20), (3, 30), (4, 40), (8, 40)])
+def test_photos_are_rendered_equally_often_up_to_four_of_them(photos, steps):
+    assert steps_for(20, photos) == steps
+    rendered = steps * min(photos, sharpening.PHOTOS_PER_STEP)
+    assert rendered == (20 * min(photos, 4) if photos > 1 else 10)

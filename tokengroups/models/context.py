@@ -29,6 +29,7 @@ class FrozenGeometry(TensorFields):
     confidence: Float[Tensor, "B V H W"]  # >= 1
     cameras: Cameras  # batch axes B V
     photo_features: tuple[Float[Tensor, "B V _ _ _"], ...] = ()  # of every photo's central square, by itself
+    same_object: Float[Tensor, "B V R d d"] | None = None  # see `PerspectiveCues.same_object`
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokengroups.matching import match_groups
 from tokengroups.models.context import FrozenGeometry
+from tokengroups.neighbours import nearest
 from tokengroups.types import Cameras
 
 NEIGHBOURS = 3  # mirrored anchors that an anchor's second opinion comes from
@@ -36,10 +37,10 @@ def average_mirrored(
     own, other = anchor_pixels[0], anchor_pixels[1].clone()
     other[:, 2] = depth.shape[-1] - 1 - other[:, 2]
     own, other = _places(own, depth, stride), _places(other, depth, stride)
-    distances, nearest = torch.cdist(own, other).topk(min(NEIGHBOURS, len(other)), largest=False)
+    distances, neighbours = nearest(own, other, NEIGHBOURS)
     weights = 1 / (distances + NEAR)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    straight, opinion = assignment[0], (assignment[1][nearest] * weights[..., None]).sum(dim=1)
+    straight, opinion = assignment[0], (assignment[1][neighbours] * weights[..., None]).sum(dim=1)
     shared = straight.T @ opinion
     union = straight.sum(dim=0)[:, None] + opinion.sum(dim=0) - shared
     mine, theirs = match_groups(-shared / union.clamp_min(1e-6))

@@ -11,13 +11,12 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from tokengroups.gaussians import color_from_sh
 from tokengroups.geometry import relative_cameras, world_points
+from tokengroups.models.borders import follow_borders
 from tokengroups.models.context import FrozenGeometry
 from tokengroups.models.mirroring import average_mirrored, mirror_geometry
 from tokengroups.models.photo_features import photo_feature_dims
-from tokengroups.models.sharpening import sharpen
-from tokengroups.models.smoothing import smooth_assignment
+from tokengroups.models.sharpening import sharpen, steps_for
 from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
 from tokengroups.vggt import (
@@ -96,8 +95,8 @@ class TokenGroups(nn.Module):
         Args:
             images: Photos in [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
             seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
-            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: as configured, for a single
-                photo half as many; 0: none.
+            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: `steps_for` as many as the
+                configuration says; 0: none.
             intrinsics: Of the photos, in their pixels, where they are known; None: they are predicted.
 
         Raises:
@@ -117,13 +116,14 @@ class TokenGroups(nn.Module):
             average = self._average_with_mirrored(images, output, geometry, seed)
             first = replace(first, assignment=average)
         cameras = geometry.cameras.map(lambda tensor: tensor[0])
-        # A lone photo is soon learned by heart.
-        default = config.sharpening_steps if len(images) > 1 else config.sharpening_steps // 2
-        steps = default if sharpening_steps is None else sharpening_steps
-        gaussians = sharpen(first.gaussians, images, cameras, steps)
-        colors = color_from_sh(gaussians.sh).unflatten(0, (-1, config.gaussians_per_anchor)).mean(dim=1)
-        assignment = smooth_assignment(first.assignment, first.anchors, colors, config.smoothing_steps)
-        first = replace(first, gaussians=gaussians, assignment=assignment)
+        steps = sharpening_steps
+        if steps is None:
+            steps = steps_for(config.sharpening_steps, len(images))
+        first = replace(
+            first,
+            gaussians=sharpen(first.gaussians, images, cameras, steps),
+            assignment=follow_borders(first.assignment, first.anchor_pixels, geometry, config.border_rounds),
+        )
         provenance: dict[str, Any] = {
             "num_photos": len(images), "seed": seed, "sharpening_steps": steps,
             "intrinsics": "predicted" if intrinsics is None else "given",
@@ -164,7 +164,13 @@ class TokenGroups(nn.Module):
 
 
 def build_decoder(config: TokenGroupsConfig, encoder: VGGTConfig) -> TokenGroupDecoder:
-    """Untrained decoders that fit an encoder."""
+    """Untrained decoders that fit an encoder.
+
+    Raises:
+        ValueError: If they are to read of photos, or to follow borders in them, and the encoder tells neither.
+    """
+    if config.border_rounds and not encoder.perspective_details:
+        raise ValueError("border_rounds needs an encoder whose perspective network has details")
     return TokenGroupDecoder(config, encoder_feature_dim(encoder), photo_feature_dims(encoder))
 
 
@@ -202,6 +208,7 @@ def frozen_geometry(
         confidence=output.depth_confidence.float(),
         cameras=cameras,
         photo_features=output.perspective.features if output.perspective is not None else (),
+        same_object=output.perspective.same_object if output.perspective is not None else None,
     )
 
 

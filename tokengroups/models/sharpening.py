@@ -17,7 +17,8 @@ from torch import Tensor
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
-PHOTOS_PER_STEP = 4
+PHOTOS_PER_STEP = 2  # more steps gain more than more photos in each
+MOST_PHOTOS = 4  # that the number of steps grows with
 BETAS = (0.8, 0.95)  # shorter memories than Adam's own, for few steps
 EPSILON = 1e-8
 LOGIT_LIMIT = 1e-5  # opacities nearer to 0 or 1 could never move
@@ -43,7 +44,7 @@ def sharpen(
 ) -> Gaussians:
     """Fit decoded Gaussians to the photos they were decoded from: `steps` of Adam on the squared error.
 
-    Works under `torch.no_grad`. A step renders up to four photos, in turn, so that its price does not grow with them.
+    Works under `torch.no_grad`. A step renders up to two photos, in turn, so that its price does not grow with them.
 
     Args:
         gaussians: Of one scene.
@@ -82,6 +83,11 @@ def sharpen(
             pictures = render(current(), poses, intrinsics, cameras.size_hw).colors.movedim(-1, 1)
             adam.step((pictures - images[shown]).square().mean())
         return current().detach()
+
+
+def steps_for(steps: int, num_photos: int) -> int:
+    """How many steps photos are worth that are `steps` for two: half for one, which is soon learned by heart."""
+    return steps * min(num_photos, MOST_PHOTOS) // PHOTOS_PER_STEP
 
 
 class _Adam:

@@ -65,8 +65,8 @@ class TokenGroupsConfig:
     text_encoder: str = ""  # name of that space
     photo_features: bool = False  # read the maps of a small encoder's perspective network
     mirrored_grouping: bool = False  # average the groups with those of the mirrored photos: a second pass
-    sharpening_steps: int = 0  # gradient steps that fit the Gaussians to the photos; half for a lone one
-    smoothing_steps: int = 0  # mean-field steps by which neighbouring anchors of like colour agree
+    sharpening_steps: int = 0  # gradient steps that fit the Gaussians to two photos; see `steps_for`
+    border_rounds: int = 0  # in which groups agree with the borders that the perspective network sees
 
     def anchors_of(self, num_views: int) -> int:
         """Anchors of a scene of so many photos."""

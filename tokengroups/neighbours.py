@@ -1,0 +1,30 @@
+"""Nearest points, found by a k-d tree."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from scipy.spatial import KDTree
+from torch import Tensor
+
+
+def nearest(
+    points: Float[Tensor, "N D"], others: Float[Tensor, "M D"], count: int
+) -> tuple[Float[Tensor, "N k"], Int64[Tensor, "N k"]]:
+    """For every point its k = min(count, M) nearest among the others, nearest first.
+
+    Args:
+        points: Finite. The gradient is not followed.
+        others: Finite, at least one.
+        count: Positive.
+
+    Returns:
+        Distances, and indices into M, on the points' device.
+    """
+    count = min(count, len(others))
+    tree = KDTree(others.detach().cpu().numpy())
+    distances, index = (
+        torch.from_numpy(found).reshape(len(points), count)  # a lone neighbour has no axis of its own
+        for found in tree.query(points.detach().cpu().numpy(), count)
+    )
+    return distances.to(points), index.to(points.device)
