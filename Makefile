@@ -48,8 +48,11 @@ weights: setup
 	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_3/weights go_on=true model.details=48 \
 	  training.output=out/vggt_tiny_perspective_4 data.seed=11 data.num_rooms=6200 data.turn=10 training.steps=2200 \
 	  training.final_fraction=0.005 training.warmup_steps=100 training.seed=6 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_4/weights data.seed=12 $(TRAIN_ARGS)
-	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_4/weights data.seed=12 \
+	$(TORCHRUN) configs/vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_4/weights go_on=true \
+	  training.output=out/vggt_tiny_perspective_5 data.seed=13 data.num_rooms=4500 data.num_views=9 data.turn=10 \
+	  training.steps=1800 training.final_fraction=0.005 training.warmup_steps=100 training.seed=7 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_5/weights data.seed=12 $(TRAIN_ARGS)
+	$(TORCHRUN) configs/token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_5/weights data.seed=12 \
 	  start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 \
 	  losses.distillation=1 semantics.views=2 $(TRAIN_ARGS)
 
