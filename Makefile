@@ -29,7 +29,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
 
 # From seed to weights: the encoder, the encoder with varied focal lengths, its perspective network on two sets of rooms, then on
-# both, then on a third one with details of objects, groups without and with rendering. Some nine hours on 2 cores; a stage that was
+# both, then on two more with details of objects, groups without and with rendering. Some ten hours on 2 cores; a stage that was
 # stopped goes on, a finished one is skipped.
 # TRAIN_ARGS is added to every stage.
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 train.py

@@ -4,7 +4,7 @@ Run: ``python benchmarks/curves.py out/encoder out/groups_a out/groups_b --out d
 
 Reads every run's ``metrics.jsonl``. One picture per quantity, against steps and against minutes: `loss.png` (as logged,
 and its running mean), then what is held out: `psnr.png` and `ap.png` of runs that train token groups, `point_error.png`
-and `rotation.png` of those that train an encoder, `focal.png` of its perspective network. Runs are stages, joined in
+and `rotation.png` of those that train an encoder, `focal.png` and `borders.png` of its perspective network. Runs are stages, joined in
 the given order; their losses need not have the same terms. Minutes are those of training as logged, evaluations and
 checkpoints included, stops not.
 """
@@ -93,6 +93,11 @@ PERSPECTIVE = (
             Line("evaluate/focal", "a photo", BLUE),
             Line("evaluate/focal_of_room", "the mean of a room's photos", ORANGE),
         ),
+    ),
+    Picture(
+        "borders",
+        "do neighbouring cells show one object? Cross-entropy",
+        (Line("evaluate/same_object", "held-out rooms", BLUE),),
     ),
 )
 
