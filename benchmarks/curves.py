@@ -4,9 +4,9 @@ Run: ``python benchmarks/curves.py out/encoder out/groups_a out/groups_b --out d
 
 Reads every run's ``metrics.jsonl``. One picture per quantity, against steps and against minutes: `loss.png` (as logged,
 and its running mean), then what is held out: `psnr.png` and `ap.png` of runs that train token groups, `point_error.png`
-and `rotation.png` of those that train an encoder, `focal.png` and `borders.png` of its perspective network. Runs are stages, joined in
-the given order; their losses need not have the same terms. Minutes are those of training as logged, evaluations and
-checkpoints included, stops not.
+and `rotation.png` of those that train an encoder, `focal.png` and `borders.png` of its perspective network. Runs are
+stages, joined in the given order; their losses need not have the same terms. Minutes are those of training as logged,
+evaluations and checkpoints included, stops not.
 """
 
 from __future__ import annotations
