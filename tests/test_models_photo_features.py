@@ -148,3 +148,14 @@ def test_no_maps_to_read_is_refused(tmp_path) -> None:
     _, _, experiment = read_experiment(CONFIGS / "token_groups_tiny.yaml", overrides)
     with pytest.raises(UserError, match="plain has no perspective network; set it to false"):
         build_task(experiment)
+    _, _, experiment = read_experiment(
+        CONFIGS / "token_groups_tiny.yaml", [*overrides, "model.photo_features=false"]
+    )
+    with pytest.raises(UserError, match="model.border_rounds: .*plain tells no borders of objects"):
+        build_task(experiment)
+
+
+@pytest.mark.parametrize("name", ["sharpening_steps", "border_rounds"])
+def test_negative_numbers_of_steps_are_refused(name) -> None:
+    with pytest.raises(UserError, match=f"{name} must not be negative, got -1"):
+        read_experiment(CONFIGS / "token_groups_tiny.yaml", [f"model.{name}=-1"])

@@ -68,6 +68,12 @@ class TokenGroupsConfig:
     sharpening_steps: int = 0  # gradient steps that fit the Gaussians to two photos; see `steps_for`
     border_rounds: int = 0  # in which groups agree with the borders that the perspective network sees
 
+    def __post_init__(self) -> None:
+        """Refuse negative numbers of steps and rounds."""
+        for name in ("sharpening_steps", "border_rounds"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
     def anchors_of(self, num_views: int) -> int:
         """Anchors of a scene of so many photos."""
         return round(self.num_anchors * max(1.0, num_views / self.footprint_views) ** self.anchor_growth)

@@ -77,6 +77,11 @@ class TokenGroupsTask:
                 f"model.photo_features: {experiment.encoder} has no perspective network; "
                 "set it to false, or name an encoder with one"
             )
+        if experiment.model.border_rounds and not encoder.config.perspective_details:
+            raise UserError(
+                f"model.border_rounds: {experiment.encoder} tells no borders of objects (perspective_details); "
+                "set it to 0, or name an encoder that does"
+            )
         self.groups = TokenGroups(encoder, experiment.model)
         self.model = self.groups.decoder
         if experiment.start_from is not None:
