@@ -28,7 +28,7 @@ class BorderSettings:
     """How anchors and cells listen to each other; results hardly change within half and twice these."""
 
     trust: float = 0.6  # of a pair's logit; pairs overlap, so each counts less than by itself
-    bias: float = -0.5  # added to logits: decoded groups swallow a neighbour more often than they fall apart
+    bias: float = -0.5  # added to logits; none does as well
     logit_limit: float = 4.0
     steps: int = 3  # of mean field in a round
     nearest: int = 6  # anchors that a cell listens to, and cells that an anchor does
