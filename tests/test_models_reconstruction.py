@@ -206,3 +206,16 @@ def test_weights_that_do_not_fit_the_config_name_the_tensors(model, tmp_path):
     path.write_text(json.dumps(saved))
     with pytest.raises(UserError, match=r"group_tokens \[6, 32\] for \[7, 32\]"):
         load_model(tmp_path / "groups")
+
+
+@pytest.mark.parametrize("matching", [False, True])
+def test_only_encoders_that_match_cells_lead_far_photos_on(monkeypatch, matching):
+    """One that does not is taken for a large VGGT, whose joint poses are better than a chain of pairs."""
+    options = {"stem_channels": (4, 8, 8), "matching": True, "matching_dim": 8} if matching else {}
+    encoder = VGGT(replace(ENCODER, **options)).eval()
+    asked = []
+    monkeypatch.setattr(
+        "tokengroups.models.reconstruction.chained_poses", lambda *given: asked.append(given) or given[2]
+    )
+    TokenGroups(encoder, DECODER).eval().encode(torch.rand(1, 3, 3, 32, 32))
+    assert len(asked) == int(matching)

@@ -190,9 +190,9 @@ def frozen_geometry(
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Photos that turned far from the first are led on from their neighbours by the `encoder`, if it is given. Small
-    encoders that match cells get their cameras and depth refined by matched pixels. Known `intrinsics` take the
-    place of the predicted ones, and are kept.
+    Small encoders that match cells get their cameras and depth refined by matched pixels; if such an `encoder` is
+    given, it leads photos that turned far from the first on from their neighbours before. Known `intrinsics` take
+    the place of the predicted ones, and are kept.
     """
     assert output.depth_confidence is not None
     depth = encoder_depth(output)
@@ -200,7 +200,8 @@ def frozen_geometry(
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
-    if encoder is not None:
+    small = output.match_logits is not None  # a large VGGT knows far photos better than a chain of pairs
+    if small and encoder is not None:
         cam_from_first = chained_poses(encoder, images, cam_from_first, depth)
     cameras = Cameras(cam_from_first, predicted.intrinsics if intrinsics is None else intrinsics, size_hw)
     if output.match_logits is not None:
