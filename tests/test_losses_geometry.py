@@ -357,7 +357,7 @@ def perfect_answer(views):
         depth_confidence=torch.ones_like(targets.depth),
         points=targets.points,
         points_confidence=torch.ones_like(targets.depth),
-        match_logits=None,
+        cell_descriptors=None,
     )
 
 
@@ -376,7 +376,7 @@ def test_total_is_the_weighted_sum_of_its_parts_and_heads_that_are_off_vanish():
         pose_encodings=tuple(torch.randn(BATCH, NUM_VIEWS, 9) for _ in range(4)),
         depth=torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
         depth_confidence=1 + torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
-        match_logits=torch.randn(BATCH, NUM_VIEWS, 96, 96),
+        cell_descriptors=torch.randn(BATCH, NUM_VIEWS, 96, 8),
     )
     losses = geometry_losses(output, views, weights)
     named = losses.named()

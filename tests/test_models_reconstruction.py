@@ -209,13 +209,13 @@ def test_weights_that_do_not_fit_the_config_name_the_tensors(model, tmp_path):
 
 
 @pytest.mark.parametrize("matching", [False, True])
-def test_only_encoders_that_match_cells_lead_far_photos_on(monkeypatch, matching):
-    """One that does not is taken for a large VGGT, whose joint poses are better than a chain of pairs."""
+def test_only_encoders_that_match_cells_are_refined(monkeypatch, matching):
+    """One that does not is taken for a large VGGT, whose answer stands."""
     options = {"stem_channels": (4, 8, 8), "matching": True, "matching_dim": 8} if matching else {}
     encoder = VGGT(replace(ENCODER, **options)).eval()
     asked = []
     monkeypatch.setattr(
-        "tokengroups.models.reconstruction.chained_poses", lambda *given: asked.append(given) or given[2]
+        "tokengroups.models.reconstruction.refine_geometry", lambda *given: asked.append(given) or given[1:3]
     )
     TokenGroups(encoder, DECODER).eval().encode(torch.rand(1, 3, 3, 32, 32))
     assert len(asked) == int(matching)

@@ -262,7 +262,7 @@ def test_the_exported_folder_is_the_trained_encoder_alone(
     encoder = load_encoder(tmp_path)
     with torch.no_grad():
         trained, loaded = task.model.encoder.eval()(images), encoder(images)
-    for name in ("depth", "depth_confidence", "match_logits"):
+    for name in ("depth", "depth_confidence", "cell_descriptors"):
         assert torch.equal(getattr(trained, name), getattr(loaded, name)), name
     assert torch.equal(trained.pose_encodings[-1], loaded.pose_encodings[-1])
     assert encoder.state_dict().keys() == task.model.encoder.state_dict().keys()

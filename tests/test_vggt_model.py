@@ -32,7 +32,7 @@ def tensors(out):
     found = {f"tokens.{i}": x for i, x in enumerate(out.tokens)}
     found |= {f"pose.{i}": x for i, x in enumerate(out.pose_encodings)}
     found |= {"depth": out.depth, "depth_confidence": out.depth_confidence, "points": out.points}
-    found |= {"points_confidence": out.points_confidence, "match_logits": out.match_logits}
+    found |= {"points_confidence": out.points_confidence, "cell_descriptors": out.cell_descriptors}
     return {name: x for name, x in found.items() if x is not None}
 
 
@@ -51,7 +51,7 @@ def test_output_shapes_and_ranges(model):
     assert out.points.shape == (2, 3, 48, 64, 3)
     assert (out.depth > 0).all() and (out.depth_confidence > 1).all() and (out.points_confidence > 1).all()
     if model.matching is not None:
-        assert out.match_logits.shape == (2, 3, 48, 48)
+        assert out.cell_descriptors.shape == (2, 3, 48, 8)
 
 
 def test_untrained_depth_is_near_one_and_the_field_of_view_alive(model):

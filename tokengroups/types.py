@@ -126,9 +126,8 @@ class EncoderOutput(TensorFields):
     depth_confidence: Float[Tensor, "B V H W"] | None = None
     points: Float[Tensor, "B V H W 3"] | None = None  # the point head's, in the world of view 0
     points_confidence: Float[Tensor, "B V H W"] | None = None
-    match_logits: Float[Tensor, "B V Q R"] | None = (
-        None  # tiny variants only: cells of view v against cells of view 0
-    )
+    # Tiny variants only. Products of two views' descriptors are logits: which cells show the same?
+    cell_descriptors: Float[Tensor, "B V Q D"] | None = None
     perspective: PerspectiveCues | None = None  # tiny variants only, batch axes B V
 
 

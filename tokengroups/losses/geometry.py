@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
 from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
-from tokengroups.losses.matching_cells import cell_targets, matching_cells_loss
+from tokengroups.losses.matching_cells import cell_targets, match_logits, matching_cells_loss
 from tokengroups.nn.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.types import EncoderOutput, TensorFields, Views
 
@@ -122,8 +122,9 @@ def geometry_losses(
             output.points, output.points_confidence, targets.points, targets.valid, weights, normal_loss
         )
         total = total + weights.points * points.sum
-    if output.match_logits is not None:
-        matching = matching_cells_loss(output.match_logits, cell_targets(views, output.match_logits.shape[2]))
+    if output.cell_descriptors is not None:
+        logits = match_logits(output.cell_descriptors)
+        matching = matching_cells_loss(logits, cell_targets(views, logits.shape[2]))
         total = total + weights.matching * matching
     return GeometryLosses(total, camera, depth, points, matching)
 

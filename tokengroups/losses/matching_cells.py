@@ -56,6 +56,13 @@ def cell_targets(views: Views, num_cells: int) -> CellTargets:
     return CellTargets(cells, visible)
 
 
+def match_logits(descriptors: Float[Tensor, "B V Q D"]) -> Float[Tensor, "B V Q Q"]:
+    """Logits that cells of view v show what cells of view 0 show, in float32, of `EncoderOutput.cell_descriptors`."""
+    with torch.autocast(descriptors.device.type, enabled=False):
+        descriptors = descriptors.float()
+        return descriptors @ descriptors[:, :1].mT
+
+
 def matching_cells_loss(match_logits: Float[Tensor, "B V Q R"], targets: CellTargets) -> Float[Tensor, ""]:
     """Cross-entropy of the correlation over the visible cells of views 1...; zero if there is none."""
     logits = match_logits[:, 1:].float().flatten(0, 2)

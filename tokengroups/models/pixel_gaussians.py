@@ -147,7 +147,7 @@ class PixelGaussians(nn.Module):
         """Photos in [0, 1] to Gaussians; autocast reaches the networks, never the points, cameras and Gaussians."""
         encoded = self.encoder(images)
         with torch.autocast(images.device.type, enabled=False):
-            # Without match_logits the cameras stay the predicted ones: their refinement passes no gradients.
-            answer = replace(encoded, match_logits=None)
+            # Without descriptors the cameras stay the predicted ones: their refinement passes no gradients.
+            answer = replace(encoded, cell_descriptors=None)
             geometry = frozen_geometry(images, answer, self.encoder.config)
         return PixelGaussiansOutput(encoded, geometry, self.head(images, geometry))

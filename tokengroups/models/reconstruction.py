@@ -23,7 +23,6 @@ from tokengroups.vggt import (
     VGGT,
     RefinementSettings,
     VGGTConfig,
-    chained_poses,
     encoder_cameras,
     encoder_depth,
     refine_geometry,
@@ -71,7 +70,7 @@ class TokenGroups(nn.Module):
         with torch.no_grad():
             output = self.encoder(images)
             with torch.autocast(images.device.type, enabled=False):
-                return frozen_geometry(images, output, self.encoder.config, intrinsics, self.encoder)
+                return frozen_geometry(images, output, self.encoder.config, intrinsics)
 
     def forward(
         self,
@@ -185,14 +184,12 @@ def frozen_geometry(
     output: EncoderOutput,
     config: VGGTConfig,
     intrinsics: Float[Tensor, "B V 3 3"] | None = None,
-    encoder: VGGT | None = None,
 ) -> FrozenGeometry:
     """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
 
     The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Small encoders that match cells get their cameras and depth refined by matched pixels; if such an `encoder` is
-    given, it leads photos that turned far from the first on from their neighbours before. Known `intrinsics` take
-    the place of the predicted ones, and are kept.
+    Encoders that match cells get their cameras and depth refined by matched pixels. Known `intrinsics` take the place
+    of the predicted ones, and are kept.
     """
     assert output.depth_confidence is not None
     depth = encoder_depth(output)
@@ -200,13 +197,10 @@ def frozen_geometry(
     predicted = encoder_cameras(output, size_hw)
     first = predicted.cam_from_world[:, 0]
     cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
-    small = output.match_logits is not None  # a large VGGT knows far photos better than a chain of pairs
-    if small and encoder is not None:
-        cam_from_first = chained_poses(encoder, images, cam_from_first, depth)
     cameras = Cameras(cam_from_first, predicted.intrinsics if intrinsics is None else intrinsics, size_hw)
-    if output.match_logits is not None:
+    if output.cell_descriptors is not None:
         settings = RefinementSettings() if intrinsics is None else RefinementSettings(prior_focal=KNOWN_FOCAL)
-        cameras, depth = refine_geometry(images, cameras, depth, output.match_logits.float(), settings)
+        cameras, depth = refine_geometry(images, cameras, depth, output.cell_descriptors.float(), settings)
     return FrozenGeometry(
         features=patch_features(output.tokens, config, size_hw[0] // config.patch_size),
         points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),

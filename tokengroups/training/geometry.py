@@ -17,7 +17,7 @@ from tokengroups.data.sampling import collate, to_views
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
-from tokengroups.losses.matching_cells import cell_targets, matching_accuracy
+from tokengroups.losses.matching_cells import cell_targets, match_logits, matching_accuracy
 from tokengroups.models.weights import find_weights, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
@@ -126,10 +126,10 @@ def answer_metrics(output: EncoderOutput, views: Views) -> tuple[GeometryMetrics
     assert output.depth is not None, "geometry metrics need a depth head"
     cameras = encoder_cameras(output, views.cameras.size_hw)
     metrics = geometry_metrics(output.depth[0], _first(cameras), views.depth[0], _first(views.cameras))
-    if output.match_logits is None:
+    if output.cell_descriptors is None:
         return metrics, None
-    cells = cell_targets(views, output.match_logits.shape[2])
-    return metrics, float(matching_accuracy(output.match_logits, cells))
+    logits = match_logits(output.cell_descriptors)
+    return metrics, float(matching_accuracy(logits, cell_targets(views, logits.shape[2])))
 
 
 def summarise_answers(answers: Sequence[tuple[GeometryMetrics, float | None]]) -> dict[str, float]:

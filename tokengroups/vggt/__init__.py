@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tokengroups.vggt.adjustment import RefinementSettings
 from tokengroups.vggt.cameras import encoder_cameras
-from tokengroups.vggt.chaining import chained_poses
 from tokengroups.vggt.config import VGGTConfig
 from tokengroups.vggt.depths import encoder_depth
 from tokengroups.vggt.model import VGGT, Embedding
@@ -15,6 +14,6 @@ from tokengroups.vggt.official import load_official
 from tokengroups.vggt.refinement import refine_geometry
 
 __all__ = [
-    "VGGT", "Embedding", "RefinementSettings", "VGGTConfig", "chained_poses", "encoder_cameras", "encoder_depth",
+    "VGGT", "Embedding", "RefinementSettings", "VGGTConfig", "encoder_cameras", "encoder_depth",
     "load_official", "refine_geometry",
 ]  # fmt: skip

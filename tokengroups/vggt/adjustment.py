@@ -26,7 +26,8 @@ from tokengroups.vggt.reprojection import Equations, Noise, exponential, match_e
 class RefinementSettings:
     """Noise model and prior, chosen once on the rooms that watch the encoder's training."""
 
-    iterations: int = 4  # Gauss-Newton steps per stage
+    iterations: int = 12  # Gauss-Newton steps per stage, at most
+    settled_step: float = 1e-3  # of poses, in radians and the encoder's unit: no further steps
     cell_noise_px: float = 2.0  # standard deviation of a cell's match
     cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
     patch_evidence: float = 0.5
@@ -43,8 +44,8 @@ class RefinementSettings:
     corrected_depth_noise: float = 0.03  # and of what the correction leaves
     agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
     agreement_evidence: float = 0.3
-    prior_rotation: float = 0.15  # radians, standard deviation of the camera head's; it has outliers
-    prior_translation: float = 0.1  # and of its translation, in the encoder's unit
+    prior_rotation: float = 0.3  # radians, standard deviation of the camera head's; it has outliers
+    prior_translation: float = 0.2  # and of its translation, in the encoder's unit
     prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
     settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
     correction_nodes: int = 8  # a side
@@ -161,6 +162,8 @@ def adjust(
         step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
         step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)
+        if step[:focal].abs().max() < settings.settled_step:
+            break
     return estimate
 
 
@@ -206,4 +209,6 @@ def _pose_prior(
     bottom = torch.cat([-cross_matrix(poses[:, :3, 3]), identity], dim=-1) / settings.prior_translation
     jacobian = torch.cat([top, bottom], dim=1)
     distance = torch.cat([rotation, translation], dim=1)[..., None]
-    return jacobian.mT @ jacobian, (jacobian.mT @ distance).squeeze(-1)
+    trust = 1 / (1 + distance.square().sum(dim=(1, 2)))  # Cauchy's loss, as of the matches
+    normal = trust[:, None, None] * jacobian.mT @ jacobian
+    return normal, trust[:, None] * (jacobian.mT @ distance).squeeze(-1)

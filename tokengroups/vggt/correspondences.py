@@ -45,7 +45,7 @@ class SearchedPhoto:
 
 
 def cell_matches(match_logits: Float[Tensor, "Q R"], size_hw: tuple[int, int]) -> PixelMatches:
-    """From view 0 to the view whose cells were matched: target = a cell's centre in the view.
+    """From one view to the one whose cells are the logits' rows: target = a cell's centre in the latter.
 
     The source is the mean of the match distribution over the 3x3 cells around its peak, the weight their mass.
     """

@@ -22,9 +22,9 @@ EVIDENCE_DIM = 3  # displacement x and y, peak probability
 
 
 class Matches(NamedTuple):
-    """Correlation of cells (half a patch wide, row-major) and the patch tokens that know about it."""
+    """Descriptors of cells (half a patch wide, row-major), and the patch tokens that know where view 0 has them."""
 
-    logits: Float[Tensor, "B V Q R"]
+    descriptors: Float[Tensor, "B V Q D"]  # of two cells, their product is the logit that they show the same
     patches: Float[Tensor, "B V HW C"]
 
 
@@ -53,14 +53,15 @@ class CellMatching(nn.Module):
         with torch.autocast(patches.device.type, enabled=False):
             descriptors = functional.normalize(descriptors.float(), dim=-1)
             scale = self.log_scale.exp().clamp(max=MAX_SCALE)
-            logits = (descriptors * scale) @ descriptors[:, :1].transpose(-1, -2)
+            descriptors = descriptors * scale.sqrt()
+            logits = descriptors @ descriptors[:, :1].mT
             evidence = displacement_evidence(logits, (CELLS * grid_hw[0], CELLS * grid_hw[1]))
         evidence = rearrange(
             evidence,
             "b v (h i w j) c -> b v (h w) (i j c)",
             h=grid_hw[0], w=grid_hw[1], i=CELLS, j=CELLS,
         )  # fmt: skip
-        return Matches(logits, patches + self.feedback(evidence))
+        return Matches(descriptors, patches + self.feedback(evidence))
 
     def describe(
         self, patches: Float[Tensor, "B V HW C"], stem_map: Float[Tensor, "N D h w"], grid_hw: tuple[int, int]

@@ -30,7 +30,7 @@ class Embedding:
     tokens: Float[Tensor, "B V P C"]  # camera token, registers, patches in row-major order
     grid_hw: tuple[int, int]  # rows and columns of patches
     stem_maps: tuple[Float[Tensor, "N _ _ _"], ...] = ()  # of the convolutional stem, N = B * V
-    match_logits: Float[Tensor, "B V Q R"] | None = None
+    cell_descriptors: Float[Tensor, "B V Q D"] | None = None
 
 
 class VGGT(nn.Module):
@@ -79,7 +79,7 @@ class VGGT(nn.Module):
             depth_confidence=depth_confidence,
             points=points,
             points_confidence=points_confidence,
-            match_logits=embedding.match_logits,
+            cell_descriptors=embedding.cell_descriptors,
             perspective=self.look_at_perspective(images),
         )
 
@@ -111,11 +111,11 @@ class VGGT(nn.Module):
         grid_hw = (height // patch, width // patch)
         patches, stem_maps = self.aggregator.embed_patches(images)
         patches = rearrange(patches, "(b v) p c -> b v p c", v=images.shape[1])
-        match_logits = None
+        descriptors = None
         if self.matching is not None:
-            match_logits, patches = self.matching(patches, stem_maps[self.matching.stage], grid_hw)
+            descriptors, patches = self.matching(patches, stem_maps[self.matching.stage], grid_hw)
         tokens = self.aggregator.add_special_tokens(patches)
-        return Embedding(tokens, grid_hw, stem_maps, match_logits)
+        return Embedding(tokens, grid_hw, stem_maps, descriptors)
 
     def layer(
         self, index: int, tokens: Float[Tensor, "B V P C"], grid_hw: tuple[int, int]

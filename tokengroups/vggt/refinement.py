@@ -1,14 +1,13 @@
 """Refining predicted cameras and depth against matched pixels.
 
 The heads of a small VGGT regress poses to a few degrees, focal lengths and depth to some per cent; matched pixels tell
-them better. Poses and focal length come first: from the cells of the matching head, which pair every view with view 0,
-then from many small patches found near where the cameras put them, also between neighbouring views. Then depth joins
-in, smoothly corrected to what two views of the same patch triangulate (`adjustment`).
+them better. Views that show the same are adjusted to each other, in whatever order they were taken: a photo that shows
+nothing of the first one hangs on others. Poses and focal length come first, from the cells of the matching head, then
+from many small patches found near where the cameras put them. Then depth joins in, smoothly corrected to what two views
+of the same patch triangulate (`adjustment`).
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -24,6 +23,7 @@ from tokengroups.vggt.correspondences import (
     grid_pixels,
     patch_matches,
 )
+from tokengroups.vggt.covisibility import covisible_pairs
 from tokengroups.vggt.frames import Frame
 from tokengroups.vggt.reprojection import Noise
 
@@ -35,16 +35,16 @@ def refine_geometry(
     images: Float[Tensor, "B V 3 H W"],
     cameras: Cameras,
     depth: Float[Tensor, "B V H W"],
-    match_logits: Float[Tensor, "B V Q R"],
+    descriptors: Float[Tensor, "B V Q D"],
     settings: RefinementSettings = RefinementSettings(),  # noqa: B008 (frozen)
 ) -> tuple[Cameras, Float[Tensor, "B V H W"]]:
     """Adjust poses, one factor on all focal lengths, and depth; view 0 stays the world, a lone view as it is.
 
     Args:
-        images: Photos in [0, 1], in the order in which they were taken where there is one.
+        images: Photos in [0, 1].
         cameras: Predicted, batch axes B V; the pose of view 0 is the identity.
         depth: Predicted depth.
-        match_logits: Cells of every view against the cells of view 0, row-major on a grid over the image.
+        descriptors: Of the cells of a grid over every image, row-major: `EncoderOutput.cell_descriptors`.
         settings: Noise model and prior.
     """
     if images.shape[1] == 1:
@@ -54,7 +54,7 @@ def refine_geometry(
         for scene in range(len(images)):
             views = zip(images[scene], depth[scene], cameras.intrinsics[scene], strict=True)
             frames = [Frame(*view) for view in views]
-            refined = _refine(frames, cameras.cam_from_world[scene], match_logits[scene], settings)
+            refined = _refine(frames, cameras.cam_from_world[scene], descriptors[scene], settings)
             poses.append(refined.poses)
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -65,20 +65,21 @@ def refine_geometry(
 def _refine(
     predicted: list[Frame],
     poses: Float[Tensor, "V 4 4"],
-    match_logits: Float[Tensor, "V Q R"],
+    descriptors: Float[Tensor, "V Q D"],
     settings: RefinementSettings,
 ) -> Estimate:
     """All views of one scene together: cells, then patches around where they should be, then depth as well."""
     nodes = poses.new_zeros(len(poses), settings.correction_nodes**2)
     start = estimate = Estimate(poses, poses.new_zeros(()), nodes)
     noise = Noise(settings.cell_noise_px, settings.cell_evidence, settings.depth_noise)
-    matches = _match_cells(predicted, match_logits)
+    pairs = covisible_pairs(descriptors)
+    matches = _match_cells(predicted, descriptors, pairs)
     estimate = adjust(predicted, start, estimate, matches, noise, settings)
     photos = [SearchedPhoto.of(frame.image) for frame in predicted]
 
     def match(radius: int, both_ways: bool) -> list[ViewMatches]:
-        frames = estimate.frames(predicted)
-        return _match_patches(photos, frames, estimate, radius, settings.patch_step_px, both_ways)
+        frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or len(poses) < MANY_VIEWS)
+        return _match_patches(photos, frames, estimate, ways, radius, settings.patch_step_px)
 
     settled_focal = None
     for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
@@ -98,36 +99,38 @@ def _refine(
     return estimate
 
 
-def _match_cells(frames: list[Frame], match_logits: Float[Tensor, "V Q R"]) -> list[ViewMatches]:
-    """Of every view with view 0, both ways."""
+def _match_cells(
+    frames: list[Frame], descriptors: Float[Tensor, "V Q D"], pairs: list[tuple[int, int]]
+) -> list[ViewMatches]:
+    """Of every pair, both ways."""
     size_hw = (frames[0].depth.shape[0], frames[0].depth.shape[1])
     matches = []
-    for view, logits in enumerate(match_logits[1:], 1):
-        found = cell_matches(logits, size_hw)
-        matches.append(ViewMatches(0, view, found))
-        matches.append(ViewMatches(view, 0, PixelMatches(found.target, found.source, found.weight)))
+    for first, second in pairs:
+        found = cell_matches(descriptors[second] @ descriptors[first].T, size_hw)
+        matches.append(ViewMatches(first, second, found))
+        matches.append(ViewMatches(second, first, PixelMatches(found.target, found.source, found.weight)))
     return matches
+
+
+def _directions(pairs: list[tuple[int, int]], both_ways: bool) -> list[tuple[int, int]]:
+    """Whose patches are looked for in whom: one way, view 0's in the others, and the others' in those before them."""
+    if both_ways:
+        return [ends for first, second in pairs for ends in ((first, second), (second, first))]
+    return [(first, second) if first == 0 else (second, first) for first, second in pairs]
 
 
 def _match_patches(
     photos: list[SearchedPhoto],
     frames: list[Frame],
     estimate: Estimate,
+    directions: list[tuple[int, int]],
     radius: int,
     step: int,
-    both_ways: bool,
 ) -> list[ViewMatches]:
-    """Of every view with view 0 and with the view before it, near where the cameras put them.
-
-    One way, view 0's patches are looked for in every view, and every view's in the one before.
-    """
-    views = range(1, len(frames))
-    pairs = [(0, view) for view in views] + [(view, before) for before, view in pairwise(views)]
-    if both_ways or len(frames) < MANY_VIEWS:
-        pairs = [ends for one, other in pairs for ends in ((one, other), (other, one))]
+    """Patches of sources in targets, near where the cameras put them."""
     pixels = grid_pixels(frames[0].depth, step)
     matches = []
-    for source, target in pairs:
+    for source, target in directions:
         seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
         expected = frames[target].project(seen)
         found = patch_matches(photos[source], photos[target], pixels, expected, radius)
