@@ -115,9 +115,7 @@ def test_rounds_match_loops():
         return total / sum(weights)
 
     current = start.double()
-    pull = settings.trust * (couplings.double() + settings.bias).clamp(
-        -settings.logit_limit, settings.logit_limit
-    )
+    pull = settings.trust * couplings.double().clamp(-settings.logit_limit, settings.logit_limit)
     for _ in range(2):
         heard = torch.stack([mean(current, here, place) for here in cell_place])
         own = heard.clamp_min(1e-6).log().T.reshape(GROUPS, 2, CELLS, CELLS)

@@ -28,7 +28,6 @@ class BorderSettings:
     """How anchors and cells listen to each other; results hardly change within half and twice these."""
 
     trust: float = 0.6  # of a pair's logit; pairs overlap, so each counts less than by itself
-    bias: float = -0.5  # added to logits; none does as well
     logit_limit: float = 4.0
     steps: int = 3  # of mean field in a round
     nearest: int = 6  # anchors that a cell listens to, and cells that an anchor does
@@ -66,9 +65,7 @@ def follow_borders(
     pixels, inside = _cell_pixels(anchor_pixels, geometry.cameras.size_hw, num_views, cells)
     if not inside.any():
         return assignment
-    couplings = (geometry.same_object[0].float() + settings.bias).clamp(
-        -settings.logit_limit, settings.logit_limit
-    )
+    couplings = geometry.same_object[0].float().clamp(-settings.logit_limit, settings.logit_limit)
     places, sides = _places(pixels, geometry, cells)
     anchors, anchor_sides = _places(anchor_pixels, geometry, cells)
     heard = _nearest(places, sides, anchors, settings)
