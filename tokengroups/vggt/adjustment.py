@@ -27,11 +27,12 @@ class RefinementSettings:
     """Noise model and prior, chosen once on the rooms that watch the encoder's training."""
 
     iterations: int = 12  # Gauss-Newton steps per stage, at most
-    settled_step: float = 1e-3  # of poses, in radians and the encoder's unit: no further steps
+    settled_step: float = 2e-3  # of poses, in radians and the encoder's unit: no further steps
     cell_noise_px: float = 2.0  # standard deviation of a cell's match
     cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
     patch_evidence: float = 0.5
     patch_step_px: int = 4  # between the patches of a view
+    many_patch_step_px: int = 5  # where many views see each patch
     search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
     patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
     lost_share: float = (

@@ -27,7 +27,7 @@ from tokengroups.vggt.covisibility import covisible_pairs
 from tokengroups.vggt.frames import Frame
 from tokengroups.vggt.reprojection import Noise
 
-MANY_VIEWS = 4  # from here on, looking one way is enough for poses
+MANY_VIEWS = 4  # from here on, looking one way is enough for poses, and fewer patches do
 
 
 @torch.no_grad()
@@ -76,16 +76,18 @@ def _refine(
     matches = _match_cells(predicted, descriptors, pairs)
     estimate = adjust(predicted, start, estimate, matches, noise, settings)
     photos = [SearchedPhoto.of(frame.image) for frame in predicted]
+    many = len(poses) >= MANY_VIEWS
+    pixels = grid_pixels(predicted[0].depth, settings.many_patch_step_px if many else settings.patch_step_px)
 
     def match(radius: int, both_ways: bool) -> list[ViewMatches]:
-        frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or len(poses) < MANY_VIEWS)
-        return _match_patches(photos, frames, estimate, ways, radius, settings.patch_step_px)
+        frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or not many)
+        return _match_patches(photos, frames, estimate, ways, pixels, radius)
 
     settled_focal = None
     for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
         rigid = stage < settings.rigid_stages
         matches = match(radius, both_ways=not rigid)
-        if stage == 0 and _share_found(matches, predicted, settings) < settings.lost_share:
+        if stage == 0 and _share_found(matches, len(pixels)) < settings.lost_share:
             noise = Noise(settings.lost_noise_px, settings.patch_evidence, settings.depth_noise)
             wide = match(settings.lost_search_px, both_ways=False)
             estimate = adjust(predicted, start, estimate, wide, noise, settings)
@@ -124,11 +126,10 @@ def _match_patches(
     frames: list[Frame],
     estimate: Estimate,
     directions: list[tuple[int, int]],
+    pixels: Float[Tensor, "Q 2"],
     radius: int,
-    step: int,
 ) -> list[ViewMatches]:
     """Patches of sources in targets, near where the cameras put them."""
-    pixels = grid_pixels(frames[0].depth, step)
     matches = []
     for source, target in directions:
         seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
@@ -138,7 +139,6 @@ def _match_patches(
     return matches
 
 
-def _share_found(matches: list[ViewMatches], frames: list[Frame], settings: RefinementSettings) -> float:
-    """Mean weight of all patches that were looked for."""
-    looked_for = len(grid_pixels(frames[0].depth, settings.patch_step_px)) * len(matches)
-    return float(sum(match.pixels.weight.sum() for match in matches)) / looked_for
+def _share_found(matches: list[ViewMatches], looked_for: int) -> float:
+    """Mean weight of all patches, so many a match, that were looked for."""
+    return float(sum(match.pixels.weight.sum() for match in matches)) / (looked_for * len(matches))
