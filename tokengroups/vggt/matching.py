@@ -1,4 +1,4 @@
-"""Matching of every frame with the first one: a stand-in for VGGT's tracking head in small models.
+"""Matching of cells of frames: a stand-in for VGGT's tracking head in small models.
 
 Trained from VGGT's geometry losses alone, a small network answers "no motion" for ever. Descriptors whose
 correlation is supervised directly make the camera motion appear early. Not part of the official model.
