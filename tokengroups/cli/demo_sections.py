@@ -196,7 +196,7 @@ def _answers(finished: Finished, page: Path) -> Gallery:
     return Gallery(
         "Asked in words",
         "Things that are in the photos, by descriptions that training never saw, and the first group that each finds: "
-        "right about every third time, see the numbers below. The weights know some forty classes of computer-made "
+        "right about four times in ten, see the numbers below. The weights know some forty classes of computer-made "
         "things by their names; the text encoder knows which names a description is near to.",
         pictures,
         [answer.command for answer in finished.answers],
