@@ -24,7 +24,7 @@ from tokengroups.vggt.reprojection import Equations, Noise, exponential, match_e
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Noise model and prior, chosen once on the rooms that watch the encoder's training."""
+    """Noise model and prior, chosen on held-out rooms (`benchmarks/RESULTS.md`); results hardly depend on most."""
 
     iterations: int = 12  # Gauss-Newton steps per stage, at most
     settled_step: float = 2e-3  # of poses, in radians and the encoder's unit: no further steps
@@ -45,7 +45,7 @@ class RefinementSettings:
     corrected_depth_noise: float = 0.03  # and of what the correction leaves
     agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
     agreement_evidence: float = 0.3
-    prior_rotation: float = 0.3  # radians, standard deviation of the camera head's; it has outliers
+    prior_rotation: float = 0.3  # radians, width of the camera head's, under Cauchy's loss: it has outliers
     prior_translation: float = 0.2  # and of its translation, in the encoder's unit
     prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
     settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
