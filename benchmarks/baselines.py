@@ -34,7 +34,7 @@ from einops import rearrange
 from quality import interval
 from tqdm import tqdm
 
-from tokengroups.data.procedural import generate_room
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.evaluation.alignment import scene_scale, target_cameras
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.masks import GroupOverlaps, group_masks, group_overlaps, group_scores
@@ -42,10 +42,10 @@ from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.fitting import FitConfig, FitResult, fit_scene
 from tokengroups.losses.photometric import psnr
-from tokengroups.models import TokenGroups, load_model
 from tokengroups.render import render
 from tokengroups.scene import save_scene
 from tokengroups.scene.views import render_views
+from tokengroups.systems import TokenGroups, load_model
 from tokengroups.types import Cameras, TokenScene, Views
 
 KEYS = ("ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects", "psnr", "seconds", "bytes")

@@ -28,8 +28,8 @@ from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.geometry import invert_rigid
-from tokengroups.models import Reconstruction, TokenGroups
 from tokengroups.scene.views import render_views, select_cameras
+from tokengroups.systems import Reconstruction, TokenGroups
 
 NUM_PHOTOS = 4
 SCORES = ("psnr", "ap_all", "ap_objects", "point_error", "groups_used")

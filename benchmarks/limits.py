@@ -27,14 +27,14 @@ from quality import interval
 from torch import Tensor
 from tqdm import tqdm
 
-from tokengroups.data.procedural import generate_room
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.geometry import relative_cameras, world_points
-from tokengroups.models import TokenGroups, load_model
-from tokengroups.models.context import FrozenGeometry
-from tokengroups.models.reconstruction import Reconstruction
+from tokengroups.systems import TokenGroups, load_model
+from tokengroups.systems.token_groups.context import FrozenGeometry
+from tokengroups.systems.token_groups.system import Reconstruction
 from tokengroups.types import Cameras, Views
 
 METRICS = ("psnr", "ap_all", "ap50_all", "ap_objects", "ap_all_oracle", "point_error", "seconds_per_scene")

@@ -20,12 +20,12 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from tokengroups.cli.demo_steps import likely_objects
-from tokengroups.data.procedural import generate_room
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.editing import move, remove
 from tokengroups.io.pictures import group_colors
-from tokengroups.models import load_model
 from tokengroups.scene.groups import summarise
 from tokengroups.scene.views import render_views, select_cameras, visible_shares
+from tokengroups.systems import load_model
 from tokengroups.types import TokenScene
 
 SHIFT = 0.25  # of the moved group, to the right, as a part of the scene's median depth

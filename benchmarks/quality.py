@@ -18,12 +18,12 @@ from scipy.stats import t as student
 from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
-from tokengroups.data.procedural import CLASS_NAMES, generate_room
+from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.evaluation.semantic import SemanticEvaluation
-from tokengroups.models import load_model
+from tokengroups.systems import load_model
 
 DIFFERENCES = (
     ("psnr", "psnr_nearest_view"),

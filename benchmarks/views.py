@@ -41,13 +41,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
-from tokengroups.data.procedural import CLASS_NAMES, generate_room
-from tokengroups.data.sampling import to_views
+from tokengroups.data.augment import to_views
+from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.evaluation.semantic import SemanticEvaluation
-from tokengroups.models import TokenGroups, load_model
+from tokengroups.systems import TokenGroups, load_model
 from tokengroups.types import SceneFrames
 
 PLANS = ("path", "spread", "nested")

@@ -50,10 +50,10 @@ def random_weights_with_meaning(tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _save_random_weights(folder: Path, **semantics: object) -> Path:
-    from tokengroups.models.reconstruction import encoder_feature_dim
-    from tokengroups.models.token_groups import TokenGroupDecoder, TokenGroupsConfig
-    from tokengroups.models.weights import save_decoder, save_encoder
-    from tokengroups.vggt import VGGT, VGGTConfig
+    from tokengroups.encoders.vggt import VGGT, VGGTConfig
+    from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsConfig
+    from tokengroups.systems.token_groups.system import encoder_feature_dim
+    from tokengroups.systems.weights import save_decoder, save_encoder
 
     torch.manual_seed(0)
     encoder = VGGTConfig(

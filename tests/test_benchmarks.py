@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from scenes import random_scene
 
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.sampling import to_views
+from tokengroups.data.augment import to_views
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
-from tokengroups.models import load_model
+from tokengroups.systems import load_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional
 
 from tokengroups.cli.main import main
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.scannet import write_scannet
-from tokengroups.models import TokenGroupsConfig
-from tokengroups.models.reconstruction import encoder_feature_dim
-from tokengroups.models.token_groups import TokenGroupDecoder
-from tokengroups.models.weights import save_decoder, save_encoder
-from tokengroups.vggt import VGGT, VGGTConfig
+from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.readers.scannet import write_scannet
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.systems import TokenGroupsConfig
+from tokengroups.systems.token_groups.decoder import TokenGroupDecoder
+from tokengroups.systems.token_groups.system import encoder_feature_dim
+from tokengroups.systems.weights import save_decoder, save_encoder
 
 ENCODER = VGGTConfig(
     patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1,

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokengroups.data.draw import Draw
-from tokengroups.data.footprints import Rectangle, overlap
-from tokengroups.data.furniture import KINDS, STRUCTURE, build
-from tokengroups.data.procedural import CLASS_NAMES, GENERATOR_VERSION, generate_room, soft_shoulder
-from tokengroups.data.shapes import Builder
+from tokengroups.data.procedural.draw import Draw
+from tokengroups.data.procedural.footprints import Rectangle, overlap
+from tokengroups.data.procedural.furniture import KINDS, STRUCTURE, build
+from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room, soft_shoulder
+from tokengroups.data.procedural.shapes import Builder
 from tokengroups.types import SceneFrames
 
 NUM_ROOMS, NUM_VIEWS, SIZE = 12, 5, 48

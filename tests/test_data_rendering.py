@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from tokengroups.data.draw import Draw, rotation_x, rotation_y, rotation_z
-from tokengroups.data.raycast import TriangleScene
-from tokengroups.data.shading import Light, Lighting
-from tokengroups.data.shapes import Builder, Solid
-from tokengroups.data.textures import Material, albedo, fabric, value_noise, wood
-from tokengroups.data.views import DEPTH_STEPS, render_view, visible_instances
+from tokengroups.data.procedural.draw import Draw, rotation_x, rotation_y, rotation_z
+from tokengroups.data.procedural.raycast import TriangleScene
+from tokengroups.data.procedural.shading import Light, Lighting
+from tokengroups.data.procedural.shapes import Builder, Solid
+from tokengroups.data.procedural.textures import Material, albedo, fabric, value_noise, wood
+from tokengroups.data.procedural.views import DEPTH_STEPS, render_view, visible_instances
 
 GREY = Material((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), grain=0.0)
 SIZE = 40
@@ -132,7 +132,7 @@ def test_normals_are_unit_and_point_outwards(shape: str) -> None:
 
 
 def test_value_noise_equals_a_loop_over_the_lattice() -> None:
-    from tokengroups.data import textures
+    from tokengroups.data.procedural import textures
 
     lattice = textures._lattice().reshape(32, 32, 32)
     q = np.random.default_rng(0).uniform(-40, 40, (3, 50)).astype(np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tokengroups.data import rooms as rooms_module
-from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import collate, jitter_colours, mirror, to_views
+from tokengroups.data.augment import collate, jitter_colours, mirror, to_views
+from tokengroups.data.procedural import cache as rooms_module
+from tokengroups.data.procedural.cache import ProceduralRooms
 from tokengroups.geometry import invert_rigid, project, transform_points, unproject
 from tokengroups.types import SceneFrames
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tokengroups.cli.main import main
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.scannet import find_scenes, read_scannet, write_scannet
+from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.readers.scannet import find_scenes, read_scannet, write_scannet
 from tokengroups.errors import UserError
 from tokengroups.io.pixels import read_pixels, write_pixels
 from tokengroups.types import SceneFrames
@@ -135,7 +135,7 @@ def test_nothing_is_left_behind_when_writing_fails(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tokengroups.data.scannet.write_pixels", interrupted)
+    monkeypatch.setattr("tokengroups.data.readers.scannet.write_pixels", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_scannet(tmp_path / "room", frames)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]

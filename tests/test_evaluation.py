@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.sampling import to_views
+from tokengroups.compat import prepare_torchvision
+from tokengroups.data.augment import to_views
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes, nearest_view_psnr, oracle_groups
 from tokengroups.evaluation.masks import group_masks, group_overlaps
@@ -29,8 +30,7 @@ from tokengroups.geometry import (
 )
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
-from tokengroups.models import Reconstruction
-from tokengroups.nn.torchvision_ops import prepare_torchvision
+from tokengroups.systems import Reconstruction
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 DATA = EvaluationData("procedural", num_views=2, split="test", seed=5)

@@ -25,7 +25,7 @@ def test_each_image_equals_scikit_image() -> None:
 
 
 def test_close_to_torchmetrics_which_treats_borders_differently() -> None:
-    from tokengroups.nn.torchvision_ops import prepare_torchvision
+    from tokengroups.compat import prepare_torchvision
 
     prepare_torchvision()
     from torchmetrics.functional.image import structural_similarity_index_measure

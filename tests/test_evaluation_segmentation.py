@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tokengroups.compat import prepare_torchvision
 from tokengroups.evaluation.segmentation import (
     classify_pixels,
     count_classes,
@@ -14,7 +15,6 @@ from tokengroups.evaluation.segmentation import (
     segmentation_scores,
     vocabulary_rows,
 )
-from tokengroups.nn.torchvision_ops import prepare_torchvision
 
 CLASSES = 6
 

@@ -11,7 +11,7 @@ import torch
 from test_evaluation import DATA, from_truth, scene  # noqa: F401 (a fixture)
 from torch.nn import functional
 
-from tokengroups.data.procedural import CLASS_NAMES
+from tokengroups.data.procedural.generate import CLASS_NAMES
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.query_time import gaussian_features
@@ -27,7 +27,7 @@ from tokengroups.evaluation.semantic import (
     vocabulary_queries,
 )
 from tokengroups.evaluation.semantic_scores import SceneSemantics, SemanticScores, summarise_semantics
-from tokengroups.models import Reconstruction
+from tokengroups.systems import Reconstruction
 from tokengroups.types import Semantics
 
 

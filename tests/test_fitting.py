@@ -10,8 +10,8 @@ import pytest
 import torch
 from tolerances import tolerance
 
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.sampling import to_views
+from tokengroups.data.augment import to_views
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.editing import remove
 from tokengroups.evaluation.masks import GroupScores, group_masks, group_overlaps, group_scores
 from tokengroups.fitting import FitConfig, FitProgress, FitResult, fit_scene

@@ -11,6 +11,12 @@ from scipy.spatial.transform import Rotation
 from tolerances import tolerance
 
 from tokengroups.geometry import rigid
+from tokengroups.losses.cell_matching import (
+    CellTargets,
+    cell_targets,
+    matching_accuracy,
+    matching_cells_loss,
+)
 from tokengroups.losses.geometry import (
     GeometryLossWeights,
     GeometryTargets,
@@ -22,12 +28,6 @@ from tokengroups.losses.geometry import (
     normalise_targets,
 )
 from tokengroups.losses.local_terms import gradient_loss, normal_loss
-from tokengroups.losses.matching_cells import (
-    CellTargets,
-    cell_targets,
-    matching_accuracy,
-    matching_cells_loss,
-)
 from tokengroups.types import Cameras, EncoderOutput, Views
 
 BATCH, NUM_VIEWS, HEIGHT, WIDTH = 2, 3, 16, 24

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import EPS, MaskLossWeights, instance_ids, mask_costs, mask_losses
-from tokengroups.matching import match_groups
 
 
 def _scene(seed: int, views: int = 3, size: int = 12, groups: int = 7) -> tuple[Tensor, Tensor]:

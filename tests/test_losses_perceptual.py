@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
 from tokengroups.losses.perceptual import Lpips
-from tokengroups.nn.torchvision_ops import prepare_torchvision
 
 
 def _in_fresh_python(code: str) -> str:
@@ -24,7 +24,7 @@ def _in_fresh_python(code: str) -> str:
 def test_torchvision_and_lpips_import_after_the_cure() -> None:
     """The operators are declared exactly where torchvision's own do not load."""
     printed = _in_fresh_python(
-        "from tokengroups.nn.torchvision_ops import prepare_torchvision\n"
+        "from tokengroups.compat import prepare_torchvision\n"
         "declared, again = prepare_torchvision(), prepare_torchvision()\n"
         "import torchvision, lpips\n"
         "print(declared != torchvision.extension._has_ops(), again)"
@@ -36,7 +36,7 @@ def test_cure_keeps_off_where_torchvisions_operators_load() -> None:
     printed = _in_fresh_python(
         "import torch\n"
         "torch.ops.load_library = lambda path: None\n"  # as if the binary fitted
-        "from tokengroups.nn.torchvision_ops import prepare_torchvision\n"
+        "from tokengroups.compat import prepare_torchvision\n"
         "print(prepare_torchvision(), hasattr(torch.ops.torchvision, 'nms'))"
     )
     assert printed == "False False"

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
-from tokengroups.nn.torchvision_ops import prepare_torchvision
 from tokengroups.text import ImageTeacher, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
 

@@ -11,19 +11,19 @@ import torch
 
 from tests.tolerances import tolerance
 from tokengroups.cli.main import main
+from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.errors import UserError
-from tokengroups.models.weights import load_encoder
+from tokengroups.systems.weights import load_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
-from tokengroups.training.geometry import (
+from tokengroups.training.log import read_metrics
+from tokengroups.training.rooms import RoomStream, draw_frames
+from tokengroups.training.tasks.geometry import (
     GeometryDataConfig,
     GeometryExperiment,
     GeometryTask,
     build_task,
 )
-from tokengroups.training.log import read_metrics
-from tokengroups.training.rooms import RoomStream, draw_frames
-from tokengroups.vggt import VGGTConfig
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
 TINY = VGGTConfig(

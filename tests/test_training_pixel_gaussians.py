@@ -13,28 +13,28 @@ import torch
 from tests.test_training import assert_same_end
 from tests.tolerances import tolerance
 from tokengroups.config import config_to_dict
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.losses.geometry import GeometryLossWeights
 from tokengroups.losses.photometric import psnr
-from tokengroups.models.context import FrozenGeometry
-from tokengroups.models.pixel_gaussians import PixelGaussiansConfig, PixelGaussiansOutput
-from tokengroups.models.weights import load_encoder, save_encoder
+from tokengroups.systems.pixel_gaussians.head import PixelGaussiansConfig, PixelGaussiansOutput
+from tokengroups.systems.token_groups.context import FrozenGeometry
+from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.loop import train
 from tokengroups.training.optim import build_optimizer
-from tokengroups.training.pixel_gaussians import (
+from tokengroups.training.scenes import ScenesConfig, TrainingScenes
+from tokengroups.training.task import LossTerms
+from tokengroups.training.tasks.pixel_gaussians import (
     PixelGaussiansExperiment,
     PixelGaussiansLossWeights,
     PixelGaussiansTask,
     build_task,
     render_targets,
 )
-from tokengroups.training.scenes import ScenesConfig, TrainingScenes
-from tokengroups.training.task import LossTerms
 from tokengroups.types import Cameras
-from tokengroups.vggt import VGGT, VGGTConfig
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_gaussians.yaml"
 ENCODER = VGGTConfig(
@@ -134,7 +134,7 @@ def test_the_perceptual_term_compares_every_rendered_view(
         asked.append(weight)
         return MeanDifference()
 
-    monkeypatch.setattr("tokengroups.training.pixel_gaussians.build_lpips", build)
+    monkeypatch.setattr("tokengroups.training.tasks.pixel_gaussians.build_lpips", build)
     task = build_task(replace(experiment, losses=PixelGaussiansLossWeights(lpips=0.5)))
     batch = task.batch(0, range(1))
     with torch.no_grad():

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.sampling import shrink_turns, turn_views
-from tokengroups.data.scannet import write_scannet
+from tokengroups.data.augment import shrink_turns, turn_views
+from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid, project, transform_points, world_points
 from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames

@@ -10,14 +10,14 @@ from test_training_token_groups import MODEL, experiment  # noqa: F401 (a fixtur
 from torch.nn import functional
 
 from tokengroups.checkpoint import load_weights
-from tokengroups.data.procedural import generate_room
-from tokengroups.data.sampling import to_views
+from tokengroups.data.augment import to_views
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.errors import UserError
-from tokengroups.models import load_model
-from tokengroups.models.objective import TokenGroupsLossWeights, supervision_cameras
+from tokengroups.systems import load_model
+from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights, supervision_cameras
 from tokengroups.text.cache import EmbeddingCache
+from tokengroups.training.tasks.token_groups import build_task
 from tokengroups.training.teachers import DenseTeacher, LabelTeacher, SemanticsConfig, look_up
-from tokengroups.training.token_groups import build_task
 from tokengroups.types import Cameras
 
 
@@ -50,7 +50,7 @@ def cache(tmp_path) -> EmbeddingCache:
 @pytest.fixture
 def distilling(experiment, cache, monkeypatch):  # noqa: F811
     monkeypatch.setattr(
-        "tokengroups.training.token_groups.load_teacher",
+        "tokengroups.training.tasks.token_groups.load_teacher",
         lambda config: LabelTeacher(cache) if config.teacher == "labels" else DenseTeacher(cache),
     )
     losses = TokenGroupsLossWeights(

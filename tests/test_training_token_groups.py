@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tokengroups.errors import UserError
+from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import mask_costs, mask_losses
-from tokengroups.matching import match_groups
-from tokengroups.models import TokenGroupsConfig, load_model
-from tokengroups.models.objective import TokenGroupsLossWeights
+from tokengroups.systems import TokenGroupsConfig, load_model
+from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.scenes import ScenesConfig
-from tokengroups.training.token_groups import (
+from tokengroups.training.tasks.token_groups import (
     TokenGroupsExperiment,
     TokenGroupsTask,
     build_task,
@@ -137,7 +137,9 @@ def test_without_rendering_the_masks_on_the_anchors_are_the_loss(experiment, mon
         rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0
     )
     task = build_task(dataclasses.replace(experiment, losses=weights))
-    monkeypatch.setattr("tokengroups.training.token_groups.render_groups", None)  # calling it would fail
+    monkeypatch.setattr(
+        "tokengroups.training.tasks.token_groups.render_groups", None
+    )  # calling it would fail
     batch = task.batch(0, range(2))
     terms = task.losses(batch, 0)
     terms.total.backward()

@@ -15,7 +15,7 @@ _HOME = {
     "Gaussians": "tokengroups.types",
     "TokenScene": "tokengroups.types",
     "UserError": "tokengroups.errors",
-    "load_model": "tokengroups.models",
+    "load_model": "tokengroups.systems",
     "load_photos": "tokengroups.io.images",
     "load_scene": "tokengroups.scene",
     "save_scene": "tokengroups.scene",
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from tokengroups.editing import duplicate, insert, keep, move, remove, rotate, scale
     from tokengroups.errors import UserError
     from tokengroups.io.images import load_photos
-    from tokengroups.models import load_model
     from tokengroups.scene import load_scene, render_views, save_scene
+    from tokengroups.systems import load_model
     from tokengroups.types import Cameras, Gaussians, TokenScene
 
 

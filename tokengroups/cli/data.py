@@ -49,8 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Generate and write the rooms; print where."""
     from tokengroups.cli.output import print_json, progress
-    from tokengroups.data.procedural import generate_room
-    from tokengroups.data.scannet import write_scannet
+    from tokengroups.data.procedural.generate import generate_room
+    from tokengroups.data.readers.scannet import write_scannet
 
     for name, least in {"num_scenes": 1, "num_views": 1, "size": MIN_SIZE_PX, "seed": 0}.items():
         if getattr(args, name) < least:

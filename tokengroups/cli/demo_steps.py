@@ -19,7 +19,7 @@ import torch
 
 from tokengroups.cli import text
 from tokengroups.cli.main import main
-from tokengroups.data.procedural import generate_room
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.geometry import relative_cameras

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tokengroups.evaluation.scenes import EvaluationScene
     from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.losses.perceptual import Lpips
-    from tokengroups.models import Reconstruction
+    from tokengroups.systems import Reconstruction
 
     Loader = Callable[[], EvaluationScene]
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.evaluation.evaluate import evaluate_scenes
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
-    from tokengroups.models.weights import DEFAULT_WEIGHTS, load_model
+    from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
 
     _check_numbers(args)
     if args.json is not None:
@@ -131,7 +131,7 @@ def _perceptual(weights: Path | None, device: str) -> Lpips | None:
 
 def _semantics(args: argparse.Namespace, encoder_name: str) -> SemanticEvaluation | None:
     """What meaning is measured with; None, with a note, where it cannot be and nobody chose an encoder."""
-    from tokengroups.data.procedural import CLASS_NAMES
+    from tokengroups.data.procedural.generate import CLASS_NAMES
     from tokengroups.evaluation.semantic import LSM_CLASSES, SemanticEvaluation
 
     vocabulary = CLASS_NAMES if args.data == PROCEDURAL else LSM_CLASSES
@@ -155,7 +155,7 @@ def _note(message: str) -> None:
 
 
 def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:
-    from tokengroups.data.procedural import generate_room
+    from tokengroups.data.procedural.generate import generate_room
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import evaluation_scene
 
@@ -171,7 +171,7 @@ def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, li
 
 
 def _folder(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:
-    from tokengroups.data.scannet import find_scenes, read_scannet
+    from tokengroups.data.readers.scannet import find_scenes, read_scannet
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.scenes import evaluation_scene
 

@@ -148,8 +148,8 @@ def _recorded(folder: Path, args: argparse.Namespace) -> _Sources:
     """A scene in ScanNet's exported-frames layout: its own ids and names unless other masks are given."""
     import numpy as np
 
-    from tokengroups.data.scannet import find_frames
-    from tokengroups.data.scannet_files import read_classes, read_matrix, read_pinhole
+    from tokengroups.data.readers.scannet import find_frames
+    from tokengroups.data.readers.scannet_files import read_classes, read_matrix, read_pinhole
     from tokengroups.io.masks import find_mask, read_mask
     from tokengroups.io.posed_cameras import CameraSet, PosedCamera, check_pose
     from tokengroups.io.posed_photos import MaskSource

@@ -99,7 +99,7 @@ def _devices() -> list[dict[str, str]]:
 
 def _weights() -> list[dict[str, Any]]:
     from tokengroups.io.files import read_json
-    from tokengroups.models.weights import SHIPPED, shipped_weights
+    from tokengroups.systems.weights import SHIPPED, shipped_weights
 
     entries = []
     for name in shipped_weights():

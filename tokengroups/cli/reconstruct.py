@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.files import check_writable
     from tokengroups.io.focal import exif_focal_px, photo_intrinsics
     from tokengroups.io.images import load_photos
-    from tokengroups.models.weights import DEFAULT_WEIGHTS, load_model
     from tokengroups.scene import save_scene
+    from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
 
     check_writable(args.out)
     if args.sharpening_steps is not None and args.sharpening_steps < 0:

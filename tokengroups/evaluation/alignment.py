@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import median_distance_ratio, relative_cameras, transform_points, world_points
-from tokengroups.models import Reconstruction
+from tokengroups.systems import Reconstruction
 from tokengroups.types import Cameras, Views
 
 

@@ -40,8 +40,8 @@ from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantic
 from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
-from tokengroups.models import Reconstruction
 from tokengroups.render import RenderOutput, render
+from tokengroups.systems import Reconstruction
 from tokengroups.types import Cameras, Views
 
 Predict = Callable[..., Reconstruction]  # photos [V,3,H,W], and `intrinsics` where they are known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokengroups.data.sampling import square_views, to_views
+from tokengroups.data.augment import square_views, to_views
 from tokengroups.errors import UserError
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.types import SceneFrames, Views

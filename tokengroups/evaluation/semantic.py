@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.data.procedural import CLASS_NAMES
+from tokengroups.data.procedural.generate import CLASS_NAMES
 from tokengroups.evaluation.calibration import MatchPairs, match_pairs
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.query_time import gaussian_search_ms, group_query_ms, group_search_ms

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tokengroups.encoders.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
+from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_cells_loss
 from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
-from tokengroups.losses.matching_cells import cell_targets, match_logits, matching_cells_loss
-from tokengroups.nn.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.types import EncoderOutput, TensorFields, Views
 
 MIN_FIRST_FRAME_POINTS = 100  # a scene's cameras count only if its first frame has more valid points

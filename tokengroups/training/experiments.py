@@ -14,10 +14,10 @@ from tokengroups.training.loop import TrainingResult, train
 
 # Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and build_task(experiment) -> Task.
 TASKS = {
-    "geometry": "tokengroups.training.geometry",
-    "perspective": "tokengroups.training.perspective",
-    "pixel_gaussians": "tokengroups.training.pixel_gaussians",
-    "token_groups": "tokengroups.training.token_groups",
+    "geometry": "tokengroups.training.tasks.geometry",
+    "perspective": "tokengroups.training.tasks.single_view",
+    "pixel_gaussians": "tokengroups.training.tasks.pixel_gaussians",
+    "token_groups": "tokengroups.training.tasks.token_groups",
 }
 
 

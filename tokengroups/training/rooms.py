@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tokengroups.data.rooms import ProceduralRooms
-from tokengroups.data.sampling import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
-from tokengroups.data.scannet import count_frames, find_scenes, read_scannet
+from tokengroups.data.augment import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
+from tokengroups.data.procedural.cache import ProceduralRooms
+from tokengroups.data.readers.scannet import count_frames, find_scenes, read_scannet
 from tokengroups.errors import UserError
 from tokengroups.types import Views
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokengroups.data.sampling import collate
+from tokengroups.data.augment import collate
 from tokengroups.errors import UserError
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene

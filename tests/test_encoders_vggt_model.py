@@ -1,0 +1,187 @@
+"""Laws of the model, on a tiny configuration with every option on and one with every option off."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt.dino import DinoViT
+from tokengroups.encoders.vggt_tiny.cell_matching import displacement_evidence
+
+SIZES = {
+    "patch_size": 16, "image_size": 64, "embed_dim": 32, "num_heads": 2, "dino_depth": 1, "depth": 4,
+    "dino_layer_scale": 0.2, "layer_scale": 0.2, "camera_depth": 1, "camera_heads": 2,
+    "dpt_layers": (0, 1, 2, 3),
+    "dpt_channels": (8, 8, 8, 8), "dpt_features": 8, "dpt_hidden": 8,
+}  # fmt: skip
+PLAIN = VGGTConfig(**SIZES)
+OPTIONS = VGGTConfig(**SIZES, stem_channels=(4, 8, 8, 16), stem_skip=True, matching=True, matching_dim=8)
+
+
+@pytest.fixture(params=[PLAIN, OPTIONS], ids=["plain", "options"])
+def model(request):
+    return VGGT(request.param).eval()
+
+
+def images(batch=2, views=3, height=48, width=64):
+    return torch.rand(batch, views, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def tensors(out):
+    found = {f"tokens.{i}": x for i, x in enumerate(out.tokens)}
+    found |= {f"pose.{i}": x for i, x in enumerate(out.pose_encodings)}
+    found |= {"depth": out.depth, "depth_confidence": out.depth_confidence, "points": out.points}
+    found |= {"points_confidence": out.points_confidence, "cell_descriptors": out.cell_descriptors}
+    return {name: x for name, x in found.items() if x is not None}
+
+
+def assert_same(left, right, tolerance=2e-5):
+    left, right = tensors(left), tensors(right)
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=tolerance, atol=tolerance, msg=name)
+
+
+def test_output_shapes_and_ranges(model):
+    out = model(images())
+    assert [x.shape for x in out.tokens] == [(2, 3, 1 + 4 + 12, 64)] * 4
+    assert [x.shape for x in out.pose_encodings] == [(2, 3, 9)] * 4
+    assert out.depth.shape == out.depth_confidence.shape == (2, 3, 48, 64)
+    assert out.points.shape == (2, 3, 48, 64, 3)
+    assert (out.depth > 0).all() and (out.depth_confidence > 1).all() and (out.points_confidence > 1).all()
+    if model.matching is not None:
+        assert out.cell_descriptors.shape == (2, 3, 48, 8)
+
+
+def test_untrained_depth_is_near_one_and_the_field_of_view_alive(model):
+    out = model(images())
+    assert 0.5 < out.depth.median() < 2
+    assert (out.pose_encodings[-1][..., 7:] > 0.3).all()
+
+
+def test_a_batch_of_two_equals_two_of_one(model):
+    x = images()
+    with torch.no_grad():
+        together = model(x)
+        apart = [model(x[i : i + 1]) for i in range(2)]
+    for i in range(2):
+        assert_same(together.map(lambda tensor, i=i: tensor[i : i + 1]), apart[i])
+
+
+def test_later_views_may_come_in_any_order(model):
+    x, order = images(views=4), [0, 3, 1, 2]
+    with torch.no_grad():
+        assert_same(model(x).map(lambda tensor: tensor[:, order]), model(x[:, order]))
+
+
+def test_the_first_view_is_special(model):
+    x = images(views=2)
+    with torch.no_grad():
+        there, back = model(x), model(x.flip(1))
+    assert (there.pose_encodings[-1] - back.pose_encodings[-1].flip(1)).abs().max() > 1e-3
+
+
+def test_single_view_works(model):
+    assert model(images(views=1)).depth.shape == (2, 1, 48, 64)
+
+
+def test_every_trainable_parameter_gets_a_gradient(model):
+    out = model.train()(images())
+    sum(x.float().square().mean() for x in tensors(out).values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_frames_in_chunks_equal_all_at_once(model):
+    x = images()
+    with torch.no_grad():
+        chunked = VGGT(type(model.config)(**{**vars(model.config), "dpt_chunk": 2}))
+        chunked.load_state_dict(model.state_dict())
+        assert_same(model(x), chunked(x))
+
+
+def test_embed_and_layers_make_up_the_forward_pass(model):
+    x = images()
+    embedding = model.embed(x)
+    tokens = embedding.tokens
+    for index, expected in enumerate(model(x).tokens):
+        in_frames, tokens = model.layer(index, tokens, embedding.grid_hw)
+        assert torch.equal(torch.cat([in_frames, tokens], dim=-1), expected)
+
+
+def test_kept_tokens_are_those_of_the_whole_answer(model):
+    with torch.no_grad():
+        kept, whole = model.kept_tokens(images()), model(images()).tokens
+    assert len(kept) == len(whole) and all(map(torch.equal, kept, whole))
+
+
+def test_freeze_stops_gradients_and_keeps_evaluation_mode(model):
+    assert model.freeze() is model
+    model.train()
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_table_cached_in_inference_mode_serves_training(model):
+    x = images(height=32, width=80)
+    with torch.inference_mode():
+        model(x)
+    model(x).depth.sum().backward()
+
+
+@pytest.mark.parametrize("heads_autocast", [False, True])
+def test_bfloat16_stays_close_and_answers_in_float32(heads_autocast):
+    model = VGGT(type(OPTIONS)(**{**vars(OPTIONS), "heads_autocast": heads_autocast}))
+    x = images()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x)
+    full = model(x)
+    for name, expected in tensors(full).items():
+        actual = tensors(half)[name]
+        assert actual.dtype == torch.float32, name
+        assert ((actual - expected).norm() / expected.norm()).item() < 3e-2, name
+
+
+def test_sizes_off_the_patch_grid_are_refused(model):
+    with pytest.raises(ValueError, match="multiples of 16, got 40x64"):
+        model(images(height=40))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 60}, "image_size"),
+        ({"dpt_layers": (0, 1, 2, 4)}, "dpt_layers must lie"),
+        ({"dpt_layers": (0, 1)}, "four entries"),
+        ({"stem_channels": (4, 8)}, "patch_size is 16"),
+        ({"matching": True}, "need stem_channels"),
+        ({"stem_skip": True}, "need stem_channels"),
+    ],
+)
+def test_configurations_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        VGGTConfig(**{**SIZES, **changes})
+
+
+def test_the_position_table_is_used_unchanged_at_its_own_size():
+    dino = DinoViT(PLAIN)
+    assert dino.position_table(4, 4) is dino.pos_embed
+    other = dino.position_table(3, 5)
+    assert other.shape == (1, 16, 32)
+    assert torch.equal(other[:, 0], dino.pos_embed[:, 0])
+
+
+def test_displacement_evidence_matches_a_loop_over_cells():
+    logits = torch.randn(1, 2, 6, 6, dtype=torch.float64)
+    evidence = displacement_evidence(logits, (2, 3))
+    centres = [((column + 0.5) / 3, (row + 0.5) / 2) for row in range(2) for column in range(3)]
+    for view in range(2):
+        for cell in range(6):
+            weights = logits[0, view, cell].exp() / logits[0, view, cell].exp().sum()
+            for axis in range(2):
+                expected = sum(w * c[axis] for w, c in zip(weights.tolist(), centres, strict=True))
+                expected -= centres[cell][axis]
+                assert evidence[0, view, cell, axis].item() == pytest.approx(expected, abs=1e-6)
+            assert evidence[0, view, cell, 2].item() == pytest.approx(weights.max().item(), abs=1e-9)

@@ -1,0 +1,176 @@
+"""The perspective network's task on small rooms: batches, learning, evaluation, export, and a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_training_geometry import TINY
+from tests.tolerances import tolerance
+from tokengroups.cli.main import main
+from tokengroups.encoders.vggt import VGGT
+from tokengroups.errors import UserError
+from tokengroups.systems.weights import load_encoder, save_encoder
+from tokengroups.training.config import TrainingConfig
+from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
+from tokengroups.training.tasks.single_view import (
+    PerspectiveConfig,
+    PerspectiveDataConfig,
+    PerspectiveExperiment,
+    PerspectiveTask,
+    build_task,
+)
+
+CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_perspective.yaml"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> PerspectiveExperiment:
+    folder = tmp_path_factory.mktemp("perspective")
+    torch.manual_seed(0)
+    save_encoder(folder / "encoder", VGGT(TINY).state_dict(), TINY)
+    data = PerspectiveDataConfig(
+        str(folder / "rooms"), num_rooms=4, num_views=4, size=32, zoom=1.3, evaluation_rooms=2
+    )
+    training = TrainingConfig(output="unused", steps=10, batch_size=4, optimizer="muon", seed=3)
+    model = PerspectiveConfig((8, 8, 16, 32), depth=1)
+    return PerspectiveExperiment(training, data, str(folder / "encoder"), model=model)
+
+
+@pytest.fixture(scope="module")
+def task(experiment: PerspectiveExperiment) -> PerspectiveTask:
+    return build_task(experiment)
+
+
+def test_a_batch_is_a_pure_function_of_step_and_slots(
+    task: PerspectiveTask, experiment: PerspectiveExperiment
+) -> None:
+    whole, again = task.batch(5, range(4)), PerspectiveTask(experiment).batch(5, range(4))
+    halves = [task.batch(5, range(2)), task.batch(5, range(2, 4))]
+    assert whole.images.shape == (4, 2, 3, 32, 32)
+    assert torch.equal(whole.images, again.images)
+    assert torch.equal(whole.images, torch.cat([half.images for half in halves]))
+    assert not torch.equal(whole.images, task.batch(6, range(4)).images)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: PerspectiveTask) -> None:
+    with torch.no_grad():
+        whole = task.losses(task.batch(1, range(4)), 1)
+        parts = [task.losses(task.batch(1, slots), 1) for slots in (range(2), range(2, 4))]
+    mean = (parts[0].total + parts[1].total) / 2
+    torch.testing.assert_close(whole.total, mean, **tolerance("float32_chain"))
+    assert whole.terms.keys() == {"focal", "up", "normals", "depth"}
+
+
+def test_it_learns_a_few_photos_by_heart(experiment: PerspectiveExperiment) -> None:
+    """Every parameter gets a gradient sooner or later, and the cues of one batch become right."""
+    task = PerspectiveTask(experiment)
+    batch = task.batch(0, range(2))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    first = task.losses(batch, 0)
+    for _ in range(40):
+        optimizer.zero_grad()
+        losses = task.losses(batch, 0)
+        losses.total.backward()
+        optimizer.step()
+    assert all(parameter.grad is not None for parameter in task.model.parameters())
+    assert all(bool((parameter.grad != 0).any()) for parameter in task.model.parameters())
+    for name in ("focal", "up", "normals", "depth"):
+        assert losses.terms[name] < first.terms[name]
+    assert losses.terms["up"] < 0.05 < first.terms["up"]
+
+
+def test_evaluation_names_its_numbers(task: PerspectiveTask) -> None:
+    with torch.no_grad():
+        numbers = task.evaluate()
+    assert numbers.keys() == {"focal", "focal_of_room", "focal_expected", "up_deg", "normals_deg"}
+    assert 0 < numbers["focal_of_room"] <= numbers["focal"] + 1e-9
+    assert 0 < numbers["up_deg"] < 180 and 0 < numbers["normals_deg"] < 180
+
+
+def test_exported_weights_are_the_encoder_with_the_network(
+    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+) -> None:
+    task.export(tmp_path, task.model.state_dict())
+    encoder, before = load_encoder(tmp_path), load_encoder(experiment.encoder)
+    assert encoder.config == replace(TINY, perspective_channels=(8, 8, 16, 32), perspective_depth=1)
+    state = encoder.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in before.state_dict().items())
+    photo = torch.rand(1, 1, 3, 32, 32)
+    said, straight = encoder(photo).perspective, task.model.eval()(photo[0])
+    torch.testing.assert_close(said.log_focal[0], straight.log_focal, atol=2e-3, rtol=0)  # half precision
+
+    other = PerspectiveConfig((8, 32), depth=2)  # not asked for a new network, so the old one keeps its shape
+    onwards = build_task(replace(experiment, encoder=str(tmp_path), go_on=True, model=other))
+    assert torch.equal(onwards.model.state_dict()["positions"], state["perspective.positions"])
+    onwards.export(tmp_path / "onwards", onwards.model.state_dict())
+    assert load_encoder(tmp_path / "onwards").config == encoder.config
+    anew = build_task(replace(experiment, encoder=str(tmp_path)))
+    assert not torch.equal(anew.model.state_dict()["positions"], state["perspective.positions"])
+    anew.export(tmp_path / "again", anew.model.state_dict())
+    assert load_encoder(tmp_path / "again").config == encoder.config
+
+
+def test_a_network_that_goes_on_gets_details(
+    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+) -> None:
+    """All that it knows stays; the new map learns to tell objects apart, and is kept when training goes on again."""
+    task.export(tmp_path / "plain", task.model.state_dict())
+    wish = replace(experiment.model, details=8)
+    onwards = build_task(replace(experiment, encoder=str(tmp_path / "plain"), go_on=True, model=wish))
+    before = load_encoder(tmp_path / "plain").state_dict()
+    state = onwards.model.state_dict()
+    added = {name for name in state if f"perspective.{name}" not in before}
+    assert added and all(name.startswith("details.") for name in added)
+    assert all(torch.equal(state[name], before[f"perspective.{name}"]) for name in state.keys() - added)
+    batch = onwards.batch(0, range(2))
+    optimizer = torch.optim.AdamW(onwards.model.parameters(), lr=3e-3)
+    first = onwards.losses(batch, 0)
+    for _ in range(80):
+        optimizer.zero_grad()
+        losses = onwards.losses(batch, 0)
+        losses.total.backward()
+        optimizer.step()
+    assert losses.terms["same_object"] < 0.7 * first.terms["same_object"]
+    assert "same_object" in onwards.evaluate()
+    onwards.export(tmp_path / "detailed", onwards.model.state_dict())
+    assert load_encoder(tmp_path / "detailed").config.perspective_details == 8
+    again = build_task(replace(experiment, encoder=str(tmp_path / "detailed"), go_on=True))
+    assert again.shape == wish and again.model.details is not None
+
+
+def test_the_geometry_task_keeps_the_network(
+    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+) -> None:
+    """Training that starts from such an encoder leaves its network as it is, and exports it again."""
+    task.export(tmp_path, task.model.state_dict())
+    data = GeometryDataConfig(experiment.data.cache, num_rooms=4, num_views=4, size=32, evaluation_rooms=2)
+    geometry = GeometryTask(GeometryExperiment(experiment.training, data, TINY, start_from=str(tmp_path)))
+    geometry.model.train()
+    geometry.losses(geometry.batch(0, range(2)), 0).total.backward()
+    network = geometry.model.perspective
+    assert network is not None and all(not p.requires_grad and p.grad is None for p in network.parameters())
+    geometry.export(tmp_path / "again", geometry.model.state_dict())
+    again, before = load_encoder(tmp_path / "again").state_dict(), load_encoder(tmp_path).state_dict()
+    assert all(torch.equal(again[name], before[name]) for name in before) and again.keys() == before.keys()
+
+
+def test_what_does_not_fit_is_one_line(experiment: PerspectiveExperiment) -> None:
+    with pytest.raises(UserError, match="has no perspective network to go on with"):
+        build_task(replace(experiment, go_on=True))
+    with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
+        PerspectiveConfig((8, 20))
+    with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_views, got 5 and 4"):
+        build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))
+
+
+def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    command = ["train", str(CONFIG), f"training.output={output}", f"data.cache={tmp_path}/rooms"]
+    command += ["training.steps=1", "training.batch_size=2", "training.trackers=[]", "data.num_rooms=2"]
+    assert main([*command, "data.evaluation_rooms=1"]) == 0
+    assert f"trained 1 steps: {output}/weights" in capsys.readouterr().out
+    assert load_encoder(output / "weights").perspective is not None

@@ -1,0 +1,1 @@
+"""Geometry encoders: photos to cameras, depth, points and features."""

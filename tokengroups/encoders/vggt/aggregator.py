@@ -1,0 +1,71 @@
+"""The trunk of VGGT: a ViT per frame, then alternating attention within frames and across all of them."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.encoders.vggt.dino import DinoViT, PatchFeatures
+from tokengroups.nn import TransformerBlock, rope_tables
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Aggregator(nn.Module):
+    """Camera, register and patch tokens of all frames, mixed by pairs of a frame and a global block."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.num_special = config.num_special
+        self.head_dim = dim // config.num_heads
+        # Index 0 is for the first frame, which defines the world; index 1 for all others.
+        self.camera_token = nn.Parameter(torch.empty(1, 2, 1, dim))
+        self.register_token = nn.Parameter(torch.empty(1, 2, config.num_registers, dim))
+        nn.init.trunc_normal_(self.camera_token, std=0.02)
+        nn.init.trunc_normal_(self.register_token, std=0.02)
+        self.patch_embed = DinoViT(config)
+
+        def blocks() -> nn.ModuleList:
+            return nn.ModuleList(
+                TransformerBlock(
+                    dim,
+                    config.num_heads,
+                    mlp_ratio=config.mlp_ratio,
+                    layer_scale=config.layer_scale,
+                    qk_norm=True,
+                )
+                for _ in range(config.depth)
+            )
+
+        self.frame_blocks = blocks()
+        self.global_blocks = blocks()
+
+    def embed_patches(self, images: Float[Tensor, "B V 3 H W"]) -> PatchFeatures:
+        """Patch tokens and stem maps of all frames, [B*V, ...]; images in [0, 1]."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return self.patch_embed(rearrange((images - mean) / std, "b v c h w -> (b v) c h w"))
+
+    def add_special_tokens(self, patches: Float[Tensor, "B V HW C"]) -> Float[Tensor, "B V P C"]:
+        """Put the camera token and the registers before the patches of every frame."""
+        batch, views = patches.shape[:2]
+        special = torch.cat([self.camera_token, self.register_token], dim=2)
+        first, others = special[:, :1], special[:, 1:].expand(-1, views - 1, -1, -1)
+        special = torch.cat([first, others], dim=1).expand(batch, -1, -1, -1)
+        return torch.cat([special, patches], dim=2)
+
+    def layer(
+        self, index: int, tokens: Float[Tensor, "B V P C"], grid_hw: tuple[int, int]
+    ) -> tuple[Float[Tensor, "B V P C"], Float[Tensor, "B V P C"]]:
+        """Frame block, then global block `index`: both outputs. The second one goes on to the next layer."""
+        views = tokens.shape[1]
+        rope = rope_tables(grid_hw, self.head_dim, self.num_special, device=tokens.device)
+        in_frames = self.frame_blocks[index](rearrange(tokens, "b v p c -> (b v) p c"), rope)
+        in_scenes = rearrange(in_frames, "(b v) p c -> b (v p) c", v=views)
+        mixed = self.global_blocks[index](in_scenes, rope)
+        shape = tokens.shape
+        return in_frames.reshape(shape), mixed.reshape(shape)

@@ -1,0 +1,175 @@
+"""The dense prediction head of VGGT (DPT, Ranftl et al. 2021): tokens of four layers to per-pixel maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokengroups.encoders.vggt.config import VGGTConfig
+
+UV_WEIGHT = 0.1
+UV_BASE = 100.0
+
+
+@lru_cache(maxsize=64)
+def uv_embedding(
+    size_hw: tuple[int, int], channels: int, aspect: float, device: torch.device
+) -> Float[Tensor, "1 D h w"]:
+    """Sine-cosine embedding, times 0.1, of where a cell lies in an image of width/height ratio `aspect`.
+
+    The first half of the channels stands for x, the second for y; each half is its sines, then its cosines.
+    Shared between calls, so never write into it; channels-last in memory.
+    """
+    # A table first asked for under inference mode must still serve autograd later.
+    with torch.inference_mode(False), torch.no_grad():
+        height, width = size_hw
+        diagonal = math.hypot(aspect, 1.0)
+        quarter = channels // 4
+        frequencies = UV_BASE ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+
+        def encode(count: int, span: float) -> Tensor:
+            limit = span * (count - 1) / count
+            angles = torch.linspace(-limit, limit, count, dtype=torch.float64)[:, None] * frequencies
+            return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+        x = encode(width, aspect / diagonal).expand(height, -1, -1)
+        y = encode(height, 1 / diagonal)[:, None].expand(-1, width, -1)
+        table = torch.cat([x, y], dim=-1).float().to(device)[None] * UV_WEIGHT
+        return table.permute(0, 3, 1, 2)
+
+
+def add_uv(x: Float[Tensor, "N D h w"], aspect: float) -> Float[Tensor, "N D h w"]:
+    """Add the position embedding in the dtype of `x`."""
+    return x + uv_embedding((x.shape[-2], x.shape[-1]), x.shape[1], aspect, x.device).to(x.dtype)
+
+
+def resize(x: Float[Tensor, "N D h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
+    """Bilinear, corners aligned."""
+    return functional.interpolate(x, size_hw, mode="bilinear", align_corners=True)
+
+
+class ResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions and a skip that carries relu(x), not x: the released weights want it so."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(features, features, kernel_size=3, padding=1)
+
+    def forward(self, x: Float[Tensor, "N D h w"]) -> Float[Tensor, "N D h w"]:
+        """Same size out."""
+        skip = functional.relu(x)
+        return self.conv2(functional.relu(self.conv1(skip))) + skip
+
+
+class FeatureFusion(nn.Module):
+    """Add a finer map to the coarse stream, refine, enlarge."""
+
+    def __init__(self, features: int, *, has_skip: bool = True) -> None:
+        super().__init__()
+        self.out_conv = nn.Conv2d(features, features, kernel_size=1)
+        if has_skip:
+            self.resConfUnit1 = ResidualConvUnit(features)
+        self.resConfUnit2 = ResidualConvUnit(features)
+
+    def forward(
+        self, x: Float[Tensor, "N D h w"], skip: Float[Tensor, "N D h w"] | None, size_hw: tuple[int, int]
+    ) -> Float[Tensor, "N D H W"]:
+        """The refined map at `size_hw`."""
+        if skip is not None:
+            x = x + self.resConfUnit1(skip)
+        # A 1x1 convolution commutes with interpolation; before it, it is four times cheaper.
+        return resize(self.out_conv(self.resConfUnit2(x)), size_hw)
+
+
+class DPTScratch(nn.Module):
+    """The convolutional part of the head, after the per-layer projections."""
+
+    def __init__(self, config: VGGTConfig, out_channels: int) -> None:
+        super().__init__()
+        features = config.dpt_features
+        c1, c2, c3, c4 = config.dpt_channels
+        self.layer1_rn = nn.Conv2d(c1, features, kernel_size=3, padding=1, bias=False)
+        self.layer2_rn = nn.Conv2d(c2, features, kernel_size=3, padding=1, bias=False)
+        self.layer3_rn = nn.Conv2d(c3, features, kernel_size=3, padding=1, bias=False)
+        self.layer4_rn = nn.Conv2d(c4, features, kernel_size=3, padding=1, bias=False)
+        self.refinenet1 = FeatureFusion(features)
+        self.refinenet2 = FeatureFusion(features)
+        self.refinenet3 = FeatureFusion(features)
+        self.refinenet4 = FeatureFusion(features, has_skip=False)
+        self.output_conv1 = nn.Conv2d(features, features // 2, kernel_size=3, padding=1)
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(features // 2, config.dpt_hidden, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(config.dpt_hidden, out_channels, kernel_size=1),
+        )
+
+    def fuse(self, maps: Sequence[Float[Tensor, "N _ _ _"]]) -> Float[Tensor, "N D h w"]:
+        """Merge the four maps, fine to coarse in the list, into one at twice the finest resolution."""
+        convs = (self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn)
+        fine, middle, coarse, coarsest = (conv(x) for conv, x in zip(convs, maps, strict=True))
+        x = self.refinenet4(coarsest, None, coarse.shape[-2:])
+        x = self.refinenet3(x, coarse, middle.shape[-2:])
+        x = self.refinenet2(x, middle, fine.shape[-2:])
+        return self.refinenet1(x, fine, (2 * fine.shape[-2], 2 * fine.shape[-1]))
+
+
+class DPTHead(nn.Module):
+    """Tokens of four trunk layers to `out_channels` raw maps at the image's resolution."""
+
+    def __init__(self, config: VGGTConfig, out_channels: int) -> None:
+        super().__init__()
+        dim = 2 * config.embed_dim
+        c1, c2, c3, c4 = config.dpt_channels
+        self.patch_size = config.patch_size
+        self.num_special = config.num_special
+        self.norm = nn.LayerNorm(dim)
+        self.projects = nn.ModuleList(nn.Conv2d(dim, c, kernel_size=1) for c in config.dpt_channels)
+        self.resize_layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(c1, c1, kernel_size=4, stride=4),
+                nn.ConvTranspose2d(c2, c2, kernel_size=2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(c4, c4, kernel_size=3, stride=2, padding=1),
+            ]
+        )
+        self.scratch = DPTScratch(config, out_channels)
+        # Stem maps as fine as the finest fused map (a quarter of the patch size), and twice as fine.
+        stages = len(config.stem_channels) if config.stem_skip else 0
+        self.skip_stages = [stage for stage in (stages - 3, stages - 4) if stage >= 0]
+        self.stem_skips = nn.ModuleList(
+            nn.Conv2d(config.stem_channels[stage], width, kernel_size=1)
+            for stage, width in zip(self.skip_stages, (c1, config.dpt_features // 2), strict=False)
+        )
+
+    def forward(
+        self,
+        tokens: Sequence[Float[Tensor, "N P C2"]],
+        size_hw: tuple[int, int],
+        stem_maps: Sequence[Float[Tensor, "N _ _ _"]] = (),
+    ) -> Float[Tensor, "N D H W"]:
+        """Raw maps of N frames, before any activation."""
+        aspect = size_hw[1] / size_hw[0]
+        rows = size_hw[0] // self.patch_size
+        maps = []
+        for layer, project, enlarge in zip(tokens, self.projects, self.resize_layers, strict=True):
+            patches = self.norm(layer[:, self.num_special :])
+            grid = project(rearrange(patches, "n (h w) c -> n c h w", h=rows))
+            maps.append(enlarge(add_uv(grid, aspect)))
+        skips = [
+            conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)
+        ]
+        if skips:
+            maps[0] = maps[0] + skips[0]
+        x = self.scratch.output_conv1(self.scratch.fuse(maps))
+        if len(skips) > 1:
+            x = x + skips[1]
+        x = add_uv(resize(x, size_hw), aspect)
+        return self.scratch.output_conv2(x)

@@ -1,0 +1,1 @@
+"""A small relative of VGGT that trains on a CPU."""

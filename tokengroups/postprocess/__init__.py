@@ -1,0 +1,1 @@
+"""Optional steps after an encoder or a system."""

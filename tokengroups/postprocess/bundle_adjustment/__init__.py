@@ -1,0 +1,1 @@
+"""Bundle adjustment of cameras and depth on matched pixels."""

@@ -1,0 +1,226 @@
+"""One joint adjustment of poses, focal length and depth to matched pixels: Gauss-Newton on robust residuals.
+
+Every view's depth is multiplied by the exponential of a smooth correction, bilinear between the nodes of a grid over
+its image.
+
+Unknowns, in this order: six numbers per view (a rotation vector and a translation, applied after the pose), the
+logarithm of one factor on all focal lengths, and the nodes of every view's correction. View 0 stays the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.geometry import cross_matrix, invert_rigid
+from tokengroups.postprocess.bundle_adjustment.frames import Frame, Frames, depth_factors
+from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatches
+from tokengroups.postprocess.bundle_adjustment.residuals import Equations, Noise, exponential, match_equations
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """Noise model and prior, chosen on held-out rooms (`benchmarks/RESULTS.md`); results hardly depend on most."""
+
+    iterations: int = 12  # Gauss-Newton steps per stage, at most
+    settled_step: float = 2e-3  # of poses, in radians and the encoder's unit: no further steps
+    cell_noise_px: float = 2.0  # standard deviation of a cell's match
+    cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
+    patch_evidence: float = 0.5
+    patch_step_px: int = 4  # between the patches of a view
+    many_patch_step_px: int = 5  # where many views see each patch
+    search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
+    patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
+    lost_share: float = (
+        0.25  # of patches found in the first stage: below, poses are far off and a wide stage comes first
+    )
+    lost_search_px: int = 16
+    lost_noise_px: float = 2.0
+    rigid_stages: int = 2  # of them, before depths are corrected
+    depth_noise: float = 0.2  # relative standard deviation of a pixel's depth
+    corrected_depth_noise: float = 0.03  # and of what the correction leaves
+    agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
+    agreement_evidence: float = 0.3
+    prior_rotation: float = 0.3  # radians, width of the camera head's, under Cauchy's loss: it has outliers
+    prior_translation: float = 0.2  # and of its translation, in the encoder's unit
+    prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
+    settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
+    correction_nodes: int = 8  # a side
+    prior_correction: float = 0.3  # standard deviation of a node
+    prior_smoothness: float = 0.15  # and of the difference of neighbouring nodes
+
+
+@dataclass(frozen=True)
+class ViewMatches:
+    """Pixels of view `source` found in view `target`."""
+
+    source: int
+    target: int
+    pixels: PixelMatches
+
+
+@dataclass(frozen=True)
+class _StackedMatches:
+    """Matches of all pairs one after the other: many small calculations take longer than a large one."""
+
+    source: Int64[Tensor, " Q"]
+    target: Int64[Tensor, " Q"]
+    pixels: PixelMatches
+    counts: list[int]  # of each pair
+
+    @classmethod
+    def of(cls, matches: list[ViewMatches]) -> _StackedMatches:
+        counts = [len(match.pixels.weight) for match in matches]
+        device = matches[0].pixels.weight.device
+        views = torch.tensor([[match.source, match.target] for match in matches], device=device)
+        source, target = views.repeat_interleave(torch.tensor(counts, device=device), dim=0).unbind(dim=1)
+        names = ("source", "target", "weight")
+        pixels = PixelMatches(
+            *(torch.cat([getattr(match.pixels, name) for match in matches]) for name in names)
+        )
+        return cls(source, target, pixels, counts)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is adjusted."""
+
+    poses: Float[Tensor, "V 4 4"]  # cam_from_world, that of view 0 the identity
+    log_focal: Float[Tensor, ""]  # factor on all predicted focal lengths
+    nodes: Float[Tensor, "V n"]  # logarithms of factors on the depth, a grid over every image
+
+    def relative(self, source: int, target: int) -> Float[Tensor, "4 4"]:
+        """Pose of camera `target` relative to camera `source`."""
+        return self.poses[target] @ invert_rigid(self.poses[source])
+
+    def frames(self, predicted: list[Frame]) -> list[Frame]:
+        """The photos with this estimate's focal lengths and depths."""
+        factors = depth_factors(self.nodes, predicted[0].size_hw)
+        return [
+            frame.corrected(self.log_focal, factor) for frame, factor in zip(predicted, factors, strict=True)
+        ]
+
+    def moved(self, step: Float[Tensor, " N"]) -> Estimate:
+        """After a step of all unknowns."""
+        views = len(self.poses)
+        poses = exponential(step[: 6 * views].view(views, 6)) @ self.poses
+        nodes = self.nodes + step[6 * views + 1 :].view_as(self.nodes)
+        return Estimate(poses, self.log_focal + step[6 * views], nodes)
+
+
+def adjust(
+    predicted: list[Frame],
+    start: Estimate,
+    estimate: Estimate,
+    matches: list[ViewMatches],
+    noise: Noise,
+    settings: RefinementSettings,
+    settled_focal: Float[Tensor, ""] | None = None,
+) -> Estimate:
+    """Gauss-Newton steps on the matches and the prior around `start`.
+
+    Args:
+        predicted: Photos with the encoder's depth and focal lengths.
+        start: The encoder's own answer.
+        estimate: Where to begin.
+        matches: Of any pairs of views.
+        noise: What to believe of them.
+        settings: The prior.
+        settled_focal: Logarithm that the focal length's factor stays close to; depths are corrected only if given.
+    """
+    views, focal = len(estimate.poses), 6 * len(estimate.poses)
+    side = 0 if settled_focal is None else settings.correction_nodes
+    per_view = side**2
+    free = slice(6, focal + 1 + views * per_view)
+    smoothness = _smoothness(side, settings).to(estimate.nodes) if side else None
+    stacked = _StackedMatches.of(matches)
+    unknowns = torch.stack([_unknowns(match, views, per_view) for match in matches]).to(estimate.nodes.device)
+    for _ in range(settings.iterations):
+        frames = estimate.frames(predicted)
+        normal = estimate.poses.new_zeros(focal + 1 + views * per_view, focal + 1 + views * per_view)
+        gradient = normal.new_zeros(len(normal))
+        normal[focal, focal] = settings.prior_focal**-2
+        gradient[focal] = estimate.log_focal * settings.prior_focal**-2
+        if settled_focal is not None:
+            normal[focal, focal] += settings.settled_focal**-2
+            gradient[focal] += (estimate.log_focal - settled_focal) * settings.settled_focal**-2
+        pose_normal, pose_gradient = _pose_prior(estimate.poses, start.poses, settings)
+        for view in range(views):
+            own = slice(6 * view, 6 * view + 6)
+            normal[own, own], gradient[own] = pose_normal[view], pose_gradient[view]
+            if smoothness is not None:
+                own = slice(focal + 1 + view * per_view, focal + 1 + (view + 1) * per_view)
+                normal[own, own], gradient[own] = smoothness, smoothness @ estimate.nodes[view]
+        for part in _all_equations(frames, estimate, stacked, side, noise):
+            _add(normal, gradient, part.split(stacked.counts), unknowns[:, : part.rows.shape[1]])
+        step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
+        step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
+        estimate = estimate.moved(step)
+        if step[:focal].abs().max() < settings.settled_step:
+            break
+    return estimate
+
+
+def _add(
+    normal: Float[Tensor, "N N"],
+    gradient: Float[Tensor, " N"],
+    equations: list[tuple[Tensor, Tensor]],
+    unknowns: Int64[Tensor, "P u"],
+) -> None:
+    """Add J^T J and J^T r of all pairs, each to its own unknowns; all at once, as many small additions take longer."""
+    squares = torch.stack([rows.T @ rows for rows, _ in equations])
+    slopes = torch.stack([rows.T @ residuals for rows, residuals in equations])
+    places = unknowns[:, :, None] * len(gradient) + unknowns[:, None]
+    normal.view(-1).index_add_(0, places.flatten(), squares.flatten())
+    gradient.index_add_(0, unknowns.flatten(), slopes.flatten())
+
+
+def _all_equations(
+    frames: list[Frame], estimate: Estimate, matches: _StackedMatches, side: int, noise: Noise
+) -> list[Equations]:
+    """`match_equations` of all pairs."""
+    source, target = (Frames.of(frames, view) for view in (matches.source, matches.target))
+    relative = estimate.poses[:, None] @ invert_rigid(estimate.poses)
+    relative = relative[matches.target, matches.source]
+    return match_equations(source, target, relative, matches.pixels, side, noise)
+
+
+def _unknowns(match: ViewMatches, views: int, per_view: int) -> Int64[Tensor, " u"]:
+    """Which unknowns the columns of `match_equations` are."""
+    poses = [torch.arange(6 * view, 6 * view + 6) for view in (match.target, match.source)]
+    first = [6 * views + 1 + view * per_view for view in (match.source, match.target)]
+    nodes = [torch.arange(start, start + per_view) for start in first]
+    return torch.cat([*poses, torch.tensor([6 * views]), *nodes])
+
+
+def _smoothness(side: int, settings: RefinementSettings) -> Float[Tensor, "n n"]:
+    """Normal matrix of the prior on a view's nodes: small, and like their neighbours."""
+    index = torch.arange(side**2).view(side, side)
+    pairs = torch.cat([torch.stack([index[:, 1:], index[:, :-1]], -1).flatten(0, 1),
+                       torch.stack([index[1:], index[:-1]], -1).flatten(0, 1)])  # fmt: skip
+    ends = functional.one_hot(pairs, side**2).float()
+    steps = ends[:, 0] - ends[:, 1]
+    magnitude = torch.eye(side**2) / settings.prior_correction**2
+    return magnitude + steps.T @ steps / settings.prior_smoothness**2
+
+
+def _pose_prior(
+    poses: Float[Tensor, "V 4 4"], start: Float[Tensor, "V 4 4"], settings: RefinementSettings
+) -> tuple[Float[Tensor, "V 6 6"], Float[Tensor, "V 6"]]:
+    """Normal matrices and gradients of the distances from the start: rotation vectors and translations."""
+    turned = poses[:, :3, :3] @ start[:, :3, :3].mT
+    skew = (turned - turned.mT) / 2  # sin(angle) [axis]x, the rotation vector of small turns
+    rotation = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=1) / settings.prior_rotation
+    translation = (poses[:, :3, 3] - start[:, :3, 3]) / settings.prior_translation
+    identity = torch.eye(3).to(poses).expand(len(poses), 3, 3)
+    top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.prior_rotation
+    bottom = torch.cat([-cross_matrix(poses[:, :3, 3]), identity], dim=-1) / settings.prior_translation
+    jacobian = torch.cat([top, bottom], dim=1)
+    distance = torch.cat([rotation, translation], dim=1)[..., None]
+    trust = 1 / (1 + distance.square().sum(dim=(1, 2)))  # Cauchy's loss, as of the matches
+    normal = trust[:, None, None] * jacobian.mT @ jacobian
+    return normal, trust[:, None] * (jacobian.mT @ distance).squeeze(-1)

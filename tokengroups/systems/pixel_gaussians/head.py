@@ -1,0 +1,153 @@
+"""Pixel-aligned Gaussians on an encoder that is being adapted: the stage before token groups (arXiv 2606.29513).
+
+The paper fine-tunes VGGT with an auxiliary head of one Gaussian per pixel, by rendering, to fit it to the data's scale
+and patch size; then the head is thrown away and the encoder frozen. What a good head needs is published elsewhere
+(AnySplat, Uni3R): depth unprojected with the *predicted* cameras, and small corrections around it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokengroups.encoders.vggt import VGGT
+from tokengroups.nn.gaussian_head import GaussianHead
+from tokengroups.systems.token_groups.context import FrozenGeometry, anchor_candidates
+from tokengroups.systems.token_groups.system import encoder_feature_dim, frozen_geometry
+from tokengroups.types import EncoderOutput, Gaussians, TensorFields
+
+STRIDES = (1, 2)
+# A new head shows the photos: smaller or fainter Gaussians leave holes, and the encoder would learn to hide them.
+INITIAL_SCALE, INITIAL_OPACITY = 0.7, 0.8  # standard deviation in footprints
+
+
+@dataclass(frozen=True)
+class PixelGaussiansConfig:
+    """Shape of the auxiliary head; the paper does not publish its own.
+
+    A footprint is the size of a Gaussian's cell of `stride` x `stride` pixels on a surface facing the camera.
+    """
+
+    stride: int = 1  # pixels between Gaussians, 1 or 2
+    dim: int = 32  # channels of the convolutions
+    sh_degree: int = 0
+    offset_bound: float = 1.0  # largest offset per axis, in footprints
+    scale_bound: float = 1.5  # largest standard deviation, in footprints
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ValueError: Names the setting and its value.
+        """
+        if self.stride not in STRIDES:
+            raise ValueError(f"stride must be 1 or 2, got {self.stride}")
+        if self.scale_bound <= INITIAL_SCALE or self.offset_bound <= 0:
+            raise ValueError(
+                f"offset_bound must be positive and scale_bound above {INITIAL_SCALE}, "
+                f"got {self.offset_bound} and {self.scale_bound}"
+            )
+
+
+@dataclass(frozen=True)
+class PixelGaussiansOutput(TensorFields):
+    """What the encoder says about a batch of photo sets, and the Gaussians on its points."""
+
+    encoded: EncoderOutput
+    geometry: FrozenGeometry  # with gradients here; cameras as predicted, not refined by matches
+    gaussians: Gaussians  # batch axis B; views in order, cells row by row
+
+
+class PixelGaussianHead(nn.Module):
+    """Patch features + RGB -> one Gaussian for every cell of `stride` x `stride` pixels.
+
+    Each cell is an anchor with a single Gaussian, so that the rules of `GaussianHead` hold: bounded offsets and
+    scales in footprints, opacity by a sigmoid, SH as a residual to the photo's colour.
+
+    Args:
+        config: Shape.
+        feature_dim: Channels of the encoder's patch features.
+    """
+
+    def __init__(self, config: PixelGaussiansConfig, feature_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.feature = nn.Sequential(nn.LayerNorm(feature_dim), nn.Linear(feature_dim, dim))
+        self.rgb = nn.Conv2d(3 * config.stride**2, dim, kernel_size=3, padding=1)
+        self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(dim, dim, kernel_size=3, padding=1), nn.GELU())
+        self.gaussians = GaussianHead(dim, 1, config.sh_degree, config.offset_bound, config.scale_bound)
+        init_photo(self.gaussians)
+
+    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: FrozenGeometry) -> Gaussians:
+        """Decode the Gaussians, N = V * H/stride * W/stride, in the world and unit of `geometry`.
+
+        Args:
+            images: Photos in [0, 1].
+            geometry: The encoder's answer for them; gradients flow to its features, depth and cameras.
+
+        Raises:
+            ValueError: Image sides that are no multiples of the stride.
+        """
+        stride, num_scenes = self.config.stride, images.shape[0]
+        if images.shape[-2] % stride or images.shape[-1] % stride:
+            raise ValueError(f"photo sides must be multiples of {stride}, got {tuple(images.shape[-2:])}")
+        cells = functional.pixel_unshuffle(images.flatten(0, 1), stride)
+        patches = self.feature(rearrange(geometry.features, "b v c h w -> (b v) h w c"))
+        coarse = rearrange(patches, "n h w c -> n c h w")
+        fine = functional.interpolate(coarse, cells.shape[-2:], mode="bilinear", align_corners=False)
+        tokens = self.mix(self.rgb(cells - 0.5) + fine)
+        anchors = anchor_candidates(images, geometry, stride, stride)
+        return self.gaussians(
+            rearrange(tokens, "(b v) c h w -> b (v h w) c", b=num_scenes),
+            anchors.points,
+            anchors.footprints * stride,
+            rearrange(anchors.patches, "b n (c p) -> b n c p", c=3).mean(dim=-1),
+        )
+
+
+def init_photo(head: GaussianHead) -> None:
+    """Start on the points themselves, with `INITIAL_SCALE` and `INITIAL_OPACITY`."""
+    output, share = head.mlp[-1], INITIAL_SCALE / head.scale_bound
+    assert isinstance(output, nn.Linear)
+    values = {
+        "scale": math.log(share / (1 - share)) - head.scale_shift,
+        "opacity": math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY)),
+    }
+    with torch.no_grad():
+        for name, part in zip(head.split, output.bias.split(list(head.split.values())), strict=True):
+            part.fill_(values.get(name, 0.0))
+
+
+class PixelGaussians(nn.Module):
+    """An encoder and the auxiliary head, both trained.
+
+    Args:
+        encoder: A VGGT, frozen or not; it is unfrozen.
+        config: Shape of the head.
+
+    Raises:
+        ValueError: The encoder has no depth head.
+    """
+
+    def __init__(self, encoder: VGGT, config: PixelGaussiansConfig) -> None:
+        super().__init__()
+        if not encoder.config.enable_depth:
+            raise ValueError("pixel-aligned Gaussians need an encoder with a depth head")
+        self.encoder = encoder.unfreeze()
+        self.head = PixelGaussianHead(config, encoder_feature_dim(encoder.config))
+
+    def forward(self, images: Float[Tensor, "B V 3 H W"]) -> PixelGaussiansOutput:
+        """Photos in [0, 1] to Gaussians; autocast reaches the networks, never the points, cameras and Gaussians."""
+        encoded = self.encoder(images)
+        with torch.autocast(images.device.type, enabled=False):
+            # Without descriptors the cameras stay the predicted ones: their refinement passes no gradients.
+            answer = replace(encoded, cell_descriptors=None)
+            geometry = frozen_geometry(images, answer, self.encoder.config)
+        return PixelGaussiansOutput(encoded, geometry, self.head(images, geometry))

@@ -1,0 +1,1 @@
+"""Token groups with additions for the tiny encoder."""
