@@ -1,0 +1,45 @@
+"""Names for interchangeable parts: a short built-in name, or ``package.module:Class`` for one's own.
+
+A part of one's own needs no entry anywhere: its import path is its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tokengroups.errors import UserError
+
+
+def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = True) -> Any:
+    """Import the class that a name stands for.
+
+    Args:
+        name: A key of `builtin`, or ``package.module:Class``. Modules in the working folder are found too.
+        builtin: Import path of every built-in class, by its short name.
+        kind: What it is, for messages ("step", "data set", ...).
+        typed: Whether the user typed the name. A name that a file brought along never makes this process import a
+            module of somebody else's choice: its module must be imported already.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    path = builtin.get(name, name)
+    if ":" not in path:
+        raise UserError(f"no {kind} '{name}'; choose from {', '.join(builtin)}, or give package.module:Class")
+    module, _, attribute = path.partition(":")
+    if name not in builtin and not typed and module not in sys.modules:
+        raise UserError(f"a file asks for the {kind} '{name}': import {module} first if you trust it")
+    if name not in builtin and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # an installed command does not look there by itself
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
+            raise
+        raise UserError(f"no {kind} '{name}': there is no module {module}") from error
+    except AttributeError as error:
+        raise UserError(f"no {kind} '{name}': {module} has no {attribute}") from error
