@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from tolerances import RELATIVE_L2
 from vggt_weights import fill_by_name, images_by_seed
 
-from tokengroups.encoders.pose_encoding import decode_pose, encode_pose
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt.pose_encoding import decode_pose, encode_pose
 from tokengroups.geometry import world_points
 
 CHANNEL_STEP = 8

@@ -7,12 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional
-
-from tests.test_training_geometry import TINY
-from tests.tolerances import tolerance
-from tokengroups.data.augment import collate, mirror, square_views
-from tokengroups.encoders.vggt import VGGT, encoder_cameras
 from tokengroups.encoders.vggt_tiny.depth_fusion import (
     CUES_SHARE,
     LARGEST_DIFFERENCE,
@@ -20,6 +14,12 @@ from tokengroups.encoders.vggt_tiny.depth_fusion import (
     encoder_depth,
 )
 from tokengroups.encoders.vggt_tiny.focal_fusion import HEAD_DEVIATION, focal_factor
+from torch.nn import functional
+
+from tests.test_training_geometry import TINY
+from tests.tolerances import tolerance
+from tokengroups.data.augment import collate, mirror, square_views
+from tokengroups.encoders.vggt import VGGT, encoder_cameras
 from tokengroups.encoders.vggt_tiny.single_view import REACHES, PerspectiveNetwork, central_square
 from tokengroups.geometry import rigid, unproject
 from tokengroups.losses.single_view import (

@@ -12,7 +12,6 @@ from tokengroups.geometry import project, rigid, transform_points, unproject
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, node_weights
 from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
     Estimate,
-    RefinementSettings,
     ViewMatches,
     _unknowns,
 )
@@ -24,6 +23,7 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
 )
 from tokengroups.postprocess.bundle_adjustment.refine import refine_geometry
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise, match_equations
+from tokengroups.postprocess.bundle_adjustment.settings import BundleAdjustmentSettings
 from tokengroups.types import Cameras
 
 SIZE, CELLS = 64, 16  # pixels and cells a side
@@ -62,7 +62,7 @@ def exact_descriptors(depth: torch.Tensor, cam_from_first: torch.Tensor) -> torc
 
 TRUE = pose([0.02, -0.15, 0.01], [0.3, -0.02, 0.05])
 WRONG = pose([0.03, -0.13, 0.0], [0.27, 0.0, 0.03])
-SO_FAR_OFF = {"prior_rotation": 0.05, "prior_translation": 0.1}  # what WRONG's error is
+SO_FAR_OFF = {"rotation_prior_std": 0.05, "translation_prior_std": 0.1}  # what WRONG's error is
 
 
 def photo(depth: torch.Tensor, cam_from_first: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ def refine_both(
     poses = torch.stack([torch.eye(4), second])[:views].expand(len(scene["depth"]), -1, -1, -1)
     intrinsics = INTRINSICS * torch.tensor([zoom, zoom, 1.0]).diag().where(torch.eye(3) > 0, torch.ones(()))
     cameras = Cameras(poses, intrinsics.expand(*poses.shape[:2], 3, 3), (SIZE, SIZE))
-    return refine_geometry(cameras=cameras, settings=RefinementSettings(**settings), **scene)
+    return refine_geometry(cameras=cameras, settings=BundleAdjustmentSettings(**settings), **scene)
 
 
 def errors(refined: torch.Tensor) -> tuple[float, float]:
@@ -112,16 +112,16 @@ def start(second: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.eye(4), second])[None]
 
 
-@pytest.mark.parametrize("search_px", [(), (5, 3)], ids=["cells", "cells and patches"])
-def test_matches_recover_the_pose(scene, search_px):
-    noise_px = (0.5,) * len(search_px)
+@pytest.mark.parametrize("radii", [(), (5, 3)], ids=["cells", "cells and patches"])
+def test_matches_recover_the_pose(scene, radii):
+    stds_px = (0.5,) * len(radii)
     refined = refine(
         scene,
-        iterations=10,
-        search_px=search_px,
-        patch_noise_px=noise_px,
-        cell_evidence=1.0,
-        prior_focal=1e-3,
+        max_iterations=10,
+        search_radii_px=radii,
+        patch_stds_px=stds_px,
+        cell_weight=1.0,
+        focal_prior_std=1e-3,
         **SO_FAR_OFF,
     )
     assert torch.equal(refined.cam_from_world[0, 0], torch.eye(4))
@@ -135,7 +135,13 @@ def test_matches_recover_the_pose(scene, search_px):
 def test_matches_recover_the_focal_length(scene, zoom):
     """Also with wrong poses; both views get the same factor and keep their principal points."""
     refined = refine(
-        scene, zoom=zoom, iterations=20, cell_evidence=1.0, patch_evidence=1.0, prior_focal=0.5, **SO_FAR_OFF
+        scene,
+        zoom=zoom,
+        max_iterations=20,
+        cell_weight=1.0,
+        patch_weight=1.0,
+        focal_prior_std=0.5,
+        **SO_FAR_OFF,
     )
     wrong = abs(zoom - 1) * 60
     assert (refined.intrinsics[..., 0, 0] - 60).abs().max() < 0.5 * wrong, refined.intrinsics[..., 0, 0]
@@ -147,7 +153,7 @@ def test_matches_recover_the_focal_length(scene, zoom):
 
 def test_patches_correct_what_cells_that_know_nothing_leave(scene):
     scene["descriptors"] = torch.zeros_like(scene["descriptors"])
-    turn, shift = errors(refine(scene, cell_evidence=0.0).cam_from_world)
+    turn, shift = errors(refine(scene, cell_weight=0.0).cam_from_world)
     assert turn < 0.3 * errors(start(WRONG))[0] and shift < 0.6 * errors(start(WRONG))[1], (turn, shift)
 
 
@@ -160,7 +166,7 @@ def test_a_wrong_depth_moves_the_pose_little(scene):
 
 def test_without_evidence_the_cameras_stay(scene):
     scene["images"] = torch.full_like(scene["images"], 0.5)  # flat patches weigh nothing
-    refined = refine(scene, cell_evidence=0.0)
+    refined = refine(scene, cell_weight=0.0)
     torch.testing.assert_close(refined.cam_from_world, start(WRONG), rtol=0, atol=1e-5)
     torch.testing.assert_close(refined.intrinsics, INTRINSICS.expand(1, 2, 3, 3))
 
@@ -178,8 +184,8 @@ def test_a_single_view_and_a_batch(scene):
 def test_a_pose_beyond_the_first_search_is_found(scene):
     """Few patches lie within the first search; without the wide stage their wrong matches win."""
     off = pose([0.02, 0.0, 0.01], [0.3, -0.02, 0.05])  # 0.15 radians, 9 pixels
-    blind = {"cell_evidence": 0.0, "prior_rotation": 0.5}
-    assert errors(refine(scene, off, lost_share=0.0, **blind).cam_from_world)[0] > 0.05
+    blind = {"cell_weight": 0.0, "rotation_prior_std": 0.5}
+    assert errors(refine(scene, off, wide_search_below=0.0, **blind).cam_from_world)[0] > 0.05
     assert errors(refine(scene, off, **blind).cam_from_world)[0] < 0.01
 
 
@@ -296,7 +302,7 @@ def test_matches_straighten_a_bent_depth(scene):
     """The pose known, both depths bent smoothly: triangulation finds most of what is wrong."""
     x = torch.linspace(-1, 1, SIZE)
     bent = scene["depth"] * torch.exp(0.15 * x * x[:, None] + torch.tensor([0.08, -0.05])[:, None, None])
-    tight = {"prior_rotation": 1e-3, "prior_translation": 1e-3, "prior_focal": 1e-3}
+    tight = {"rotation_prior_std": 1e-3, "translation_prior_std": 1e-3, "focal_prior_std": 1e-3}
     refined, depth = refine_both({**scene, "depth": bent}, TRUE, **tight)
     inner = (..., slice(12, -12), slice(12, -12))
     before, after = (((d / scene["depth"]).log().abs()[inner]).mean().item() for d in (bent, depth))
@@ -320,7 +326,9 @@ def test_neighbours_help_where_view_0_cannot(scene):
     cameras = Cameras(poses, INTRINSICS.expand(1, 3, 3, 3), (SIZE, SIZE))
     descriptors = torch.zeros(1, 3, CELLS**2, 8)
     depths = torch.cat([scene["depth"], depth[None, None]], dim=1)
-    refined, _ = refine_geometry(images, cameras, depths, descriptors, RefinementSettings(cell_evidence=0.0))
+    refined, _ = refine_geometry(
+        images, cameras, depths, descriptors, BundleAdjustmentSettings(cell_weight=0.0)
+    )
     known = refined.cam_from_world[0, 2] @ torch.linalg.inv(refined.cam_from_world[0, 1])
     true = third @ torch.linalg.inv(TRUE)
     turn = Rotation.from_matrix((known[:3, :3] @ true[:3, :3].T).numpy()).magnitude()

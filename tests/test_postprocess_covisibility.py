@@ -44,7 +44,7 @@ def test_pairs_are_the_best_partners_and_a_maximum_spanning_tree(seed):
     """Up to ties: by what the partners and the tree share in all."""
     descriptors = torch.randn(7, 40, 6, generator=torch.Generator().manual_seed(seed))
     shares = mutual_shares(descriptors).double().numpy()
-    pairs = covisible_pairs(descriptors)
+    pairs = covisible_pairs(mutual_shares(descriptors))
     assert pairs == sorted(set(pairs)) and all(u < v for u, v in pairs)
     everyone = {(u, v) for u in range(7) for v in range(u + 1, 7)}
     assert spanning_weight(set(pairs), shares) == pytest.approx(spanning_weight(everyone, shares))
@@ -66,17 +66,20 @@ def spanning_weight(pairs: set[tuple[int, int]], shares: np.ndarray) -> float:
 
 def test_photos_along_a_walk_hang_on_their_neighbours_in_whatever_order():
     descriptors = walk(6)
-    assert {(u, u + 1) for u in range(5)} <= set(covisible_pairs(descriptors))
-    assert all(v - u <= 2 for u, v in covisible_pairs(descriptors))
+    assert {(u, u + 1) for u in range(5)} <= set(covisible_pairs(mutual_shares(descriptors)))
+    assert all(v - u <= 2 for u, v in covisible_pairs(mutual_shares(descriptors)))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    known = {tuple(sorted((int(order[u]), int(order[v])))) for u, v in covisible_pairs(descriptors[order])}
+    known = {
+        tuple(sorted((int(order[u]), int(order[v]))))
+        for u, v in covisible_pairs(mutual_shares(descriptors[order]))
+    }
     assert {(u, u + 1) for u in range(5)} <= known and all(v - u <= 2 for u, v in known)
 
 
 def test_two_photos_are_one_pair_and_one_is_none():
-    assert covisible_pairs(walk(2)) == [(0, 1)]
-    assert covisible_pairs(walk(1)) == []
-    assert covisible_pairs(walk(3)) == [(0, 1), (0, 2), (1, 2)]
+    assert covisible_pairs(mutual_shares(walk(2))) == [(0, 1)]
+    assert covisible_pairs(mutual_shares(walk(1))) == []
+    assert covisible_pairs(mutual_shares(walk(3))) == [(0, 1), (0, 2), (1, 2)]
 
 
 def test_the_shipped_encoder_finds_photos_that_turned_away_in_whatever_order():

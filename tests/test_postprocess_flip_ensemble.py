@@ -1,4 +1,4 @@
-"""Groups averaged with those of the mirrored photos: symmetric answers change nothing, second opinions count half."""
+"""Groups averaged with those of the mirrored photos: a symmetric answer changes nothing, another one counts half."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from tokengroups.encoders import Geometry
 from tokengroups.geometry import rigid, world_points
 from tokengroups.postprocess.flip_ensemble import average_mirrored, mirror_geometry
-from tokengroups.systems.token_groups.context import FrozenGeometry
 from tokengroups.types import Cameras
 
 VIEWS, SIDE, STRIDE, GROUPS = 2, 16, 4, 5
@@ -41,7 +41,7 @@ def mirrored(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def near_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The nearest mirrored anchor alone gives the opinion."""
+    """The nearest mirrored anchor alone is averaged."""
     monkeypatch.setattr("tokengroups.postprocess.flip_ensemble.NEIGHBOURS", 1)
 
 
@@ -55,7 +55,7 @@ def test_a_symmetric_answer_stays(depth, monkeypatch):
     torch.testing.assert_close(average_mirrored(both, places, depth, STRIDE), own)
 
 
-def test_a_second_opinion_counts_half(depth, monkeypatch):
+def test_the_mirrored_assignment_counts_half(depth, monkeypatch):
     near_only(monkeypatch)
     own, pixels = assignments(), grid_anchors()
     other = own.clone()
@@ -89,12 +89,12 @@ def test_mirrored_geometry_is_consistent():
     intrinsics = torch.tensor([[20.0, 0, 7], [0, 21, 9], [0, 0, 1]]).expand(1, VIEWS, 3, 3)
     features, confidence = torch.rand(1, VIEWS, 3, 2, 2), torch.rand(1, VIEWS, SIDE, SIDE)
     points = world_points(depth, poses, intrinsics)
-    geometry = FrozenGeometry(features, points, depth, confidence, Cameras(poses, intrinsics, (SIDE, SIDE)))
-    mirror = mirror_geometry(geometry, features)
+    geometry = Geometry(features, points, depth, confidence, Cameras(poses, intrinsics, (SIDE, SIDE)))
+    mirror = mirror_geometry(geometry)
     again = world_points(mirror.depth, mirror.cameras.cam_from_world, mirror.cameras.intrinsics)
     torch.testing.assert_close(mirror.points, again)
     torch.testing.assert_close(mirror.points[..., 0], -points.flip(-2)[..., 0])
-    back = mirror_geometry(mirror, features)
+    back = mirror_geometry(mirror)
     torch.testing.assert_close(back.points, points)
     torch.testing.assert_close(back.cameras.cam_from_world, poses)
     torch.testing.assert_close(back.cameras.intrinsics, intrinsics)

@@ -1,4 +1,4 @@
-"""Sharpening: against the definition of Adam's first step, and on photos that are renderings of known Gaussians."""
+"""Photometric refinement: against Adam's first step, and on photos that are renderings of known Gaussians."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from scenes import random_scene
 
-from tokengroups.postprocess import photometric as sharpening
-from tokengroups.postprocess.photometric import SharpeningRates, sharpen, steps_for
+from tokengroups.postprocess import photometric
+from tokengroups.postprocess.photometric import LearningRates, PhotometricRefinement, refine_gaussians
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
@@ -41,7 +41,7 @@ def test_blurred_gaussians_come_closer_to_photos_and_to_a_view_between_them(scen
     between = cameras.map(lambda values: values.mean(dim=0, keepdim=True))
     start = blurred(gaussians)
     with torch.no_grad():
-        result = sharpen(start, photos, cameras, 20)
+        result = refine_gaussians(start, photos, cameras, 20)
     assert error(result, cameras, photos) < 0.3 * error(start, cameras, photos)
     unseen = photos_of(gaussians, between)
     assert error(result, between, unseen) < 0.5 * error(start, between, unseen)
@@ -51,8 +51,8 @@ def test_blurred_gaussians_come_closer_to_photos_and_to_a_view_between_them(scen
 def test_first_step_is_a_rate_against_the_gradient(scene):
     """Adam's first step has the length of the rate, whatever the gradient's."""
     gaussians, cameras, photos = scene
-    start, rates = blurred(gaussians), asdict(SharpeningRates())
-    result = sharpen(start, photos, cameras, 1)
+    start, rates = blurred(gaussians), asdict(LearningRates())
+    result = refine_gaussians(start, photos, cameras, 1)
     leaves = start.map(lambda values: values.clone().requires_grad_())
     (photos_of(leaves, cameras) - photos).square().mean().backward()
     size = start.scales.mean(dim=-1, keepdim=True)
@@ -75,9 +75,9 @@ def test_steps_are_those_of_torchs_adam():
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
     ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
-    adam = sharpening._Adam(ours, [0.1, 0.02])
+    adam = photometric._Adam(ours, [0.1, 0.02])
     groups = [{"params": [theirs[0]], "lr": 0.1}, {"params": [theirs[1]], "lr": 0.02}]
-    reference = torch.optim.Adam(groups, betas=sharpening.BETAS)
+    reference = torch.optim.Adam(groups, betas=photometric.BETAS)
 
     def loss(parameters: list[torch.Tensor]) -> torch.Tensor:
         return (parameters[0].square().sum() - 1).square() + (3 * parameters[1]).sin().sum()
@@ -96,8 +96,8 @@ def test_order_of_the_photos_repetition_and_opacities_of_one(scene):
     start = blurred(gaussians)
     start = replace(start, opacities=start.opacities.clone())
     start.opacities[:2] = torch.tensor([1.0, 0.0])
-    one, same = (sharpen(start, photos, cameras, 4) for _ in range(2))
-    swapped = sharpen(start, photos.flip(0), cameras.map(lambda values: values.flip(0)), 4)
+    one, same = (refine_gaussians(start, photos, cameras, 4) for _ in range(2))
+    swapped = refine_gaussians(start, photos.flip(0), cameras.map(lambda values: values.flip(0)), 4)
     for name, values in vars(one).items():
         assert torch.equal(values, getattr(same, name)), name
         assert values.isfinite().all(), name
@@ -106,9 +106,9 @@ def test_order_of_the_photos_repetition_and_opacities_of_one(scene):
 
 def test_no_steps_change_nothing_and_fewer_are_refused(scene):
     gaussians, cameras, photos = scene
-    assert sharpen(gaussians, photos, cameras, 0) is gaussians
+    assert refine_gaussians(gaussians, photos, cameras, 0) is gaussians
     with pytest.raises(ValueError, match="must not be negative, got -2"):
-        sharpen(gaussians, photos, cameras, -2)
+        PhotometricRefinement(steps=-2)
 
 
 def test_every_photo_of_many_is_used(scene):
@@ -118,12 +118,12 @@ def test_every_photo_of_many_is_used(scene):
     shown = photos[[0, 0, 0, 0, 0, 1]]
     start = blurred(gaussians)
     last = cameras.map(lambda values: values[1:])
-    result = sharpen(start, shown, many, 6)
+    result = refine_gaussians(start, shown, many, 6)
     assert error(result, last, photos[1:]) < 0.8 * error(start, last, photos[1:])
 
 
 @pytest.mark.parametrize(("photos", "steps"), [(1, 10), (2, 20), (3, 30), (4, 40), (8, 40)])
 def test_photos_are_rendered_equally_often_up_to_four_of_them(photos, steps):
-    assert steps_for(20, photos) == steps
-    rendered = steps * min(photos, sharpening.PHOTOS_PER_STEP)
+    assert PhotometricRefinement(steps=20).steps_for(photos) == steps
+    rendered = steps * min(photos, photometric.PHOTOS_PER_STEP)
     assert rendered == (20 * min(photos, 4) if photos > 1 else 10)

@@ -1,4 +1,5 @@
 import pytest
+
 from tokengroups.errors import UserError
 from tokengroups.registry import resolve
 

@@ -17,7 +17,7 @@ from tokengroups.systems import load_model
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights, supervision_cameras
 from tokengroups.text.cache import EmbeddingCache
 from tokengroups.training.tasks.token_groups import build_task
-from tokengroups.training.teachers import DenseTeacher, LabelTeacher, SemanticsConfig, look_up
+from tokengroups.text.teachers import DenseTeacher, LabelTeacher, SemanticsConfig, look_up
 from tokengroups.types import Cameras
 
 
@@ -143,7 +143,7 @@ def test_a_second_stage_without_a_first_is_refused(distilling, experiment):  # n
 
 
 def test_load_teacher_takes_the_configured_encoder(monkeypatch):
-    from tokengroups.training import teachers
+    from tokengroups.text import teachers
 
     asked = []
     monkeypatch.setattr(teachers, "load_text_encoder", lambda name: asked.append(name) or Letters())

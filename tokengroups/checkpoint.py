@@ -17,6 +17,7 @@ from tokengroups.errors import UserError
 from tokengroups.io.files import atomic_path, make_folder, read_json, write_text
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+SHIPPED = Path(__file__).parent / "weights"
 _STORAGE = "storage"  # metadata key of weight files; "float16": stored in half precision, used in float32
 _KEYS_SHOWN = 3
 
@@ -88,6 +89,19 @@ def write_tensors(
             if code is None:
                 raise
             raise OSError(int(code.group(1)), str(error)) from error
+
+
+def shipped_weights() -> list[str]:
+    """Names of the weight folders that come with the package."""
+    return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+
+
+def find_weights(source: str | Path) -> Path | None:
+    """The weight folder of a shipped name or a path; None if there is none."""
+    for folder in (SHIPPED / str(source), Path(source)):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    return None
 
 
 def save_weights(

@@ -7,7 +7,7 @@ Camera axes are OpenCV's; pixel (row i, column j) has its centre at (x, y) = (j 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -97,6 +97,17 @@ def pixel_centres(size_hw: tuple[int, int], like: Tensor) -> Float[Tensor, "H W 
     y = torch.arange(height, device=like.device, dtype=like.dtype) + 0.5
     x = torch.arange(width, device=like.device, dtype=like.dtype) + 0.5
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def central_square(size_hw: tuple[int, int]) -> tuple[int, int, int]:
+    """First row, first column and side of the largest square in the middle of an image."""
+    side = min(size_hw)
+    return (size_hw[0] - side) // 2, (size_hw[1] - side) // 2, side
+
+
+def cell_centres(side: int, cells: int, like: Tensor) -> Int64[Tensor, " g"]:
+    """Indices of the pixels in the middle of each of `cells` equal cells along `side` pixels."""
+    return ((torch.arange(cells, device=like.device) + 0.5) * (side / cells)).long()
 
 
 def unproject(

@@ -30,6 +30,8 @@ class TensorFields:
                 return value.map(function)
             if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
                 return tuple(mapped(item) for item in value)
+            if isinstance(value, dict):
+                return {name: mapped(item) for name, item in value.items()}
             return value
 
         changes = {f.name: mapped(getattr(self, f.name)) for f in fields(self)}  # pyright: ignore[reportArgumentType]
@@ -101,34 +103,6 @@ class Gaussians(TensorFields):
     scales: Float[Tensor, "*b N 3"]  # standard deviations, linear
     opacities: Float[Tensor, "*b N"]  # in [0, 1]
     sh: Float[Tensor, "*b N S 3"]  # S = (degree + 1)^2; colour = 0.5 + sum over the basis
-
-
-@dataclass(frozen=True)
-class PerspectiveCues(TensorFields):
-    """What single photos tell about their cameras; maps are g pixels a side, of the central square of the photo."""
-
-    log_focal: Float[Tensor, "*b"]  # logarithm of the focal length over the photo's shorter side
-    deviation: Float[Tensor, "*b"]  # how far it is expected to be off, on average
-    up: Float[Tensor, "*b 3"]  # in camera axes, of any length
-    normals: Float[Tensor, "*b 3 g g"]  # likewise
-    log_depth: Float[Tensor, "*b g g"]  # up to a constant a photo
-    features: tuple[Float[Tensor, "*b _ _ _"], ...] = ()  # what the maps are made from, coarse and fine
-    same_object: Float[Tensor, "*b R d d"] | None = None  # logits that cells `REACHES` apart show one object
-
-
-@dataclass(frozen=True)
-class EncoderOutput(TensorFields):
-    """What the geometry encoder says about a batch of photo sets; world = camera of the first photo."""
-
-    tokens: tuple[Float[Tensor, "B V P C2"], ...]  # per kept layer: special tokens first, then patches
-    pose_encodings: tuple[Float[Tensor, "B V 9"], ...]  # one per camera-head iteration; the last one counts
-    depth: Float[Tensor, "B V H W"] | None = None
-    depth_confidence: Float[Tensor, "B V H W"] | None = None
-    points: Float[Tensor, "B V H W 3"] | None = None  # the point head's, in the world of view 0
-    points_confidence: Float[Tensor, "B V H W"] | None = None
-    # Tiny variants only. Products of two views' descriptors are logits: which cells show the same?
-    cell_descriptors: Float[Tensor, "B V Q D"] | None = None
-    perspective: PerspectiveCues | None = None  # tiny variants only, batch axes B V
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Supervision of the cell matching of small VGGT variants: which cell of view 0 shows the same surface?"""
+"""Cell-matching loss of the tiny encoder: the cell of view 0 that shows the same surface point."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cell_targets(views: Views, num_cells: int) -> CellTargets:
 
 
 def match_logits(descriptors: Float[Tensor, "B V Q D"]) -> Float[Tensor, "B V Q Q"]:
-    """Logits that cells of view v show what cells of view 0 show, in float32, of `EncoderOutput.cell_descriptors`."""
+    """Logits that cells of view v show what cells of view 0 show, in float32."""
     with torch.autocast(descriptors.device.type, enabled=False):
         descriptors = descriptors.float()
         return descriptors @ descriptors[:, :1].mT

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokengroups.encoders.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
+from tokengroups.encoders.vggt import VGGTOutput
+from tokengroups.encoders.vggt.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
-from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_cells_loss
 from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
-from tokengroups.types import EncoderOutput, TensorFields, Views
+from tokengroups.types import TensorFields, Views
 
 MIN_FIRST_FRAME_POINTS = 100  # a scene's cameras count only if its first frame has more valid points
 MIN_VALID = 100  # fewer valid pixels in the batch: no dense loss
@@ -26,7 +26,7 @@ MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
 
 @dataclass(frozen=True)
 class GeometryLossWeights:
-    """Weights and constants of the objective: VGGT's, and the matching loss that this package adds."""
+    """Weights and constants of VGGT's objective."""
 
     camera: float = 5.0
     field_of_view: float = 0.5  # inside the camera term; translation and rotation have 1
@@ -36,7 +36,6 @@ class GeometryLossWeights:
     confidence_gain: float = 1.0  # gamma
     confidence_log: float = 0.2  # alpha
     valid_quantile: float = 0.98
-    matching: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ class GeometryLosses(TensorFields):
     camera: CameraLosses
     depth: DenseLosses | None = None
     points: DenseLosses | None = None
-    matching: Float[Tensor, ""] | None = None
 
     def named(self) -> dict[str, Float[Tensor, ""]]:
         """Flat names for logging: total, camera.rotation, depth.gradient, ..."""
@@ -96,12 +94,12 @@ class GeometryLosses(TensorFields):
 
 
 def geometry_losses(
-    output: EncoderOutput, views: Views, weights: GeometryLossWeights | None = None
+    output: VGGTOutput, views: Views, weights: GeometryLossWeights | None = None
 ) -> GeometryLosses:
-    """Loss of an encoder's answer to `views` (batched: axes B V); computed in float32.
+    """VGGT's loss of the predictions for `views` (batched: axes B V); computed in float32.
 
     Args:
-        output: What the encoder said about `views.images`.
+        output: Predictions for `views.images`.
         views: Ground truth at the same resolution.
         weights: VGGT's if not given.
     """
@@ -111,7 +109,7 @@ def geometry_losses(
     total = weights.camera * (
         camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view
     )
-    depth = points = matching = None
+    depth = points = None
     if output.depth is not None and output.depth_confidence is not None:
         depth = dense_losses(
             output.depth[..., None], output.depth_confidence, targets.depth[..., None], targets.valid, weights
@@ -122,11 +120,7 @@ def geometry_losses(
             output.points, output.points_confidence, targets.points, targets.valid, weights, normal_loss
         )
         total = total + weights.points * points.sum
-    if output.cell_descriptors is not None:
-        logits = match_logits(output.cell_descriptors)
-        matching = matching_cells_loss(logits, cell_targets(views, logits.shape[2]))
-        total = total + weights.matching * matching
-    return GeometryLosses(total, camera, depth, points, matching)
+    return GeometryLosses(total, camera, depth, points)
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
-"""What a single photo's perspective cues are compared with: camera, normals and relative depth of the ground truth."""
+"""Single-view losses: focal length, up vector, normals, relative depth and pair affinities of single photos."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,34 +9,34 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.geometry import unproject
+from tokengroups.encoders.base import PAIR_OFFSETS
+from tokengroups.encoders.vggt_tiny import SingleViewPrediction
+from tokengroups.geometry import cell_centres, unproject
 from tokengroups.losses.local_terms import neighbour_masks, neighbour_normals
-from tokengroups.types import PerspectiveCues, TensorFields, Views
-
-Reaches = Sequence[tuple[int, int]]  # rows and columns between two cells
+from tokengroups.types import TensorFields, Views
 
 MIN_DEPTH = 1e-3  # metres; keeps logarithms of unknown depths finite
 
 
 @dataclass(frozen=True)
-class PerspectiveLossWeights:
+class SingleViewLossWeights:
     """Weights of the objective, beside 1 for the focal length's likelihood."""
 
     up: float = 5.0
     normals: float = 2.0
     depth: float = 1.0
-    same_object: float = 2.0  # of networks with `details`
+    pair_affinity: float = 2.0  # of networks with a detail map
 
     def __post_init__(self) -> None:
         """Refuse negative weights."""
-        weights = (self.up, self.normals, self.depth, self.same_object)
+        weights = (self.up, self.normals, self.depth, self.pair_affinity)
         if min(weights) < 0:
             raise ValueError(f"losses must be >= 0, got {', '.join(map(str, weights))}")
 
 
 @dataclass(frozen=True)
-class PerspectiveTargets(TensorFields):
-    """The truth about N square photos; maps of g pixels a side."""
+class SingleViewTargets(TensorFields):
+    """Ground truth of N square photos; maps of g cells a side."""
 
     log_focal: Float[Tensor, " N"]
     up: Float[Tensor, "N 3"]
@@ -47,7 +46,7 @@ class PerspectiveTargets(TensorFields):
 
 
 @dataclass(frozen=True)
-class PerspectiveLosses(TensorFields):
+class SingleViewLosses(TensorFields):
     """The weighted total and its unweighted parts, means over the photos."""
 
     total: Float[Tensor, ""]
@@ -55,10 +54,10 @@ class PerspectiveLosses(TensorFields):
     up: Float[Tensor, ""]  # 1 - cosine
     normals: Float[Tensor, ""]  # likewise
     depth: Float[Tensor, ""]  # mean difference of the logarithms, their mean removed
-    same_object: Float[Tensor, ""] | None = None  # cross-entropy
+    pair_affinity: Float[Tensor, ""] | None = None  # cross-entropy
 
 
-def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
+def single_view_targets(views: Views, cells: int) -> SingleViewTargets:
     """Ground truth of square photos whose world's z axis points up.
 
     Args:
@@ -68,14 +67,14 @@ def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
     side = views.cameras.size_hw[0]
     intrinsics = views.cameras.intrinsics.flatten(0, -3)
     depth = views.depth.flatten(0, -3)
-    middles = _middles(side, cells, depth)
+    middles = cell_centres(side, cells, depth)
     around = (middles[:, None] + torch.arange(-1, 2, device=depth.device)).flatten().clamp(0, side - 1)
     nearby, cell = (slice(None), around[:, None], around), (..., slice(None, None, 3), slice(None, None, 3))
     points, known = unproject(depth, intrinsics)[nearby], depth[nearby] > 0
     candidates, masks = neighbour_normals(points), neighbour_masks(known)
     normals = functional.normalize((candidates * masks[..., None]).sum(dim=0), dim=-1)
     middle = depth[:, middles[:, None], middles]
-    return PerspectiveTargets(
+    return SingleViewTargets(
         log_focal=(intrinsics[:, 0, 0] / side).log(),
         up=views.cameras.cam_from_world.flatten(0, -3)[:, :3, 2],
         normals=normals.permute(0, 3, 1, 2)[cell],
@@ -84,49 +83,48 @@ def perspective_targets(views: Views, cells: int) -> PerspectiveTargets:
     )
 
 
-def perspective_losses(
-    cues: PerspectiveCues, targets: PerspectiveTargets, weights: PerspectiveLossWeights
-) -> PerspectiveLosses:
-    """Likelihood of the focal length under a Laplace distribution of the predicted deviation, and the other cues'."""
-    focal = ((cues.log_focal - targets.log_focal).abs() / cues.deviation + cues.deviation.log()).mean()
-    up = (1 - functional.cosine_similarity(cues.up, targets.up, dim=-1)).mean()
+def single_view_losses(
+    prediction: SingleViewPrediction, targets: SingleViewTargets, weights: SingleViewLossWeights
+) -> SingleViewLosses:
+    """Likelihood of the focal length under a Laplace distribution of the predicted deviation, and the other terms."""
+    error = (prediction.log_focal - targets.log_focal).abs()
+    focal = (error / prediction.deviation + prediction.deviation.log()).mean()
+    up = (1 - functional.cosine_similarity(prediction.up, targets.up, dim=-1)).mean()
     share = targets.valid / targets.valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    apart = 1 - functional.cosine_similarity(cues.normals, targets.normals, dim=1)
+    apart = 1 - functional.cosine_similarity(prediction.normals, targets.normals, dim=1)
     normals = (apart * share).sum(dim=(1, 2)).mean()
-    difference = cues.log_depth - targets.log_depth
+    difference = prediction.log_depth - targets.log_depth
     difference = difference - (difference * share).sum(dim=(1, 2), keepdim=True)
     depth = (difference.abs() * share).sum(dim=(1, 2)).mean()
     total = focal + weights.up * up + weights.normals * normals + weights.depth * depth
-    return PerspectiveLosses(total, focal, up, normals, depth)
+    return SingleViewLosses(total, focal, up, normals, depth)
 
 
-def with_same_object(
-    losses: PerspectiveLosses,
+def add_pair_affinity(
+    losses: SingleViewLosses,
     logits: Float[Tensor, "N R d d"],
     group_ids: Int64[Tensor, "*b H W"],
-    reaches: Reaches,
     weight: float,
-) -> PerspectiveLosses:
-    """The losses with `same_object_loss` of these logits added to them."""
-    same_object = same_object_loss(logits, group_ids.flatten(0, -3), reaches)
-    return replace(losses, total=losses.total + weight * same_object, same_object=same_object)
+) -> SingleViewLosses:
+    """Add `pair_affinity_loss` of these logits to the losses."""
+    affinity = pair_affinity_loss(logits, group_ids.flatten(0, -3))
+    return replace(losses, total=losses.total + weight * affinity, pair_affinity=affinity)
 
 
-def same_object_loss(
-    logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"], reaches: Reaches
+def pair_affinity_loss(
+    logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of whether two cells show one object, averaged over the pairs of each reach, then over reaches.
+    """Cross-entropy of whether two cells show one object: mean over the pairs of each offset, then over offsets.
 
     Args:
         logits: Of the upper or left cell of each pair; those without a partner in the photo do not count.
         group_ids: Of square photos; a cell has the id at its middle, and those below 0 (unlabelled) do not count.
-        reaches: Rows and columns from a cell to its partner, >= 0.
     """
     cells = logits.shape[-1]
-    middles = _middles(group_ids.shape[-1], cells, group_ids)
+    middles = cell_centres(group_ids.shape[-1], cells, group_ids)
     ids = group_ids[:, middles[:, None], middles]
     parts = []
-    for index, (down, right) in enumerate(reaches):
+    for index, (down, right) in enumerate(PAIR_OFFSETS):
         own, other = ids[:, : cells - down, : cells - right], ids[:, down:, right:]
         valid = (own >= 0) & (other >= 0)
         entropy = functional.binary_cross_entropy_with_logits(
@@ -134,8 +132,3 @@ def same_object_loss(
         )
         parts.append((entropy * valid).sum() / valid.sum().clamp(min=1))
     return torch.stack(parts).mean()
-
-
-def _middles(side: int, cells: int, like: Tensor) -> Int64[Tensor, " g"]:
-    """Pixels at the middle of each of a row's cells."""
-    return ((torch.arange(cells, device=like.device) + 0.5) * (side / cells)).long()

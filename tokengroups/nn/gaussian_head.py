@@ -1,4 +1,5 @@
-"""Anchor token -> Gaussians: a two-layer MLP whose outputs are bounded around the anchor's patch footprint."""
+"""Anchor token -> Gaussians: a two-layer MLP whose outputs are bounded by the anchor's spacing (paper, "Gaussian
+reconstruction")."""
 
 from __future__ import annotations
 
@@ -13,24 +14,24 @@ from torch import Tensor, nn
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
-OffsetUnit = Literal["footprints", "points"]
-INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in footprints
+OffsetUnit = Literal["spacing", "points"]
+INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in spacings
 
 
 class GaussianHead(nn.Module):
     """Predicts `per_anchor` Gaussians around each anchor.
 
-    The offset bound follows the anchor's footprint (pixel size on the surface times pixels per anchor), not a fixed
+    The offset bound follows the anchor's spacing (pixel size on the surface times pixels per anchor), not a fixed
     length: a bound in metres is too wide near the camera and saturates far from it.
 
     Args:
         dim: Width of the anchor tokens.
         per_anchor: Gaussians per anchor, N_g.
         sh_degree: Degree of the spherical harmonics, 0 to 3.
-        offset_bound: Largest offset per axis in footprints, or in the unit of the points.
-        scale_bound: Largest standard deviation in footprints; without one, MSE on points that are a little off
+        offset_bound: Largest offset per axis in spacings, or in the unit of the points.
+        scale_bound: Largest standard deviation in spacings; without one, MSE on points that are a little off
             is best served by blobs of half the image.
-        offset_unit: What the offset bound is measured in.
+        offset_unit: Unit of the offset bound.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class GaussianHead(nn.Module):
         sh_degree: int,
         offset_bound: float,
         scale_bound: float,
-        offset_unit: OffsetUnit = "footprints",
+        offset_unit: OffsetUnit = "spacing",
     ) -> None:
         super().__init__()
         self.per_anchor = per_anchor
@@ -57,7 +58,7 @@ class GaussianHead(nn.Module):
         self,
         tokens: Float[Tensor, "B K D"],
         anchors: Float[Tensor, "B K 3"],
-        footprints: Float[Tensor, "B K"],
+        spacings: Float[Tensor, "B K"],
         colors: Float[Tensor, "B K 3"],
     ) -> Gaussians:
         """Decode the Gaussians, anchor by anchor (Gaussian n belongs to anchor n // per_anchor).
@@ -65,13 +66,13 @@ class GaussianHead(nn.Module):
         Args:
             tokens: Decoded anchor tokens.
             anchors: Anchor positions.
-            footprints: Size of an anchor's patch on the surface, same unit.
+            spacings: Size of an anchor's patch on the surface, same unit.
             colors: Colour of the photo at the anchor in [0, 1]; the head predicts a residual to it.
         """
         raw = rearrange(self.mlp(tokens).float(), "b k (n c) -> b k n c", n=self.per_anchor)
         offset, scale, rotation, opacity, sh = raw.split(list(self.split.values()), dim=-1)
-        size = footprints[:, :, None, None]
-        unit = size if self.offset_unit == "footprints" else torch.ones_like(size)
+        size = spacings[:, :, None, None]
+        unit = size if self.offset_unit == "spacing" else torch.ones_like(size)
         means = anchors[:, :, None] + self.offset_bound * unit * offset.tanh()
         scales = self.scale_bound * size * (scale + self.scale_shift).sigmoid()
         quats = rotation + rotation.new_tensor([1.0, 0.0, 0.0, 0.0])

@@ -1,23 +1,57 @@
-"""Groups of mirrored photos: a second opinion on which anchors belong together, at the price of a second pass.
+"""Flip ensemble: group assignments averaged over the photos and their mirror images (test-time augmentation).
 
-The network is not symmetric, so its mistakes on a scene and on its mirror image differ. Mirrored groups are matched to
-the straight ones, and the assignments averaged; anchors, Gaussians and all the rest stay those of the straight photos.
+A network is not symmetric, so its errors on a scene and on its mirror image differ. Mirrored groups are matched to
+the straight ones and the assignments averaged; anchors, Gaussians and all the rest stay those of the straight photos.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.encoders import Geometry
 from tokengroups.hungarian import match_groups
 from tokengroups.nearest import nearest
-from tokengroups.systems.token_groups.context import FrozenGeometry
+from tokengroups.postprocess.draft import Draft
 from tokengroups.types import Cameras
 
-NEIGHBOURS = 3  # mirrored anchors that an anchor's second opinion comes from
-NEAR = 0.3  # added to distances, which count in 1.5 anchor strides
-LOG_DEPTH_UNIT = 0.125  # of the logarithm of the depth, as far as 1.5 strides to the side
+NEIGHBOURS = 3  # mirrored anchors that are averaged for an anchor
+DISTANCE_OFFSET = 0.3  # added to distances, which count in 1.5 anchor strides
+LOG_DEPTH_UNIT = 0.125  # difference of log depth that counts as much as 1.5 strides to the side
+
+
+@dataclass(frozen=True)
+class FlipEnsemble:
+    """Encode and decode the mirrored photos too, and average both assignments (a `Step`); twice the network's time.
+
+    The mirrored photos get new features; cameras and depth are those of the draft, mirrored.
+    """
+
+    when: ClassVar[str] = "after_decoding"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, draft: Draft) -> Draft:
+        """Replace the assignment of the prediction."""
+        prediction = draft.predicted()
+        photos = draft.photos.flip(-1)
+        answer = draft.model.encode(photos).geometry
+        geometry = replace(
+            mirror_geometry(draft.geometry), features=answer.features, evidence=answer.evidence
+        )
+        other = draft.model.decode(
+            replace(draft, photos=photos, geometry=geometry, prediction=None)
+        ).predicted()
+        assignment = average_mirrored(
+            torch.stack([prediction.assignment, other.assignment]),
+            torch.stack([prediction.anchor_pixels, other.anchor_pixels]),
+            draft.geometry.depth,
+            prediction.anchor_stride,
+        )
+        return replace(draft, prediction=replace(prediction, assignment=assignment))
 
 
 def average_mirrored(
@@ -26,10 +60,10 @@ def average_mirrored(
     depth: Float[Tensor, "V H W"],
     stride: int,
 ) -> Float[Tensor, "K L"]:
-    """Assignment of a scene averaged with that of its mirror image.
+    """Average the assignment of a scene with that of its mirror image.
 
     Args:
-        assignment: Probabilities of each anchor over the groups, of the photos and of the photos mirrored.
+        assignment: Probabilities of each anchor over the groups, for the photos and for the photos mirrored.
         anchor_pixels: View, row and column of each anchor in its own photos.
         depth: Predicted for the photos.
         stride: Pixels between anchor candidates.
@@ -38,37 +72,32 @@ def average_mirrored(
     other[:, 2] = depth.shape[-1] - 1 - other[:, 2]
     own, other = _places(own, depth, stride), _places(other, depth, stride)
     distances, neighbours = nearest(own, other, NEIGHBOURS)
-    weights = 1 / (distances + NEAR)
+    weights = 1 / (distances + DISTANCE_OFFSET)
     weights = weights / weights.sum(dim=1, keepdim=True)
-    straight, opinion = assignment[0], (assignment[1][neighbours] * weights[..., None]).sum(dim=1)
-    shared = straight.T @ opinion
-    union = straight.sum(dim=0)[:, None] + opinion.sum(dim=0) - shared
-    mine, theirs = match_groups(-shared / union.clamp_min(1e-6))
+    straight, mirrored = assignment[0], (assignment[1][neighbours] * weights[..., None]).sum(dim=1)
+    shared = straight.T @ mirrored
+    union = straight.sum(dim=0)[:, None] + mirrored.sum(dim=0) - shared
+    straight_idx, mirrored_idx = match_groups(-shared / union.clamp_min(1e-6))
     average = straight.clone()
-    average[:, mine] += opinion[:, theirs]
+    average[:, straight_idx] += mirrored[:, mirrored_idx]
     return average / average.sum(dim=1, keepdim=True)
 
 
-def mirror_geometry(
-    geometry: FrozenGeometry,
-    features: Float[Tensor, "B V C h w"],
-    photo_features: tuple[Float[Tensor, "B V _ _ _"], ...] = (),
-) -> FrozenGeometry:
-    """What the encoder would say of the mirrored photos if it were symmetric, with the features that it does give.
+def mirror_geometry(geometry: Geometry) -> Geometry:
+    """Mirror points, depth and cameras like the photos: x of the world changes its sign.
 
-    The world is mirrored like the photos: x changes its sign.
+    Features and evidence are not mirrored: they are no function of the mirrored photos' own.
     """
     sign = geometry.points.new_tensor([-1.0, 1.0, 1.0, 1.0])
     cameras = geometry.cameras
     intrinsics = cameras.intrinsics.clone()
     intrinsics[..., 0, 2] = cameras.size_hw[1] - intrinsics[..., 0, 2]
-    return FrozenGeometry(
-        features=features,
+    return replace(
+        geometry,
         points=geometry.points.flip(-2) * sign[:3],
         depth=geometry.depth.flip(-1),
         confidence=geometry.confidence.flip(-1),
         cameras=Cameras(sign[:, None] * cameras.cam_from_world * sign, intrinsics, cameras.size_hw),
-        photo_features=photo_features,
     )
 
 

@@ -1,63 +1,88 @@
-"""Gaussians sharpened on the photos: a few gradient steps on what the network decoded.
+"""Photometric refinement: a few gradient steps that fit the Gaussians to the photos.
 
-A decoder that saw thousands of rooms places blobs well and leaves them soft: whatever it cannot know of a new room, a
-blur costs it least. The photos themselves know, and rendering is cheap. Only Gaussians change, so groups, anchors,
-cameras and meaning stay the network's; with few steps new views gain as well, with many the photos are learned by
-heart.
+A feed-forward decoder leaves Gaussians blurred: blur costs it least where it is uncertain. The photos tell what is
+missing, and rendering is cheap (3DGS calls it fine-tuning on the input views). Only Gaussians change: groups, anchors,
+cameras and semantics stay the network's. Few steps help new views too; too many overfit the input views.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokengroups.postprocess.draft import Draft
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
 PHOTOS_PER_STEP = 2  # more steps gain more than more photos in each
-MOST_PHOTOS = 4  # that the number of steps grows with
+MAX_PHOTOS = 4  # the number of steps grows up to so many photos
 BETAS = (0.8, 0.95)  # shorter memories than Adam's own, for few steps
 EPSILON = 1e-8
 LOGIT_LIMIT = 1e-5  # opacities nearer to 0 or 1 could never move
 
 
 @dataclass(frozen=True)
-class SharpeningRates:
-    """Adam's rates: about what a value changes by in a step."""
+class LearningRates:
+    """Adam's learning rates: about the change of a value in a step."""
 
     means: float = 0.1  # in the Gaussian's mean standard deviation
     quats: float = 0.02
     scales: float = 0.02  # of their logarithms
     opacities: float = 0.05  # of their logits
-    sh: float = 0.003  # low: colours of what is half hidden would make up for what hides it
+    sh: float = 0.003  # low: colours of half-hidden Gaussians would compensate for what hides them
 
 
-def sharpen(
+@dataclass(frozen=True)
+class PhotometricRefinement:
+    """Fit the decoded Gaussians to the photos (a `Step`).
+
+    `steps` are for two photos: half for a single one, which is soon overfitted, twice as many from four on.
+    """
+
+    steps: int = 20
+
+    when: ClassVar[str] = "after_decoding"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse a negative number of steps."""
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, got {self.steps}")
+
+    def __call__(self, draft: Draft) -> Draft:
+        """Replace the Gaussians of the prediction."""
+        prediction = draft.predicted()
+        steps = self.steps_for(len(draft.photos))
+        gaussians = refine_gaussians(prediction.gaussians, draft.photos, draft.geometry.cameras, steps)
+        return replace(draft, prediction=replace(prediction, gaussians=gaussians))
+
+    def steps_for(self, num_photos: int) -> int:
+        """Number of steps for so many photos."""
+        return self.steps * min(num_photos, MAX_PHOTOS) // PHOTOS_PER_STEP
+
+
+def refine_gaussians(
     gaussians: Gaussians,
     images: Float[Tensor, "V 3 H W"],
     cameras: Cameras,
     steps: int,
-    rates: SharpeningRates = SharpeningRates(),  # noqa: B008 (frozen)
+    rates: LearningRates = LearningRates(),  # noqa: B008 (frozen)
 ) -> Gaussians:
-    """Fit decoded Gaussians to the photos they were decoded from: `steps` of Adam on the squared error.
+    """Fit Gaussians to photos: `steps` of Adam on the squared error.
 
-    Works under `torch.no_grad`. A step renders up to two photos, in turn, so that its price does not grow with them.
+    Works under `torch.no_grad`. A step renders up to two photos, in turn, so that its cost does not grow with them.
 
     Args:
-        gaussians: Of one scene.
+        gaussians: Gaussians of one scene.
         images: Photos in [0, 1].
-        cameras: Of the photos, in the world of the Gaussians.
+        cameras: Cameras of the photos, in the world of the Gaussians.
         steps: Number of steps; 0 leaves everything as it is.
-        rates: Step sizes.
-
-    Raises:
-        ValueError: If the number of steps is negative.
+        rates: Learning rates.
     """
-    if steps < 0:
-        raise ValueError(f"the number of sharpening steps must not be negative, got {steps}")
     if steps == 0:
         return gaussians
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
@@ -85,13 +110,8 @@ def sharpen(
         return current().detach()
 
 
-def steps_for(steps: int, num_photos: int) -> int:
-    """How many steps photos are worth that are `steps` for two: half for one, which is soon learned by heart."""
-    return steps * min(num_photos, MOST_PHOTOS) // PHOTOS_PER_STEP
-
-
 class _Adam:
-    """Adam (Kingma and Ba, 2015). `torch.optim`'s imports a compiler first, which takes longer than all steps."""
+    """Adam (Kingma and Ba, 2015). The first step of `torch.optim.Adam` takes 1.0 s for imports, more than all steps."""
 
     def __init__(self, parameters: list[Tensor], rates: list[float]) -> None:
         self.parameters, self.rates, self.steps = parameters, rates, 0

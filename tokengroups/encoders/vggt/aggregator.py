@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.encoders.vggt.config import VGGTConfig
-from tokengroups.encoders.vggt.dino import DinoViT, PatchFeatures
+from tokengroups.encoders.vggt.dino import DinoViT
 from tokengroups.nn import TransformerBlock, rope_tables
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -17,6 +17,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 class Aggregator(nn.Module):
     """Camera, register and patch tokens of all frames, mixed by pairs of a frame and a global block."""
+
+    vision_transformer: type[DinoViT] = DinoViT
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -28,7 +30,7 @@ class Aggregator(nn.Module):
         self.register_token = nn.Parameter(torch.empty(1, 2, config.num_registers, dim))
         nn.init.trunc_normal_(self.camera_token, std=0.02)
         nn.init.trunc_normal_(self.register_token, std=0.02)
-        self.patch_embed = DinoViT(config)
+        self.patch_embed = self.vision_transformer(config)
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
@@ -45,10 +47,10 @@ class Aggregator(nn.Module):
         self.frame_blocks = blocks()
         self.global_blocks = blocks()
 
-    def embed_patches(self, images: Float[Tensor, "B V 3 H W"]) -> PatchFeatures:
-        """Patch tokens and stem maps of all frames, [B*V, ...]; images in [0, 1]."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return self.patch_embed(rearrange((images - mean) / std, "b v c h w -> (b v) c h w"))
+    def embed_patches(self, images: Float[Tensor, "B V 3 H W"]) -> Float[Tensor, "B V HW C"]:
+        """Patch tokens of all frames; images in [0, 1]."""
+        patches = self.patch_embed(normalised_frames(images))
+        return rearrange(patches, "(b v) p c -> b v p c", v=images.shape[1])
 
     def add_special_tokens(self, patches: Float[Tensor, "B V HW C"]) -> Float[Tensor, "B V P C"]:
         """Put the camera token and the registers before the patches of every frame."""
@@ -69,3 +71,9 @@ class Aggregator(nn.Module):
         mixed = self.global_blocks[index](in_scenes, rope)
         shape = tokens.shape
         return in_frames.reshape(shape), mixed.reshape(shape)
+
+
+def normalised_frames(images: Float[Tensor, "B V 3 H W"]) -> Float[Tensor, "N 3 H W"]:
+    """Normalise photos in [0, 1] by the ImageNet statistics, all frames along one axis."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return rearrange((images - mean) / std, "b v c h w -> (b v) c h w")

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.encoders.pose_encoding import ENCODING_DIM, FIELD_OF_VIEW
 from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.encoders.vggt.pose_encoding import ENCODING_DIM, FIELD_OF_VIEW
 from tokengroups.nn import Mlp, TransformerBlock
 
 MODULATION_EPS = 1e-6

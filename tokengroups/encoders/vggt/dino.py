@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -11,42 +9,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokengroups.encoders.vggt.config import VGGTConfig
-from tokengroups.encoders.vggt_tiny.stem import ConvStem
 from tokengroups.nn import TransformerBlock
 
 NORM_EPS = 1e-6  # DINO's own; the rest of VGGT uses 1e-5
 
 
-class PatchFeatures(NamedTuple):
-    """Patch tokens of frames and, for variants with a convolutional stem, its maps of stride 2, 4, 8, ..."""
-
-    tokens: Float[Tensor, "N HW C"]
-    stem_maps: tuple[Float[Tensor, "N D h w"], ...]
-
-
 class PatchEmbedding(nn.Module):
-    """Cut images into patches: one convolution, or a small convolutional stem."""
+    """Cut images into patches and project each to a token."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         size = config.patch_size
-        if config.stem_channels:
-            self.proj = ConvStem(config.stem_channels, config.embed_dim)
-        else:
-            self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=size, stride=size)
+        self.proj = nn.Conv2d(3, config.embed_dim, kernel_size=size, stride=size)
 
-    def forward(self, images: Float[Tensor, "N 3 H W"]) -> PatchFeatures:
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N HW C"]:
         """Patch tokens in row-major order."""
-        maps: tuple[Tensor, ...] = ()
-        if isinstance(self.proj, ConvStem):
-            patches, maps = self.proj(images)
-        else:
-            patches = self.proj(images)
-        return PatchFeatures(rearrange(patches, "n c h w -> n (h w) c"), maps)
+        return rearrange(self.proj(images), "n c h w -> n (h w) c")
 
 
 class DinoViT(nn.Module):
     """ViT with a class token and register tokens; returns the normalised patch tokens of the last block."""
+
+    patch_embedding: type[nn.Module] = PatchEmbedding
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -58,7 +42,7 @@ class DinoViT(nn.Module):
         # Part of DINOv2's training only; kept because published weights hold it.
         self.mask_token = nn.Parameter(torch.zeros(1, dim), requires_grad=False)
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + self.table_side**2, dim))
-        self.patch_embed = PatchEmbedding(config)
+        self.patch_embed = self.patch_embedding(config)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 dim,
@@ -73,10 +57,13 @@ class DinoViT(nn.Module):
         for parameter in (self.cls_token, self.register_tokens, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=0.02)
 
-    def forward(self, images: Float[Tensor, "N 3 H W"]) -> PatchFeatures:
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N HW C"]:
         """Embed images that are already normalised with the ImageNet statistics."""
-        patches, stem_maps = self.patch_embed(images)
         rows, columns = (side // self.patch_size for side in images.shape[-2:])
+        return self.transform(self.patch_embed(images), rows, columns)
+
+    def transform(self, patches: Float[Tensor, "N HW C"], rows: int, columns: int) -> Float[Tensor, "N HW C"]:
+        """Run the transformer on embedded patches."""
         position = self.position_table(rows, columns)
         number = patches.shape[0]
         classes = (self.cls_token + position[:, :1]).expand(number, -1, -1)
@@ -84,7 +71,7 @@ class DinoViT(nn.Module):
         tokens = torch.cat([classes, registers, patches + position[:, 1:]], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return PatchFeatures(self.norm(tokens)[:, 1 + registers.shape[1] :], stem_maps)
+        return self.norm(tokens)[:, 1 + registers.shape[1] :]
 
     def position_table(self, rows: int, columns: int) -> Float[Tensor, "1 T C"]:
         """Class and patch position embeddings for a grid; interpolated unless it is the table's own."""

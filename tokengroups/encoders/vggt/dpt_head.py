@@ -141,21 +141,19 @@ class DPTHead(nn.Module):
             ]
         )
         self.scratch = DPTScratch(config, out_channels)
-        # Stem maps as fine as the finest fused map (a quarter of the patch size), and twice as fine.
-        stages = len(config.stem_channels) if config.stem_skip else 0
-        self.skip_stages = [stage for stage in (stages - 3, stages - 4) if stage >= 0]
-        self.stem_skips = nn.ModuleList(
-            nn.Conv2d(config.stem_channels[stage], width, kernel_size=1)
-            for stage, width in zip(self.skip_stages, (c1, config.dpt_features // 2), strict=False)
-        )
 
     def forward(
-        self,
-        tokens: Sequence[Float[Tensor, "N P C2"]],
-        size_hw: tuple[int, int],
-        stem_maps: Sequence[Float[Tensor, "N _ _ _"]] = (),
+        self, tokens: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]
     ) -> Float[Tensor, "N D H W"]:
         """Raw maps of N frames, before any activation."""
+        return self.finish(
+            self.scratch.output_conv1(self.scratch.fuse(self.layer_maps(tokens, size_hw))), size_hw
+        )
+
+    def layer_maps(
+        self, tokens: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]
+    ) -> list[Float[Tensor, "N _ _ _"]]:
+        """Project the tokens of every layer to a map of its own resolution, fine to coarse."""
         aspect = size_hw[1] / size_hw[0]
         rows = size_hw[0] // self.patch_size
         maps = []
@@ -163,13 +161,9 @@ class DPTHead(nn.Module):
             patches = self.norm(layer[:, self.num_special :])
             grid = project(rearrange(patches, "n (h w) c -> n c h w", h=rows))
             maps.append(enlarge(add_uv(grid, aspect)))
-        skips = [
-            conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)
-        ]
-        if skips:
-            maps[0] = maps[0] + skips[0]
-        x = self.scratch.output_conv1(self.scratch.fuse(maps))
-        if len(skips) > 1:
-            x = x + skips[1]
-        x = add_uv(resize(x, size_hw), aspect)
+        return maps
+
+    def finish(self, x: Float[Tensor, "N D h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
+        """Enlarge the fused map to the image's resolution and predict the raw maps."""
+        x = add_uv(resize(x, size_hw), size_hw[1] / size_hw[0])
         return self.scratch.output_conv2(x)

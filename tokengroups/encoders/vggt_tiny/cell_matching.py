@@ -1,7 +1,7 @@
-"""Matching of cells of frames: a stand-in for VGGT's tracking head in small models.
+"""Matching of half-patch cells between frames: a stand-in for VGGT's tracking head in small models.
 
-Trained from VGGT's geometry losses alone, a small network answers "no motion" for ever. Descriptors whose
-correlation is supervised directly make the camera motion appear early. Not part of the official model.
+Trained from VGGT's geometry losses alone, a small network keeps predicting "no motion". Descriptors whose
+correlation is supervised directly make the camera motion appear early.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig
 
 INITIAL_SCALE, MAX_SCALE = 10.0, 100.0
 CELLS = 2  # cells per patch side
-EVIDENCE_DIM = 3  # displacement x and y, peak probability
+DISPLACEMENT_DIM = 3  # displacement x and y, peak probability
 
 
 class Matches(NamedTuple):
-    """Descriptors of cells (half a patch wide, row-major), and the patch tokens that know where view 0 has them."""
+    """Descriptors of cells (half a patch wide, row-major), and patch tokens with their displacement to view 0 added."""
 
     descriptors: Float[Tensor, "B V Q D"]  # of two cells, their product is the logit that they show the same
     patches: Float[Tensor, "B V HW C"]
@@ -31,7 +31,7 @@ class Matches(NamedTuple):
 class CellMatching(nn.Module):
     """Unit descriptors of cells, softmax correlation with those of view 0, feedback into the patch tokens."""
 
-    def __init__(self, config: VGGTConfig) -> None:
+    def __init__(self, config: VGGTTinyConfig) -> None:
         super().__init__()
         dim, out = config.embed_dim, config.matching_dim
         self.stage = len(config.stem_channels) - 2  # the stem map with two cells per patch side
@@ -40,12 +40,14 @@ class CellMatching(nn.Module):
         self.from_stem = nn.Conv2d(config.stem_channels[self.stage], out, kernel_size=1)
         self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(out, out, kernel_size=3, padding=1))
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_SCALE).log())
-        self.feedback = nn.Sequential(nn.Linear(CELLS**2 * EVIDENCE_DIM, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.feedback = nn.Sequential(
+            nn.Linear(CELLS**2 * DISPLACEMENT_DIM, dim), nn.GELU(), nn.Linear(dim, dim)
+        )
 
     def forward(
         self, patches: Float[Tensor, "B V HW C"], stem_map: Float[Tensor, "N D h w"], grid_hw: tuple[int, int]
     ) -> Matches:
-        """Match all frames with view 0 (view 0 with itself too) and tell the patches where they moved."""
+        """Match all frames with view 0 (view 0 with itself too) and add the displacements to the patch tokens."""
         views = patches.shape[1]
         descriptors = rearrange(
             self.describe(patches, stem_map, grid_hw), "(b v) d h w -> b v (h w) d", v=views
@@ -55,18 +57,18 @@ class CellMatching(nn.Module):
             scale = self.log_scale.exp().clamp(max=MAX_SCALE)
             descriptors = descriptors * scale.sqrt()
             logits = descriptors @ descriptors[:, :1].mT
-            evidence = displacement_evidence(logits, (CELLS * grid_hw[0], CELLS * grid_hw[1]))
-        evidence = rearrange(
-            evidence,
+            found = displacements(logits, (CELLS * grid_hw[0], CELLS * grid_hw[1]))
+        found = rearrange(
+            found,
             "b v (h i w j) c -> b v (h w) (i j c)",
             h=grid_hw[0], w=grid_hw[1], i=CELLS, j=CELLS,
         )  # fmt: skip
-        return Matches(descriptors, patches + self.feedback(evidence))
+        return Matches(descriptors, patches + self.feedback(found))
 
     def describe(
         self, patches: Float[Tensor, "B V HW C"], stem_map: Float[Tensor, "N D h w"], grid_hw: tuple[int, int]
     ) -> Float[Tensor, "N d h w"]:
-        """Descriptors, not yet of unit length: what the patch knows of its cells, plus local appearance."""
+        """Descriptors, not yet of unit length: one part from the patch token, one from the stem's local appearance."""
         coarse = rearrange(
             self.from_patches(self.norm(patches)),
             "b v (h w) (i j d) -> (b v) d (h i) (w j)",
@@ -75,9 +77,7 @@ class CellMatching(nn.Module):
         return self.mix(coarse + self.from_stem(stem_map))
 
 
-def displacement_evidence(
-    logits: Float[Tensor, "B V Q R"], cells_hw: tuple[int, int]
-) -> Float[Tensor, "B V Q 3"]:
+def displacements(logits: Float[Tensor, "B V Q R"], cells_hw: tuple[int, int]) -> Float[Tensor, "B V Q 3"]:
     """Expected displacement (x, y) to the matching cell of view 0, in image sides; peak probability."""
     rows, columns = cells_hw
     y = (torch.arange(rows, device=logits.device) + 0.5) / rows

@@ -1,40 +1,55 @@
-"""What perspective tells about a single photo's camera: a network of its own beside the small encoders.
+"""Single-view network: focal length, up vector, normals, relative depth and object boundaries from one photo.
 
-A VGGT of a few layers sees patches and hardly notices how lines converge: its camera head is 8 % off in the focal
-length. Convolutions on the full photo see it. They learn the focal length (Workman et al., DeepFocal, 2015) together
-with what it follows from: which way is up (Jin et al., Perspective Fields, 2023), surface normals and relative depth.
-On top, they may learn where one object ends and the next begins, which patches hardly show either.
+A VGGT of a few layers sees patches, and its camera head is 8 % off in the focal length. Convolutions on the full
+photo see how lines converge. They learn the focal length (Workman et al., DeepFocal, 2015) together with what it
+follows from: the up vector (Jin et al., Perspective Fields, 2023), surface normals and relative depth. An optional
+finer map predicts which neighbouring cells show the same object.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tokengroups.encoders.base import PAIR_OFFSETS
+from tokengroups.geometry import central_square
 from tokengroups.nn import TransformerBlock
-from tokengroups.types import PerspectiveCues
+from tokengroups.types import TensorFields
 
-SIDE = 128  # pixels of the square that is looked at
+SIDE = 128  # pixels of the central square that it sees
 HEAD_DIM = 32
 NORM_CHANNELS = 8  # normalised together, photo by photo
 FOCAL_MEAN, FOCAL_SPREAD = -0.19, 0.15  # of usual log focal lengths over the photo's side: the start
 SPREAD_LIMITS = (-4.0, 3.0)  # of the logarithm of a deviation over FOCAL_SPREAD
-# Rows and columns between the two cells that `PerspectiveCues.same_object` compares.
-REACHES = ((0, 1), (1, 0), (0, 2), (2, 0), (0, 4), (4, 0), (0, 8), (8, 0))
 
 
-class PerspectiveNetwork(nn.Module):
+@dataclass(frozen=True)
+class SingleViewPrediction(TensorFields):
+    """Predictions from single photos; maps have g (or d = 2 g) cells a side and cover the photo's central square."""
+
+    log_focal: Float[Tensor, "*b"]  # logarithm of the focal length over the photo's shorter side
+    deviation: Float[Tensor, "*b"]  # expected absolute error of it
+    up: Float[Tensor, "*b 3"]  # in camera axes, of any length
+    normals: Float[Tensor, "*b 3 g g"]  # in camera axes, of any length
+    log_depth: Float[Tensor, "*b g g"]  # up to a constant a photo
+    features: tuple[Float[Tensor, "*b _ _ _"], ...] = ()  # the maps before the output layers, coarse and fine
+    pair_affinity: Float[Tensor, "*b R d d"] | None = None  # logits for `encoders.base.PAIR_OFFSETS`
+
+
+class SingleViewNetwork(nn.Module):
     """Convolutions that halve the side stage by stage, then a transformer over the cells that are left.
 
     Args:
         channels: Of the stages; the last is the transformer's width.
         depth: Transformer blocks.
-        details: Channels of a map, of twice the side of the others, that tells objects apart; 0 = none.
+        detail_channels: Channels of a map, of twice the side of the others, that tells objects apart; 0 = none.
     """
 
-    def __init__(self, channels: tuple[int, ...], depth: int, details: int = 0) -> None:
+    def __init__(self, channels: tuple[int, ...], depth: int, detail_channels: int = 0) -> None:
         super().__init__()
         coarse = SIDE // 2 ** len(channels)
         dim = channels[-1]
@@ -50,11 +65,13 @@ class PerspectiveNetwork(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.camera = nn.Linear(dim, 5)
         self.maps = nn.Conv2d(channels[-2] + dim, 4, kernel_size=1)
-        self.details = Details(channels[-3], channels[-2] + dim, details) if details else None
+        self.details = (
+            DetailMap(channels[-3], channels[-2] + dim, detail_channels) if detail_channels else None
+        )
 
-    def forward(self, images: Float[Tensor, "N 3 H W"]) -> PerspectiveCues:
-        """Look at photos in [0, 1] of any size; results in float32."""
-        x = central_square(images, SIDE)
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> SingleViewPrediction:
+        """Predict from photos in [0, 1] of any size; results in float32."""
+        x = resized_square(images, SIDE)
         steps = (torch.arange(SIDE, device=x.device, dtype=x.dtype) + 0.5) * (2 / SIDE) - 1
         place = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))  # perspective depends on it
         x = torch.cat([4 * x - 2, place.expand(len(x), -1, -1, -1)], dim=1)
@@ -74,23 +91,23 @@ class PerspectiveNetwork(nn.Module):
         context = functional.interpolate(context.to(fine.dtype), scale_factor=2.0, mode="bilinear")
         seen = torch.cat([fine, context], dim=1)
         maps = self.maps(seen).float()
-        features, same_object = (seen,), None
+        features, pair_affinity = (seen,), None
         if self.details is not None:
-            details, same_object = self.details(stages[-3], seen)
+            details, pair_affinity = self.details(stages[-3], seen)
             features = (seen, details)
-        return PerspectiveCues(
+        return SingleViewPrediction(
             log_focal=FOCAL_MEAN + FOCAL_SPREAD * camera[:, 0],
             deviation=FOCAL_SPREAD * camera[:, 1].clamp(*SPREAD_LIMITS).exp(),
             up=camera[:, 2:],
             normals=maps[:, :3],
             log_depth=maps[:, 3],
             features=features,
-            same_object=same_object,
+            pair_affinity=pair_affinity,
         )
 
 
-class Details(nn.Module):
-    """A finer map from a stage's own and what is seen at half its resolution, and what it tells of neighbours."""
+class DetailMap(nn.Module):
+    """A finer map from a stage's output and the map of half its resolution, with affinities of neighbouring cells."""
 
     def __init__(self, fine: int, seen: int, channels: int) -> None:
         super().__init__()
@@ -98,15 +115,15 @@ class Details(nn.Module):
         self.mix = nn.Conv2d(channels + fine, channels, kernel_size=3, padding=1)
         self.norm = nn.GroupNorm(channels // NORM_CHANNELS, channels)
         self.block = ResidualBlock(channels)
-        self.same_object = nn.Conv2d(channels, len(REACHES), kernel_size=1)
+        self.pair_affinity = nn.Conv2d(channels, len(PAIR_OFFSETS), kernel_size=1)
 
     def forward(
         self, fine: Float[Tensor, "N C d d"], seen: Float[Tensor, "N E g g"]
     ) -> tuple[Float[Tensor, "N D d d"], Float[Tensor, "N R d d"]]:
-        """The map, and logits of `PerspectiveCues.same_object`."""
+        """The map, and `SingleViewPrediction.pair_affinity`."""
         coarse = functional.interpolate(self.seen(seen), fine.shape[-2:], mode="bilinear")
         details = self.block(functional.relu(self.norm(self.mix(torch.cat([fine, coarse], dim=1)))))
-        return details, self.same_object(details).float()
+        return details, self.pair_affinity(details).float()
 
 
 class Stage(nn.Module):
@@ -140,11 +157,9 @@ class ResidualBlock(nn.Module):
         return functional.relu(x + self.second_norm(self.second(inner)))
 
 
-def central_square(images: Float[Tensor, "N C H W"], side: int) -> Float[Tensor, "N C s s"]:
+def resized_square(images: Float[Tensor, "N C H W"], side: int) -> Float[Tensor, "N C s s"]:
     """Cut the central square out of images and resize it, with antialiasing."""
-    height, width = images.shape[-2:]
-    short = min(height, width)
-    top, left = (height - short) // 2, (width - short) // 2
+    top, left, short = central_square((images.shape[-2], images.shape[-1]))
     square = images[..., top : top + short, left : left + short]
     if short == side:
         return square

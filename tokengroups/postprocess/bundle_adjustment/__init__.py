@@ -1,1 +1,45 @@
-"""Bundle adjustment of cameras and depth on matched pixels."""
+"""Bundle adjustment of predicted cameras and depth on matched pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tokengroups.encoders.base import MATCH_DESCRIPTORS
+from tokengroups.geometry import world_points
+from tokengroups.postprocess.bundle_adjustment.refine import refine_geometry
+from tokengroups.postprocess.bundle_adjustment.settings import (
+    GIVEN_FOCAL_LOG_STD,
+    BundleAdjustmentSettings,
+)
+from tokengroups.postprocess.draft import Draft
+from tokengroups.types import Cameras
+
+__all__ = ["BundleAdjustment", "BundleAdjustmentSettings", "refine_geometry"]
+
+
+@dataclass(frozen=True)
+class BundleAdjustment(BundleAdjustmentSettings):
+    """Adjust poses, one focal-length factor and depth to matched pixels of covisible photos (a `Step`).
+
+    It works on any encoder's geometry; match descriptors, where there are some, start it from coarse matches.
+    """
+
+    when: ClassVar[str] = "before_decoding"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, draft: Draft) -> Draft:
+        """Refine cameras, depth and points; given intrinsics stay."""
+        geometry = draft.geometry
+        settings = replace(self, focal_prior_std=GIVEN_FOCAL_LOG_STD) if draft.intrinsics_given else self
+        descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
+        cameras, depth = refine_geometry(
+            draft.photos[None],
+            geometry.cameras.map(lambda tensor: tensor[None]),
+            geometry.depth[None],
+            None if descriptors is None else descriptors[None],
+            settings,
+        )
+        points = world_points(depth, cameras.cam_from_world, cameras.intrinsics)[0]
+        cameras = Cameras(cameras.cam_from_world[0], cameras.intrinsics[0], cameras.size_hw)
+        return replace(draft, geometry=replace(geometry, cameras=cameras, depth=depth[0], points=points))

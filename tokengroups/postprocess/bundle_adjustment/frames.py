@@ -1,4 +1,4 @@
-"""Photos with the depth and cameras that a refinement believes so far: lifting pixels, projecting points.
+"""Photos with the current estimate of depth and intrinsics: lifting pixels, projecting points.
 
 Depth is corrected by a smooth factor, bilinear in its logarithm between the nodes of a square grid over the image.
 """
@@ -13,11 +13,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-MIN_DEPTH = 0.05  # of a point that counts, in the encoder's unit: a twentieth of the mean distance
+MIN_DEPTH = 0.05  # of a point that counts, in the geometry's unit: about a twentieth of the mean distance
 
 
 class Pinhole:
-    """What photos with intrinsics [*q, 3, 3] and a depth at every pixel have in common."""
+    """Lifting and projection with intrinsics [*q, 3, 3] and a depth at every pixel."""
 
     depth: Tensor
     intrinsics: Tensor
@@ -61,14 +61,14 @@ class Pinhole:
 
 @dataclass(frozen=True)
 class Frame(Pinhole):
-    """One photo with the depth and intrinsics believed so far."""
+    """One photo with the current estimate of depth and intrinsics."""
 
     image: Float[Tensor, "3 H W"]
     depth: Float[Tensor, "H W"]
     intrinsics: Float[Tensor, "3 3"]
 
     def corrected(self, log_focal: Float[Tensor, ""], factors: Float[Tensor, "H W"]) -> Frame:
-        """The frame with its focal lengths scaled and its depth multiplied."""
+        """Scale the focal lengths and multiply the depth."""
         intrinsics = self.intrinsics.clone()
         intrinsics[[0, 1], [0, 1]] *= log_focal.exp()
         return replace(self, depth=self.depth * factors, intrinsics=intrinsics)
@@ -81,7 +81,7 @@ class Frame(Pinhole):
 
 @dataclass(frozen=True)
 class Frames(Pinhole):
-    """Several photos of one size, and which of them each of Q pixels lies in."""
+    """Several photos of one size, and the index of the photo that each of Q pixels lies in."""
 
     depth: Float[Tensor, "V H W"]
     intrinsics: Float[Tensor, "Q 3 3"]
@@ -89,7 +89,7 @@ class Frames(Pinhole):
 
     @classmethod
     def of(cls, frames: Sequence[Frame], view: Int64[Tensor, " Q"]) -> Frames:
-        """Pixels of some of these photos."""
+        """Stack photos for pixels that lie in some of them."""
         depth, intrinsics = (
             torch.stack([getattr(f, name) for f in frames]) for name in ("depth", "intrinsics")
         )
@@ -106,7 +106,7 @@ class Frames(Pinhole):
 
 
 def depth_factors(nodes: Float[Tensor, "V n"], size_hw: tuple[int, int]) -> Float[Tensor, "V H W"]:
-    """Factors on the depth of every pixel: the exponential of what lies between the nodes of a square grid."""
+    """Factors on the depth of every pixel: exponentials of the bilinear interpolation of a square grid of nodes."""
     side = round(nodes.shape[1] ** 0.5)
     rows, columns = (_hats(torch.arange(n).to(nodes) + 0.5, n, side) for n in size_hw)
     return (rows @ nodes.unflatten(1, (side, side)) @ columns.T).exp()

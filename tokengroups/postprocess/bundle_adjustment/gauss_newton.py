@@ -1,7 +1,7 @@
-"""One joint adjustment of poses, focal length and depth to matched pixels: Gauss-Newton on robust residuals.
+"""Gauss-Newton on robust residuals: one joint adjustment of poses, focal length and depth to matched pixels.
 
 Every view's depth is multiplied by the exponential of a smooth correction, bilinear between the nodes of a grid over
-its image.
+its image (Triggs et al., Bundle Adjustment - A Modern Synthesis, 2000).
 
 Unknowns, in this order: six numbers per view (a rotation vector and a translation, applied after the pose), the
 logarithm of one factor on all focal lengths, and the nodes of every view's correction. View 0 stays the world.
@@ -20,38 +20,14 @@ from tokengroups.geometry import cross_matrix, invert_rigid
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, Frames, depth_factors
 from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatches
 from tokengroups.postprocess.bundle_adjustment.residuals import Equations, Noise, exponential, match_equations
-
-
-@dataclass(frozen=True)
-class RefinementSettings:
-    """Noise model and prior, chosen on held-out rooms (`benchmarks/RESULTS.md`); results hardly depend on most."""
-
-    iterations: int = 12  # Gauss-Newton steps per stage, at most
-    settled_step: float = 2e-3  # of poses, in radians and the encoder's unit: no further steps
-    cell_noise_px: float = 2.0  # standard deviation of a cell's match
-    cell_evidence: float = 0.02  # weight of one cell against the prior: neighbouring cells err together
-    patch_evidence: float = 0.5
-    patch_step_px: int = 4  # between the patches of a view
-    many_patch_step_px: int = 5  # where many views see each patch
-    search_px: tuple[int, ...] = (8, 6, 4, 3)  # radius around the expected pixel, one stage each
-    patch_noise_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of each stage
-    lost_share: float = (
-        0.25  # of patches found in the first stage: below, poses are far off and a wide stage comes first
-    )
-    lost_search_px: int = 16
-    lost_noise_px: float = 2.0
-    rigid_stages: int = 2  # of them, before depths are corrected
-    depth_noise: float = 0.2  # relative standard deviation of a pixel's depth
-    corrected_depth_noise: float = 0.03  # and of what the correction leaves
-    agreement_noise: float = 0.05  # of the logarithms of both views' depths of one point
-    agreement_evidence: float = 0.3
-    prior_rotation: float = 0.3  # radians, width of the camera head's, under Cauchy's loss: it has outliers
-    prior_translation: float = 0.2  # and of its translation, in the encoder's unit
-    prior_focal: float = 0.06  # and of the logarithm of the focal length, the same error in all views
-    settled_focal: float = 0.03  # and of what the rigid stages leave: corrected depths hardly tell it
-    correction_nodes: int = 8  # a side
-    prior_correction: float = 0.3  # standard deviation of a node
-    prior_smoothness: float = 0.15  # and of the difference of neighbouring nodes
+from tokengroups.postprocess.bundle_adjustment.settings import (
+    CORRECTION_NODES,
+    CORRECTION_PRIOR_STD,
+    CORRECTION_SMOOTHNESS_STD,
+    FOCAL_PRIOR_STD_AFTER_RIGID,
+    STOP_BELOW_STEP,
+    BundleAdjustmentSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -118,36 +94,37 @@ def adjust(
     estimate: Estimate,
     matches: list[ViewMatches],
     noise: Noise,
-    settings: RefinementSettings,
-    settled_focal: Float[Tensor, ""] | None = None,
+    settings: BundleAdjustmentSettings,
+    rigid_log_focal: Float[Tensor, ""] | None = None,
 ) -> Estimate:
     """Gauss-Newton steps on the matches and the prior around `start`.
 
     Args:
-        predicted: Photos with the encoder's depth and focal lengths.
-        start: The encoder's own answer.
-        estimate: Where to begin.
-        matches: Of any pairs of views.
-        noise: What to believe of them.
-        settings: The prior.
-        settled_focal: Logarithm that the focal length's factor stays close to; depths are corrected only if given.
+        predicted: Photos with the predicted depth and focal lengths.
+        start: Predicted values: the centre of the prior.
+        estimate: Current values, the start of the iteration.
+        matches: Matches of any pairs of views.
+        noise: Noise model of the matches.
+        settings: Standard deviations of the prior.
+        rigid_log_focal: Log factor on the focal lengths that the rigid stages found; depths are corrected only if it
+            is given, and the factor stays close to it.
     """
     views, focal = len(estimate.poses), 6 * len(estimate.poses)
-    side = 0 if settled_focal is None else settings.correction_nodes
+    side = 0 if rigid_log_focal is None else CORRECTION_NODES
     per_view = side**2
     free = slice(6, focal + 1 + views * per_view)
-    smoothness = _smoothness(side, settings).to(estimate.nodes) if side else None
+    smoothness = _smoothness(side).to(estimate.nodes) if side else None
     stacked = _StackedMatches.of(matches)
     unknowns = torch.stack([_unknowns(match, views, per_view) for match in matches]).to(estimate.nodes.device)
-    for _ in range(settings.iterations):
+    for _ in range(settings.max_iterations):
         frames = estimate.frames(predicted)
         normal = estimate.poses.new_zeros(focal + 1 + views * per_view, focal + 1 + views * per_view)
         gradient = normal.new_zeros(len(normal))
-        normal[focal, focal] = settings.prior_focal**-2
-        gradient[focal] = estimate.log_focal * settings.prior_focal**-2
-        if settled_focal is not None:
-            normal[focal, focal] += settings.settled_focal**-2
-            gradient[focal] += (estimate.log_focal - settled_focal) * settings.settled_focal**-2
+        normal[focal, focal] = settings.focal_prior_std**-2
+        gradient[focal] = estimate.log_focal * settings.focal_prior_std**-2
+        if rigid_log_focal is not None:
+            normal[focal, focal] += FOCAL_PRIOR_STD_AFTER_RIGID**-2
+            gradient[focal] += (estimate.log_focal - rigid_log_focal) * FOCAL_PRIOR_STD_AFTER_RIGID**-2
         pose_normal, pose_gradient = _pose_prior(estimate.poses, start.poses, settings)
         for view in range(views):
             own = slice(6 * view, 6 * view + 6)
@@ -160,7 +137,7 @@ def adjust(
         step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
         step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)
-        if step[:focal].abs().max() < settings.settled_step:
+        if step[:focal].abs().max() < STOP_BELOW_STEP:
             break
     return estimate
 
@@ -197,28 +174,28 @@ def _unknowns(match: ViewMatches, views: int, per_view: int) -> Int64[Tensor, " 
     return torch.cat([*poses, torch.tensor([6 * views]), *nodes])
 
 
-def _smoothness(side: int, settings: RefinementSettings) -> Float[Tensor, "n n"]:
+def _smoothness(side: int) -> Float[Tensor, "n n"]:
     """Normal matrix of the prior on a view's nodes: small, and like their neighbours."""
     index = torch.arange(side**2).view(side, side)
     pairs = torch.cat([torch.stack([index[:, 1:], index[:, :-1]], -1).flatten(0, 1),
                        torch.stack([index[1:], index[:-1]], -1).flatten(0, 1)])  # fmt: skip
     ends = functional.one_hot(pairs, side**2).float()
     steps = ends[:, 0] - ends[:, 1]
-    magnitude = torch.eye(side**2) / settings.prior_correction**2
-    return magnitude + steps.T @ steps / settings.prior_smoothness**2
+    magnitude = torch.eye(side**2) / CORRECTION_PRIOR_STD**2
+    return magnitude + steps.T @ steps / CORRECTION_SMOOTHNESS_STD**2
 
 
 def _pose_prior(
-    poses: Float[Tensor, "V 4 4"], start: Float[Tensor, "V 4 4"], settings: RefinementSettings
+    poses: Float[Tensor, "V 4 4"], start: Float[Tensor, "V 4 4"], settings: BundleAdjustmentSettings
 ) -> tuple[Float[Tensor, "V 6 6"], Float[Tensor, "V 6"]]:
     """Normal matrices and gradients of the distances from the start: rotation vectors and translations."""
     turned = poses[:, :3, :3] @ start[:, :3, :3].mT
     skew = (turned - turned.mT) / 2  # sin(angle) [axis]x, the rotation vector of small turns
-    rotation = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=1) / settings.prior_rotation
-    translation = (poses[:, :3, 3] - start[:, :3, 3]) / settings.prior_translation
+    rotation = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=1) / settings.rotation_prior_std
+    translation = (poses[:, :3, 3] - start[:, :3, 3]) / settings.translation_prior_std
     identity = torch.eye(3).to(poses).expand(len(poses), 3, 3)
-    top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.prior_rotation
-    bottom = torch.cat([-cross_matrix(poses[:, :3, 3]), identity], dim=-1) / settings.prior_translation
+    top = torch.cat([identity, torch.zeros_like(identity)], dim=-1) / settings.rotation_prior_std
+    bottom = torch.cat([-cross_matrix(poses[:, :3, 3]), identity], dim=-1) / settings.translation_prior_std
     jacobian = torch.cat([top, bottom], dim=1)
     distance = torch.cat([rotation, translation], dim=1)[..., None]
     trust = 1 / (1 + distance.square().sum(dim=(1, 2)))  # Cauchy's loss, as of the matches

@@ -1,4 +1,4 @@
-"""Matched pixels of two photos: coarse ones from the matching head, fine ones by comparing small patches."""
+"""Matched pixels of two photos: coarse ones from match descriptors, fine ones by comparing small patches."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ BORDER_PX = 2.0
 
 @dataclass(frozen=True)
 class PixelMatches:
-    """Q pixels of one photo, where they are in the other one, and how far to believe it."""
+    """Q pixels of one photo, their matches in another one, and the matches' weights."""
 
     source: Float[Tensor, "Q 2"]
     target: Float[Tensor, "Q 2"]
     weight: Float[Tensor, " Q"]  # in [0, 1]
 
-    def believed(self) -> PixelMatches:
-        """Those that count at all."""
+    def with_positive_weight(self) -> PixelMatches:
+        """Keep the matches of positive weight."""
         counts = self.weight > 0
         return PixelMatches(self.source[counts], self.target[counts], self.weight[counts])
 
 
 @dataclass(frozen=True)
 class SearchedPhoto:
-    """What a photo is searched by: grey values, and their standard deviation in the patch around every pixel."""
+    """A photo's grey values, and their standard deviation in the patch around every pixel."""
 
     grey: Float[Tensor, "H W"]
     deviation: Float[Tensor, "H W"]
 
     @classmethod
     def of(cls, photo: Float[Tensor, "3 H W"]) -> SearchedPhoto:
-        """From a photo in [0, 1]."""
+        """Prepare a photo in [0, 1]."""
         grey = _smooth_grey(photo)
         variance = _box_mean(grey.square()) - _box_mean(grey).square()
         return cls(grey, variance.clamp_min(1e-8).sqrt())
 
 
 def cell_matches(match_logits: Float[Tensor, "Q R"], size_hw: tuple[int, int]) -> PixelMatches:
-    """From one view to the one whose cells are the logits' rows: target = a cell's centre in the latter.
+    """Match cells of two views: a target is a cell's centre in the view of the logits' rows.
 
     The source is the mean of the match distribution over the 3x3 cells around its peak, the weight their mass.
     """
@@ -84,8 +84,8 @@ def patch_matches(
     the border of the search, if its patch is flat, or outside the photo.
 
     Args:
-        photo: Whose patches are looked for.
-        other: Of the same size.
+        photo: Source of the patches.
+        other: Photo of the same size that is searched.
         pixels: Places in `photo`; their patches are centred on the pixels that hold them.
         expected: Where to search in `other`, around the pixel that holds it.
         radius: Of the search, in pixels.

@@ -1,24 +1,29 @@
-"""Refining predicted cameras and depth against matched pixels.
+"""Bundle adjustment of predicted cameras and depth on matched pixels, in stages.
 
-The heads of a small VGGT regress poses to a few degrees, focal lengths and depth to some per cent; matched pixels tell
-them better. Views that show the same are adjusted to each other, in whatever order they were taken: a photo that shows
-nothing of the first one hangs on others. Poses and focal length come first, from the cells of the matching head, then
-from many small patches found near where the cameras put them. Then depth joins in, smoothly corrected to what two views
-of the same patch triangulate (`adjustment`).
+A small network regresses poses to a few degrees, focal lengths and depth to some per cent; matched pixels constrain
+them better. Covisible views are adjusted to each other, independent of the order of the photos: a photo that shares
+nothing with the first one is tied to others. Poses and focal length come first, from matches of cells where an encoder
+gives descriptors, then from many small patches found near where the cameras predict them. Then depth is adjusted too,
+smoothly corrected to what two views of the same patch triangulate (`gauss_newton`).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tokengroups.geometry import transform_points
-from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs
+from tokengroups.geometry import rigid, transform_points
+from tokengroups.postprocess.bundle_adjustment.covisibility import (
+    covisible_pairs,
+    mutual_shares,
+    overlap_shares,
+)
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
 from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
     Estimate,
-    RefinementSettings,
     ViewMatches,
     adjust,
 )
@@ -30,9 +35,23 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     patch_matches,
 )
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise
+from tokengroups.postprocess.bundle_adjustment.settings import (
+    CELL_STD_PX,
+    CORRECTED_DEPTH_STD,
+    CORRECTION_NODES,
+    DEPTH_CONSISTENCY_STD,
+    DEPTH_CONSISTENCY_WEIGHT,
+    DEPTH_STD,
+    MANY_VIEWS_PATCH_STEP_PX,
+    PATCH_STEP_PX,
+    WIDE_SEARCH_RADIUS_PX,
+    WIDE_SEARCH_STD_PX,
+    BundleAdjustmentSettings,
+)
 from tokengroups.types import Cameras
 
-MANY_VIEWS = 4  # from here on, looking one way is enough for poses, and fewer patches do
+MANY_VIEWS = 4  # from here on, searching patches in one direction is enough for poses, and fewer patches are
+MAX_UNIT_POWER = 8
 
 
 @torch.no_grad()
@@ -40,16 +59,17 @@ def refine_geometry(
     images: Float[Tensor, "B V 3 H W"],
     cameras: Cameras,
     depth: Float[Tensor, "B V H W"],
-    descriptors: Float[Tensor, "B V Q D"],
-    settings: RefinementSettings = RefinementSettings(),  # noqa: B008 (frozen)
+    descriptors: Float[Tensor, "B V Q D"] | None = None,
+    settings: BundleAdjustmentSettings = BundleAdjustmentSettings(),  # noqa: B008 (frozen)
 ) -> tuple[Cameras, Float[Tensor, "B V H W"]]:
-    """Adjust poses, one factor on all focal lengths, and depth; view 0 stays the world, a lone view as it is.
+    """Adjust poses, one factor on all focal lengths, and depth; view 0 stays the world, a single view is unchanged.
 
     Args:
         images: Photos in [0, 1].
         cameras: Predicted, batch axes B V; the pose of view 0 is the identity.
         depth: Predicted depth.
-        descriptors: Of the cells of a grid over every image, row-major: `EncoderOutput.cell_descriptors`.
+        descriptors: Match descriptors of the cells of a grid over every image, row-major; None: covisibility comes
+            from depth and cameras, and matches from patches alone.
         settings: Noise model and prior.
     """
     if images.shape[1] == 1:
@@ -57,59 +77,77 @@ def refine_geometry(
     poses, intrinsics, depths = [], [], []
     with torch.autocast(images.device.type, enabled=False):
         for scene in range(len(images)):
-            views = zip(images[scene], depth[scene], cameras.intrinsics[scene], strict=True)
+            unit = _unit(depth[scene])
+            views = zip(images[scene], depth[scene] / unit, cameras.intrinsics[scene], strict=True)
             frames = [Frame(*view) for view in views]
-            refined = _refine(frames, cameras.cam_from_world[scene], descriptors[scene], settings)
-            poses.append(refined.poses)
+            start = _scaled(cameras.cam_from_world[scene], 1 / unit)
+            own = None if descriptors is None else descriptors[scene]
+            refined = _refine(frames, start, own, settings)
+            poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
-            depths.append(torch.stack([frame.depth for frame in frames]))
+            depths.append(torch.stack([frame.depth for frame in frames]) * unit)
     return Cameras(torch.stack(poses), torch.stack(intrinsics), cameras.size_hw), torch.stack(depths)
+
+
+def _unit(depth: Float[Tensor, "V H W"]) -> float:
+    """Unit of the priors: a power of 16 near the median depth, so 1 for VGGT's scale. Division by it is exact."""
+    median = float(depth.median())
+    power = round(math.log(median, 16)) if 0 < median < math.inf else 0
+    return 16.0 ** min(max(power, -MAX_UNIT_POWER), MAX_UNIT_POWER)
+
+
+def _scaled(poses: Float[Tensor, "V 4 4"], factor: float) -> Float[Tensor, "V 4 4"]:
+    return rigid(poses[:, :3, :3], poses[:, :3, 3] * factor)
 
 
 def _refine(
     predicted: list[Frame],
     poses: Float[Tensor, "V 4 4"],
-    descriptors: Float[Tensor, "V Q D"],
-    settings: RefinementSettings,
+    descriptors: Float[Tensor, "V Q D"] | None,
+    settings: BundleAdjustmentSettings,
 ) -> Estimate:
-    """All views of one scene together: cells, then patches around where they should be, then depth as well."""
-    nodes = poses.new_zeros(len(poses), settings.correction_nodes**2)
+    """Adjust all views of one scene together: to cells, then to patches near their predicted places, then depth too."""
+    nodes = poses.new_zeros(len(poses), CORRECTION_NODES**2)
     start = estimate = Estimate(poses, poses.new_zeros(()), nodes)
-    noise = Noise(settings.cell_noise_px, settings.cell_evidence, settings.depth_noise)
-    pairs = covisible_pairs(descriptors)
-    matches = _match_cells(predicted, descriptors, pairs)
-    estimate = adjust(predicted, start, estimate, matches, noise, settings)
+    if descriptors is None:
+        pairs = covisible_pairs(overlap_shares(predicted, poses))
+    else:
+        pairs = covisible_pairs(mutual_shares(descriptors))
+        noise = Noise(CELL_STD_PX, settings.cell_weight, DEPTH_STD)
+        matches = _match_cells(predicted, descriptors, pairs)
+        estimate = adjust(predicted, start, estimate, matches, noise, settings)
     photos = [SearchedPhoto.of(frame.image) for frame in predicted]
     many = len(poses) >= MANY_VIEWS
-    pixels = grid_pixels(predicted[0].depth, settings.many_patch_step_px if many else settings.patch_step_px)
+    pixels = grid_pixels(predicted[0].depth, MANY_VIEWS_PATCH_STEP_PX if many else PATCH_STEP_PX)
 
     def match(radius: int, both_ways: bool) -> list[ViewMatches]:
         frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or not many)
         return _match_patches(photos, frames, estimate, ways, pixels, radius)
 
-    settled_focal = None
-    for stage, (radius, pixel) in enumerate(zip(settings.search_px, settings.patch_noise_px, strict=True)):
-        rigid = stage < settings.rigid_stages
-        matches = match(radius, both_ways=not rigid)
-        if stage == 0 and _share_found(matches, len(pixels)) < settings.lost_share:
-            noise = Noise(settings.lost_noise_px, settings.patch_evidence, settings.depth_noise)
-            wide = match(settings.lost_search_px, both_ways=False)
+    rigid_log_focal = None
+    stages = zip(settings.search_radii_px, settings.patch_stds_px, strict=True)
+    for stage, (radius, pixel_std) in enumerate(stages):
+        rigid_stage = stage < settings.rigid_stages
+        matches = match(radius, both_ways=not rigid_stage)
+        if stage == 0 and _share_found(matches, len(pixels)) < settings.wide_search_below:
+            noise = Noise(WIDE_SEARCH_STD_PX, settings.patch_weight, DEPTH_STD)
+            wide = match(WIDE_SEARCH_RADIUS_PX, both_ways=False)
             estimate = adjust(predicted, start, estimate, wide, noise, settings)
-            matches = match(radius, both_ways=not rigid)
-        noise = Noise(pixel, settings.patch_evidence, settings.depth_noise)
-        if not rigid:
-            agreement = settings.agreement_evidence, settings.agreement_noise
-            noise = Noise(pixel, settings.patch_evidence, settings.corrected_depth_noise, *agreement)
-            settled_focal = estimate.log_focal if settled_focal is None else settled_focal
-        estimate = adjust(predicted, start, estimate, matches, noise, settings, settled_focal)
+            matches = match(radius, both_ways=not rigid_stage)
+        noise = Noise(pixel_std, settings.patch_weight, DEPTH_STD)
+        if not rigid_stage:
+            consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
+            noise = Noise(pixel_std, settings.patch_weight, CORRECTED_DEPTH_STD, *consistency)
+            rigid_log_focal = estimate.log_focal if rigid_log_focal is None else rigid_log_focal
+        estimate = adjust(predicted, start, estimate, matches, noise, settings, rigid_log_focal)
     return estimate
 
 
 def _match_cells(
     frames: list[Frame], descriptors: Float[Tensor, "V Q D"], pairs: list[tuple[int, int]]
 ) -> list[ViewMatches]:
-    """Of every pair, both ways."""
+    """Matches of cells of every pair, in both directions."""
     size_hw = (frames[0].depth.shape[0], frames[0].depth.shape[1])
     matches = []
     for first, second in pairs:
@@ -120,7 +158,7 @@ def _match_cells(
 
 
 def _directions(pairs: list[tuple[int, int]], both_ways: bool) -> list[tuple[int, int]]:
-    """Whose patches are looked for in whom: one way, view 0's in the others, and the others' in those before them."""
+    """(source, target) pairs to search: both ways, or each pair once - from view 0, otherwise from the later view."""
     if both_ways:
         return [ends for first, second in pairs for ends in ((first, second), (second, first))]
     return [(first, second) if first == 0 else (second, first) for first, second in pairs]
@@ -134,16 +172,16 @@ def _match_patches(
     pixels: Float[Tensor, "Q 2"],
     radius: int,
 ) -> list[ViewMatches]:
-    """Patches of sources in targets, near where the cameras put them."""
+    """Search patches of every source in its target, near where the cameras predict them."""
     matches = []
     for source, target in directions:
         seen = transform_points(estimate.relative(source, target), frames[source].lift(pixels))
         expected = frames[target].project(seen)
         found = patch_matches(photos[source], photos[target], pixels, expected, radius)
-        matches.append(ViewMatches(source, target, found.believed()))
+        matches.append(ViewMatches(source, target, found.with_positive_weight()))
     return matches
 
 
 def _share_found(matches: list[ViewMatches], looked_for: int) -> float:
-    """Mean weight of all patches, so many a match, that were looked for."""
+    """Mean weight over all patches that were searched for."""
     return float(sum(match.pixels.weight.sum() for match in matches)) / (looked_for * len(matches))

@@ -1,4 +1,4 @@
-"""How matched pixels of two photos constrain their cameras, focal length and depth: residuals and Jacobians.
+"""Residuals and Jacobians of matched pixels of two photos with respect to cameras, focal length and depth.
 
 A pixel is lifted by its depth, moved into the other camera and projected; it should fall on its match, and its depth
 there should be the other view's own. Depth is corrected by a smooth factor; what that does not explain is noise, which
@@ -20,13 +20,13 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatche
 
 @dataclass(frozen=True)
 class Noise:
-    """What a stage believes of its matches and depths."""
+    """Noise model of a stage's matches and depths."""
 
     pixel: float  # standard deviation of a match, in pixels
-    evidence: float  # weight of one match against the prior
+    weight: float  # weight of one match against the prior
     depth: float  # relative standard deviation of what is not corrected of a depth
-    agreement: float = 0.0  # weight of two views' depths of one point
-    depths: float = 1.0  # standard deviation of the difference of their logarithms
+    consistency_weight: float = 0.0  # of two views' depths of one point
+    consistency_std: float = 1.0  # of the difference of their logarithms
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def match_equations(
     of the matches.
 
     Args:
-        source: Photos whose pixels were searched for.
-        target: Photos in which they were found.
+        source: Photos of the source pixels.
+        target: Photos of the target pixels.
         relative: Pose of the target's camera relative to the source's, one or one per match.
         matches: The pixels.
         side: Nodes of a depth correction along an edge of the image.
-        noise: What to believe of them.
+        noise: Noise model of the matches.
     """
     found, weight = matches.target, matches.weight
     turn, shift = relative[..., :3, :3], relative[..., :3, 3]
@@ -89,21 +89,21 @@ def match_equations(
     rows[:, :, 12] += projected - target.centre
     whiten = _Whitening.of(along.squeeze(-1), noise.pixel, noise.depth)
     residual = whiten(residual[..., None]).squeeze(-1)
-    trust = (noise.evidence * weight * in_front / (1 + residual.square().sum(dim=-1))).sqrt()
+    trust = (noise.weight * weight * in_front / (1 + residual.square().sum(dim=-1))).sqrt()
     rows, along = (whiten(values) * trust[:, None, None] for values in (rows, along))
     rows = torch.cat([rows, along * nodes[:, None]], dim=-1)
     equations = [Equations(rows.flatten(0, 1), (residual * trust[:, None]).flatten())]
-    if noise.agreement == 0:
+    if noise.consistency_weight == 0:
         return equations
 
     depth = seen[:, 2].clamp_min(MIN_DEPTH)
-    difference = (depth.log() - target.depth_at(found).clamp_min(MIN_DEPTH).log()) / noise.depths
-    trust = (noise.agreement * weight * in_front / (1 + difference.square())).sqrt()
+    difference = (depth.log() - target.depth_at(found).clamp_min(MIN_DEPTH).log()) / noise.consistency_std
+    trust = (noise.consistency_weight * weight * in_front / (1 + difference.square())).sqrt()
     other_nodes = node_weights(found, side, target.size_hw)
-    by_agreement = torch.cat(
+    by_consistency = torch.cat(
         [by_camera[:, 2], by_depth[:, 2:] * nodes, -depth[:, None] * other_nodes], dim=-1
     )
-    rows = by_agreement * (trust / noise.depths / depth)[:, None]
+    rows = by_consistency * (trust / noise.consistency_std / depth)[:, None]
     return [*equations, Equations(rows, difference * trust)]
 
 

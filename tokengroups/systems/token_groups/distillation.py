@@ -1,4 +1,4 @@
-"""Distilling a teacher's features into decoded semantics: per rendered pixel, and per matched group (paper A)."""
+"""Distilling a teacher's features into decoded semantics: per rendered pixel, and per matched group (token-groups paper)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tokengroups.losses.semantics import (
     plurality,
 )
 from tokengroups.render import render
-from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
+from tokengroups.systems.token_groups.model import TokenGroupsOutput
 from tokengroups.systems.token_groups.semantic_head import DecodedSemantics
 from tokengroups.types import Cameras
 
@@ -74,7 +74,7 @@ def distillation_losses(
         output: Decoded token groups with semantics.
         cameras: Views to render, batch axes B V.
         group_ids: True instances of their pixels; -1 = unlabelled.
-        targets: What the teacher says about the same views, one per scene.
+        targets: The teacher's features of the same views, one per scene.
         weights: Of the cost that matches groups with instances, all views of a scene together.
     """
     assert output.semantics is not None

@@ -1,7 +1,7 @@
-"""What convolutions see of single photos, where context tokens and anchors stand.
+"""Embedding of single-view feature maps at context tokens and anchors.
 
-A VGGT of a few layers hardly sees where one object ends and the next begins. A small encoder's perspective network
-looks at every pixel; its maps are read here.
+A VGGT of a few layers hardly sees where one object ends and the next begins; the tiny encoder's single-view network
+sees every pixel.
 """
 
 from __future__ import annotations
@@ -12,19 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.encoders.vggt import VGGTConfig
 
-
-def photo_feature_dims(config: VGGTConfig) -> tuple[int, ...]:
-    """Channels of each map of `FrozenGeometry.photo_features`; none without a perspective network."""
-    if not config.perspective_channels:
-        return ()
-    seen = sum(config.perspective_channels[-2:])
-    return (seen, config.perspective_details) if config.perspective_details else (seen,)
-
-
-class PhotoFeatureEmbedding(nn.Module):
-    """Maps of single photos -> one embedding a cell; adds nothing until it is trained.
+class SingleViewEmbedding(nn.Module):
+    """Feature maps of single photos -> one embedding a cell; adds nothing until it is trained.
 
     Args:
         dim: Channels of the result.
@@ -37,7 +27,7 @@ class PhotoFeatureEmbedding(nn.Module):
     def __init__(self, dim: int, feature_dims: tuple[int, ...]) -> None:
         super().__init__()
         if not feature_dims:
-            raise ValueError("photo_features needs an encoder with a perspective network")
+            raise ValueError("single_view_features needs an encoder with a single-view network")
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in feature_dims)
         self.linears = nn.ModuleList(nn.Linear(channels, dim) for channels in feature_dims)
         for parameter in self.linears.parameters():
@@ -46,11 +36,11 @@ class PhotoFeatureEmbedding(nn.Module):
     def forward(
         self, maps: tuple[Float[Tensor, "B V _ _ _"], ...], size_hw: tuple[int, int], stride: int
     ) -> Float[Tensor, "B M D"]:
-        """Read the maps in the middle of every cell, views in order, cells row by row.
+        """Sample the maps at the centre of every cell, views in order, cells row by row.
 
         Args:
-            maps: Of the central squares of the photos; what lies outside gets the nearest border.
-            size_hw: Of the photos.
+            maps: Maps of the photos' central squares; cells outside take the nearest value.
+            size_hw: Size of the photos.
             stride: Side of a cell in pixels; divides the photos' sides.
         """
         total, num_scenes = None, maps[0].shape[0]
@@ -61,18 +51,18 @@ class PhotoFeatureEmbedding(nn.Module):
                 total = functional.interpolate(total, embedded.shape[-2:], mode="bilinear")
             total = embedded if total is None else total + embedded
         assert total is not None
-        read = functional.grid_sample(
+        sampled = functional.grid_sample(
             total,
-            _middles(size_hw, stride, total).expand(len(total), -1, -1, -1),
+            _centres(size_hw, stride, total).expand(len(total), -1, -1, -1),
             mode="bilinear",
             padding_mode="border",
             align_corners=False,
         )
-        return rearrange(read, "(b v) c h w -> b (v h w) c", b=num_scenes)
+        return rearrange(sampled, "(b v) c h w -> b (v h w) c", b=num_scenes)
 
 
-def _middles(size_hw: tuple[int, int], stride: int, like: Tensor) -> Float[Tensor, "1 h w 2"]:
-    """Middles of a photo's cells, its central square spanning [-1, 1]."""
+def _centres(size_hw: tuple[int, int], stride: int, like: Tensor) -> Float[Tensor, "1 h w 2"]:
+    """Centres of a photo's cells, its central square spanning [-1, 1]."""
     short = min(size_hw)
     rows, columns = (
         ((torch.arange(side // stride, device=like.device, dtype=like.dtype) + 0.5) * stride - side / 2)

@@ -34,7 +34,7 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
 from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes, held_out_scenes
 from tokengroups.training.task import LossTerms, autocast
-from tokengroups.training.teachers import SemanticsConfig, load_teacher
+from tokengroups.text.teachers import SemanticsConfig, load_teacher
 from tokengroups.types import Cameras
 
 ADDED_LATER = (

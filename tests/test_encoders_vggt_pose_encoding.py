@@ -7,7 +7,7 @@ import math
 import torch
 from scipy.spatial.transform import Rotation
 
-from tokengroups.encoders.pose_encoding import MIN_FIELD_OF_VIEW, decode_pose, encode_pose
+from tokengroups.encoders.vggt.pose_encoding import MIN_FIELD_OF_VIEW, decode_pose, encode_pose
 from tokengroups.geometry import rigid
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.losses.semantics import TeacherTargets
-from tokengroups.text import ImageTeacher, load_text_encoder
+from tokengroups.text.encoders import ImageTeacher, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
 from tokengroups.types import Views
 

@@ -1,0 +1,148 @@
+"""The token-group model on top of an encoder's geometry (arXiv 2606.29513).
+
+photos [B V 3 H W], Geometry
+  -> context [B M D]      sum of RGB, feature and point-map embeddings of each patch        context.py
+  -> anchors [B K 3]      farthest-point sampling; query = context token + MLP(position)    anchors.py
+  -> D_anchor             anchors attend to the context                                     nn/decoder.py
+  -> D_group              L learned group tokens attend to the anchors
+  -> assignment [B K L]   pi = softmax over groups of <A_k, G_l>
+  -> Gaussians            N_g an anchor, which inherit its assignment                       nn/gaussian_head.py
+  -> semantics            s_l, r_k and W_r                                                  semantic_head.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from tokengroups.encoders import Geometry
+from tokengroups.geometry import mean_distance
+from tokengroups.nn.decoder import CrossAttentionDecoder
+from tokengroups.nn.gaussian_head import GaussianHead
+from tokengroups.nn.position import PositionEmbedding
+from tokengroups.systems.token_groups.anchors import Anchors, sample_anchors, take
+from tokengroups.systems.token_groups.config import TokenGroupsConfig
+from tokengroups.systems.token_groups.context import ContextEmbedding
+from tokengroups.systems.token_groups.semantic_head import DecodedSemantics, SemanticHead
+from tokengroups.types import Gaussians, TensorFields
+
+
+@dataclass(frozen=True)
+class TokenGroupsOutput(TensorFields):
+    """Decoded token groups of a batch of scenes, in the encoder's world and scale."""
+
+    gaussians: Gaussians  # batch axes *b; anchor by anchor
+    anchor_ids: Int64[Tensor, " N"]
+    anchors: Float[Tensor, "*b K 3"]
+    anchor_pixels: Int64[Tensor, "*b K 3"]  # view, row, column of the source pixel
+    anchor_keys: Float[Tensor, "*b K D"]  # compared with the groups' keys
+    assignment: Float[Tensor, "*b K L"]
+    group_tokens: Float[Tensor, "*b L D"]
+    semantics: DecodedSemantics | None = None
+
+
+class TokenGroupModel(nn.Module):
+    """Everything that is trained on top of the frozen encoder.
+
+    Args:
+        config: Shape.
+        feature_dim: Channels of the encoder's patch features.
+    """
+
+    def __init__(self, config: TokenGroupsConfig, feature_dim: int) -> None:
+        super().__init__()
+        if config.context_patch % config.anchor_stride:
+            raise ValueError(
+                f"anchor_stride must divide context_patch, got {config.anchor_stride} and {config.context_patch}"
+            )
+        self.config = config
+        dim = config.dim
+        self.context = ContextEmbedding(dim, feature_dim, config.context_patch)
+        self.anchor_position = PositionEmbedding(dim)
+        self._build_more(config)
+        self.group_tokens = nn.Parameter(torch.randn(config.num_groups, dim) * 0.5)
+        self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, config.num_heads)
+        self.group_decoder = CrossAttentionDecoder(
+            dim, config.group_layers, config.num_heads, self_attention=True
+        )
+        self.anchor_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
+        self.group_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
+        self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
+        self.gaussian_head = GaussianHead(
+            dim,
+            config.gaussians_per_anchor,
+            config.sh_degree,
+            config.offset_bound,
+            config.scale_bound,
+            config.offset_unit,
+        )
+        self.semantic_head = (
+            SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)
+            if config.semantic_dim
+            else None
+        )
+
+    def forward(
+        self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None = None
+    ) -> TokenGroupsOutput:
+        """Decode token groups; H and W are multiples of the context patch, `fps_start` is that of `sample_anchors`."""
+        scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
+        context = self.embed_context(images, geometry, scale)
+        anchors = self.sample(images, geometry, fps_start)
+        queries = self.anchor_queries(context, anchors, geometry, scale)
+        anchor_tokens = self.anchor_decoder(queries, context)
+        group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
+        anchor_keys = self.anchor_key(anchor_tokens).float()
+        assignment = self.assign(anchor_keys, group_tokens)
+        spacings = anchors.pixel_sizes * self.pixels_per_anchor(images.shape[3] * images.shape[4])
+        ids = torch.arange(anchors.points.shape[1], device=images.device)
+        return TokenGroupsOutput(
+            gaussians=self.gaussian_head(anchor_tokens, anchors.points, spacings, anchors.colors),
+            anchor_ids=ids.repeat_interleave(self.config.gaussians_per_anchor),
+            anchors=anchors.points,
+            anchor_pixels=anchors.pixels,
+            anchor_keys=anchor_keys,
+            assignment=assignment,
+            group_tokens=group_tokens.float(),
+            semantics=self.semantic_head and self.semantic_head(group_tokens, anchor_tokens, assignment),
+        )
+
+    def _build_more(self, config: TokenGroupsConfig) -> None:
+        """Build the parts that a relative of this model adds to context and queries."""
+
+    def embed_context(
+        self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, scale: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B M D"]:
+        """Context tokens X."""
+        return self.context(images, geometry, scale)
+
+    def sample(
+        self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None
+    ) -> Anchors:
+        """Sample the anchors of every scene."""
+        config, count = self.config, self.config.anchors_for(images.shape[1])
+        return sample_anchors(images, geometry, count, config.anchor_stride, config.context_patch, fps_start)
+
+    def anchor_queries(
+        self, context: Float[Tensor, "B M D"], anchors: Anchors, geometry: Geometry, scale: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B K D"]:
+        """A^(0): the context token that holds the anchor plus an MLP of its position."""
+        del geometry
+        return take(context, anchors.context_index) + self.anchor_position(
+            anchors.points / scale[:, None, None]
+        )
+
+    def assign(
+        self, anchor_keys: Float[Tensor, "B K D"], group_tokens: Float[Tensor, "B L D"]
+    ) -> Float[Tensor, "B K L"]:
+        """Softmax over groups of scaled dot products of keys: groups compete for every anchor."""
+        group_keys = self.group_key(group_tokens).float()
+        logits = torch.einsum("bkd,bld->bkl", anchor_keys, group_keys) / self.config.dim**0.5
+        return (self.log_temperature.exp() * logits).softmax(dim=-1)
+
+    def pixels_per_anchor(self, num_pixels: int) -> float:
+        """Side of the square of photo pixels that an anchor stands for, independent of the number of photos."""
+        return (self.config.covered_views * num_pixels / self.config.num_anchors) ** 0.5
