@@ -83,15 +83,28 @@ class Views(TensorFields):
 
 @dataclass(frozen=True)
 class SceneFrames:
-    """One recorded or generated scene on the host: what the data readers return."""
+    """Frames of one recorded or generated scene, in memory on the host; ``frames[1:9:2]`` selects some of them."""
 
     name: str
     images: UInt8[np.ndarray, "V H W 3"]
     depth: Float[np.ndarray, "V H W"]  # z in metres; 0 = unknown
-    group_ids: np.ndarray  # int16 [V, H, W]; -1 = unlabelled
+    group_ids: np.ndarray  # integers [V, H, W]; -1 = unlabelled
     cam_from_world: Float[np.ndarray, "V 4 4"]  # metres
     intrinsics: Float[np.ndarray, "V 3 3"]
     instance_classes: dict[int, str]  # group id -> class name
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, frames: slice) -> SceneFrames:
+        return replace(
+            self,
+            images=self.images[frames],
+            depth=self.depth[frames],
+            group_ids=self.group_ids[frames],
+            cam_from_world=self.cam_from_world[frames],
+            intrinsics=self.intrinsics[frames],
+        )
 
 
 @dataclass(frozen=True)

@@ -49,19 +49,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Generate and write the rooms; print where."""
     from tokengroups.cli.output import print_json, progress
-    from tokengroups.data.procedural.generate import generate_room
+    from tokengroups.data.base import open_dataset
     from tokengroups.data.readers.scannet import write_scannet
 
     for name, least in {"num_scenes": 1, "num_views": 1, "size": MIN_SIZE_PX, "seed": 0}.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {least}")
+    options = {"seeds": [args.seed], "num_rooms": args.num_scenes}
+    rooms = open_dataset("procedural", num_frames=args.num_views, size=args.size, options=options)
     folders = []
-    for index in progress(range(args.num_scenes), args.num_scenes, "rooms"):
-        frames = generate_room(args.seed, index, args.split, args.num_views, args.size)
+    for index in progress(rooms.splits[args.split], args.num_scenes, "rooms"):
+        frames = rooms[index][:]
         write_scannet(args.out / frames.name, frames)
         folders.append(args.out / frames.name)
     if args.json:
         print_json({"scenes": [str(folder) for folder in folders]})
     else:
-        rooms = f"{len(folders)} room{'s' if len(folders) > 1 else ''} of {args.num_views} views"
-        print(f"wrote {rooms} to {args.out} ({folders[0].name} ... {folders[-1].name})")
+        written = f"{len(folders)} room{'s' if len(folders) > 1 else ''} of {args.num_views} views"
+        print(f"wrote {written} to {args.out} ({folders[0].name} ... {folders[-1].name})")

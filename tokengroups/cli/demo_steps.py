@@ -19,7 +19,7 @@ import torch
 
 from tokengroups.cli import text
 from tokengroups.cli.main import main
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.base import open_dataset
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.geometry import relative_cameras
@@ -123,7 +123,9 @@ def make_room(folder: Path, number: int, seed: int, num_views: int, size: int) -
     """Generate a held-out room and write its context photos, without cameras, and its target photos."""
     if (folder / "truth").is_dir():  # of an earlier demo: nothing of it may show up in this one
         shutil.rmtree(folder)
-    frames = generate_room(seed, number - 1, "test", num_views=2 * num_views + 1, size=size)
+    options = {"seeds": [seed], "num_rooms": number}
+    rooms = open_dataset("procedural", num_frames=2 * num_views + 1, size=size, options=options)
+    frames = rooms[rooms.splits["test"][number - 1]][:]
     count = len(frames.images)
     room = Room(number, folder, frames, tuple(range(1, count, 2)), tuple(range(0, count, 2)))
     for name, chosen in (("photos", room.context), ("truth", room.targets)):

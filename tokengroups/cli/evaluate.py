@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +16,20 @@ from tokengroups.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tokengroups.evaluation.protocol import EvaluationData
-    from tokengroups.evaluation.scenes import EvaluationScene
+    from tokengroups.data.base import Dataset
+    from tokengroups.data.example import Example, FramePlan
     from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.losses.perceptual import Lpips
     from tokengroups.systems import Reconstruction
-
-    Loader = Callable[[], EvaluationScene]
 
 HELP = "measure a model on rooms it has not seen: views, groups, geometry and meaning"
 EXAMPLES = """\
   tokengroups evaluate --data procedural --seed 1 --num-scenes 16 --json out.json
   tokengroups evaluate --data scans/ --views 2 --frame-step 10 --weights my_weights/
+  tokengroups evaluate --data my_rooms:MyRooms --root rooms/ --split val
   tokengroups evaluate --weights my_weights/ --vocabulary "wall, floor, chair, table, other"
 """
-PROCEDURAL = "procedural"
+PROCEDURAL, ALL = "procedural", "all"
 DEFAULT_NUM_SCENES = 16
 
 
@@ -42,13 +40,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data",
         default=PROCEDURAL,
         metavar="NAME|DIR",
-        help="'procedural', or a folder of scenes in ScanNet's exported-frames layout (%(default)s)",
+        help="'procedural', a folder of scenes in ScanNet's exported-frames layout, or package.module:Class, a data "
+        "set of your own (%(default)s)",
     )
-    add("--split", choices=("test", "train"), default="test", help="procedural rooms only (%(default)s)")
+    add("--root", metavar="DIR", help="package.module:Class: its folder")
+    add(
+        "--split",
+        metavar="NAME",
+        help=f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)",
+    )
     add("--seed", type=int, default=0, metavar="S", help="which procedural rooms (%(default)s)")
-    add("--num-scenes", type=int, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; folder: all")
+    add(
+        "--num-scenes", type=int, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split"
+    )
     add("--views", type=int, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
-    add("--frame-step", type=int, default=1, metavar="K", help="folder: take every K-th frame (%(default)s)")
+    add("--frame-step", type=int, default=1, metavar="K", help="take every K-th frame (%(default)s)")
     add(
         "--known-intrinsics",
         action="store_true",
@@ -64,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--vocabulary",
         metavar="NAMES",
         help="weights with semantics: class names with commas between, one of them for every pixel; "
-        "'other' stands for all classes not listed (procedural: all classes; folder: LSM's eight)",
+        "'other' stands for all classes not listed (default: those of the data set; folder: LSM's eight)",
     )
     text.add_text_encoder_option(parser)
     add("--json", type=Path, metavar="FILE", help="also write all numbers, and those of each scene")
@@ -72,9 +78,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, write the JSON."""
-    from tqdm import tqdm
-
+    from tokengroups.data.example import FramePlan
     from tokengroups.evaluation.evaluate import evaluate_scenes
+    from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
     from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
@@ -86,18 +92,26 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     perceptual = _perceptual(args.lpips_weights, device)
     model = load_model(weights).to(device)
-    semantics = _semantics(args, model.decoder.config.text_encoder)
     size = _size(args.size or model.image_size, model.size_multiple)
-    data, loaders = _procedural(args, size) if args.data == PROCEDURAL else _folder(args, size)
+    plan = FramePlan(args.views, args.frame_step)
+    dataset = _open(args, plan, size)
+    semantics = _semantics(args, model.decoder.config.text_encoder, dataset.class_names)
+    split, scenes = _choose_scenes(args, dataset)
+    data = EvaluationData(
+        Path(args.data).name,
+        plan,
+        split,
+        seed=args.seed if args.data == PROCEDURAL and split != "val" else None,
+        known_intrinsics=args.known_intrinsics,
+    )
 
     def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:
         known = None if intrinsics is None else intrinsics.to(device)
         return model.predict(photos.to(device), intrinsics=known)
 
-    progress = tqdm(loaders, desc="evaluate", unit="scene", file=sys.stderr, leave=False)
     result = evaluate_scenes(
         predict,
-        (load() for load in progress),
+        _examples(dataset, scenes, plan, size),
         data,
         Path(weights).name,
         perceptual,
@@ -129,17 +143,21 @@ def _perceptual(weights: Path | None, device: str) -> Lpips | None:
     return None if weights is None else Lpips("vgg", weights).to(device)
 
 
-def _semantics(args: argparse.Namespace, encoder_name: str) -> SemanticEvaluation | None:
-    """What meaning is measured with; None, with a note, where it cannot be and nobody chose an encoder."""
-    from tokengroups.data.procedural.generate import CLASS_NAMES
-    from tokengroups.evaluation.semantic import LSM_CLASSES, SemanticEvaluation
+def _semantics(
+    args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]
+) -> SemanticEvaluation | None:
+    """What semantics are measured with; None, with a note, where they cannot be and nobody chose an encoder."""
+    from tokengroups.evaluation.semantic import SemanticEvaluation
 
-    vocabulary = CLASS_NAMES if args.data == PROCEDURAL else LSM_CLASSES
+    vocabulary = class_names
     if args.vocabulary is not None:
         vocabulary = tuple(text.parse_vocabulary(args.vocabulary))
     if not encoder_name:
         if args.vocabulary is not None or args.text_encoder is not None:
             _note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
+        return None
+    if not vocabulary:
+        _note("meaning is not measured: the data set names no classes; give --vocabulary")
         return None
     try:
         return SemanticEvaluation(text.load_encoder_for(encoder_name, args.text_encoder), vocabulary)
@@ -154,35 +172,38 @@ def _note(message: str) -> None:
     print(f"note: {message}", file=sys.stderr)
 
 
-def _procedural(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:
-    from tokengroups.data.procedural.generate import generate_room
-    from tokengroups.evaluation.protocol import EvaluationData
-    from tokengroups.evaluation.scenes import evaluation_scene
+def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
+    """The data set that `--data` names."""
+    from tokengroups.data.base import DATASETS, open_dataset
 
-    data = EvaluationData(
-        PROCEDURAL, args.views, args.split, args.seed, known_intrinsics=args.known_intrinsics
-    )
-
-    def load(index: int) -> EvaluationScene:
-        frames = generate_room(args.seed, index, args.split, num_views=2 * args.views + 1, size=size)
-        return evaluation_scene(frames, data, size)
-
-    return data, [partial(load, index) for index in range(args.num_scenes or DEFAULT_NUM_SCENES)]
+    frames = {"num_frames": plan.span.stop, "size": size}
+    if args.data == PROCEDURAL:
+        options = {"seeds": [args.seed], "num_rooms": args.num_scenes or DEFAULT_NUM_SCENES}
+        return open_dataset(PROCEDURAL, args.root, **frames, options=options)
+    if not Path(args.data).exists() and (args.data in DATASETS or ":" in args.data):
+        return open_dataset(args.data, args.root, **frames)
+    return open_dataset("scannet", args.data, **frames)
 
 
-def _folder(args: argparse.Namespace, size: int) -> tuple[EvaluationData, list[Loader]]:
-    from tokengroups.data.readers.scannet import find_scenes, read_scannet
-    from tokengroups.evaluation.protocol import EvaluationData
-    from tokengroups.evaluation.scenes import evaluation_scene
+def _choose_scenes(args: argparse.Namespace, dataset: Dataset) -> tuple[str | None, Sequence[int]]:
+    """The split (None = all scenes) and its scenes."""
+    from tokengroups.data.base import MEASURED, choose_split
 
-    data = EvaluationData(
-        Path(args.data).name,
-        args.views,
-        frame_step=args.frame_step,
-        known_intrinsics=args.known_intrinsics,
-    )
+    if args.split == ALL and args.data != PROCEDURAL:
+        return None, range(len(dataset))[: args.num_scenes]
+    split = choose_split(dataset, MEASURED if args.split is None else [args.split])
+    scenes = dataset.splits[split]
+    source = getattr(dataset, "split_source", None)
+    if args.split is None and source is not None:
+        scenes_of_all = f"{len(scenes)} of {len(dataset)} scenes"
+        _note(f"{scenes_of_all} are held out ({split}: {source}); --split {ALL} measures all")
+    return split, scenes[: args.num_scenes or len(scenes)]
 
-    def load(folder: Path) -> EvaluationScene:
-        return evaluation_scene(read_scannet(folder, data.frames), data, size)
 
-    return data, [partial(load, folder) for folder in find_scenes(Path(args.data))[: args.num_scenes]]
+def _examples(dataset: Dataset, scenes: Sequence[int], plan: FramePlan, size: int) -> Iterator[Example]:
+    from tqdm import tqdm
+
+    from tokengroups.data.example import cut_example
+
+    for index in tqdm(scenes, desc="evaluate", unit="scene", file=sys.stderr, leave=False):
+        yield cut_example(dataset[index], plan, size)

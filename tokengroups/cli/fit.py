@@ -12,9 +12,10 @@ from tokengroups.cli.output import print_json
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
-    from tokengroups.cli.fit_inputs import FitInputs
+    from tokengroups.data.example import Example
     from tokengroups.fitting import FitConfig, FitProgress, FitResult
-    from tokengroups.types import TokenScene, Views
+    from tokengroups.io.points import PointCloud
+    from tokengroups.types import TokenScene
 
 HELP = "make a scene from photos with known cameras and instance masks, by optimisation; no weights needed"
 EXAMPLES = """\
@@ -93,7 +94,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the inputs, fit, write the scene."""
-    from tokengroups.cli.fit_inputs import read_inputs
+    from tokengroups.data.example import Example
+    from tokengroups.data.readers.capture import CaptureFiles, find_capture
+    from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
     from tokengroups.io.files import check_writable
     from tokengroups.scene import save_scene
@@ -101,15 +104,22 @@ def run(args: argparse.Namespace) -> None:
     _check_numbers(args)
     check_writable(args.out)
     device = pick_device(args.device)
-    inputs = read_inputs(args)
-    trained, held_out = _split(len(inputs.names), args.hold_out)
+    files = CaptureFiles(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
+    capture = find_capture(files).evenly_spaced(args.max_views)
+    photos = capture.load(args.size)
+    trained, held_out = _split(len(photos.names), args.hold_out)
+    example = Example(
+        photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,)
+    )
+    names = [photos.names[i] for i in trained]
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
-    result = _fit(inputs, trained, config, device, quiet=args.json)
-    scene = _described(result.scene, inputs, trained)
+    result = _fit(example, capture.points, config, device, quiet=args.json)
+    scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
-    summary = _summary(args.out, inputs, trained, scene, result)
+    summary = _summary(args.out, names, [*capture.notes, *photos.notes, *result.notes], scene, result)
     if held_out:
-        summary["held_out"] = _judge(inputs.views.select(held_out), result)
+        scores = score_fit(result.scene, example.targets, result.to_scene(example.targets.cameras))
+        summary["held_out"] = {"num_photos": len(held_out), **scores}
     if args.json:
         print_json(summary)
     else:
@@ -131,12 +141,14 @@ def _split(count: int, every: int | None) -> tuple[list[int], list[int]]:
     return [i for i in range(count) if i not in held_out], held_out
 
 
-def _fit(inputs: FitInputs, trained: list[int], config: FitConfig, device: str, quiet: bool) -> FitResult:
+def _fit(
+    example: Example, points: PointCloud | None, config: FitConfig, device: str, quiet: bool
+) -> FitResult:
     from tqdm import tqdm
 
     from tokengroups.fitting import fit_scene
 
-    views = inputs.views.select(trained)
+    views = example.context
     if not bool((views.group_ids >= 0).any()):
         raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
     with tqdm(total=config.steps, desc="fitting", leave=False, delay=1.0, disable=quiet or None) as bar:
@@ -146,52 +158,23 @@ def _fit(inputs: FitInputs, trained: list[int], config: FitConfig, device: str, 
                 bar.set_postfix(loss=f"{now.loss:.3f}", psnr=f"{now.psnr:.1f}", refresh=False)
             bar.update()
 
-        return fit_scene(views.to(device), config, inputs.points, advance)
+        return fit_scene(views.to(device), config, points, advance)
 
 
-def _described(scene: TokenScene, inputs: FitInputs, trained: list[int]) -> TokenScene:
+def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:
     """The scene with names of groups and photos; file names only, so that it tells nothing about the disk."""
-    names = tuple(inputs.classes.get(group_id, "") for group_id in scene.group_ids.tolist())
-    provenance = {**scene.provenance, "photos": [inputs.names[i] for i in trained]}
+    names = tuple(classes.get(group_id, "") for group_id in scene.group_ids.tolist())
+    provenance = {**scene.provenance, "photos": photos}
     return replace(scene, provenance=provenance, group_names=names if any(names) else ())
 
 
-def _judge(views: Views, result: FitResult) -> dict[str, Any]:
-    """PSNR and mask quality on photos that were kept out."""
-    from tokengroups.evaluation.masks import group_masks, group_overlaps, group_scores
-    from tokengroups.losses.photometric import psnr
-    from tokengroups.render import render
-
-    scene, cameras = result.scene, result.to_scene(views.cameras)
-    out = render(
-        scene.gaussians,
-        cameras.cam_from_world,
-        cameras.intrinsics,
-        cameras.size_hw,
-        anchor_ids=scene.anchor_ids,
-        anchor_features=scene.assignment,
-    )
-    assert out.features is not None
-    masks = group_masks(out.features, out.alphas)
-    scores = group_scores([group_overlaps(masks, views.group_ids.numpy(), {})]).all
-    return {
-        "num_photos": len(views.images),
-        "psnr": round(float(psnr(out.colors.permute(0, 3, 1, 2).clamp(0, 1), views.images).mean()), 2),
-        **{name: _number(getattr(scores, name)) for name in ("ap", "ap50", "ap25")},
-    }
-
-
-def _number(value: float) -> float | None:
-    return round(value, 3) if value == value else None  # NaN: nothing labelled to find
-
-
 def _summary(
-    output: Path, inputs: FitInputs, trained: list[int], scene: TokenScene, result: FitResult
+    output: Path, photos: list[str], notes: list[str], scene: TokenScene, result: FitResult
 ) -> dict[str, Any]:
     return {
         "scene": str(output),
-        "photos": [inputs.names[i] for i in trained],
-        "notes": [*inputs.notes, *result.notes],
+        "photos": photos,
+        "notes": notes,
         "size_hw": list(scene.cameras.size_hw),
         "psnr": round(sum(result.psnr) / len(result.psnr), 2),
         "num_groups": len(scene.group_ids),

@@ -22,10 +22,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.evaluation.alignment import scene_scale, target_cameras
+from tokengroups.data.example import Example
+from tokengroups.evaluation.alignment import target_cameras
 from tokengroups.evaluation.clustering import planes_hdbscan
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
-from tokengroups.evaluation.image_metrics import ssim
 from tokengroups.evaluation.masks import (
     GroupMasks,
     GroupOverlaps,
@@ -35,11 +35,10 @@ from tokengroups.evaluation.masks import (
 )
 from tokengroups.evaluation.protocol import EvaluationData, Protocol, make_protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
-from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantics
 from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
 from tokengroups.losses.perceptual import Lpips
-from tokengroups.losses.photometric import psnr
+from tokengroups.losses.photometric import psnr, ssim
 from tokengroups.render import RenderOutput, render
 from tokengroups.systems import Reconstruction
 from tokengroups.types import Cameras, Views
@@ -72,7 +71,7 @@ class _Rendered:
 @torch.no_grad()
 def evaluate_scenes(
     predict: Predict,
-    scenes: Iterable[EvaluationScene],
+    scenes: Iterable[Example],
     data: EvaluationData,
     weights: str,
     perceptual: Lpips | None = None,
@@ -83,7 +82,7 @@ def evaluate_scenes(
     Args:
         predict: Photos [V,3,H,W] in [0,1] to a reconstruction whose world is the first photo's camera; takes the
             keyword `intrinsics` [V,3,3] if they are known.
-        scenes: At least one scene, consumed one by one.
+        scenes: At least one unbatched example with its name and classes, consumed one by one.
         data: What the scenes are; for the protocol.
         weights: Name of the model's weights; for the protocol.
         perceptual: LPIPS with real trunk weights; None or a random trunk leave LPIPS out.
@@ -138,17 +137,16 @@ def nearest_view_psnr(context: Views, targets: Views) -> float:
 
 
 def _evaluate_scene(
-    predict: Predict, scene: EvaluationScene, perceptual: Lpips | None, evaluation: SemanticEvaluation | None
+    predict: Predict, scene: Example, perceptual: Lpips | None, evaluation: SemanticEvaluation | None
 ) -> _Measured:
     prediction, seconds = _timed(predict, scene.context.images)
     device = prediction.depth.device
     context, targets = scene.context.to(device), scene.targets.to(device)
-    scale = scene_scale(prediction, context)
-    cameras = target_cameras(targets.cameras, context.cameras, prediction.scene.cameras, scale)
+    cameras, scale = target_cameras(prediction, context, targets.cameras)
     rendered = _render_groupings(prediction, context.group_ids, cameras)
     images = rearrange(rendered.output.colors, "t h w c -> t c h w").clamp(0, 1)
     overlaps = [
-        group_overlaps(masks, targets.group_ids.cpu().numpy(), scene.classes)
+        group_overlaps(masks, targets.group_ids.cpu().numpy(), scene.classes[0])
         for masks in (rendered.model, rendered.oracle, rendered.planes_hdbscan)
     ]
     semantics = None
@@ -157,9 +155,9 @@ def _evaluate_scene(
             evaluation, prediction.scene, scene, rendered.coefficients, rendered.model.masks
         )
     result = SceneResult(
-        name=scene.name,
+        name=scene.names[0],
         psnr=psnr(images, targets.images).mean().item(),
-        ssim=ssim(images, targets.images).mean().item(),
+        ssim=ssim(images.double(), targets.images.double()).float().mean().item(),
         lpips=None if perceptual is None else perceptual(images, targets.images).mean().item(),
         psnr_nearest_view=nearest_view_psnr(context, targets),
         groups=group_scores(overlaps[:1]),

@@ -1,10 +1,12 @@
-"""Synonyms and descriptions of the procedural rooms' object classes: queries that no training has seen.
+"""Synonyms and descriptions of object classes of indoor scenes: queries that no training has seen.
 
 Training sees class names alone, so no phrase holds a class name as a word. A phrase that describes several classes is
 answered by an instance of any of them.
 """
 
 from __future__ import annotations
+
+from tokengroups.evaluation.masks import STRUCTURE_CLASSES
 
 LAMPS = ("floor lamp", "table lamp")
 PLANTS = ("plant", "potted plant")
@@ -90,3 +92,6 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "timepiece": ("clock",),
     "something that tells the time": ("clock",),
 }
+
+# Classes of which all fitting phrases are listed: walls, floors and ceilings fit none.
+PHRASED_CLASSES = frozenset(STRUCTURE_CLASSES).union(*PHRASES.values())

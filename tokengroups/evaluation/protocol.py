@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 import tokengroups
+from tokengroups.data.example import FramePlan
 from tokengroups.evaluation.average_precision import LOOSE_THRESHOLD, MIN_PIXELS, THRESHOLDS
 from tokengroups.evaluation.masks import ALPHA_THRESHOLD, STRUCTURE_CLASSES
 from tokengroups.evaluation.retrieval_metrics import LOOSE_IOU, MIN_SHARE, STRICT_IOU
@@ -24,27 +25,11 @@ _FEW_NAMES = 8  # a longer vocabulary is not spelt out
 class EvaluationData:
     """Which scenes and frames are evaluated, in the user's words."""
 
-    name: str  # "procedural", or a folder's name
-    num_views: int
-    split: str | None = None  # of the procedural rooms
-    seed: int | None = None
-    frame_step: int = 1
+    name: str  # "procedural", a folder's name, or package.module:Class
+    plan: FramePlan
+    split: str | None = None  # None = all scenes
+    seed: int | None = None  # of the procedural rooms
     known_intrinsics: bool = False  # of the photos; poses are never given
-
-    @property
-    def frames(self) -> slice:
-        """Which frames of a recording are used."""
-        return slice(0, 2 * self.num_views * self.frame_step + 1, self.frame_step)
-
-    @property
-    def context_frames(self) -> tuple[int, ...]:
-        """Every second frame from the second on: the photos handed to the model."""
-        return tuple(range(self.frame_step, 2 * self.num_views * self.frame_step, 2 * self.frame_step))
-
-    @property
-    def target_frames(self) -> tuple[int, ...]:
-        """The frames before, between and after the photos."""
-        return tuple(range(0, 2 * self.num_views * self.frame_step + 1, 2 * self.frame_step))
 
 
 @dataclass(frozen=True)
@@ -91,10 +76,10 @@ def make_protocol(
         split=data.split,
         seed=data.seed,
         num_scenes=len(scene_names),
-        num_views=data.num_views,
+        num_views=data.plan.num_views,
         known_intrinsics=data.known_intrinsics,
-        context_frames=data.context_frames,
-        target_frames=data.target_frames,
+        context_frames=data.plan.context,
+        target_frames=data.plan.targets,
         image_size_hw=image_size_hw,
         data_sha256=data_sha256,
         weights=weights,
@@ -116,13 +101,15 @@ def make_protocol(
 
 def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tuple[int, int]) -> str:
     rooms = f"{num_scenes} scenes of {data.name}"
-    if data.split is not None:
+    if data.seed is not None:
         rooms = f"{num_scenes} {data.name} rooms (split {data.split}, seed {data.seed})"
-    context, targets = (", ".join(map(str, frames)) for frames in (data.context_frames, data.target_frames))
+    elif data.split is not None:
+        rooms = f"{rooms} (split {data.split})"
+    context, targets = (", ".join(map(str, frames)) for frames in (data.plan.context, data.plan.targets))
     height, width = image_size_hw
     given = "with known intrinsics and unknown poses" if data.known_intrinsics else "without cameras"
     return (
-        f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.num_views} photos {given} "
+        f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.plan.num_views} photos {given} "
         f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel touches "
         "the reconstruction or the cameras. Images: PSNR and SSIM per image on renders clipped to [0, 1], "
         "then the mean. AP: class-agnostic by ScanNet's rules (IoU above .50, .55, ... .90; void ignored), "

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.data.procedural.generate import CLASS_NAMES
+from tokengroups.data.example import Example
 from tokengroups.evaluation.calibration import MatchPairs, match_pairs
-from tokengroups.evaluation.phrases import PHRASES
+from tokengroups.evaluation.phrases import PHRASED_CLASSES, PHRASES
 from tokengroups.evaluation.query_time import gaussian_search_ms, group_query_ms, group_search_ms
 from tokengroups.evaluation.retrieval_metrics import (
     Answers,
@@ -29,7 +29,6 @@ from tokengroups.evaluation.retrieval_metrics import (
     name_queries,
     share_pixels,
 )
-from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.evaluation.segmentation import (
     ClassCounts,
     classify_pixels,
@@ -42,7 +41,6 @@ from tokengroups.render import render
 from tokengroups.retrieval import match_probabilities, semantics_of, text_cosines
 from tokengroups.types import Semantics, TokenScene, Views
 
-LSM_CLASSES = ("wall", "floor", "ceiling", "chair", "table", "sofa", "bed", "other")  # for recorded rooms
 PHRASE_QUERIES = tuple(Query(text, frozenset(classes)) for text, classes in PHRASES.items())
 
 
@@ -66,7 +64,7 @@ class SemanticEvaluation:
 def measure_semantics(
     evaluation: SemanticEvaluation,
     scene: TokenScene,
-    truth: EvaluationScene,
+    truth: Example,
     coefficients: Float[Tensor, "T H W n"],
     masks: Bool[np.ndarray, "L X"],
 ) -> SceneSemantics:
@@ -75,23 +73,23 @@ def measure_semantics(
     Args:
         evaluation: Encoder and vocabulary.
         scene: The reconstruction, with semantics.
-        truth: Its instances and their classes.
+        truth: The unbatched example that it was made from, with its classes.
         coefficients: `semantic_channels` rendered at the target views.
         masks: Of the groups over the flattened target views.
     """
-    semantics, encoder = semantics_of(scene), evaluation.encoder
+    semantics, encoder, named = semantics_of(scene), evaluation.encoder, truth.classes[0]
     names = encoder.encode_text(list(evaluation.vocabulary))
     ids = truth.targets.group_ids.cpu().numpy()
-    shared = share_pixels(masks, ids.reshape(-1), truth.classes)
+    shared = share_pixels(masks, ids.reshape(-1), named)
     features = instance_features(coefficients, ids, shared.instance_ids, feature_basis(semantics))
     classes = shared.group_classes()
-    listed = [name if name in CLASS_NAMES else "" for name in classes]  # others have no phrases
-    of_vocabulary = vocabulary_queries(evaluation.vocabulary, truth.classes)
-    by_name = askable(name_queries(truth.classes.values()), shared)
+    listed = [name if name in PHRASED_CLASSES else "" for name in classes]
+    of_vocabulary = vocabulary_queries(evaluation.vocabulary, named)
+    by_name = askable(name_queries(named.values()), shared)
     by_phrase = askable(PHRASE_QUERIES, shared)
     return SceneSemantics(
-        source=_count(evaluation, semantics, names, _render_photos(scene), truth.context, truth.classes),
-        target=_count(evaluation, semantics, names, coefficients, truth.targets, truth.classes),
+        source=_count(evaluation, semantics, names, _render_photos(scene), truth.context, named),
+        target=_count(evaluation, semantics, names, coefficients, truth.targets, named),
         names=_answers(encoder, semantics, shared, features, by_name),
         names_pairs=_pairs(encoder, semantics, of_vocabulary, classes),
         unseen=_answers(encoder, semantics, shared, features, by_phrase),

@@ -1,55 +1,81 @@
-"""The procedural rooms as a dataset with a cache on disk: one uncompressed .npz a room."""
+"""The procedural rooms as a data set, with a cache on disk: one uncompressed .npz a room."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from tokengroups.data.procedural.generate import GENERATOR_VERSION, generate_room
+from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room
 from tokengroups.data.procedural.views import DEPTH_STEPS
+from tokengroups.errors import UserError
 from tokengroups.io.files import atomic_path, make_folder
 from tokengroups.types import SceneFrames
+
+VALIDATION_SEED, VALIDATION_ROOMS = 714_025, 1000
 
 
 @dataclass(frozen=True)
 class ProceduralRooms:
-    """Rooms of one seed and split; `rooms[i]` generates room i, or reads it from the cache.
+    """Furnished rooms that are generated on demand, or read from the cache.
+
+    The splits "train" and "test" hold `num_rooms` rooms of every seed and never share one. "val" is for watching a
+    training: test rooms of a seed of its own, whatever `seeds` are, so that no reported number comes from it.
 
     Args:
-        seed: Seed of the collection.
-        num_rooms: How many rooms `len` reports.
-        split: "train" or "test".
-        num_views: Frames a room.
+        root: Folder that keeps generated rooms; None generates afresh every time.
+        num_frames: Frames a room, along a path.
         size: Image side in pixels.
-        cache_dir: Folder that keeps generated rooms; None generates afresh every time.
+        seeds: One collection of rooms each, one after the other.
+        num_rooms: Rooms of every seed.
     """
 
-    seed: int
-    num_rooms: int
-    split: str = "train"
-    num_views: int = 8
+    root: str | Path | None = None
+    num_frames: int = 8
     size: int = 128
-    cache_dir: str | Path | None = None
+    seeds: Sequence[int] = (0,)
+    num_rooms: int = 4000
+
+    class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
+
+    def __post_init__(self) -> None:
+        """Refuse seeds and counts that cannot be.
+
+        Raises:
+            UserError: Names the option and its value.
+        """
+        seeds = self.seeds if isinstance(self.seeds, (list, tuple)) else []
+        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+            raise UserError(f"procedural rooms: seeds must be a list of numbers >= 0, got {self.seeds!r}")
+        if not isinstance(self.num_rooms, int) or self.num_rooms < 1:
+            raise UserError(f"procedural rooms: num_rooms must be >= 1, got {self.num_rooms!r}")
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """Indices of the rooms of every split."""
+        count = len(self.seeds) * self.num_rooms
+        return {
+            "train": range(count),
+            "test": range(count, 2 * count),
+            "val": range(2 * count, 2 * count + VALIDATION_ROOMS),
+        }
 
     def __len__(self) -> int:
-        return self.num_rooms
+        return self.splits["val"].stop
 
     def __getitem__(self, index: int) -> SceneFrames:
-        if not 0 <= index < self.num_rooms:
-            raise IndexError(f"room {index} of {self.num_rooms}")
         path = self.path(index)
         if path is not None:
             cached = _read(path)
             if cached is not None:
                 return cached
-        frames = generate_room(self.seed, index, self.split, self.num_views, self.size)
+        split, seed, number = self._room(index)
+        frames = generate_room(seed, number, split, self.num_frames, self.size)
         if path is not None:
             make_folder(path.parent)
             _write(path, frames)
@@ -57,28 +83,22 @@ class ProceduralRooms:
 
     def path(self, index: int) -> Path | None:
         """The cache file of a room; its folder names everything that determines the pixels."""
-        if self.cache_dir is None:
+        split, seed, number = self._room(index)
+        if self.root is None:
             return None
-        key = f"rooms_v{GENERATOR_VERSION}_{self.split}_seed{self.seed}_{self.num_views}x{self.size}"
-        return Path(self.cache_dir) / key / f"{index:06d}.npz"
+        key = f"rooms_v{GENERATOR_VERSION}_{split}_seed{seed}_{self.num_frames}x{self.size}"
+        return Path(self.root) / key / f"{number:06d}.npz"
 
-    def fill_cache(self, num_workers: int) -> Iterator[int]:
-        """Generate all missing rooms with this many processes; yields each index when its room is there."""
-        if self.cache_dir is None:
-            raise ValueError("fill_cache needs a cache_dir")
-        if num_workers <= 1:
-            for index in range(self.num_rooms):
-                self._ensure(index)
-                yield index
-            return
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-            yield from pool.map(self._ensure, range(self.num_rooms), chunksize=4)
-
-    def _ensure(self, index: int) -> int:
-        path = self.path(index)
-        if path is not None and not path.exists():
-            self[index]
-        return index
+    def _room(self, index: int) -> tuple[str, int, int]:
+        """What the generator is asked for: its split, the seed and the number of the room."""
+        name = next((name for name, rooms in self.splits.items() if index in rooms), None)
+        if name is None:
+            raise IndexError(f"room {index} of {len(self)}")
+        number = index - self.splits[name].start
+        if name == "val":
+            return "test", VALIDATION_SEED, number
+        collection, number = divmod(number, self.num_rooms)
+        return name, self.seeds[collection], number
 
 
 def _write(path: Path, frames: SceneFrames) -> None:

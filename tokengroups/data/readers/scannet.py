@@ -17,7 +17,10 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,57 +28,129 @@ from tokengroups.data.readers.scannet_files import (
     INSTANCES_FILE,
     MILLIMETRES,
     matrix_text,
+    photo_path,
+    posed_stems,
     read_classes,
     read_depth,
     read_instances,
     read_matrix,
     read_pinhole,
 )
+from tokengroups.data.splits import SPLITS, recorded_splits
 from tokengroups.errors import UserError
 from tokengroups.io.files import make_folder, natural_key, write_error, write_text
 from tokengroups.io.pixels import read_pixels, write_pixels
+from tokengroups.io.posed_cameras import PosedCamera, check_pose
 from tokengroups.types import SceneFrames
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_INSTANCES = 255
 
 
-def find_scenes(folder: str | os.PathLike[str]) -> list[Path]:
-    """Scene folders (those with a ``color`` in them): `folder` itself or those right below it, in order.
+class ScanNet:
+    """A folder of recordings in ScanNet's layout, or a single recording.
+
+    Args:
+        root: See `find_scenes` for what may lie in it, and `recorded_splits` for how it is split.
+
+    Raises:
+        UserError: There is no scene.
+    """
+
+    class_names: ClassVar[tuple[str, ...]] = (
+        "wall", "floor", "ceiling", "chair", "table", "sofa", "bed", "other",
+    )  # fmt: skip  # LSM's; 'other' stands for all classes not listed
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        folders = find_scenes(root)
+        self.scenes = [ScanNetScene(folder) for folder in folders]
+        self.splits, self.split_source = recorded_splits(Path(root), folders)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> ScanNetScene:
+        return self.scenes[index]
+
+
+class ScanNetScene:
+    """One recording; frames without a valid pose do not count. Errors as in `read_scannet`."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.folder.resolve().name
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """Names of the frames, in order."""
+        return tuple(posed_stems(self.folder))
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, frames: slice) -> SceneFrames:
+        return _read_frames(self.folder, self.stems[frames])
+
+    def posed_photos(self) -> list[tuple[Path, PosedCamera]]:
+        """Photo files with their cameras, for fits, which take photos of any size."""
+        pinhole, pairs = read_pinhole(self.folder, "color"), []
+        height, width = read_pixels(photo_path(self.folder, self.stems[0])).shape[:2]
+        for stem in self.stems:
+            pose = self.folder / "pose" / f"{stem}.txt"
+            cam_from_world = np.linalg.inv(check_pose(str(pose), read_matrix(pose)))
+            camera = PosedCamera(stem, cam_from_world, pinhole, (height, width))
+            pairs.append((photo_path(self.folder, stem), camera))
+        return pairs
+
+    def instance_classes(self) -> dict[int, str]:
+        """Class name of every instance of the recording, where known."""
+        maps = {stem: self.folder / "instance-filt" / f"{stem}.png" for stem in self.stems}
+        maps = {stem: path for stem, path in maps.items() if path.is_file()}
+        ids = (read_pixels(path).astype(np.int16) - np.int16(1) for path in maps.values())
+        return read_classes(self.folder, maps, ids) if maps else {}
+
+
+def find_scenes(root: str | os.PathLike[str]) -> list[Path]:
+    """Scene folders (those with a ``color`` in them), in order of their names.
+
+    They are `root` itself, or lie in it, or in its sub-folders ``train``, ``val`` and ``test``.
 
     Raises:
         UserError: There is none.
     """
-    folder = Path(folder)
-    if (folder / "color").is_dir():
-        return [folder]
-    scenes = [path.parent for path in folder.glob("*/color") if not path.parent.name.startswith(".")]
+    root = Path(root)
+    if (root / "color").is_dir():
+        return [root]
+    patterns = ("*/color", *(f"{split}/*/color" for split in SPLITS))
+    scenes = [path.parent for pattern in patterns for path in root.glob(pattern)]
+    scenes = [path for path in scenes if not path.name.startswith(".")]
     if not scenes:
         raise UserError(
-            f"{folder}: no scene in ScanNet's layout (SCENE/color/0.jpg, SCENE/pose/0.txt, ...);"
+            f"{root}: no scene in ScanNet's layout (SCENE/color/0.jpg, SCENE/pose/0.txt, ...);"
             " give the folder of a scene or of scenes"
         )
     return sorted(scenes, key=lambda path: natural_key(path.name))
 
 
-def read_scannet(folder: str | os.PathLike[str], frames: slice = slice(None)) -> SceneFrames:
-    """Read a scene at the resolution of its photos.
+def read_scannet(folder: str | os.PathLike[str]) -> SceneFrames:
+    """Read a whole scene at the resolution of its photos; `ScanNetScene` reads parts.
 
     Frames without a valid pose are skipped. Depth is resampled (nearest pixel) to the photos' pinhole.
     Missing depth reads as 0, missing instance maps as -1.
 
-    Args:
-        folder: The scene's folder.
-        frames: Which of the frames with a pose, in order; a long scan does not fit in memory.
-
     Raises:
         UserError: The folder is no such scene, or a file is damaged.
     """
-    folder = Path(folder)
-    stems = _posed_stems(folder)[frames]
+    return ScanNetScene(folder)[:]
+
+
+def _read_frames(folder: Path, stems: Sequence[str]) -> SceneFrames:
     if not stems:
         raise UserError(f"{folder}: no frame with a camera pose (pose/*.txt); export the scene's poses")
-    photos = [read_pixels(_photo_path(folder, stem)) for stem in stems]
+    photos = [read_pixels(photo_path(folder, stem)) for stem in stems]
     shape = photos[0].shape
     for stem, photo in zip(stems, photos, strict=True):
         if photo.shape != shape or len(shape) != 3:
@@ -94,16 +169,6 @@ def read_scannet(folder: str | os.PathLike[str], frames: slice = slice(None)) ->
         intrinsics=np.tile(pinhole, (len(stems), 1, 1)),
         instance_classes=read_classes(folder, stems, ids),
     )
-
-
-def count_frames(folder: str | os.PathLike[str]) -> int:
-    """How many frames of a scene have a valid pose; errors as in `read_scannet`."""
-    return len(_posed_stems(Path(folder)))
-
-
-def find_frames(folder: str | os.PathLike[str]) -> list[Path]:
-    """Photos of a scene's frames that have a valid pose, in order; errors as in `read_scannet`."""
-    return [_photo_path(Path(folder), stem) for stem in _posed_stems(Path(folder))]
 
 
 def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
@@ -163,25 +228,6 @@ def _write_frames(folder: Path, scene: SceneFrames) -> None:
         "labels": {number: name for name, number in numbers.items()},
     }
     write_text(folder / INSTANCES_FILE, json.dumps(tables, indent=1) + "\n")
-
-
-def _posed_stems(folder: Path) -> list[str]:
-    """Frames with a pose; ScanNet writes -inf where tracking was lost."""
-    return [s for s in _frame_stems(folder) if np.isfinite(read_matrix(folder / "pose" / f"{s}.txt")).all()]
-
-
-def _frame_stems(folder: Path) -> list[str]:
-    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in PHOTO_SUFFIXES]
-    stems = [path.stem for path in photos if (folder / "pose" / f"{path.stem}.txt").is_file()]
-    if not stems:
-        raise UserError(
-            f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?"
-        )
-    return sorted(stems, key=natural_key)
-
-
-def _photo_path(folder: Path, stem: str) -> Path:
-    return next(path for path in folder.glob(f"color/{stem}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def _inverse_rigid(poses: np.ndarray) -> np.ndarray:

@@ -9,10 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from tokengroups.errors import UserError
+from tokengroups.io.files import natural_key
 from tokengroups.io.pixels import read_pixels
 
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 MILLIMETRES = 1000
 INSTANCES_FILE = "instances.json"
+
+
+def posed_stems(folder: Path) -> list[str]:
+    """Frames with a pose; ScanNet writes -inf where tracking was lost."""
+    return [s for s in _frame_stems(folder) if np.isfinite(read_matrix(folder / "pose" / f"{s}.txt")).all()]
+
+
+def _frame_stems(folder: Path) -> list[str]:
+    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in PHOTO_SUFFIXES]
+    stems = [path.stem for path in photos if (folder / "pose" / f"{path.stem}.txt").is_file()]
+    if not stems:
+        raise UserError(
+            f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?"
+        )
+    return sorted(stems, key=natural_key)
+
+
+def photo_path(folder: Path, stem: str) -> Path:
+    """The photo of a frame."""
+    return next(path for path in folder.glob(f"color/{stem}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def read_matrix(path: Path) -> np.ndarray:
@@ -91,7 +113,7 @@ def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray
     return _resized(_one_channel(path), size).astype(np.int16) - np.int16(1)
 
 
-def read_classes(folder: Path, stems: Iterable[str], ids: np.ndarray) -> dict[int, str]:
+def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
     """Class names from our table or ScanNet's aggregation file; else "label N" from the label maps."""
     ours = folder / INSTANCES_FILE
     aggregations = sorted(folder.glob("*.aggregation.json"), key=lambda path: len(path.name))
@@ -108,7 +130,7 @@ def read_classes(folder: Path, stems: Iterable[str], ids: np.ndarray) -> dict[in
     return _numbered_classes(folder, stems, ids)
 
 
-def _numbered_classes(folder: Path, stems: Iterable[str], ids: np.ndarray) -> dict[int, str]:
+def _numbered_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
     votes: dict[int, np.ndarray] = {}
     for stem, instances in zip(stems, ids, strict=True):
         path = folder / "label-filt" / f"{stem}.png"

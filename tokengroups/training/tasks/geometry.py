@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
 from tokengroups.config import build_config, config_to_dict
-from tokengroups.data.augment import collate, to_views
+from tokengroups.data.augment import collate
+from tokengroups.data.stream import DataConfig, PathStream, draw_frames, held_out_paths
 from tokengroups.encoders.vggt import VGGT, VGGTConfig, encoder_cameras
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
@@ -22,7 +23,6 @@ from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
 from tokengroups.systems.weights import find_weights, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import Cameras, EncoderOutput, TensorFields, Views
 
@@ -34,7 +34,7 @@ EVALUATION_CONTEXT = (1, 3)
 
 
 @dataclass(frozen=True)
-class GeometryDataConfig(RoomsConfig):
+class GeometryDataConfig(DataConfig):
     """How a room's frames become training scenes."""
 
     min_frames: int = 2  # of a training scene: one draw a step, so that all processes take equally long
@@ -64,9 +64,7 @@ class GeometryTask:
         else:
             self.model = _started(experiment.model, experiment.start_from)
         freeze_unused(self.model)
-        data = experiment.data
-        self.stream = RoomStream(data, experiment.training.seed)
-        self.held_out = data.held_out(EVALUATION_PATH)
+        self.stream = PathStream(experiment.data, experiment.training.seed)
 
     def batch(self, step: int, slots: range) -> Views:
         """Scenes of some slots; the number of frames is the same in all slots of a step."""
@@ -80,7 +78,7 @@ class GeometryTask:
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
-        frames = draw_frames(rng, data.num_views, num_frames, data.max_gap)
+        frames = draw_frames(rng, data.num_frames, num_frames, data.max_gap)
         return self.stream.augment(path.views.select(frames), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
@@ -94,8 +92,8 @@ class GeometryTask:
         """Geometry metrics on held-out rooms from two views (one scale a room), and the matching accuracy."""
         device = next(self.model.parameters()).device
         answers = []
-        for index in range(self.experiment.data.evaluation_rooms):
-            views = collate([to_views(self.held_out[index], EVALUATION_CONTEXT)]).to(device)
+        for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
+            views = collate([path.views.select(list(EVALUATION_CONTEXT))]).to(device)
             answers.append(answer_metrics(self.model(views.images), views))
         return summarise_answers(answers)
 
@@ -173,10 +171,10 @@ def build_task(experiment: GeometryExperiment) -> GeometryTask:
         UserError: Frame counts that the rooms' paths cannot give, or weights to start from that do not fit.
     """
     data = experiment.data
-    if not 1 <= data.min_frames <= data.max_frames <= data.num_views:
+    if not 1 <= data.min_frames <= data.max_frames <= data.num_frames:
         raise UserError(
-            "data: need 1 <= min_frames <= max_frames <= num_views, "
-            f"got {data.min_frames}, {data.max_frames}, {data.num_views}"
+            "data: need 1 <= min_frames <= max_frames <= num_frames, "
+            f"got {data.min_frames}, {data.max_frames}, {data.num_frames}"
         )
     return GeometryTask(experiment)
 

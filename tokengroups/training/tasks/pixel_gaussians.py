@@ -17,7 +17,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tokengroups.data.augment import collate
+from tokengroups.data.example import Example, stack_examples
+from tokengroups.data.stream import ExampleConfig, ExampleStream, held_out_examples
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import nearest_view_psnr
@@ -34,7 +35,6 @@ from tokengroups.systems.token_groups.objective import supervision_cameras
 from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes, held_out_scenes
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.training.tasks.geometry import answer_metrics, freeze_unused, scene_losses, summarise_answers
 
@@ -62,7 +62,7 @@ class PixelGaussiansExperiment:
     """A configuration file with ``task: pixel_gaussians``."""
 
     training: TrainingConfig
-    data: ScenesConfig
+    data: ExampleConfig
     start_from: str = (
         "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
     )
@@ -85,16 +85,17 @@ class PixelGaussiansTask:
     def __init__(self, experiment: PixelGaussiansExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
-        self.scenes = SceneStream(experiment.data, experiment.training)
+        training = experiment.training
+        self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
         self.model = PixelGaussians(load_encoder(experiment.start_from), experiment.model)
         freeze_without_loss(self.model.encoder, experiment.losses)
         self.perceptual = build_lpips(experiment.perceptual, experiment.losses.lpips)
 
-    def batch(self, step: int, slots: range) -> TrainingScenes:
-        """Scenes of some slots."""
-        return self.scenes.batch(step, slots)
+    def batch(self, step: int, slots: range) -> Example:
+        """Examples of some slots."""
+        return self.examples.batch(step, slots)
 
-    def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
+    def losses(self, batch: Example, step: int) -> LossTerms:
         """Rendered target views against the true ones, and VGGT's losses on the photos."""
         del step
         weights, photos = self.experiment.losses, batch.targets.images
@@ -117,13 +118,13 @@ class PixelGaussiansTask:
         """Geometry metrics, matching accuracy, and PSNR of held-out views beside that of the nearest photo."""
         device = next(self.model.parameters()).device
         answers, rendered_psnr, nearest_psnr = [], [], []
-        for room in held_out_scenes(self.experiment.data)[1]:
-            batch = TrainingScenes(collate([room.context]), collate([room.targets])).to(device)
+        for example in held_out_examples(self.experiment.data):
+            batch = stack_examples([example]).to(device)
             output = self.model(batch.context.images)
             answers.append(answer_metrics(output.encoded, batch.context))
             images = render_targets(output, batch).clamp(0, 1)
             rendered_psnr.append(float(psnr(images, batch.targets.images).mean()))
-            nearest_psnr.append(nearest_view_psnr(room.context, room.targets))
+            nearest_psnr.append(nearest_view_psnr(example.context, example.targets))
         numbers = {
             "psnr": float(np.mean(rendered_psnr)),
             "psnr_nearest_view": float(np.mean(nearest_psnr)),
@@ -147,7 +148,7 @@ class PixelGaussiansTask:
         save_encoder(folder, encoder, self.model.encoder.config)
 
 
-def render_targets(output: PixelGaussiansOutput, batch: TrainingScenes) -> Float[Tensor, "B V 3 H W"]:
+def render_targets(output: PixelGaussiansOutput, batch: Example) -> Float[Tensor, "B V 3 H W"]:
     """The target views in float32, from their true cameras in the predicted world: first camera and one scale.
 
     The scale is a given: through its median all of a scene's gradient would fall on one pixel.

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.data.augment import collate, to_views
+from tokengroups.data.augment import collate
+from tokengroups.data.stream import DataConfig, PathStream, held_out_paths
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.encoders.vggt_tiny.single_view import REACHES, PerspectiveNetwork
 from tokengroups.errors import UserError
@@ -27,7 +28,6 @@ from tokengroups.losses.single_view import (
 from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.rooms import RoomsConfig, RoomStream
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import PerspectiveCues, Views
 
@@ -36,7 +36,7 @@ EVALUATION_PATH = 5  # frames of a held-out room, all of them looked at
 
 
 @dataclass(frozen=True)
-class PerspectiveDataConfig(RoomsConfig):
+class PerspectiveDataConfig(DataConfig):
     """How a room's frames become training photos."""
 
     photos_per_room: int = 2
@@ -93,9 +93,7 @@ class PerspectiveTask:
             assert self.encoder.perspective is not None
             self.model.load_state_dict(self.model.state_dict() | self.encoder.perspective.state_dict())
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
-        data = experiment.data
-        self.stream = RoomStream(data, experiment.training.seed)
-        self.held_out = data.held_out(EVALUATION_PATH)
+        self.stream = PathStream(experiment.data, experiment.training.seed)
 
     def _shape_to_go_on_with(self) -> PerspectiveConfig:
         """The encoder's network's, with the details that were asked for if it has none."""
@@ -114,7 +112,7 @@ class PerspectiveTask:
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
-        frames = rng.choice(data.num_views, data.photos_per_room, replace=False)
+        frames = rng.choice(data.num_frames, data.photos_per_room, replace=False)
         return self.stream.augment(path.views.select([int(frame) for frame in frames]), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
@@ -133,8 +131,8 @@ class PerspectiveTask:
         """Mean errors on held-out rooms; `focal_of_room` is that of the mean over a room's photos."""
         device = next(self.model.parameters()).device
         rows = []
-        for index in range(self.experiment.data.evaluation_rooms):
-            views = collate([to_views(self.held_out[index], range(EVALUATION_PATH))]).to(device)
+        for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
+            views = collate([path.views]).to(device)
             rows.append(cue_errors(self.model(views.images.flatten(0, 1)), views))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
@@ -182,9 +180,9 @@ def build_task(experiment: PerspectiveExperiment) -> PerspectiveTask:
             on with.
     """
     data = experiment.data
-    if not 1 <= data.photos_per_room <= data.num_views:
+    if not 1 <= data.photos_per_room <= data.num_frames:
         raise UserError(
-            f"data: need 1 <= photos_per_room <= num_views, got {data.photos_per_room} and {data.num_views}"
+            f"data: need 1 <= photos_per_room <= num_frames, got {data.photos_per_room} and {data.num_frames}"
         )
     return PerspectiveTask(experiment)
 

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from tokengroups.checkpoint import load_state_strict, load_weights
+from tokengroups.data.example import Example
+from tokengroups.data.stream import ExampleConfig, ExampleStream, held_out_examples
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.systems.token_groups.distillation import DistillationLosses, distillation_losses
@@ -32,7 +35,6 @@ from tokengroups.systems.weights import find_weights, load_encoder, save_decoder
 from tokengroups.text import TextEncoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.optim import decay_groups
-from tokengroups.training.scenes import ScenesConfig, SceneStream, TrainingScenes, held_out_scenes
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.text.teachers import SemanticsConfig, load_teacher
 from tokengroups.types import Cameras
@@ -49,7 +51,7 @@ class TokenGroupsExperiment:
     """A configuration file with ``task: token_groups``."""
 
     training: TrainingConfig
-    data: ScenesConfig
+    data: ExampleConfig
     encoder: str = (
         "vggt_tiny"  # shipped name, weight folder, or the published VGGT-1B (file, folder or hub id)
     )
@@ -65,7 +67,8 @@ class TokenGroupsTask:
 
     def __init__(self, experiment: TokenGroupsExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
-        self.scenes = SceneStream(experiment.data, experiment.training)
+        training = experiment.training
+        self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
         self.teacher = None
         if experiment.losses.distillation > 0:
             self.teacher = load_teacher(experiment.semantics)
@@ -91,11 +94,11 @@ class TokenGroupsTask:
                 parameter.requires_grad_(name.startswith("semantic_head."))
         self.perceptual = build_lpips(experiment.perceptual, experiment.losses.lpips)
 
-    def batch(self, step: int, slots: range) -> TrainingScenes:
-        """Scenes of some slots."""
-        return self.scenes.batch(step, slots)
+    def batch(self, step: int, slots: range) -> Example:
+        """Examples of some slots."""
+        return self.examples.batch(step, slots)
 
-    def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
+    def losses(self, batch: Example, step: int) -> LossTerms:
         """The objective of `systems.token_groups.objective`, with the encoder and decoders under autocast."""
         weights = self.experiment.losses
         images = batch.context.images
@@ -116,7 +119,7 @@ class TokenGroupsTask:
         return LossTerms(total, terms)
 
     def _scene_losses(
-        self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras, step: int
+        self, batch: Example, output: TokenGroupsOutput, cameras: Cameras, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Rendering and masks: the weighted total and the named terms."""
         weights = self.experiment.losses
@@ -132,7 +135,7 @@ class TokenGroupsTask:
         return losses.total(weights, step), terms
 
     def _distillation(
-        self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras
+        self, batch: Example, output: TokenGroupsOutput, cameras: Cameras
     ) -> DistillationLosses:
         assert self.teacher is not None
         count = batch.targets.images.shape[1]
@@ -148,13 +151,12 @@ class TokenGroupsTask:
         return distillation_losses(output, cameras, views.group_ids, targets, masks)
 
     def evaluate(self) -> dict[str, float]:
-        """The numbers of `tokengroups evaluate` on a few held-out rooms."""
-        device = next(self.model.parameters()).device
-        protocol, scenes = held_out_scenes(self.experiment.data)
+        """The numbers of `tokengroups evaluate` on a few held-out scenes."""
+        device, data = next(self.model.parameters()).device, self.experiment.data
         result = evaluate_scenes(
             lambda photos: self.groups.predict(photos.to(device)),
-            scenes,
-            protocol,
+            held_out_examples(data),
+            EvaluationData(data.dataset, data.plan),
             weights=self.experiment.training.output,
         )
         return {name: value for name, value in result.to_json().items() if isinstance(value, float)}

@@ -1,0 +1,124 @@
+"""The interface of data sets, and how one is opened by its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tokengroups.errors import UserError
+from tokengroups.registry import resolve
+from tokengroups.types import SceneFrames
+
+DATASETS = {
+    "procedural": "tokengroups.data.procedural:ProceduralRooms",
+    "scannet": "tokengroups.data.readers.scannet:ScanNet",
+    "capture": "tokengroups.data.readers.capture:Captures",
+}
+WATCHED, MEASURED = ("val", "test"), ("test", "val")  # which split training watches, and `evaluate` measures
+
+
+@runtime_checkable
+class FrameSequence(Protocol):
+    """The frames of one scene, read from disk when they are sliced. `SceneFrames` is one that is in memory."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frames: slice) -> SceneFrames: ...
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Scenes of frames with cameras, depth and instances, under named splits.
+
+    Write your own in a file, say ``my_rooms.py``; its name is ``my_rooms:MyRooms`` wherever a data set is named::
+
+        class MyRooms:
+            class_names = ("wall", "floor", "chair", "other")
+
+            def __init__(self, root):
+                self.files = sorted(Path(root).glob("*.npz"))
+                first = len(self.files) * 9 // 10
+                self.splits = {"train": range(first), "val": range(first, len(self.files))}
+
+            def __len__(self):
+                return len(self.files)
+
+            def __getitem__(self, index):
+                arrays = dict(np.load(self.files[index]))
+                classes = dict(enumerate(arrays.pop("class_of_id").tolist()))
+                return SceneFrames(name=self.files[index].stem, instance_classes=classes, **arrays)
+
+    Training draws from "train" and watches "val" (or "test"); `evaluate` measures "test" (or "val"). `open_dataset`
+    passes the constructor what it names of `root`, `num_frames` and `size`, and the user's options by name.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def splits(self) -> Mapping[str, Sequence[int]]: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> FrameSequence: ...
+
+
+def open_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    num_frames: int = 8,
+    size: int = 128,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Open a data set.
+
+    Args:
+        name: A key of `DATASETS`, or ``package.module:Class``.
+        root: Its folder.
+        num_frames: Frames wanted of a scene, for data sets that generate them.
+        size: Side of the square images wanted, likewise.
+        options: Further arguments of the data set's own.
+
+    Raises:
+        UserError: No such data set or option, no folder where one is needed, or whatever is wrong with its files.
+    """
+    create, options = resolve(name, DATASETS, "data set"), dict(options or {})
+    parameters = inspect.signature(create).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    offered = {"root": root, "num_frames": num_frames, "size": size}
+    unknown = (
+        [] if open_ended else [option for option in options if option not in set(parameters) - set(offered)]
+    )
+    if unknown:
+        known = ", ".join(set(parameters) - set(offered)) or "none"
+        raise UserError(f"data set {name}: unknown option '{unknown[0]}'; its options are: {known}")
+    if root is None and "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
+        raise UserError(f"data set {name}: it needs its folder; set root")
+    dataset = create(**{key: value for key, value in offered.items() if key in parameters}, **options)
+    if not isinstance(dataset, Dataset):
+        missing = [m for m in ("class_names", "splits", "__len__", "__getitem__") if not hasattr(dataset, m)]
+        raise UserError(
+            f"data set {name}: its class lacks {', '.join(missing)}; see tokengroups.data.base.Dataset"
+        )
+    return dataset
+
+
+def choose_split(dataset: Dataset, wanted: Sequence[str]) -> str:
+    """The first of the `wanted` splits that has a scene.
+
+    Raises:
+        UserError: None of them has.
+    """
+    found = next((name for name in wanted if len(dataset.splits.get(name, ())) > 0), None)
+    if found is None:
+        has = ", ".join(f"{name} ({len(scenes)})" for name, scenes in dataset.splits.items()) or "none"
+        raise UserError(
+            f"the data set has no scene in the split {' or '.join(wanted)}; its splits are: {has}"
+        )
+    return found

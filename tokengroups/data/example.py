@@ -1,0 +1,85 @@
+"""Examples: scenes cut into context views, which a model is given, and target views, which it must predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokengroups.data.augment import collate, square_views, to_views
+from tokengroups.data.base import FrameSequence
+from tokengroups.errors import UserError
+from tokengroups.types import TensorFields, Views
+
+
+@dataclass(frozen=True)
+class Example(TensorFields):
+    """A scene, or a batch of scenes: what training, evaluation and fitting consume."""
+
+    context: Views  # the photos
+    targets: Views  # the views that renderings are compared with
+    classes: tuple[dict[int, str], ...] = ()  # one per scene: class name of every group id, where known
+    names: tuple[str, ...] = ()  # one per scene
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """Which frames of a recording are used: every second one as a photo, those before, between and after as targets."""
+
+    num_views: int  # photos
+    frame_step: int = 1  # frames of the recording from one that is used to the next
+
+    @property
+    def length(self) -> int:
+        """Frames that are used."""
+        return 2 * self.num_views + 1
+
+    @property
+    def span(self) -> slice:
+        """Those frames of the recording."""
+        return slice(0, (self.length - 1) * self.frame_step + 1, self.frame_step)
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Numbers of the photos in the recording."""
+        return tuple(range(self.frame_step, 2 * self.num_views * self.frame_step, 2 * self.frame_step))
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Numbers of the target frames."""
+        return tuple(range(0, 2 * self.num_views * self.frame_step + 1, 2 * self.frame_step))
+
+
+def cut_example(scene: FrameSequence, plan: FramePlan, size: int | None = None) -> Example:
+    """Cut the beginning of a scene into an unbatched example.
+
+    Args:
+        scene: Its frames.
+        plan: Which of them to take.
+        size: Side of the square that is cut out and resized; None keeps the images as they are.
+
+    Raises:
+        UserError: The scene has too few frames.
+    """
+    frames = scene[plan.span]
+    if len(frames) < plan.length:
+        raise UserError(
+            f"scene {scene.name} has {len(frames)} frames at frame step {plan.frame_step}, but "
+            f"{plan.num_views} views need {plan.length}; ask for fewer views or a smaller step"
+        )
+    context, targets = (
+        to_views(frames, [number // plan.frame_step for number in numbers])
+        for numbers in (plan.context, plan.targets)
+    )
+    if size is not None:
+        context, targets = square_views(context, size), square_views(targets, size)
+    return Example(context, targets, (frames.instance_classes,), (scene.name,))
+
+
+def stack_examples(examples: Sequence[Example]) -> Example:
+    """Unbatched examples of equal shape along a new first axis B."""
+    return Example(
+        collate([example.context for example in examples]),
+        collate([example.targets for example in examples]),
+        tuple(classes for example in examples for classes in example.classes),
+        tuple(name for example in examples for name in example.names),
+    )

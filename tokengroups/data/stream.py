@@ -1,0 +1,214 @@
+"""Training data as a pure function of (seed, step, slot): which scene, which of its frames, how augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokengroups.data.augment import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
+from tokengroups.data.base import WATCHED, Dataset, FrameSequence, choose_split, open_dataset
+from tokengroups.data.example import Example, FramePlan, cut_example, stack_examples
+from tokengroups.errors import UserError
+from tokengroups.types import Views
+
+ORDER, START, SCENE, PHOTOS = 2, 3, 11, 12  # what is drawn: keeps the random streams of one seed apart
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which scenes, and how they are varied."""
+
+    dataset: str = "procedural"  # or scannet, or package.module:Class; see tokengroups.data.base
+    root: str | None = None  # folder of the scenes; procedural rooms are kept there once they are generated
+    options: dict[str, Any] = field(
+        default_factory=dict
+    )  # of the data set's own, such as seeds of procedural rooms
+    num_frames: int = 8  # of the path that is taken from a scene
+    frame_step: int = 1  # frames of a recording between neighbours of a path
+    size: int = 128  # side of the square images
+    mirror: float = 0.5  # probability
+    zoom: float = 1.0  # largest central enlargement of every second scene, on average; 1 = off
+    turn: float = 0.0  # largest rotation of every enlarged photo by itself, in degrees; within what it shows
+    colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
+    evaluation_scenes: int = 32  # held-out ones that watch the training, at most
+
+    def __post_init__(self) -> None:
+        """Refuse photos that would be shrunk, and rotations without the room that an enlargement makes for them."""
+        if self.num_frames < 1 or self.frame_step < 1:
+            raise ValueError(
+                f"data.num_frames and data.frame_step must be >= 1, got {self.num_frames} and {self.frame_step}"
+            )
+        if self.zoom < 1:
+            raise ValueError(f"data.zoom must be >= 1, got {self.zoom}")
+        if self.turn < 0 or (self.turn > 0 and self.zoom == 1):
+            raise ValueError(
+                f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}"
+            )
+
+    def open(self, num_frames: int) -> Dataset:
+        """The data set, with so many frames of every scene if it generates them."""
+        length = (num_frames - 1) * self.frame_step + 1
+        return open_dataset(self.dataset, self.root, num_frames=length, size=self.size, options=self.options)
+
+
+@dataclass(frozen=True)
+class ExampleConfig(DataConfig):
+    """How a path's frames become photos and target views."""
+
+    context_views: int = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
+    min_context_views: int | None = None  # drawn step by step from here to context_views; None = no fewer
+    supervise_context: bool = True  # render the photos' own views too
+
+    @property
+    def plan(self) -> FramePlan:
+        """Frames of a held-out scene, as `tokengroups evaluate` takes them."""
+        return FramePlan(self.context_views, self.frame_step)
+
+
+@dataclass(frozen=True)
+class ScenePath:
+    """The views along one path through a scene."""
+
+    views: Views
+    classes: dict[int, str]  # class name of every group id
+    name: str
+
+
+class PathStream:
+    """Paths through the scenes of the split "train", in a random order that depends on the seed alone."""
+
+    def __init__(self, config: DataConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.dataset = config.open(config.num_frames)
+        self.scenes = self.dataset.splits[choose_split(self.dataset, ["train"])]
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def path(self, draw: int) -> ScenePath:
+        """The n-th draw of the run: every scene once, in random order, then again in another order.
+
+        Raises:
+            UserError: The scene is too short.
+        """
+        epoch, position = divmod(draw, len(self.scenes))
+        if self.order[0] != epoch:
+            rng = np.random.default_rng([ORDER, self.seed, epoch])
+            self.order = (epoch, rng.permutation(len(self.scenes)))
+        scene = self.dataset[self.scenes[int(self.order[1][position])]]
+        step, num_frames = self.config.frame_step, self.config.num_frames
+        spare = len(scene) - step * (num_frames - 1)
+        start = 0
+        if spare > 1:
+            start = int(np.random.default_rng([START, self.seed, draw]).integers(spare))
+        return cut_path(scene, start, num_frames, self.config)
+
+    def augment(self, views: Views, rng: np.random.Generator) -> Views:
+        """Mirror, enlarge, rotate and recolour one scene."""
+        if rng.random() < self.config.mirror:
+            views = mirror(views)
+        if self.config.zoom > 1 and rng.random() < 0.5:
+            views = self._enlarge(views, self.config.zoom ** rng.random(), rng)
+        return replace(views, images=jitter_colours(views.images, rng, self.config.colour_jitter))
+
+    def _enlarge(self, views: Views, zoom: float, rng: np.random.Generator) -> Views:
+        """Enlarge one scene, about the middle or, with rotations, as far beside it as every photo reaches."""
+        if self.config.turn == 0:
+            return square_views(views, self.config.size, zoom)
+        turns = rng.uniform(-self.config.turn, self.config.turn, (len(views.images), 3))
+        turns = torch.deg2rad(torch.from_numpy(turns).float())
+        return turn_views(views, shrink_turns(views.cameras, turns, zoom), zoom)
+
+
+class ExampleStream:
+    """Augmented training examples, a pure function of (seed, step, slot).
+
+    Raises:
+        UserError: Paths too short for the views asked for.
+    """
+
+    def __init__(self, config: ExampleConfig, seed: int, batch_size: int) -> None:
+        if config.context_views < 1 or config.num_frames < 2 * config.context_views + 1:
+            raise UserError(
+                "data: num_frames must be at least 2 * context_views + 1, "
+                f"got {config.num_frames} for {config.context_views}"
+            )
+        self.fewest = config.context_views if config.min_context_views is None else config.min_context_views
+        if not 1 <= self.fewest <= config.context_views:
+            raise UserError(
+                f"data: min_context_views must be 1 to context_views ({config.context_views}), got {self.fewest}"
+            )
+        self.config, self.seed, self.batch_size = config, seed, batch_size
+        self.paths = PathStream(config, seed)
+
+    def batch(self, step: int, slots: range) -> Example:
+        """Examples of some slots, stacked."""
+        return stack_examples([self.example(step, slot) for slot in slots])
+
+    def example(self, step: int, slot: int) -> Example:
+        """One unbatched example: a stretch of a path, walked either way."""
+        config = self.config
+        rng = np.random.default_rng([SCENE, self.seed, step, slot])
+        path = self.paths.path(step * self.batch_size + slot)
+        photos = np.random.default_rng([PHOTOS, self.seed, step]).integers(
+            self.fewest, config.context_views + 1
+        )
+        stretch = 2 * int(photos) + 1
+        start = int(rng.integers(0, config.num_frames - stretch + 1))
+        order = list(range(start, start + stretch))
+        if rng.random() < 0.5:
+            order.reverse()
+        views = self.paths.augment(path.views.select(order), rng)
+        context = list(range(1, stretch, 2))
+        targets = list(range(stretch)) if config.supervise_context else list(range(0, stretch, 2))
+        return Example(views.select(context), views.select(targets), (path.classes,), (path.name,))
+
+
+def cut_path(scene: FrameSequence, start: int, num_frames: int, config: DataConfig) -> ScenePath:
+    """The frames of a scene from `start` on, square and of the asked size.
+
+    Raises:
+        UserError: The scene is too short.
+    """
+    end = start + config.frame_step * (num_frames - 1) + 1
+    frames = scene[start : end : config.frame_step]
+    if len(frames) < num_frames:
+        raise UserError(
+            f"scene {scene.name}: too few frames for {num_frames} views {config.frame_step} apart; "
+            "lower data.frame_step or data.num_frames"
+        )
+    views = square_views(to_views(frames, range(num_frames)), config.size)
+    return ScenePath(views, frames.instance_classes, scene.name)
+
+
+def held_out_paths(config: DataConfig, num_frames: int) -> Iterator[ScenePath]:
+    """The first frames of every scene that watches the training."""
+    return (cut_path(scene, 0, num_frames, config) for scene in _held_out(config, num_frames))
+
+
+def held_out_examples(config: ExampleConfig) -> Iterator[Example]:
+    """The scenes that watch the training, cut as `tokengroups evaluate` cuts them."""
+    return (cut_example(scene, config.plan, config.size) for scene in _held_out(config, config.plan.length))
+
+
+def _held_out(config: DataConfig, num_frames: int) -> Iterator[FrameSequence]:
+    dataset = config.open(num_frames)
+    scenes = dataset.splits[choose_split(dataset, WATCHED)]
+    return (dataset[index] for index in scenes[: config.evaluation_scenes])
+
+
+def draw_frames(rng: np.random.Generator, path_length: int, num_frames: int, max_gap: int) -> list[int]:
+    """Frames of a path in random order, neighbours along the path 1 ... `max_gap` frames apart.
+
+    The first one drawn defines the world, so every role of a frame is learnt.
+    """
+    if num_frames > path_length:
+        raise ValueError(f"num_frames must be at most the path's {path_length}, got {num_frames}")
+    gaps = rng.integers(1, max_gap + 1, size=num_frames - 1)
+    while gaps.sum() > path_length - 1:
+        gaps[int(gaps.argmax())] -= 1
+    start = int(rng.integers(0, path_length - gaps.sum()))
+    frames = start + np.concatenate([[0], np.cumsum(gaps)])
+    return [int(frame) for frame in rng.permutation(frames)]
