@@ -29,7 +29,7 @@ from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.geometry import invert_rigid
 from tokengroups.scene.views import render_views, select_cameras
-from tokengroups.systems import Reconstruction, TokenGroups
+from tokengroups.postprocess import Reconstruction, TokenGroups
 
 NUM_PHOTOS = 4
 SCORES = ("psnr", "ap_all", "ap_objects", "point_error", "groups_used")

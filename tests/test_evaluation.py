@@ -30,7 +30,7 @@ from tokengroups.geometry import (
 )
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
-from tokengroups.systems import Reconstruction
+from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 DATA = EvaluationData("procedural", num_views=2, split="test", seed=5)

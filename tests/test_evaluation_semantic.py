@@ -27,7 +27,7 @@ from tokengroups.evaluation.semantic import (
     vocabulary_queries,
 )
 from tokengroups.evaluation.semantic_scores import SceneSemantics, SemanticScores, summarise_semantics
-from tokengroups.systems import Reconstruction
+from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Semantics
 
 

@@ -17,7 +17,7 @@ from tokengroups.checkpoint import save_weights
 from tokengroups.config import config_to_dict
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.loop import TrainingResult, train
-from tokengroups.training.optim import decay_groups
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.task import LossTerms
 from tokengroups.types import TensorFields
 

@@ -6,11 +6,12 @@ A leading ``*b`` stands for any batch axes. Conventions are defined in CONVENTIO
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
@@ -44,6 +45,24 @@ class TensorFields:
     def detach(self: T) -> T:
         """`torch.Tensor.detach` for every tensor."""
         return self.map(lambda tensor: tensor.detach())
+
+
+def stack(items: Sequence[T]) -> T:
+    """Stack dataclasses of equal form along a new first axis; fields that are no tensors are the first one's."""
+
+    def stacked(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Tensor):
+            return torch.stack(tuple(values))
+        if isinstance(values[0], TensorFields):
+            return stack(values)
+        if isinstance(values[0], tuple) and any(isinstance(item, Tensor) for item in values[0]):
+            return tuple(stacked(parts) for parts in zip(*values, strict=True))
+        if isinstance(values[0], dict):
+            return {name: stacked([value[name] for value in values]) for name in values[0]}
+        return values[0]
+
+    changes = {f.name: stacked([getattr(item, f.name) for item in items]) for f in fields(items[0])}  # pyright: ignore[reportArgumentType]
+    return replace(items[0], **changes)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

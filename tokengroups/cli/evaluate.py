@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokengroups.data.example import Example, FramePlan
     from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.losses.perceptual import Lpips
-    from tokengroups.systems import Reconstruction
+    from tokengroups.postprocess import Reconstruction
 
 HELP = "measure a model on rooms it has not seen: views, groups, geometry and meaning"
 EXAMPLES = """\

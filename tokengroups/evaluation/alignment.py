@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tokengroups.alignment import align_cameras
 from tokengroups.geometry import transform_points, world_points
-from tokengroups.systems import Reconstruction
+from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Cameras, Views
 
 

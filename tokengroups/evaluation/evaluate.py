@@ -40,7 +40,7 @@ from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_sem
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr, ssim
 from tokengroups.render import RenderOutput, render
-from tokengroups.systems import Reconstruction
+from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Cameras, Views
 
 Predict = Callable[..., Reconstruction]  # photos [V,3,H,W], and `intrinsics` where they are known

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from tokengroups.config import build_config
+from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import Encoder
 from tokengroups.errors import UserError
 from tokengroups.postprocess.draft import Draft
@@ -127,4 +127,4 @@ def describe_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
 
 
 def _settings(step: Step) -> Mapping[str, Any]:
-    return dataclasses.asdict(step) if dataclasses.is_dataclass(step) and not isinstance(step, type) else {}
+    return config_to_dict(step) if dataclasses.is_dataclass(step) else {}

@@ -1,1 +1,8 @@
-"""Systems: from an encoder's geometry to scenes of groups."""
+"""Systems: from an encoder's geometry to scenes of groups. Each is a package; none imports a sibling."""
+
+from __future__ import annotations
+
+from tokengroups.systems.base import SceneSystem, System
+from tokengroups.systems.weights import DEFAULT_WEIGHTS, SYSTEMS, load_model, save_system
+
+__all__ = ["DEFAULT_WEIGHTS", "SYSTEMS", "SceneSystem", "System", "load_model", "save_system"]

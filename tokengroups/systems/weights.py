@@ -1,7 +1,7 @@
-"""Finding, loading and saving weight folders of encoders and models.
+"""Find, load and save the weight folders of systems.
 
-A weight folder holds ``model.safetensors`` and ``config.json`` with ``model`` ("vggt" or "token_groups"), ``config``
-(the fields of its config class) and, for token groups, ``encoder``: where the frozen encoder comes from.
+A weight folder holds ``model.safetensors`` and ``config.json`` with ``system`` (a name in `SYSTEMS`), ``config`` (the
+fields of its configuration class), ``encoder`` (the frozen encoder's source) and ``postprocess`` (its default steps).
 """
 
 from __future__ import annotations
@@ -12,38 +12,41 @@ from typing import Any
 
 from torch import Tensor
 
-from tokengroups.checkpoint import load_state_strict, load_weights, save_weights
+from tokengroups.checkpoint import (
+    find_weights,
+    load_state_strict,
+    load_weights,
+    save_weights,
+    shipped_weights,
+)
 from tokengroups.config import build_config, config_to_dict
-from tokengroups.encoders.vggt import VGGT, VGGTConfig, load_official
+from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
-from tokengroups.systems.token_groups.decoder import TokenGroupsConfig
-from tokengroups.systems.token_groups.system import TokenGroups
+from tokengroups.postprocess import build_steps, describe_steps
+from tokengroups.registry import resolve
+from tokengroups.systems.base import SceneSystem
 
-SHIPPED = Path(__file__).parent.parent / "weights"
+SYSTEMS = {
+    "token_groups": "tokengroups.systems.token_groups:TokenGroups",
+    "token_groups_tiny": "tokengroups.systems.token_groups_tiny:TokenGroupsTiny",
+    "pixel_gaussians": "tokengroups.systems.pixel_gaussians:PixelGaussians",
+}
 DEFAULT_WEIGHTS = "token_groups_tiny"
 
 
-def shipped_weights() -> list[str]:
-    """Names of the weight folders that come with the package."""
-    return sorted(folder.parent.name for folder in SHIPPED.glob("*/config.json"))
-
-
-def find_weights(source: str | Path) -> Path | None:
-    """The weight folder of a shipped name or a path; None if there is none."""
-    for folder in (SHIPPED / str(source), Path(source)):
-        if (folder / "config.json").is_file():
-            return folder
-    return None
-
-
-def load_model(source: str | Path = DEFAULT_WEIGHTS) -> TokenGroups:
-    """Load token groups with their encoder, in evaluation mode on the CPU.
+def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
+    """Load a system with its encoder, in evaluation mode on the CPU.
 
     Args:
         source: Name of shipped weights or a weight folder.
 
     Raises:
-        UserError: If there are no such weights, or they are of another model, damaged, or do not fit their config.
+        UserError: If there are no such weights, or they are damaged or do not fit their configuration.
+
+    Example:
+        >>> model = load_model("token_groups_tiny")
+        >>> model.image_size
+        128
     """
     folder = find_weights(source)
     if folder is None:
@@ -51,49 +54,36 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS) -> TokenGroups:
             f"no weights '{source}': give a weight folder or one of the shipped names: {', '.join(shipped_weights())}"
         )
     tensors, saved = load_weights(folder)
-    config = _saved_config(TokenGroupsConfig, "token_groups", saved, folder)
+    where = f"{folder}/config.json"
+    if "system" not in saved:
+        what = f"the encoder '{saved['encoder']}'" if "encoder" in saved else "no system"
+        raise UserError(f"{folder} holds {what}; give the weights of a system")
     if "encoder" not in saved:
-        raise UserError(f"{folder}/config.json names no encoder; add the name or folder of its VGGT weights")
-    model = TokenGroups(load_encoder(saved["encoder"]), config)
-    load_state_strict(model.decoder, tensors, folder)
-    return model.eval()
+        raise UserError(f"{where} names no encoder; add the name or folder of its weights")
+    create = resolve(saved["system"], SYSTEMS, "system", typed=False)
+    config = build_config(create.config_class, saved.get("config", {}), where)
+    steps = build_steps(saved.get("postprocess", []), where, typed=False)
+    system = create(load_encoder(saved["encoder"]), config, steps)
+    system.encoder_source = saved["encoder"]
+    load_state_strict(system.network, tensors, folder)
+    return system.eval()
 
 
-def load_encoder(source: str | Path) -> VGGT:
-    """Load a frozen VGGT.
-
-    Args:
-        source: Name of shipped weights, a weight folder of ours, or the published VGGT-1B weights as a safetensors
-            file, their folder or a hub id such as "facebook/VGGT-1B".
-
-    Raises:
-        UserError: If there are no such weights, or they do not fit.
-    """
-    folder = find_weights(source)
-    if folder is None:
-        return load_official(source)
-    tensors, saved = load_weights(folder)
-    if "model" not in saved:  # a copy of the published folder has a config.json of its own
-        return load_official(folder)
-    encoder = VGGT(_saved_config(VGGTConfig, "vggt", saved, folder))
-    load_state_strict(encoder, tensors, folder)
-    return encoder.freeze()
-
-
-def save_encoder(folder: Path, state: Mapping[str, Tensor], config: VGGTConfig) -> None:
-    """Write the weight folder of a VGGT in half precision, as `load_encoder` reads it."""
-    save_weights(folder, state, {"model": "vggt", "config": config_to_dict(config)}, half=True)
-
-
-def save_decoder(folder: Path, state: Mapping[str, Tensor], config: TokenGroupsConfig, encoder: str) -> None:
-    """Write the weight folder of token groups in half precision; `encoder` names the VGGT they were trained on."""
-    saved = {"model": "token_groups", "config": config_to_dict(config), "encoder": encoder}
+def save_system(
+    folder: Path, state: Mapping[str, Tensor], system: SceneSystem, config: Any, encoder: str
+) -> None:
+    """Write a weight folder in half precision; `encoder` is the source of the encoder that it was trained on."""
+    saved = {
+        "system": system_name(type(system)),
+        "config": config_to_dict(config),
+        "encoder": encoder,
+        "postprocess": describe_steps(system.steps),
+    }
     save_weights(folder, state, saved, half=True)
 
 
-def _saved_config(cls: type, model: str, saved: Mapping[str, Any], folder: Path) -> Any:
-    if saved.get("model") != model:
-        raise UserError(
-            f"{folder} holds weights of '{saved.get('model')}', not of '{model}'; give other weights"
-        )
-    return build_config(cls, saved.get("config", {}), f"{folder}/config.json")
+def system_name(kind: type) -> str:
+    """The short name of a built-in system, ``package.module:Class`` of any other."""
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    known = (name for name, where in SYSTEMS.items() if where.endswith(f":{kind.__name__}"))
+    return next((name for name in known if resolve(name, SYSTEMS, "system") is kind), path)

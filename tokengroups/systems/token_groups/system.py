@@ -1,247 +1,175 @@
-"""The whole model: a frozen VGGT and the token-group decoders on top; photos in, a `TokenScene` out."""
+"""Token groups as a system: photos in, scenes of token groups out; trained on a frozen encoder."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
-from tokengroups.encoders.vggt import (
-    VGGT,
-    RefinementSettings,
-    VGGTConfig,
-    encoder_cameras,
-    encoder_depth,
-    refine_geometry,
-)
-from tokengroups.geometry import relative_cameras, world_points
-from tokengroups.postprocess.boundary_crf import follow_borders
-from tokengroups.postprocess.flip_ensemble import average_mirrored, mirror_geometry
-from tokengroups.postprocess.photometric import sharpen, steps_for
-from tokengroups.systems.token_groups.context import FrozenGeometry
-from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsConfig, TokenGroupsOutput
-from tokengroups.systems.token_groups_tiny.single_view_features import photo_feature_dims
-from tokengroups.types import Cameras, EncoderOutput, Semantics, TensorFields, TokenScene
-
-KNOWN_FOCAL = 1e-4  # standard deviation of the logarithm of a focal length that was given
+from tokengroups.alignment import align_cameras
+from tokengroups.checkpoint import find_weights, load_state_strict, load_weights
+from tokengroups.data.example import Example
+from tokengroups.encoders import Encoder, load_encoder
+from tokengroups.errors import UserError
+from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.losses.perceptual import LpipsConfig, build_lpips
+from tokengroups.losses.terms import LossTerms
+from tokengroups.nn.parameter_groups import decay_groups
+from tokengroups.nn.precision import Precision, autocast
+from tokengroups.postprocess import Draft, Prediction, Step, StepSpec, build_steps
+from tokengroups.systems.base import SceneSystem
+from tokengroups.systems.token_groups.config import TokenGroupsConfig
+from tokengroups.systems.token_groups.model import TokenGroupModel, TokenGroupsOutput
+from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights, TokenGroupsObjective
+from tokengroups.systems.weights import save_system
+from tokengroups.text.teachers import SemanticsConfig, load_teacher
+from tokengroups.types import Semantics
 
 
 @dataclass(frozen=True)
-class Reconstruction(TensorFields):
-    """A reconstructed scene with what it was made from, for evaluation."""
+class TokenGroupsSettings:
+    """The keys of a configuration with ``task: token_groups``, beside ``training`` and ``data``."""
 
-    scene: TokenScene
-    depth: Float[Tensor, "V H W"]  # predicted for the photos, in the scene's unit
-    anchor_pixels: Int64[Tensor, "K 3"]  # view, row, column of the photo pixel behind every anchor
+    encoder: str = "vggt_tiny"  # shipped name, weight folder, VGGT-1B (file, folder or hub id), or module:Class
+    model: TokenGroupsConfig = field(default_factory=TokenGroupsConfig)
+    losses: TokenGroupsLossWeights = field(default_factory=TokenGroupsLossWeights)
+    perceptual: LpipsConfig = field(default_factory=LpipsConfig)
+    semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    postprocess: tuple[StepSpec, ...] = ()  # of evaluation and of the weights; those before decoding train too
+    start_from: str | None = None  # shipped name or weight folder of the same system to start from
+
+    def __post_init__(self) -> None:
+        """Refuse to train nothing."""
+        if self.semantics.only and (self.losses.distillation <= 0 or self.start_from is None):
+            raise ValueError(
+                "semantics.only trains the semantic head alone: "
+                "set start_from to token groups, and losses.distillation above 0"
+            )
 
 
-class TokenGroups(nn.Module):
-    """Composes encoder and decoder; only the decoder is trained.
+class TokenGroups(SceneSystem):
+    """A frozen encoder and the token-group model; only the model is trained.
 
     Args:
-        encoder: A VGGT with a depth head; frozen here.
-        config: Shape of the decoders.
+        encoder: The encoder.
+        config: Shape of the model.
+        steps: Post-processing of ``postprocess="default"``.
     """
 
-    def __init__(self, encoder: VGGT, config: TokenGroupsConfig) -> None:
-        super().__init__()
-        self.encoder = encoder.freeze()
-        self.decoder = build_decoder(config, encoder.config)
+    config_class: type[TokenGroupsConfig] = TokenGroupsConfig
+    settings_class: type[TokenGroupsSettings] = TokenGroupsSettings
+    objective_class: type[TokenGroupsObjective] = TokenGroupsObjective
+    optional_parts: tuple[str, ...] = ("semantic_head.",)  # may be missing in weights that a training starts from
 
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square photos the model was trained on."""
-        return self.encoder.config.image_size
+    def __init__(self, encoder: Encoder, config: TokenGroupsConfig, steps: Sequence[Step] = ()) -> None:
+        super().__init__(encoder, steps, config.context_patch)
+        self.network = self.build_network(config, encoder)
+        self.encoder_source = ""
+        self.objective: TokenGroupsObjective | None = None
 
-    @property
-    def size_multiple(self) -> int:
-        """Photo sides must be multiples of this."""
-        return math.lcm(self.encoder.config.patch_size, self.decoder.config.context_patch)
+    @staticmethod
+    def build_network(config: TokenGroupsConfig, encoder: Encoder) -> TokenGroupModel:
+        """The untrained model that fits an encoder."""
+        return TokenGroupModel(config, encoder.feature_dim)
 
-    def encode(
-        self, images: Float[Tensor, "B V 3 H W"], intrinsics: Float[Tensor, "B V 3 3"] | None = None
-    ) -> FrozenGeometry:
-        """Run the frozen encoder; no gradients. Autocast reaches the network, never the points and poses."""
-        with torch.no_grad():
-            output = self.encoder(images)
-            with torch.autocast(images.device.type, enabled=False):
-                return frozen_geometry(images, output, self.encoder.config, intrinsics)
-
-    def forward(
-        self,
-        images: Float[Tensor, "B V 3 H W"],
-        first_anchor: int | None = None,
-        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
-    ) -> tuple[TokenGroupsOutput, FrozenGeometry]:
-        """Decode token groups for a batch of photo sets in [0, 1]; both results in float32."""
-        geometry = self.encode(images, intrinsics)
-        return self.decoder(images, geometry, first_anchor), geometry
-
-    @torch.no_grad()
-    def predict(
-        self,
-        images: Float[Tensor, "V 3 H W"],
-        seed: int | None = None,
-        sharpening_steps: int | None = None,
-        intrinsics: Float[Tensor, "V 3 3"] | None = None,
-    ) -> Reconstruction:
-        """Reconstruct one scene and keep its intermediate results.
-
-        Args:
-            images: Photos in [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
-            seed: Candidate that the anchor sampling starts from; None starts at the centre of the point cloud.
-            sharpening_steps: Gradient steps that fit the Gaussians to the photos; None: `steps_for` as many as the
-                configuration says; 0: none.
-            intrinsics: Of the photos, in their pixels, where they are known; None: they are predicted.
+    @classmethod
+    def for_training(cls, settings: TokenGroupsSettings) -> TokenGroups:
+        """Build the system with its objective.
 
         Raises:
-            ValueError: If there is no photo, its size does not fit, or the number of steps is negative.
+            UserError: Weights, encoders or steps that do not fit.
         """
-        if len(images) == 0:
-            raise ValueError("predict needs at least one photo")
-        if any(side % self.size_multiple for side in images.shape[-2:]):
-            raise ValueError(
-                f"photo sides must be multiples of {self.size_multiple}, got {tuple(images.shape[-2:])}"
+        teacher, config = None, settings.model
+        if settings.losses.distillation > 0:
+            teacher = load_teacher(settings.semantics)
+            text = teacher.cache.encoder
+            config = replace(config, semantic_dim=text.dim, text_encoder=text.name)
+        encoder = load_encoder(settings.encoder)
+        try:
+            system = cls(encoder, config, build_steps(settings.postprocess, "postprocess"))
+        except ValueError as error:
+            raise UserError(f"{settings.encoder} does not fit the model: {error}") from None
+        system.encoder_source = settings.encoder
+        if settings.start_from is not None:
+            system.load_start(settings.start_from)
+        if settings.semantics.only:
+            for name, parameter in system.network.named_parameters():
+                parameter.requires_grad_(name.startswith("semantic_head."))
+        perceptual = build_lpips(settings.perceptual, settings.losses.lpips)
+        system.objective = cls.objective_class(settings.losses, perceptual, teacher, settings.semantics)
+        return system
+
+    def load_start(self, source: str) -> None:
+        """Load weights to start from; optional parts that they do not have stay as they are.
+
+        Raises:
+            UserError: They do not fit otherwise.
+        """
+        tensors = load_weights(find_weights(source) or source)[0]
+        own = self.network.state_dict()
+        for part in self.optional_parts:
+            if not any(name.startswith(part) for name in tensors):
+                tensors |= {name: own[name] for name in own if name.startswith(part)}
+        load_state_strict(self.network, tensors, source)
+
+    def decode(self, draft: Draft) -> Draft:
+        """Predict token groups from the geometry of one scene."""
+        geometry = draft.geometry.map(lambda tensor: tensor[None])
+        output = self.network(draft.photos[None], geometry, draft.fps_start)
+        return replace(draft, prediction=self._prediction(output))
+
+    def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
+        """The objective, with encoder and model under autocast."""
+        assert self.objective is not None, "built without an objective; use for_training"
+        images = example.context.images
+        for part in (self.encoder, self.objective.perceptual):
+            if isinstance(part, torch.nn.Module):
+                part.to(images.device)
+        with autocast(precision, images.device):
+            geometry = self.encode_batch(images)
+            output = self.network(images, geometry)
+        cameras, _ = align_cameras(example.targets.cameras, example.context, geometry.points)
+        return self.objective(output, example, cameras, step)
+
+    def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]:
+        """The numbers of `tokengroups evaluate` on held-out examples."""
+        device = next(self.network.parameters()).device
+        result = evaluate_scenes(lambda photos: self.predict(photos.to(device)), examples, data, "training")
+        return {name: value for name, value in result.to_json().items() if isinstance(value, float)}
+
+    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
+        """Weight decay on matrices alone; Muon, if chosen, for the decoders and the keys."""
+        network = self.network
+        hidden = [network.anchor_decoder, network.group_decoder, network.anchor_key, network.group_key]
+        return decay_groups(network, weight_decay, hidden=hidden if muon else ())
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a weight folder of token groups."""
+        save_system(folder, state, self, self.network.config, self.encoder_source)
+
+    def _prediction(self, output: TokenGroupsOutput) -> Prediction:
+        """The only scene of a batch."""
+        semantics, decoded = None, output.semantics
+        if decoded is not None:
+            semantics = Semantics(
+                decoded.embeddings[0],
+                decoded.residuals[0],
+                decoded.projection[0],
+                decoded.calibration[0],
+                self.network.config.text_encoder,
             )
-        self.eval()
-        config = self.decoder.config
-        output, geometry = self(images[None], seed, None if intrinsics is None else intrinsics[None])
-        first = output.map(lambda tensor: tensor[0] if tensor.ndim > 1 else tensor)
-        if config.mirrored_grouping:
-            average = self._average_with_mirrored(images, output, geometry, seed)
-            first = replace(first, assignment=average)
-        cameras = geometry.cameras.map(lambda tensor: tensor[0])
-        steps = sharpening_steps
-        if steps is None:
-            steps = steps_for(config.sharpening_steps, len(images))
-        first = replace(
-            first,
-            gaussians=sharpen(first.gaussians, images, cameras, steps),
-            assignment=follow_borders(first.assignment, first.anchor_pixels, geometry, config.border_rounds),
+        return Prediction(
+            gaussians=output.gaussians.map(lambda tensor: tensor[0]),
+            anchor_ids=output.anchor_ids,
+            anchors=output.anchors[0],
+            anchor_pixels=output.anchor_pixels[0],
+            anchor_stride=self.network.config.anchor_stride,
+            assignment=output.assignment[0],
+            group_tokens=output.group_tokens[0],
+            semantics=semantics,
         )
-        provenance: dict[str, Any] = {
-            "num_photos": len(images), "seed": seed, "sharpening_steps": steps,
-            "intrinsics": "predicted" if intrinsics is None else "given",
-        }  # fmt: skip
-        scene = token_scene(first, cameras, provenance, config.text_encoder)
-        return Reconstruction(scene, geometry.depth[0], first.anchor_pixels)
-
-    def _average_with_mirrored(
-        self,
-        images: Float[Tensor, "V 3 H W"],
-        output: TokenGroupsOutput,
-        geometry: FrozenGeometry,
-        seed: int | None,
-    ) -> Float[Tensor, "K L"]:
-        """Assignment averaged with that for the mirrored photos: their own features, the mirrored geometry."""
-        mirrored = images.flip(-1)[None]
-        tokens = self.encoder.kept_tokens(mirrored)
-        features = patch_features(tokens, self.encoder.config, geometry.features.shape[-2])
-        cues = self.encoder.look_at_perspective(mirrored) if self.decoder.config.photo_features else None
-        photo_features = cues.features if cues is not None else ()
-        opinion = self.decoder(mirrored, mirror_geometry(geometry, features, photo_features), seed)
-        return average_mirrored(
-            torch.cat([output.assignment, opinion.assignment]),
-            torch.cat([output.anchor_pixels, opinion.anchor_pixels]),
-            geometry.depth[0],
-            self.decoder.config.anchor_stride,
-        )
-
-    def reconstruct(
-        self,
-        images: Float[Tensor, "V 3 H W"],
-        seed: int | None = None,
-        sharpening_steps: int | None = None,
-        intrinsics: Float[Tensor, "V 3 3"] | None = None,
-    ) -> TokenScene:
-        """Photos of a room to a scene of token groups; arguments and errors as in `predict`."""
-        return self.predict(images, seed, sharpening_steps, intrinsics).scene
-
-
-def build_decoder(config: TokenGroupsConfig, encoder: VGGTConfig) -> TokenGroupDecoder:
-    """Untrained decoders that fit an encoder.
-
-    Raises:
-        ValueError: If they are to read of photos, or to follow borders in them, and the encoder tells neither.
-    """
-    if config.border_rounds and not encoder.perspective_details:
-        raise ValueError("border_rounds needs an encoder whose perspective network has details")
-    return TokenGroupDecoder(config, encoder_feature_dim(encoder), photo_feature_dims(encoder))
-
-
-def encoder_feature_dim(config: VGGTConfig) -> int:
-    """Channels of `frozen_geometry`'s features: frame and global halves of every kept layer."""
-    return 2 * config.embed_dim * len(config.dpt_layers)
-
-
-def frozen_geometry(
-    images: Float[Tensor, "B V 3 H W"],
-    output: EncoderOutput,
-    config: VGGTConfig,
-    intrinsics: Float[Tensor, "B V 3 3"] | None = None,
-) -> FrozenGeometry:
-    """Patch features of all kept layers, and points from depth and camera, which beat the point head's.
-
-    The encoder's own pose of the first photo is close to the identity but not equal to it: the world is moved there.
-    Encoders that match cells get their cameras and depth refined by matched pixels. Known `intrinsics` take the place
-    of the predicted ones, and are kept.
-    """
-    assert output.depth_confidence is not None
-    depth = encoder_depth(output)
-    size_hw = (depth.shape[-2], depth.shape[-1])
-    predicted = encoder_cameras(output, size_hw)
-    first = predicted.cam_from_world[:, 0]
-    cam_from_first = relative_cameras(predicted.cam_from_world, first, torch.ones_like(first[:, 0, 0]))
-    cameras = Cameras(cam_from_first, predicted.intrinsics if intrinsics is None else intrinsics, size_hw)
-    if output.cell_descriptors is not None:
-        settings = RefinementSettings() if intrinsics is None else RefinementSettings(prior_focal=KNOWN_FOCAL)
-        cameras, depth = refine_geometry(images, cameras, depth, output.cell_descriptors.float(), settings)
-    return FrozenGeometry(
-        features=patch_features(output.tokens, config, size_hw[0] // config.patch_size),
-        points=world_points(depth, cameras.cam_from_world, cameras.intrinsics),
-        depth=depth,
-        confidence=output.depth_confidence.float(),
-        cameras=cameras,
-        photo_features=output.perspective.features if output.perspective is not None else (),
-        same_object=output.perspective.same_object if output.perspective is not None else None,
-    )
-
-
-def patch_features(
-    tokens: tuple[Float[Tensor, "B V P C2"], ...], config: VGGTConfig, rows: int
-) -> Float[Tensor, "B V C h w"]:
-    """Frame and global halves of every kept layer, per patch; `rows` = h."""
-    patches = torch.cat([layer[:, :, config.num_special :] for layer in tokens], dim=-1).float()
-    return rearrange(patches, "b v (h w) c -> b v c h w", h=rows)
-
-
-def token_scene(
-    output: TokenGroupsOutput, cameras: Cameras, provenance: dict[str, Any], text_encoder: str = ""
-) -> TokenScene:
-    """An unbatched output as a scene: groups that own no anchor are dropped, the others keep their token's index.
-
-    `text_encoder` names the space of the output's semantics, if it has any.
-    """
-    used = output.assignment.argmax(dim=-1).unique()
-    assignment = output.assignment[:, used]
-    semantics, decoded = None, output.semantics
-    if decoded is not None:
-        semantics = Semantics(
-            decoded.embeddings[used], decoded.residuals, decoded.projection, decoded.calibration, text_encoder
-        )
-    return TokenScene(
-        gaussians=output.gaussians,
-        anchor_ids=output.anchor_ids,
-        anchors=output.anchors,
-        assignment=assignment / assignment.sum(dim=-1, keepdim=True),
-        group_ids=used,
-        group_tokens=output.group_tokens[used],
-        cameras=cameras,
-        provenance=provenance,
-        semantics=semantics,
-    )

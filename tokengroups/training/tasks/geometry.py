@@ -22,7 +22,7 @@ from tokengroups.losses.cell_matching import cell_targets, match_logits, matchin
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
 from tokengroups.systems.weights import find_weights, save_encoder
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.optim import decay_groups
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import Cameras, EncoderOutput, TensorFields, Views
 

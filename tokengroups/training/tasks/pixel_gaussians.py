@@ -34,7 +34,7 @@ from tokengroups.systems.pixel_gaussians.head import (
 from tokengroups.systems.token_groups.objective import supervision_cameras
 from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.optim import decay_groups
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.training.tasks.geometry import answer_metrics, freeze_unused, scene_losses, summarise_answers
 

@@ -27,7 +27,7 @@ from tokengroups.losses.single_view import (
 )
 from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.optim import decay_groups
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.types import PerspectiveCues, Views
 

@@ -34,7 +34,7 @@ from tokengroups.systems.token_groups_tiny.single_view_features import photo_fea
 from tokengroups.systems.weights import find_weights, load_encoder, save_decoder
 from tokengroups.text import TextEncoder
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.optim import decay_groups
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.task import LossTerms, autocast
 from tokengroups.text.teachers import SemanticsConfig, load_teacher
 from tokengroups.types import Cameras

@@ -1,0 +1,188 @@
+"""What training, evaluation and the commands ask of a system."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokengroups.data.example import Example
+from tokengroups.encoders import Encoder, Geometry
+from tokengroups.losses.terms import LossTerms
+from tokengroups.nn.precision import Precision
+from tokengroups.postprocess import (
+    Draft,
+    Reconstruction,
+    Step,
+    check_evidence,
+    choose_steps,
+    describe_steps,
+    run_steps,
+    token_scene,
+)
+from tokengroups.types import TokenScene, stack
+
+
+@runtime_checkable
+class System(Protocol):
+    """Networks with their objective, their parameter groups and their decoding; `training.SystemTask` trains any.
+
+    Your own needs one folder; name it ``package.module:Class`` under ``task`` in a configuration::
+
+        class MeanColour(SceneSystem):  # one grey Gaussian for each photo: a toy
+            settings_class = MeanColourSettings  # dataclass of the keys beside training and data
+
+            @classmethod
+            def for_training(cls, settings):
+                return cls(load_encoder(settings.encoder), settings)
+
+            def losses(self, example, step, precision):
+                loss = (self.network(example.context.images) - example.targets.images.mean()).square().mean()
+                return LossTerms(loss, {"mse": loss})
+            ...
+    """
+
+    network: nn.Module  # what is trained and saved
+    settings_class: type  # what its part of a configuration file is read into
+
+    @classmethod
+    def for_training(cls, settings: Any) -> System:
+        """Build networks and objective; the caller has seeded torch."""
+        ...
+
+    def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
+        """The objective on a batch of examples; a mean over its scenes."""
+        ...
+
+    def evaluate(self, examples: Iterable[Example]) -> dict[str, float]:
+        """Numbers on held-out examples, to watch a training with."""
+        ...
+
+    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
+        """Optimiser groups: ``params``, ``weight_decay``, ``lr_scale``; and ``muon`` for hidden matrices."""
+        ...
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a weight folder from a state dict of `network`."""
+        ...
+
+
+class SceneSystem(nn.Module):
+    """A system that turns photos into scenes: an encoder, steps before decoding, `decode`, steps after it.
+
+    Args:
+        encoder: The encoder; frozen here.
+        steps: Post-processing of ``postprocess="default"``; those before decoding are run in training too.
+        patch: Photo sides must be multiples of it, beside the encoder's patches.
+
+    Raises:
+        UserError: A step needs evidence that the encoder does not give.
+    """
+
+    def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
+        super().__init__()
+        if isinstance(encoder, nn.Module):
+            encoder.requires_grad_(False).eval()
+        check_evidence(steps, encoder)
+        self.encoder = encoder
+        self.steps = tuple(steps)
+        self.patch = patch
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square photos that the encoder was trained on."""
+        return self.encoder.image_size
+
+    @property
+    def size_multiple(self) -> int:
+        """Photo sides must be multiples of this."""
+        return math.lcm(self.encoder.patch_size, self.patch)
+
+    def train(self, mode: bool = True) -> SceneSystem:
+        """Set the training mode of everything but the encoder."""
+        super().train(mode)
+        if isinstance(self.encoder, nn.Module):
+            self.encoder.eval()
+        return self
+
+    def encode(
+        self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None
+    ) -> Draft:
+        """Run the frozen encoder on the photos of one scene; no gradients, no steps."""
+        with torch.no_grad():
+            geometry = self.encoder.encode(photos[None], None if intrinsics is None else intrinsics[None])
+        return Draft(photos, geometry.scene(0), self, intrinsics_given=intrinsics is not None)
+
+    def decode(self, draft: Draft) -> Draft:
+        """Predict Gaussians and groups from the geometry of one scene."""
+        raise NotImplementedError
+
+    def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
+        """Geometry of a training batch after the steps before decoding; no gradients."""
+        with torch.no_grad():
+            geometry = self.encoder.encode(images)
+            steps = [step for step in self.steps if step.when == "before_decoding"]
+            if not steps:
+                return geometry
+            drafts = [Draft(photos, geometry.scene(i), self) for i, photos in enumerate(images)]
+            return stack([run_steps(draft, steps, "before_decoding").geometry for draft in drafts])
+
+    @torch.no_grad()
+    def predict(
+        self,
+        photos: Float[Tensor, "V 3 H W"],
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        *,
+        postprocess: str | Sequence[Step] = "default",
+        fps_start: int | None = None,
+    ) -> Reconstruction:
+        """Reconstruct one scene and keep what evaluation needs of it.
+
+        Args:
+            photos: In [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
+            intrinsics: Of the photos, in their pixels, where they are given; None: they are predicted.
+            postprocess: ``none``, ``default``, ``NAME[,NAME...]``, or steps.
+            fps_start: Candidate that farthest-point sampling starts from; None = the one nearest to the centre.
+
+        Raises:
+            ValueError: If there is no photo or its size does not fit.
+            UserError: An unknown step, or one that the encoder cannot serve.
+        """
+        if len(photos) == 0:
+            raise ValueError("predict needs at least one photo")
+        if any(side % self.size_multiple for side in photos.shape[-2:]):
+            raise ValueError(
+                f"photo sides must be multiples of {self.size_multiple}, got {tuple(photos.shape[-2:])}"
+            )
+        steps = choose_steps(postprocess, self.steps)
+        check_evidence(steps, self.encoder)
+        self.eval()
+        draft = replace(self.encode(photos, intrinsics), fps_start=fps_start)
+        draft = self.decode(run_steps(draft, steps, "before_decoding"))
+        draft = run_steps(draft, steps, "after_decoding")
+        provenance = {
+            "num_photos": len(photos),
+            "seed": fps_start,
+            "intrinsics": "predicted" if intrinsics is None else "given",
+            "postprocess": describe_steps(steps),
+        }
+        return Reconstruction(
+            token_scene(draft, provenance), draft.geometry.depth, draft.predicted().anchor_pixels
+        )
+
+    def reconstruct(
+        self,
+        photos: Float[Tensor, "V 3 H W"],
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        *,
+        postprocess: str | Sequence[Step] = "default",
+        fps_start: int | None = None,
+    ) -> TokenScene:
+        """Turn photos of a room into a scene of groups; arguments and errors as in `predict`."""
+        return self.predict(photos, intrinsics, postprocess=postprocess, fps_start=fps_start).scene
