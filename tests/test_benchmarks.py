@@ -185,3 +185,56 @@ def test_truth_comes_in_the_scale_and_world_of_the_prediction(benchmark) -> None
     torch.testing.assert_close(turned, second @ first.T, rtol=0, atol=1e-5)
     unchanged = limits.with_truth(own, context, ())
     torch.testing.assert_close(unchanged.points, own.points, rtol=0, atol=1e-5)
+
+
+def test_stores_are_compared_item_by_item(benchmark, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    script = benchmark("same_numbers")
+    tensors = {"scene/means": torch.arange(4.0), "scene/ids": torch.arange(3)}
+    numbers = {"evaluate/psnr": 20.0, "evaluate/lpips": None, "evaluate/data_sha256": "ab"}
+    script.Store(tensors, numbers, {"api": "Old"}).save(tmp_path)
+    old = script.Store.load(tmp_path)
+
+    def outcome(tensors: dict = tensors, numbers: dict = numbers, tolerance: float = 1e-6) -> tuple[int, str]:
+        code = script.compare(old, script.Store(tensors, numbers, {}), tolerance, only_differences=True)
+        return code, capsys.readouterr().out
+
+    code, text = outcome()
+    assert code == 0 and "5 items: 5 equal, 0 within" in text and "psnr" not in text
+    shifted = tensors | {"scene/means": torch.tensor([0.0, 1, 2, 3.001])}
+    code, text = outcome(tensors=shifted)
+    assert code == 1 and f"{0.001 / 14.006**0.5:.2e}".ljust(16) + "scene/means" in text
+    code, text = outcome(tensors=shifted, tolerance=1e-3)
+    assert code == 0 and "4 equal, 1 within" in text
+    assert outcome(tensors=tensors | {"scene/means": torch.arange(5.0)})[0] == 1
+    assert outcome(tensors=tensors | {"scene/ids": torch.tensor([0, 1, 3])})[0] == 1
+    assert outcome(numbers=numbers | {"evaluate/psnr": 20.0001})[0] == 1
+    assert outcome(numbers=numbers | {"evaluate/psnr": 20.0 + 1e-7})[0] == 0
+    assert outcome(numbers=numbers | {"evaluate/lpips": 0.0})[0] == 1
+    assert outcome(numbers=numbers | {"evaluate/data_sha256": "cd"})[0] == 1
+    code, text = outcome(tensors={"scene/means": tensors["scene/means"], "scene/points": torch.arange(3)})
+    assert code == 1 and "only in the old scene/ids" in text and "only in the new scene/points" in text
+
+
+def test_numbers_near_zero_differ_by_an_absolute_amount(benchmark) -> None:
+    difference = benchmark("same_numbers").difference
+    assert difference(0.0, 1e-9) == 1e-9
+    assert difference(2e-3, 1e-3) == 0.5
+    assert difference(float("nan"), 1.0) == float("inf")
+
+
+def test_initial_weights_go_to_renamed_parts(benchmark) -> None:
+    script = benchmark("same_numbers")
+    model = torch.nn.ModuleDict({"new": torch.nn.Linear(2, 3)})
+    weight, bias = torch.rand(3, 2), torch.full((3,), 0.5)
+    start = script.Store({"initial/a/old.w.weight": weight, "initial/a/old.w.bias": bias.half()}, {}, {})
+    script.load_initial(model, start, "a", {"old.": "older.", "old.w.": "new."})
+    torch.testing.assert_close(model["new"].weight.data, weight, rtol=0, atol=0)
+    torch.testing.assert_close(model["new"].bias.data, bias, rtol=0, atol=0)
+
+
+def test_times_and_texts_are_no_numbers(benchmark) -> None:
+    found = benchmark("same_numbers").numbers_in(
+        "e", {"psnr": 1.5, "query_ms": 2.0, "search_ms_gaussians": 3.0, "per_scene": [{"seconds": 4.0, "n": 5}],
+              "name": "x", "lpips": None}
+    )  # fmt: skip
+    assert dict(found) == {"e/psnr": 1.5, "e/per_scene/0/n": 5, "e/lpips": None}
