@@ -24,7 +24,7 @@ from tokengroups.postprocess.bundle_adjustment.residuals import Equations, Noise
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Noise model and prior, chosen on held-out rooms (`benchmarks/RESULTS.md`); results hardly depend on most."""
+    """Noise model and prior, chosen on held-out rooms (`benchmarks/LOG.md`); results hardly depend on most."""
 
     iterations: int = 12  # Gauss-Newton steps per stage, at most
     settled_step: float = 2e-3  # of poses, in radians and the encoder's unit: no further steps
