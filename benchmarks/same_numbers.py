@@ -111,9 +111,10 @@ def compute(start: Store | None) -> Store:
             if start is not None:
                 load_initial(task.model, start, name, package.renamed)
             back = {new: old for old, new in package.renamed.items()}
+            terms = {new: old for old, new in package.terms.items()}
             for key, tensor in task.model.state_dict().items():
                 tensors[f"initial/{name}/{rename(key, back)}"] = compact(tensor)
-            numbers |= first_steps(task, name, back)
+            numbers |= first_steps(task, name, back, terms)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     versions = {"torch": torch.__version__, "machine": platform.machine(), "api": kind.__name__}
     return Store(tensors, numbers, versions | {"seconds": round(time.monotonic() - began)})
@@ -129,7 +130,7 @@ def scenes_of(package: Package) -> Tensors:
     }
 
 
-def first_steps(task: Any, name: str, back: Mapping[str, str]) -> Numbers:
+def first_steps(task: Any, name: str, back: Mapping[str, str], terms: Mapping[str, str]) -> Numbers:
     """Losses and gradient norms of the first steps of plain AdamW."""
     numbers: Numbers = {}
     model = task.model.train()
@@ -143,7 +144,7 @@ def first_steps(task: Any, name: str, back: Mapping[str, str]) -> Numbers:
         losses.total.backward()
         at = f"train/{name}/step{step + 1}"
         for term, value in {"total": losses.total, **losses.terms}.items():
-            numbers[f"{at}/loss/{term}"] = value.item()
+            numbers[f"{at}/loss/{terms.get(term, term)}"] = value.item()
         for key, parameter in parameters.items():
             gradient = parameter.grad
             norm = None if gradient is None else gradient.double().norm().item()

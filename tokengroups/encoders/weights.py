@@ -65,3 +65,10 @@ def save_encoder(folder: Path, state: Mapping[str, Tensor], config: VGGTConfig) 
     """Write the weight folder of a VGGT or a relative in half precision, as `load_encoder` reads it."""
     name = next(name for name, (_, kind) in ENCODERS.items() if kind is type(config))
     save_weights(folder, state, {"encoder": name, "config": config_to_dict(config)}, half=True)
+
+
+def freeze_unused(encoder: VGGT) -> None:
+    """Freeze what no loss of geometry depends on: processes would wait for its gradients in vain."""
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("mask_token") or name.startswith("single_view."):
+            parameter.requires_grad_(False)

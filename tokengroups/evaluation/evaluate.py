@@ -39,8 +39,8 @@ from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantic
 from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr, ssim
-from tokengroups.render import RenderOutput, render
 from tokengroups.postprocess import Reconstruction
+from tokengroups.render import RenderOutput, render
 from tokengroups.types import Cameras, Views
 
 Predict = Callable[..., Reconstruction]  # photos [V,3,H,W], and `intrinsics` where they are known

@@ -1,5 +1,7 @@
-"""Anchor token -> Gaussians: a two-layer MLP whose outputs are bounded by the anchor's spacing (paper, "Gaussian
-reconstruction")."""
+"""Gaussian head: a two-layer MLP from an anchor token to Gaussians within bounds set by the anchor's spacing.
+
+Token-groups paper, "Gaussian reconstruction".
+"""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.losses.semantics import TeacherTargets
-from tokengroups.text.encoders import ImageTeacher, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
+from tokengroups.text.encoders import ImageTeacher, load_text_encoder
 from tokengroups.types import Views
 
 TeacherKind = Literal["labels", "images"]

@@ -1,28 +1,51 @@
-"""From a configuration file to a training run: the ``task`` key decides which dataclass reads the rest."""
+"""From a configuration file to a training run: the ``task`` key decides what reads the rest."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
+from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
+from tokengroups.registry import resolve
+from tokengroups.systems import SYSTEMS
+from tokengroups.training.config import TrainingConfig
 from tokengroups.training.loop import TrainingResult, train
+from tokengroups.training.task import Task
+from tokengroups.training.tasks.system import SystemTask
 
-# Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and build_task(experiment) -> Task.
+# Tasks that train no system. Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and
+# build_task(experiment) -> Task.
 TASKS = {
     "geometry": "tokengroups.training.tasks.geometry",
-    "perspective": "tokengroups.training.tasks.single_view",
-    "pixel_gaussians": "tokengroups.training.tasks.pixel_gaussians",
-    "token_groups": "tokengroups.training.tasks.token_groups",
+    "single_view": "tokengroups.training.tasks.single_view",
 }
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration that was read."""
+
+    task: str
+    config: Any  # a dataclass with the field `training`
+
+    def build(self) -> Task:
+        """The task; raises UserError for anything wrong with its data or weights."""
+        if self.task in TASKS:
+            return importlib.import_module(TASKS[self.task]).build_task(self.config)
+        return SystemTask(self.config, resolve(self.task, SYSTEMS, "system"))
+
+    def description(self) -> dict[str, Any]:
+        """Plain values of all settings."""
+        return {"task": self.task, **config_to_dict(self.config)}
+
+
 def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingResult:
-    """Train what a YAML file describes; the same call goes on with a run that was stopped.
+    """Train what a YAML file describes; the same call resumes a run that was stopped.
 
     Args:
         path: Configuration file.
@@ -31,20 +54,29 @@ def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingR
     Raises:
         UserError: Anything wrong with the configuration, the data or the output folder.
     """
-    name, module, experiment = read_experiment(path, overrides)
-    description = {"task": name, **config_to_dict(experiment)}
-    return train(module.build_task(experiment), experiment.training, description)
+    experiment = read_experiment(path, overrides)
+    return train(experiment.build(), experiment.config.training, experiment.description())
 
 
-def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> tuple[str, ModuleType, Any]:
-    """Name of the task that a YAML file describes, the task's module, and the configuration.
+def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read the configuration of a task.
 
     Raises:
         UserError: Anything wrong with the configuration.
     """
     values = apply_overrides(read_yaml(path), overrides)
     name = values.pop("task", None)
-    if name not in TASKS:
-        raise UserError(f"{path}: the key 'task' must be one of {', '.join(TASKS)}; got {name!r}")
-    module = importlib.import_module(TASKS[name])
-    return name, module, build_config(module.EXPERIMENT, values, str(path))
+    if not isinstance(name, str) or (name not in TASKS and name not in SYSTEMS and ":" not in name):
+        known = ", ".join([*TASKS, *SYSTEMS])
+        raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {name!r}")
+    if name in TASKS:
+        kind = importlib.import_module(TASKS[name]).EXPERIMENT
+    else:
+        kind = _experiment_class(resolve(name, SYSTEMS, "system").settings_class)
+    return Experiment(name, build_config(kind, values, str(path)))
+
+
+def _experiment_class(settings: type) -> type:
+    """A system's own keys, together with the training loop's and the data's."""
+    shared = [("training", TrainingConfig), ("data", ExampleConfig)]
+    return make_dataclass(settings.__name__, shared, bases=(settings,), frozen=True, kw_only=True)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class LossTerms:
-    """The scalar to minimise and its named parts (unweighted, detached) for the log."""
-
-    total: Tensor
-    terms: Mapping[str, Tensor]
+from tokengroups.losses.terms import LossTerms
 
 
 @runtime_checkable
@@ -58,8 +49,3 @@ class Task(Protocol):
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write a weight folder from a state dict of `model` (averaged weights) and the config that builds it."""
         ...
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Context in which matrix products run in bfloat16 if `precision` is "bf16"; a no-op otherwise."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

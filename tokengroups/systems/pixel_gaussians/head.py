@@ -1,6 +1,6 @@
-"""Pixel-aligned Gaussians on an encoder that is being adapted: the stage before token groups (arXiv 2606.29513).
+"""The auxiliary head of pixel-aligned Gaussians.
 
-The paper fine-tunes VGGT with an auxiliary head of one Gaussian per pixel, by rendering, to fit it to the data's scale
+The paper (arXiv 2606.29513) fine-tunes VGGT with one Gaussian per pixel, by rendering, to fit it to the data's scale
 and patch size; then the head is thrown away and the encoder frozen. What a good head needs is published elsewhere
 (AnySplat, Uni3R): depth unprojected with the *predicted* cameras, and small corrections around it.
 """
@@ -8,7 +8,7 @@ and patch size; then the head is thrown away and the encoder frozen. What a good
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -16,29 +16,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.encoders.vggt import VGGT
+from tokengroups.encoders import Geometry
 from tokengroups.nn.gaussian_head import GaussianHead
-from tokengroups.systems.token_groups.context import FrozenGeometry, anchor_candidates
-from tokengroups.systems.token_groups.system import encoder_feature_dim, frozen_geometry
-from tokengroups.types import EncoderOutput, Gaussians, TensorFields
+from tokengroups.systems.surface_points import surface_points
+from tokengroups.types import Gaussians
 
 STRIDES = (1, 2)
 # A new head shows the photos: smaller or fainter Gaussians leave holes, and the encoder would learn to hide them.
-INITIAL_SCALE, INITIAL_OPACITY = 0.7, 0.8  # standard deviation in footprints
+INITIAL_SCALE, INITIAL_OPACITY = 0.7, 0.8  # standard deviation in spacings
 
 
 @dataclass(frozen=True)
 class PixelGaussiansConfig:
     """Shape of the auxiliary head; the paper does not publish its own.
 
-    A footprint is the size of a Gaussian's cell of `stride` x `stride` pixels on a surface facing the camera.
+    A spacing is the size of a Gaussian's cell of `stride` x `stride` pixels on a surface facing the camera.
     """
 
     stride: int = 1  # pixels between Gaussians, 1 or 2
     dim: int = 32  # channels of the convolutions
     sh_degree: int = 0
-    offset_bound: float = 1.0  # largest offset per axis, in footprints
-    scale_bound: float = 1.5  # largest standard deviation, in footprints
+    offset_bound: float = 1.0  # largest offset per axis, in spacings
+    scale_bound: float = 1.5  # largest standard deviation, in spacings
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work.
@@ -55,20 +54,11 @@ class PixelGaussiansConfig:
             )
 
 
-@dataclass(frozen=True)
-class PixelGaussiansOutput(TensorFields):
-    """What the encoder says about a batch of photo sets, and the Gaussians on its points."""
-
-    encoded: EncoderOutput
-    geometry: FrozenGeometry  # with gradients here; cameras as predicted, not refined by matches
-    gaussians: Gaussians  # batch axis B; views in order, cells row by row
-
-
 class PixelGaussianHead(nn.Module):
     """Patch features + RGB -> one Gaussian for every cell of `stride` x `stride` pixels.
 
     Each cell is an anchor with a single Gaussian, so that the rules of `GaussianHead` hold: bounded offsets and
-    scales in footprints, opacity by a sigmoid, SH as a residual to the photo's colour.
+    scales in spacings, opacity by a sigmoid, SH as a residual to the photo's colour.
 
     Args:
         config: Shape.
@@ -85,7 +75,7 @@ class PixelGaussianHead(nn.Module):
         self.gaussians = GaussianHead(dim, 1, config.sh_degree, config.offset_bound, config.scale_bound)
         init_photo(self.gaussians)
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: FrozenGeometry) -> Gaussians:
+    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Gaussians:
         """Decode the Gaussians, N = V * H/stride * W/stride, in the world and unit of `geometry`.
 
         Args:
@@ -103,12 +93,12 @@ class PixelGaussianHead(nn.Module):
         coarse = rearrange(patches, "n h w c -> n c h w")
         fine = functional.interpolate(coarse, cells.shape[-2:], mode="bilinear", align_corners=False)
         tokens = self.mix(self.rgb(cells - 0.5) + fine)
-        anchors = anchor_candidates(images, geometry, stride, stride)
+        anchors = surface_points(images, geometry, stride)
         return self.gaussians(
             rearrange(tokens, "(b v) c h w -> b (v h w) c", b=num_scenes),
             anchors.points,
-            anchors.footprints * stride,
-            rearrange(anchors.patches, "b n (c p) -> b n c p", c=3).mean(dim=-1),
+            anchors.pixel_sizes * stride,
+            anchors.colors,
         )
 
 
@@ -123,31 +113,3 @@ def init_photo(head: GaussianHead) -> None:
     with torch.no_grad():
         for name, part in zip(head.split, output.bias.split(list(head.split.values())), strict=True):
             part.fill_(values.get(name, 0.0))
-
-
-class PixelGaussians(nn.Module):
-    """An encoder and the auxiliary head, both trained.
-
-    Args:
-        encoder: A VGGT, frozen or not; it is unfrozen.
-        config: Shape of the head.
-
-    Raises:
-        ValueError: The encoder has no depth head.
-    """
-
-    def __init__(self, encoder: VGGT, config: PixelGaussiansConfig) -> None:
-        super().__init__()
-        if not encoder.config.enable_depth:
-            raise ValueError("pixel-aligned Gaussians need an encoder with a depth head")
-        self.encoder = encoder.unfreeze()
-        self.head = PixelGaussianHead(config, encoder_feature_dim(encoder.config))
-
-    def forward(self, images: Float[Tensor, "B V 3 H W"]) -> PixelGaussiansOutput:
-        """Photos in [0, 1] to Gaussians; autocast reaches the networks, never the points, cameras and Gaussians."""
-        encoded = self.encoder(images)
-        with torch.autocast(images.device.type, enabled=False):
-            # Without descriptors the cameras stay the predicted ones: their refinement passes no gradients.
-            answer = replace(encoded, cell_descriptors=None)
-            geometry = frozen_geometry(images, answer, self.encoder.config)
-        return PixelGaussiansOutput(encoded, geometry, self.head(images, geometry))

@@ -1,4 +1,4 @@
-"""Distilling a teacher's features into decoded semantics: per rendered pixel, and per matched group (token-groups paper)."""
+"""Distillation of a teacher's features into decoded semantics, per rendered pixel and per matched group (the paper)."""
 
 from __future__ import annotations
 

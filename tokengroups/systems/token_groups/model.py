@@ -127,7 +127,11 @@ class TokenGroupModel(nn.Module):
         return sample_anchors(images, geometry, count, config.anchor_stride, config.context_patch, fps_start)
 
     def anchor_queries(
-        self, context: Float[Tensor, "B M D"], anchors: Anchors, geometry: Geometry, scale: Float[Tensor, " B"]
+        self,
+        context: Float[Tensor, "B M D"],
+        anchors: Anchors,
+        geometry: Geometry,
+        scale: Float[Tensor, " B"],
     ) -> Float[Tensor, "B K D"]:
         """A^(0): the context token that holds the anchor plus an MLP of its position."""
         del geometry

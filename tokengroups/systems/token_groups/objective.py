@@ -66,9 +66,7 @@ class TokenGroupsObjective:
         self.teacher = teacher
         self.semantics = semantics
 
-    def __call__(
-        self, output: TokenGroupsOutput, example: Example, cameras: Cameras, step: int
-    ) -> LossTerms:
+    def __call__(self, output: TokenGroupsOutput, example: Example, cameras: Cameras, step: int) -> LossTerms:
         """Losses of a batch.
 
         Args:
@@ -110,9 +108,7 @@ class TokenGroupsObjective:
             lpips = self.perceptual(photos.flatten(0, 1), example.targets.images.flatten(0, 1)).mean()
         return {"mse": mse, "lpips": lpips}
 
-    def distill(
-        self, output: TokenGroupsOutput, example: Example, cameras: Cameras
-    ) -> DistillationLosses:
+    def distill(self, output: TokenGroupsOutput, example: Example, cameras: Cameras) -> DistillationLosses:
         """Distillation losses on evenly spaced target views."""
         assert self.teacher is not None
         count = example.targets.images.shape[1]

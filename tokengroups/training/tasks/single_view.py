@@ -1,10 +1,10 @@
-"""The stage that gives a small encoder its perspective network: single photos of rooms, their cameras and surfaces."""
+"""Training of the tiny encoder's single-view network: focal length, surfaces and object boundaries of single photos."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,93 +15,92 @@ from torch.nn import functional
 
 from tokengroups.data.augment import collate
 from tokengroups.data.stream import DataConfig, PathStream, held_out_paths
-from tokengroups.encoders.vggt import VGGTConfig
-from tokengroups.encoders.vggt_tiny.single_view import REACHES, PerspectiveNetwork
+from tokengroups.encoders.vggt_tiny import SingleViewNetwork, SingleViewPrediction, VGGTTiny, VGGTTinyConfig
+from tokengroups.encoders.vggt_tiny.model import with_single_view
+from tokengroups.encoders.weights import load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.single_view import (
-    PerspectiveLossWeights,
-    perspective_losses,
-    perspective_targets,
-    same_object_loss,
-    with_same_object,
+    SingleViewLossWeights,
+    add_pair_affinity,
+    pair_affinity_loss,
+    single_view_losses,
+    single_view_targets,
 )
-from tokengroups.systems.weights import load_encoder, save_encoder
-from tokengroups.training.config import TrainingConfig
+from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
-from tokengroups.training.task import LossTerms, autocast
-from tokengroups.types import PerspectiveCues, Views
+from tokengroups.nn.precision import autocast
+from tokengroups.training.config import TrainingConfig
+from tokengroups.types import Views
 
 SCENE = 4  # what is drawn: keeps the random streams of one seed apart
 EVALUATION_PATH = 5  # frames of a held-out room, all of them looked at
 
 
 @dataclass(frozen=True)
-class PerspectiveDataConfig(DataConfig):
+class SingleViewDataConfig(DataConfig):
     """How a room's frames become training photos."""
 
     photos_per_room: int = 2
 
 
 @dataclass(frozen=True)
-class PerspectiveConfig:
-    """Shape of the network; see `PerspectiveNetwork`."""
+class SingleViewConfig:
+    """Shape of the network; see `SingleViewNetwork`."""
 
     channels: tuple[int, ...] = (24, 48, 96, 192)
     depth: int = 3
-    details: int = 0  # a network that goes on gets them if it has none
+    details: int = 0  # channels of the detail map; a resumed network without one gets it
 
     def __post_init__(self) -> None:
-        """Refuse what the encoder's configuration refuses, and no network at all."""
+        """Refuse what the encoder's configuration refuses, and an empty network."""
         if not self.channels:
             raise ValueError("model.channels must not be empty")
-        self.written_into(VGGTConfig())
-
-    def written_into(self, config: VGGTConfig) -> VGGTConfig:
-        """The configuration of an encoder with such a network."""
-        return replace(
-            config,
-            perspective_channels=self.channels,
-            perspective_depth=self.depth,
-            perspective_details=self.details,
-        )
+        with_single_view(VGGTTinyConfig(), self.channels, self.depth, self.details)
 
 
 @dataclass(frozen=True)
-class PerspectiveExperiment:
-    """A configuration file with ``task: perspective``."""
+class SingleViewExperiment:
+    """A configuration file with ``task: single_view``."""
 
     training: TrainingConfig
-    data: PerspectiveDataConfig
+    data: SingleViewDataConfig
     encoder: str = "vggt_tiny"  # shipped name or weight folder of the VGGT that gets the network
-    go_on: bool = False  # train the network that this encoder has further, instead of a new one (`model`)
-    model: PerspectiveConfig = field(default_factory=PerspectiveConfig)
-    losses: PerspectiveLossWeights = field(default_factory=PerspectiveLossWeights)
+    resume_network: bool = (
+        False  # train the encoder's own single-view network further, instead of a new one (`model`)
+    )
+    model: SingleViewConfig = field(default_factory=SingleViewConfig)
+    losses: SingleViewLossWeights = field(default_factory=SingleViewLossWeights)
 
 
-class PerspectiveTask:
+class SingleViewTask:
     """See `tokengroups.training.task.Task`."""
 
-    def __init__(self, experiment: PerspectiveExperiment) -> None:
+    def __init__(self, experiment: SingleViewExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
-        self.encoder = load_encoder(experiment.encoder)
+        encoder = load_vggt(experiment.encoder)
+        if not isinstance(encoder, VGGTTiny):
+            raise UserError(
+                f"encoder: {experiment.encoder} is no vggt_tiny, which alone has a single-view network"
+            )
+        self.encoder = encoder
         self.shape = experiment.model
-        if experiment.go_on:
-            self.shape = self._shape_to_go_on_with()
-        self.model = PerspectiveNetwork(self.shape.channels, self.shape.depth, self.shape.details)
-        if experiment.go_on:
-            assert self.encoder.perspective is not None
-            self.model.load_state_dict(self.model.state_dict() | self.encoder.perspective.state_dict())
+        if experiment.resume_network:
+            self.shape = self._resumed_shape()
+        self.model = SingleViewNetwork(self.shape.channels, self.shape.depth, self.shape.details)
+        if experiment.resume_network:
+            assert self.encoder.single_view is not None
+            self.model.load_state_dict(self.model.state_dict() | self.encoder.single_view.state_dict())
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # as the photos
         self.stream = PathStream(experiment.data, experiment.training.seed)
 
-    def _shape_to_go_on_with(self) -> PerspectiveConfig:
-        """The encoder's network's, with the details that were asked for if it has none."""
-        if self.encoder.perspective is None:
-            raise UserError(f"encoder: {self.experiment.encoder} has no perspective network to go on with")
+    def _resumed_shape(self) -> SingleViewConfig:
+        """The shape of the encoder's network, with a detail map as configured if it has none."""
+        if self.encoder.single_view is None:
+            raise UserError(f"encoder: {self.experiment.encoder} has no single-view network to resume")
         config = self.encoder.config
-        details = config.perspective_details or self.experiment.model.details
-        return PerspectiveConfig(config.perspective_channels, config.perspective_depth, details)
+        details = config.single_view_details or self.experiment.model.details
+        return SingleViewConfig(config.single_view_channels, config.single_view_depth, details)
 
     def batch(self, step: int, slots: range) -> Views:
         """Some photos of a room for every slot."""
@@ -119,11 +118,15 @@ class PerspectiveTask:
         """Every photo by itself."""
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
-            cues = self.model(batch.images.flatten(0, 1))
+            prediction = self.model(batch.images.flatten(0, 1))
         weights = self.experiment.losses
-        losses = perspective_losses(cues, perspective_targets(batch, cues.log_depth.shape[-1]), weights)
-        if cues.same_object is not None:
-            losses = with_same_object(losses, cues.same_object, batch.group_ids, REACHES, weights.same_object)
+        losses = single_view_losses(
+            prediction, single_view_targets(batch, prediction.log_depth.shape[-1]), weights
+        )
+        if prediction.pair_affinity is not None:
+            losses = add_pair_affinity(
+                losses, prediction.pair_affinity, batch.group_ids, weights.pair_affinity
+            )
         terms = {name: value for name, value in vars(losses).items() if name != "total" and value is not None}
         return LossTerms(losses.total, terms)
 
@@ -133,7 +136,7 @@ class PerspectiveTask:
         rows = []
         for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
             views = collate([path.views]).to(device)
-            rows.append(cue_errors(self.model(views.images.flatten(0, 1)), views))
+            rows.append(prediction_errors(self.model(views.images.flatten(0, 1)), views))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -144,35 +147,36 @@ class PerspectiveTask:
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write the whole encoder's weight folder, the network in it."""
-        config = self.shape.written_into(self.encoder.config)
+        shape = self.shape
+        config = with_single_view(self.encoder.config, shape.channels, shape.depth, shape.details)
         kept = {
             name: tensor
             for name, tensor in self.encoder.state_dict().items()
-            if not name.startswith("perspective.")
+            if not name.startswith("single_view.")
         }
-        save_encoder(folder, kept | {f"perspective.{name}": tensor for name, tensor in state.items()}, config)
+        save_encoder(folder, kept | {f"single_view.{name}": tensor for name, tensor in state.items()}, config)
 
 
-def cue_errors(cues: PerspectiveCues, views: Views) -> dict[str, float]:
-    """How far the cues of one room's photos are off: focal lengths by their logarithm, directions in degrees."""
-    targets = perspective_targets(views, cues.log_depth.shape[-1])
-    off = cues.log_focal - targets.log_focal
-    tilt = functional.cosine_similarity(cues.up, targets.up, dim=-1).clamp(-1, 1).acos()
-    turn = functional.cosine_similarity(cues.normals, targets.normals, dim=1).clamp(-1, 1).acos()
+def prediction_errors(prediction: SingleViewPrediction, views: Views) -> dict[str, float]:
+    """Mean errors of the predictions for one room's photos: focal lengths by their logarithm, directions in degrees."""
+    targets = single_view_targets(views, prediction.log_depth.shape[-1])
+    off = prediction.log_focal - targets.log_focal
+    tilt = functional.cosine_similarity(prediction.up, targets.up, dim=-1).clamp(-1, 1).acos()
+    turn = functional.cosine_similarity(prediction.normals, targets.normals, dim=1).clamp(-1, 1).acos()
     numbers = {
         "focal": float(off.abs().mean()),
         "focal_of_room": float(off.mean().abs()),
-        "focal_expected": float(cues.deviation.mean()),
+        "focal_expected": float(prediction.deviation.mean()),
         "up_deg": math.degrees(tilt.mean()),
         "normals_deg": math.degrees(turn[targets.valid].mean()),
     }
-    if cues.same_object is not None:
-        loss = same_object_loss(cues.same_object, views.group_ids.flatten(0, -3), REACHES)
-        numbers["same_object"] = float(loss)
+    if prediction.pair_affinity is not None:
+        loss = pair_affinity_loss(prediction.pair_affinity, views.group_ids.flatten(0, -3))
+        numbers["pair_affinity"] = float(loss)
     return numbers
 
 
-def build_task(experiment: PerspectiveExperiment) -> PerspectiveTask:
+def build_task(experiment: SingleViewExperiment) -> SingleViewTask:
     """The task of a configuration.
 
     Raises:
@@ -184,7 +188,7 @@ def build_task(experiment: PerspectiveExperiment) -> PerspectiveTask:
         raise UserError(
             f"data: need 1 <= photos_per_room <= num_frames, got {data.photos_per_room} and {data.num_frames}"
         )
-    return PerspectiveTask(experiment)
+    return SingleViewTask(experiment)
 
 
-EXPERIMENT = PerspectiveExperiment
+EXPERIMENT = SingleViewExperiment

@@ -1,0 +1,62 @@
+"""Training of any system: one task, whatever networks, objective and parameter groups a system owns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokengroups.data.example import Example
+from tokengroups.data.stream import ExampleStream, held_out_examples
+from tokengroups.errors import UserError
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.losses.terms import LossTerms
+from tokengroups.systems import System
+
+
+class SystemTask:
+    """A system in the form that the training loop asks for; see `tokengroups.training.task.Task`.
+
+    Args:
+        experiment: The system's settings with two more fields, `training: TrainingConfig` and `data: ExampleConfig`.
+        create: The system's class.
+
+    Raises:
+        UserError: Data, weights or sizes that do not fit.
+    """
+
+    def __init__(self, experiment: Any, create: type[System]) -> None:
+        torch.manual_seed(experiment.training.seed)
+        self.experiment = experiment
+        training = experiment.training
+        self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
+        self.system = create.for_training(experiment)
+        self.model = self.system.network
+        multiple = getattr(self.system, "size_multiple", 1)
+        if experiment.data.size % multiple:
+            raise UserError(f"data.size must be a multiple of {multiple}, got {experiment.data.size}")
+
+    def batch(self, step: int, slots: range) -> Example:
+        """Examples of some slots."""
+        return self.examples.batch(step, slots)
+
+    def losses(self, batch: Example, step: int) -> LossTerms:
+        """The system's objective."""
+        return self.system.losses(batch, step, self.experiment.training.precision)
+
+    def evaluate(self) -> dict[str, float]:
+        """The system's numbers on held-out examples."""
+        data = self.experiment.data
+        return self.system.evaluate(held_out_examples(data), EvaluationData(data.dataset, data.plan))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The system's optimiser groups."""
+        training = self.experiment.training
+        return self.system.parameter_groups(training.weight_decay, training.optimizer == "muon")
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write the system's weight folder."""
+        self.system.export(folder, state)
