@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tokengroups.cli.demo_page import Gallery, Picture, Section, Table, build_page
-from tokengroups.cli.demo_sections import room_section
-from tokengroups.cli.demo_steps import finish_room, likely_objects, make_room, query_room, reconstruct_room
+from tokengroups.cli.demo.page import Gallery, Picture, Section, Table, build_page
+from tokengroups.cli.demo.sections import room_section
+from tokengroups.cli.demo.steps import finish_room, likely_objects, make_room, query_room, reconstruct_room
 from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
@@ -105,8 +105,9 @@ def test_weights_that_know_meanings_are_asked(
 
 
 def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--out", str(tmp_path), "--scenes", "0"]) == 2
-    assert "at least 1 room" in capsys.readouterr().err
+    for option, value, least in (("--scenes", "0", 1), ("--seed", "-1", 0)):
+        assert main(["demo", "--out", str(tmp_path), option, value]) == 2
+        assert capsys.readouterr().err == f"error: {option} {value}: must be at least {least}\n"
 
 
 def test_without_the_text_encoder_nothing_is_asked(

@@ -321,6 +321,36 @@ def test_export_then_import_gives_the_groups_back(
     assert "must end in .ply" in refused(capsys, "export", scene_file, "-o", tmp_path / "scene.obj")
 
 
+POINTS = """
+import numpy as np
+
+from tokengroups.io.files import atomic_path
+
+def save(path, gaussians):
+    with atomic_path(path) as draft:
+        np.savetxt(draft, gaussians.means.numpy())
+"""
+
+
+def test_an_export_format_is_one_function(
+    scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "points_writer.py").write_text(POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    out, groups = tmp_path / "scene.xyz", tmp_path / "groups"
+    words = ("export", scene_file, "-o", out, "--groups", groups)
+    assert "must end in .ply" in refused(capsys, *words)
+    assert "choose from .ply, or give" in refused(capsys, *words, "--writer", "xyz")
+    assert run(*words, "--writer", "points_writer:save") == 0
+    assert "wrote 3 group XYZs to" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "groups.json").read_text())["groups"]
+    assert {entry["file"] for entry in entries} == {"scene.xyz"}
+    rows = np.loadtxt(out)
+    for entry in entries:
+        alone = np.loadtxt(groups / f"group_{entry['id']:03d}.xyz")
+        assert np.array_equal(alone, rows[entry["first"] : entry["first"] + entry["count"]])
+
+
 def test_real_groups_are_imported_listed_edited_and_rendered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,3 +116,64 @@ def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "tab.yaml").write_text("name:\n\t- x")
     with pytest.raises(UserError, match="not valid YAML"):
         read_yaml(tmp_path / "tab.yaml")
+
+
+# --- include --------------------------------------------------------------------------------------------------------
+
+
+def files(folder: Path, **texts: str) -> Path:
+    """Write ``NAME.yaml`` files; return ``a.yaml``."""
+    (folder / "sub").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name.replace('__', '/')}.yaml").write_text(text)
+    return folder / "a.yaml"
+
+
+def test_included_files_are_merged_and_later_values_win(tmp_path: Path) -> None:
+    path = files(
+        tmp_path,
+        a="include: [sub/b.yaml, c.yaml]\nname: a\ninner: {rates: [9]}",
+        sub__b="include: ../d.yaml\ninner: {width: 5}\nrate: 2",  # relative to its own folder
+        c="rate: 3\nmode: exact",
+        d="name: d\ninner: {width: 4, rates: [1, 2], pair: [7, 8]}\nlimit: 1",
+    )
+    assert load_config(Outer, path) == Outer("a", Inner(5, (9.0,), (7, 8)), 3.0, 1.0, None, "exact")
+    changed = load_config(Outer, path, ["rate=4", "inner.width=6"])
+    assert changed == Outer("a", Inner(6, (9.0,), (7, 8)), 4.0, 1.0, None, "exact")
+
+
+def test_a_file_may_be_included_twice_but_not_by_itself(tmp_path: Path) -> None:
+    path = files(
+        tmp_path,
+        a="include: [b.yaml, c.yaml]",
+        b="include: d.yaml",
+        c="include: d.yaml\nrate: 2",
+        d="name: d",
+    )
+    assert load_config(Outer, path) == Outer("d", rate=2.0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"a": "include: a.yaml"}, r"a.yaml includes .*a.yaml; remove one of these includes"),
+        (
+            {"a": "include: b.yaml", "b": "include: sub/../a.yaml"},
+            r"a.yaml includes .*b.yaml includes .*a.yaml; remove",
+        ),
+        ({"a": "include: no.yaml"}, r"cannot read .*no.yaml that .*a.yaml includes: No such file"),
+        ({"a": "include: 3"}, r"a.yaml: 'include' must be the name of a file or a list of them, got 3"),
+        ({"a": "include: [b.yaml, {c: d}]"}, r"'include' must be the name"),
+        ({"a": "include: b.yaml", "b": "- name"}, r"b.yaml: a configuration is a mapping"),
+        ({"a": "include: b.yaml", "b": "name: [", "c": ""}, r"b.yaml, line 1: not valid YAML"),
+        (
+            {"a": "include: b.yaml\nname: x", "b": "inner: {widht: 3}"},
+            r"unknown key 'inner.widht'; did you mean",
+        ),
+        ({"a": "name: x\ninner: {include: b.yaml}", "b": ""}, r"unknown key 'inner.include'"),
+    ],
+)
+def test_wrong_includes_are_refused_in_one_line(texts: dict[str, str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(Outer, files(tmp_path, **texts))
+    assert "\n" not in str(caught.value)

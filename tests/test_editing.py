@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +14,16 @@ import torch
 from scenes import random_scene
 from tolerances import tolerance
 
+from tokengroups.cli.main import main
 from tokengroups.editing import (
-    apply_instruction,
+    EDITS,
+    Edit,
     duplicate,
     insert,
     keep,
     move,
-    parse_instructions,
+    operations_help,
+    parse_edits,
     remove,
     rotate,
     scale,
@@ -44,7 +50,7 @@ def assert_others_untouched(before: TokenScene, after: TokenScene, group: int) -
         assert torch.equal(values[others], getattr(after.gaussians, name)[: len(others)][others]), name
 
 
-EDITS: dict[str, Callable[[TokenScene], TokenScene]] = {
+EXAMPLES: dict[str, Callable[[TokenScene], TokenScene]] = {
     "remove": lambda scene: remove(scene, 5),
     "keep": lambda scene: keep(scene, [8, 2]),
     "move": lambda scene: move(scene, 5, (0.1, -0.2, 0.3)),
@@ -55,12 +61,12 @@ EDITS: dict[str, Callable[[TokenScene], TokenScene]] = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alone(
     name: str, tmp_path: Path
 ) -> None:
     scene, copy = random_scene(), random_scene()
-    edited = EDITS[name](scene)
+    edited = EXAMPLES[name](scene)
     save_scene(tmp_path / "a.safetensors", edited)
     again = load_scene(tmp_path / "a.safetensors")
     assert again.provenance == edited.provenance
@@ -72,10 +78,10 @@ def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alon
     assert "edits" not in scene.provenance
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_edit_keeps_the_owner_of_what_stays(name: str) -> None:
     scene = random_scene()
-    edited = EDITS[name](scene)
+    edited = EXAMPLES[name](scene)
     for group in set(scene.group_ids.tolist()) & set(edited.group_ids.tolist()):
         assert int(of_group(edited, group).sum()) == int(of_group(scene, group).sum())
         kept = edited.group_names[column_of(edited, group)]
@@ -276,8 +282,8 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         f"duplicate 5 0 -1 0 duplicate 8 insert {tmp_path / 'other.safetensors'}:8 --at -1 0.2 1.5 keep 5 8 9 10 11"
     )
     edited = scene
-    for instruction in parse_instructions(words.split()):
-        edited = apply_instruction(edited, instruction)
+    for edit in parse_edits(words.split()):
+        edited = edit.apply(edited)
     expected = move(remove(scene, 2), 5, (-0.4, 1e-2, -0.5))
     expected = scale(rotate(rotate(expected, 5, "y", -30.0), 5, "z", 5.0), 5, 0.5)
     expected = duplicate(duplicate(expected, 5, (0.0, -1.0, 0.0)), 8)
@@ -319,5 +325,95 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
 )
 def test_wrong_instructions_are_refused_with_the_right_form(words: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_instructions(words.split())
+        parse_edits(words.split())
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_inserted_scene_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_scene(tmp_path / "other.safetensors", random_scene(seed=9))
+    read: list[object] = []
+
+    def counted(path: str) -> TokenScene:
+        read.append(path)
+        return load_scene(path)
+
+    monkeypatch.setattr("tokengroups.editing.copies.load_scene", counted)
+    scene = random_scene()
+    for group in ("thing 2", "8"):  # by name, by id
+        (edit,) = parse_edits(["insert", f"{tmp_path / 'other.safetensors'}:{group}", *"--at 0 0 1".split()])
+        read.clear()
+        edited = edit.resolve(scene, no_embedding).apply(scene)
+        assert len(read) == 1
+        assert torch.equal(
+            edited.gaussians.means, insert(scene, load_scene(read[0]), 8, (0.0, 0.0, 1.0)).gaussians.means
+        )
+
+
+def no_embedding(_scene: TokenScene, text: str) -> torch.Tensor:
+    raise AssertionError(f"'{text}' is a name")
+
+
+def test_texts_are_resolved_before_an_edit_applies() -> None:
+    (edit,) = parse_edits(["remove", "thing 1", "8"])
+    with pytest.raises(ValueError, match="resolved to group ids first"):
+        edit.apply(random_scene())
+    assert str(edit) == "removed thing 1, 8"
+    assert str(edit.resolve(random_scene(), no_embedding)) == "removed 5, 8"
+
+
+def test_help_and_messages_list_every_edit() -> None:
+    assert list(EDITS) == ["remove", "keep", "move", "rotate", "scale", "duplicate", "insert"]
+    lines = operations_help().splitlines()
+    for line, (name, edit) in zip(lines, EDITS.items(), strict=True):
+        assert line.split() == [name, *edit.FORM.split(), *edit.HELP.split()]
+
+
+# --- edits of one's own ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fade_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example in the docstring of `Edit`, in a file of the working folder."""
+    example = inspect.cleandoc(Edit.__doc__ or "").partition("::\n\n")[2]
+    (tmp_path / "fade.py").write_text(textwrap.dedent(example))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("fade", None)
+
+
+@pytest.mark.usefixtures("fade_module")
+def test_an_edit_of_ones_own_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+    scene = random_scene()
+    save_scene("scene.safetensors", scene)
+    words = "edit scene.safetensors move 5 0 0 1 fade:Fade 5 0.5 remove 2 -o out.safetensors"
+    assert main(words.split()) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == ["moved 5 by 0 0 1", "faded 5 by 0.5", "removed 2"]
+    edited = load_scene("out.safetensors")
+    expected = remove(move(scene, 5, (0, 0, 1)), 2).gaussians.opacities
+    factors = torch.where(of_group(edited, 5), 0.5, 1.0)
+    assert torch.equal(edited.gaussians.opacities, expected * factors)
+    assert [edit["operation"] for edit in edited.provenance["edits"]] == ["move", "fade", "remove"]
+    assert "fade" not in EDITS  # a foreign class never hides one of ours
+
+
+@pytest.mark.usefixtures("fade_module")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fade:Fade 5", "'fade:Fade 5': 2 arguments expected, 1 found; the form is: fade:Fade GROUP FACTOR"),
+        ("remove 2 fade:Fode 5 1", "no operation 'fade:Fode': fade has no Fode"),
+        ("remove 2 feed:Fade 5 1", "no operation 'feed:Fade': there is no module feed"),
+        ("pathlib:Path 5 1", "pathlib:Path is no operation; derive it from"),
+    ],
+)
+def test_wrong_edits_of_ones_own_are_refused(words: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_edits(words.split())
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_scene_to_insert_is_not_taken_for_an_import_path() -> None:
+    for words in ("insert fade:Lamp --at 0 0 1 remove 2", "insert --at 0 0 1 fade:Lamp remove 2"):
+        inserted, _ = parse_edits(words.split())
+        assert str(inserted) == "inserted group Lamp of fade at 0 0 1"

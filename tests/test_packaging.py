@@ -33,8 +33,15 @@ def test_public_name_exists(name: str) -> None:
     assert getattr(tokengroups, name) is not None
 
 
+def test_type_checkers_and_users_see_the_same_public_names() -> None:
+    stub = ast.parse((ROOT / "tokengroups" / "__init__.pyi").read_text())
+    imported = [alias for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert all(alias.asname == alias.name for alias in imported)  # else checkers take it for private
+    assert sorted(alias.name for alias in imported) == tokengroups.__all__ == dir(tokengroups)
+
+
 def test_unknown_public_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = tokengroups.nothing
 
 

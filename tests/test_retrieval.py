@@ -10,7 +10,7 @@ import torch
 from scenes import random_scene
 from torch.nn import functional
 
-from tokengroups.editing import parse_instructions, resolve, select_groups
+from tokengroups.editing import parse_edits, select_groups
 from tokengroups.errors import UserError
 from tokengroups.retrieval import find_groups, match_probabilities, name_groups, semantics_of, text_cosines
 from tokengroups.scene import group_centre, save_scene
@@ -124,12 +124,12 @@ def test_instructions_are_resolved_in_the_scene_that_they_speak_of(scene, tmp_pa
     ids = scene.group_ids.tolist()
     source = tmp_path / "other.safetensors"
     save_scene(source, replace(scene, group_ids=scene.group_ids + 100))
-    move, insert, remove = parse_instructions(
+    move, insert, remove = parse_edits(
         f"move two 1 0 0 insert {source}:zero --at 0 0 1 remove {ids[1]}".split()
     )
-    assert resolve(scene, move, embed, every=True).groups == (ids[2], ids[3])
-    assert resolve(scene, insert, embed).groups == (ids[0] + 100,)
-    assert resolve(scene, remove, embed) == remove
-    (several,) = parse_instructions(f"insert {source}:two --at 0 0 1".split())
+    assert move.resolve(scene, embed, every=True).groups == (ids[2], ids[3])
+    assert insert.resolve(scene, embed).groups == (ids[0] + 100,)
+    assert remove.resolve(scene, embed) == remove
+    (several,) = parse_edits(f"insert {source}:two --at 0 0 1".split())
     with pytest.raises(UserError, match="matches 2 groups"):
-        resolve(scene, several, embed, every=True)
+        several.resolve(scene, embed, every=True)

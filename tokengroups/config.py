@@ -1,7 +1,7 @@
 """Strict configuration: frozen dataclasses filled from YAML files and ``a.b=value`` overrides.
 
-The dataclass beside the class it configures is the only source of defaults; a file lists the differences.
-A key that no dataclass reads is an error, so a typing mistake never becomes a silent default.
+The dataclass beside the class it configures is the only source of defaults; a file lists the differences, and may
+include other files. A key that no dataclass reads is an error, so a typing mistake never becomes a silent default.
 """
 
 from __future__ import annotations
@@ -53,16 +53,50 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
+    """Read a YAML file that holds one mapping, and merge it into the files that it includes.
+
+    The key ``include`` names one file or a list of files, relative to the file that names them. Mappings are merged key
+    by key. Of several values for one key, a later file's replaces an earlier one's, and the file's own replaces both.
 
     Raises:
-        UserError: The file is missing, unreadable, not YAML or not a mapping.
+        UserError: A file is missing, unreadable, not YAML, not a mapping, or includes itself.
     """
+    return _read_with_includes(Path(path), ())
+
+
+def _read_with_includes(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file; `including` are the files whose includes led to it."""
+    chain = (*including, path)
+    if path.resolve() in [earlier.resolve() for earlier in including]:
+        raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
+    values = _read_mapping(path, including)
+    names = values.pop("include", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: 'include' must be the name of a file or a list of them, got {names!r}")
+    merged: dict[str, Any] = {}
+    for name in names:
+        merged = _merge(merged, _read_with_includes(path.parent / name, chain))
+    return _merge(merged, values)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings; `changes` wins."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if nested else value
+    return merged
+
+
+def _read_mapping(path: Path, including: Sequence[Path]) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"cannot read the configuration {path}: {reason}") from None
+        by = f" that {including[-1]} includes" if including else ""
+        raise UserError(f"cannot read the configuration {path}{by}: {reason}") from None
     values = _parse_yaml(text, str(path))
     if values is None:
         return {}

@@ -21,19 +21,11 @@ EXAMPLES = """\
   %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
   %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
   %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
-  %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors
-
-operations:
-  remove GROUP [GROUP ...]                   take groups out
-  keep GROUP [GROUP ...]                     take all others out
-  move GROUP DX DY DZ                        shift in scene units along x (right), y (down), z (forward)
-  rotate GROUP --axis x|y|z --degrees ANGLE  turn about the group's centre, right-handed; SH turn with it
-  scale GROUP FACTOR                         about the group's centre
-  duplicate GROUP [DX DY DZ]                 a shifted copy under a new id (the largest id + 1)
-  insert SCENE:GROUP --at X Y Z              a group of another scene, its centre at X Y Z, under a new id
-
+  %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors"""
+NOTES = """\
 GROUP is an id, or a text: the group of that name, else the one that is what the text says (scenes with semantics).
-A text that matches several groups lists them and stops, unless --all is given."""
+A text that matches several groups lists them and stops, unless --all is given.
+An operation of your own is named by its import path, package.module:Class (see tokengroups.editing.Edit)."""
 
 OPTIONS = {"-o": "output", "--output": "output", "--render": "render", "--text-encoder": "text_encoder"}
 FLAGS = ("--json", "--all")
@@ -51,6 +43,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("scene", metavar="SCENE", help="scene file")
     parser.add_argument("operations", nargs=argparse.REMAINDER, metavar="OPERATION", help="see below")
+    brief = parser.format_help
+    parser.format_help = lambda: f"{brief()}{describe_operations()}"  # imports torch: only when asked
+
+
+def describe_operations() -> str:
+    """Explain every operation, below the options."""
+    from tokengroups.editing import operations_help
+
+    return f"\noperations:\n{operations_help()}\n\n{NOTES}\n"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,11 +59,11 @@ def run(args: argparse.Namespace) -> None:
     words = split_options(args)
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
-    from tokengroups.editing import apply_instruction, parse_instructions, resolve
+    from tokengroups.editing import parse_edits
     from tokengroups.io.files import check_writable
     from tokengroups.scene import load_scene, save_scene
 
-    instructions = parse_instructions(words)
+    edits = parse_edits(words)
     check_writable(args.output)
     before = scene = load_scene(args.scene)
 
@@ -70,12 +71,12 @@ def run(args: argparse.Namespace) -> None:
         return embed(of, args.text_encoder, [check_text(text)])[0]
 
     done = []
-    for instruction in instructions:
+    for edit in edits:
         known = set(scene.group_ids.tolist())
-        instruction = resolve(scene, instruction, embed_text, every=args.all)
-        scene = apply_instruction(scene, instruction)
+        edit = edit.resolve(scene, embed_text, every=args.all)
+        scene = edit.apply(scene)
         added = sorted(set(scene.group_ids.tolist()) - known)
-        done.append(f"{instruction}" + "".join(f" as group {group_id}" for group_id in added))
+        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
     save_scene(args.output, scene)
     pictures = render_comparison(before, scene, args.render) if args.render else []
     if args.json:

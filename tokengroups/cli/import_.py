@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.output import describe, print_json
 
 HELP = "make a scene from 3DGS PLY files, one group per file"
@@ -19,10 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="DIR|FILE.ply", help="folder of PLY files, or one file")
     parser.add_argument("-o", "--output", required=True, metavar="SCENE", help="scene file to write")
-    parser.add_argument(
-        "--fov", type=float, metavar="DEG", help="field of view of the made camera (default: guessed)"
-    )
-    parser.add_argument("--size", type=int, metavar="PX", help="side of its picture (default: 256)")
+    fov_help = "field of view of the made camera in degrees (default: guessed)"
+    add_number(parser, "--fov", 1, 170, kind=float, metavar="DEG", help=fov_help)
+    add_number(parser, "--size", 16, 4096, metavar="PX", help="side of its picture in pixels (default: 256)")
     parser.add_argument(
         "--drop-invalid", action="store_true", help="leave out Gaussians with NaN or infinite values"
     )
@@ -31,14 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the files and write the scene."""
-    from tokengroups.errors import UserError
     from tokengroups.io.files import check_writable
     from tokengroups.scene import import_scene, save_scene
 
-    if args.fov is not None and not 1 <= args.fov <= 170:
-        raise UserError(f"--fov {args.fov:g}: choose 1 to 170 degrees")
-    if args.size is not None and not 16 <= args.size <= 4096:
-        raise UserError(f"--size {args.size}: choose 16 to 4096 pixels")
     check_writable(args.output)
     imported = import_scene(args.source, fov_degrees=args.fov, size=args.size, drop_invalid=args.drop_invalid)
     save_scene(args.output, imported.scene)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.output import describe, print_json, print_table, progress
 from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
@@ -30,8 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", help="scene file")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--thumbnails", metavar="DIR", help="write a picture of every group alone")
-    parser.add_argument(
-        "--thumbnail-size", type=int, default=160, metavar="PX", help="their side (default 160)"
+    add_number(
+        parser,
+        "--thumbnail-size",
+        16,
+        2048,
+        default=160,
+        metavar="PX",
+        help="their side in pixels (default 160)",
     )
     parser.add_argument(
         "--vocabulary", metavar="NAMES", help="names with commas between: say which fits each group best"
@@ -87,13 +94,10 @@ def write_thumbnails(scene: TokenScene, folder: str, size: int) -> dict[int, Pat
     """Write ``group_ID.png`` for every group; returns their paths by id."""
     import torch
 
-    from tokengroups.errors import UserError
     from tokengroups.io.files import make_folder
     from tokengroups.io.pictures import save_color
     from tokengroups.scene import render_portrait
 
-    if not 16 <= size <= 2048:
-        raise UserError(f"--thumbnail-size {size}: choose 16 to 2048 pixels")
     target = make_folder(folder)
     paths = {}
     ids = scene.group_ids.tolist()

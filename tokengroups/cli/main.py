@@ -24,16 +24,19 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    args = build_parser().parse_args(argv)
-    return guarded(lambda: args.run(args))
+
+    def run_command() -> None:
+        args = build_parser().parse_args(argv)
+        args.run(args)
+
+    return guarded(run_command)
 
 
 def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = None) -> int:
     """Run one command module as a program of its own, such as ``edit.py``; returns the exit code."""
     parser = argparse.ArgumentParser(program)
     _configure(parser, command)
-    args = parser.parse_args(argv)
-    return guarded(lambda: command.run(args))
+    return guarded(lambda: command.run(parser.parse_args(argv)))
 
 
 def guarded(action: Callable[[], None]) -> int:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.output import print_json, print_table
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
-from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("scene", help="scene file")
     parser.add_argument("text", help="a name or a description, in the words of the text encoder's language")
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="how many groups (default %(default)s)"
-    )
+    add_number(parser, "--top", 1, default=5, metavar="N", help="how many groups (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--render", metavar="DIR", help="write a photo's view with each group in colour")
     add_text_encoder_option(parser)
@@ -44,8 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the best groups; write their pictures."""
     text = check_text(args.text)
-    if args.top < 1:
-        raise UserError(f"--top {args.top}: ask for at least 1 group")
     from tokengroups.retrieval import find_groups
     from tokengroups.scene import load_scene
 

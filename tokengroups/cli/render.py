@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.output import print_json, progress
 from tokengroups.errors import UserError
 
@@ -40,9 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)"
     )
-    parser.add_argument(
-        "--size", type=int, metavar="PX", help="height of the pictures (default: as the cameras say)"
-    )
+    size_help = "height of the pictures in pixels (default: as the cameras say)"
+    add_number(parser, "--size", 1, MAX_SIDE_PX, metavar="PX", help=size_help)
     parser.add_argument(
         "--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: black)"
     )
@@ -119,8 +119,6 @@ def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> C
             f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json"
         )
     if height is not None:
-        if not 1 <= height <= MAX_SIDE_PX:
-            raise UserError(f"--size {height}: choose 1 to {MAX_SIDE_PX} pixels")
         cameras = resize_cameras(cameras, height)
     if max(cameras.size_hw) > MAX_SIDE_PX:
         raise UserError(

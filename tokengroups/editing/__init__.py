@@ -1,20 +1,30 @@
-"""Editing a `TokenScene`: pure functions, and their written form for command lines."""
+"""Editing a `TokenScene`: pure functions, and their written form for command lines.
 
-from tokengroups.editing.instructions import Instruction, apply_instruction, parse_instructions, resolve
-from tokengroups.editing.operations import duplicate, insert, keep, move, remove, rotate, scale
+Groups are named by their public ids, which survive edits. Positions and offsets are in scene units along the
+axes of the scene's world (x right, y down, z forward for the first context camera). Every edit is recorded in
+the provenance. Unknown ids raise `UserError` with a list of those that exist.
+"""
+
+from tokengroups.editing.base import EDITS, Edit
+
+# Messages and help list the operations in the order of these imports.
+from tokengroups.editing.removal import keep, remove  # isort: skip
+from tokengroups.editing.motion import move, rotate, scale  # isort: skip
+from tokengroups.editing.copies import duplicate, insert  # isort: skip
+from tokengroups.editing.instructions import operations_help, parse_edits
 from tokengroups.editing.selection import EmbedText, select_groups
 
 __all__ = [
+    "EDITS",
+    "Edit",
     "EmbedText",
-    "Instruction",
-    "apply_instruction",
     "duplicate",
     "insert",
     "keep",
     "move",
-    "parse_instructions",
+    "operations_help",
+    "parse_edits",
     "remove",
-    "resolve",
     "rotate",
     "scale",
     "select_groups",

@@ -1,8 +1,11 @@
-"""What the operations are made of: groups taken out of a scene, moved in it and added to it, all tensors together."""
+"""Building blocks of edits: select, transform and append groups, with all tensors of a scene together."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -12,6 +15,8 @@ from tokengroups.errors import UserError
 from tokengroups.gaussians import concatenate, select, transform
 from tokengroups.scene.groups import anchor_mask, gaussian_mask
 from tokengroups.types import Gaussians, TokenScene
+
+Vector = Sequence[float]
 
 
 def next_id(scene: TokenScene) -> int:
@@ -89,15 +94,18 @@ def append(
     anchors: Tensor,
     assignment: Tensor,  # [new anchors, L + 1]
     token: Tensor,
-    meaning: tuple[Tensor, Tensor] | None,  # embedding [D] and residuals [new anchors, d]
+    semantics: tuple[Tensor, Tensor]
+    | None,  # of `group_semantics`: embedding [D] and residuals [new anchors, d]
     name: str,
 ) -> TokenScene:
     """Add one group as the last column."""
-    semantics = scene.semantics
-    if semantics is not None and meaning is not None:
-        embeddings = torch.cat([semantics.embeddings, meaning[0][None]])
-        semantics = replace(
-            semantics, embeddings=embeddings, residuals=torch.cat([semantics.residuals, meaning[1]])
+    grown = scene.semantics
+    if grown is not None and semantics is not None:
+        embedding, residuals = semantics
+        grown = replace(
+            grown,
+            embeddings=torch.cat([grown.embeddings, embedding[None]]),
+            residuals=torch.cat([grown.residuals, residuals]),
         )
     old = torch.nn.functional.pad(scene.assignment, (0, 1))
     names = scene.group_names or ("",) * len(scene.group_ids)
@@ -110,14 +118,14 @@ def append(
         group_ids=torch.cat([scene.group_ids, scene.group_ids.new_tensor([next_id(scene)])]),
         group_tokens=torch.cat([scene.group_tokens, token[None]]),
         group_names=(*names, name) if any((*names, name)) else (),
-        semantics=semantics,
+        semantics=grown,
     )
 
 
-def meaning_of(
+def group_semantics(
     scene: TokenScene, other: TokenScene, column: int, anchors: Bool[Tensor, " K"]
 ) -> tuple[Tensor, Tensor] | None:
-    """Embedding and residuals of a group of `other` as `scene` holds them; zero where they speak another language."""
+    """Embedding and residuals of a group of `other` for `scene`; zero where the two scenes use different spaces."""
     mine, theirs = scene.semantics, other.semantics
     if mine is None:
         return None
@@ -133,3 +141,27 @@ def meaning_of(
 def local_anchor_ids(scene: TokenScene, column: int, anchors: Bool[Tensor, " K"]) -> Tensor:
     """Anchor of each Gaussian of a group, numbered within the group."""
     return (anchors.cumsum(0) - 1)[scene.anchor_ids[gaussian_mask(scene, column)]]
+
+
+def vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
+    """Check a vector of the scene's world and make it a tensor of the scene's type."""
+    try:
+        checked = scene.anchors.new_tensor([float(value) for value in values])
+    except ValueError as error:
+        raise UserError(f"the {what} must be three numbers, got {values!r}") from error
+    if checked.shape != (3,) or not bool(checked.isfinite().all()):
+        raise UserError(f"the {what} must be three finite numbers, got {values!r}")
+    return checked
+
+
+def finite(value: float, what: str) -> float:
+    """Return a number that is neither infinite nor NaN, else raise `UserError`."""
+    if not math.isfinite(value):
+        raise UserError(f"{what} must be a finite number, got {value}")
+    return value
+
+
+def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
+    """Add an entry to ``provenance["edits"]``."""
+    edits = [*scene.provenance.get("edits", []), {"operation": operation, **details}]
+    return replace(scene, provenance={**scene.provenance, "edits": edits})

@@ -1,6 +1,6 @@
 """Token scenes: their file, their groups, views of them, and exchange with other programs."""
 
-from tokengroups.scene.exporting import export_groups, export_scene
+from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, writer_for
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
@@ -14,6 +14,7 @@ from tokengroups.scene.views import (
 )
 
 __all__ = [
+    "WRITERS",
     "GroupSummary",
     "ImportedScene",
     "SceneView",
@@ -29,4 +30,5 @@ __all__ = [
     "save_scene",
     "summarise",
     "visible_shares",
+    "writer_for",
 ]

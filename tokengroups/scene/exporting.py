@@ -1,30 +1,37 @@
-"""Scenes as 3DGS PLY files for other programs, with sidecars that keep groups and cameras.
+"""Scenes as files of Gaussians for other programs, with sidecars that keep groups and cameras.
 
-What a PLY and its sidecars cannot hold stays behind: soft group probabilities, group tokens, residuals of semantics.
+What these files cannot hold stays behind: soft group probabilities, group tokens, residuals of semantics.
+An export format is one function that writes `Gaussians` to a path. Give it to `export_scene` (on the command line:
+``--writer package.module:function``), or enter it in `WRITERS` under its suffix.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tokengroups.errors import UserError
 from tokengroups.gaussians import select
 from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import check_writable, make_folder
 from tokengroups.io.pictures import color_name, group_color
-from tokengroups.io.ply import save_ply
+from tokengroups.registry import resolve
 from tokengroups.scene.group_file import BoxEntry, GroupEntry, GroupList, RelationEntry, write_groups
 from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
 from tokengroups.scene.layout import OrientedBox, Relation, oriented_box, relations, up_direction
 from tokengroups.scene.sidecars import CAMERAS_FILE, check_unclaimed
 from tokengroups.scene.views import visible_shares
-from tokengroups.types import TokenScene
+from tokengroups.types import Gaussians, TokenScene
 
+Writer = Callable[
+    [Path, Gaussians], None
+]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
+WRITERS = {".ply": "tokengroups.io.ply:save_ply"}  # by suffix
 _DIGITS = 6  # significant ones of what is measured: float32 has no more
 _TRUSTED_LABEL = 0.5  # from this probability on a label tells walls and floors from things
 
@@ -40,30 +47,45 @@ class _Description:
     labels: Sequence[GroupLabel] | None
 
 
+def writer_for(path: str | os.PathLike[str], name: str = "") -> Writer:
+    """Find the writer of a file: that of its suffix, or the one named by an import path.
+
+    Raises:
+        UserError: There is none.
+    """
+    suffix = Path(path).suffix.lower()
+    if not name and suffix not in WRITERS:
+        raise UserError(f"{path}: the file name must end in {' or '.join(WRITERS)}")
+    return resolve(name or suffix, WRITERS, "writer")
+
+
 def export_scene(
     scene: TokenScene,
     path: str | os.PathLike[str],
     labels: Sequence[GroupLabel] | None = None,
     vocabulary: Sequence[str] | None = None,
+    write: Writer | None = None,
 ) -> list[Path]:
-    """Write the whole scene as one PLY, ``groups.json`` and ``cameras.json`` beside it; returns the files.
+    """Write the whole scene as one file, ``groups.json`` and ``cameras.json`` beside it; returns the files.
 
     Gaussians are ordered by group, then by anchor.
 
     Args:
         scene: The scene.
-        path: PLY file to write.
+        path: File to write.
         labels: What each group is, by column, as `tokengroups.retrieval.name_groups` says; None = not known.
         vocabulary: The names among which the labels were chosen, for the record.
+        write: Writes the Gaussians; by default chosen by the suffix of `path`.
 
     Raises:
-        UserError: A file cannot be written, or the ``groups.json`` there belongs to another PLY.
+        UserError: A file cannot be written, or the ``groups.json`` there belongs to another file.
     """
+    write = write or writer_for(path)
     path = check_writable(path)
     check_unclaimed(path.parent, [path.name])
     description = _describe(scene, labels)
     orders = [_members(scene, column) for column in range(len(scene.group_ids))]
-    save_ply(path, select(scene.gaussians, torch.cat(orders)))
+    write(path, select(scene.gaussians, torch.cat(orders)))
     entries, first = [], 0
     for column, order in enumerate(orders):
         entries.append(_entry(scene, column, path.name, first, description))
@@ -76,24 +98,29 @@ def export_groups(
     folder: str | os.PathLike[str],
     labels: Sequence[GroupLabel] | None = None,
     vocabulary: Sequence[str] | None = None,
+    suffix: str = ".ply",
+    write: Writer | None = None,
 ) -> list[Path]:
-    """Write one PLY per group, ``group_ID.ply``, ``groups.json`` and ``cameras.json``; returns the files.
+    """Write one file per group, such as ``group_007.ply``, ``groups.json`` and ``cameras.json``; returns the files.
 
     Args:
         scene: The scene.
         folder: Folder to write, made where missing.
         labels: As in `export_scene`.
         vocabulary: As in `export_scene`.
+        suffix: Ending of the files' names.
+        write: Writes the Gaussians of a group; by default chosen by the suffix.
 
     Raises:
-        UserError: A file cannot be written, or the ``groups.json`` there belongs to other PLYs.
+        UserError: A file cannot be written, or the ``groups.json`` there belongs to other files.
     """
+    write = write or writer_for(f"group{suffix}")
     folder = make_folder(folder)
-    names = [f"group_{group_id:03d}.ply" for group_id in scene.group_ids.tolist()]
+    names = [f"group_{group_id:03d}{suffix}" for group_id in scene.group_ids.tolist()]
     check_unclaimed(folder, names)
     description = _describe(scene, labels)
     for column, name in enumerate(names):
-        save_ply(folder / name, select(scene.gaussians, _members(scene, column)))
+        write(folder / name, select(scene.gaussians, _members(scene, column)))
     entries = [_entry(scene, column, name, 0, description) for column, name in enumerate(names)]
     sidecars = _write_sidecars(folder, scene, entries, description, vocabulary)
     return [*(folder / name for name in names), *sidecars]

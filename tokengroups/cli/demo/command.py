@@ -1,4 +1,4 @@
-"""`tokengroups demo`: the whole way on held-out rooms, by a user's commands, and a page that shows it."""
+"""`tokengroups demo`: run every command on held-out rooms and write a page of the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tokengroups.errors import UserError
+from tokengroups.cli.arguments import add_number
 
 HELP = "run everything once on held-out rooms and write a page that shows it; opens offline"
 EXAMPLES = """\
@@ -21,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder (%(default)s)"
     )
-    parser.add_argument("--scenes", type=int, default=3, metavar="N", help="number of rooms (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which held-out rooms (%(default)s)")
+    add_number(parser, "--scenes", 1, default=3, metavar="N", help="number of rooms (%(default)s)")
+    add_number(parser, "--seed", 0, default=0, metavar="S", help="which held-out rooms (%(default)s)")
     parser.add_argument(
         "--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)"
     )
@@ -30,13 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the photos, run the commands on them, evaluate, write the page."""
-    if args.scenes < 1 or args.seed < 0:
-        raise UserError(
-            f"--scenes {args.scenes} --seed {args.seed}: at least 1 room, and a seed of at least 0"
-        )
-    from tokengroups.cli.demo_page import build_page
-    from tokengroups.cli.demo_sections import FOOTER, LEAD, TITLE, numbers_section, room_section
-    from tokengroups.cli.demo_steps import finish_room, make_room, reconstruct_room
+    from tokengroups.cli.demo.page import build_page
+    from tokengroups.cli.demo.sections import FOOTER, LEAD, TITLE, numbers_section, room_section
+    from tokengroups.cli.demo.steps import finish_room, make_room, reconstruct_room
     from tokengroups.io.files import make_folder, write_text
 
     out = make_folder(args.out)
@@ -58,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace, path: Path) -> dict:
     """Measure the same rooms by the protocol of `tokengroups evaluate`."""
-    from tokengroups.cli.demo_steps import run_command
+    from tokengroups.cli.demo.steps import run_command
 
     weights = ("--weights", args.weights) if args.weights else ()
     rooms = ("--data", "procedural", "--split", "test", "--seed", args.seed, "--num-scenes", args.scenes)

@@ -1,4 +1,4 @@
-"""What `tokengroups demo` does in each room: photos to disk, then the commands that a user would type."""
+"""Steps of `tokengroups demo` in each room: write photos, then run the commands that a user would type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo's page says: sections made of finished rooms and of an evaluation's numbers."""
+"""Contents of the demo's page: sections made of finished rooms and of an evaluation's numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokengroups.cli.demo_page import Gallery, Picture, Section, Table
-from tokengroups.cli.demo_steps import Finished
+from tokengroups.cli.demo.page import Gallery, Picture, Section, Table
+from tokengroups.cli.demo.steps import Finished
 from tokengroups.io.pictures import color_name, group_color
 
 MOST_GROUPS = 11
