@@ -19,8 +19,9 @@ from tokengroups.errors import UserError
 from tokengroups.gaussians import covariances, select
 from tokengroups.io.ply import load_ply, read_vertices, save_ply, write_vertices
 from tokengroups.scene import export_groups, export_scene, import_scene, save_scene
+from tokengroups.scene.boxes import oriented_box
 from tokengroups.scene.groups import GroupLabel, column_of, gaussian_columns, gaussian_mask
-from tokengroups.scene.layout import oriented_box, relations, up_direction
+from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import TokenScene
 

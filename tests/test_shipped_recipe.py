@@ -17,22 +17,22 @@ COMMANDS = (
     "vggt_tiny.yaml",
     "vggt_tiny.yaml start_from=out/vggt_tiny/weights training.output=out/vggt_tiny_zoom "
     "data.options.num_rooms=8000 data.zoom=1.35 training.steps=5200 training.learning_rate=5e-4 training.seed=3",
-    "vggt_tiny_perspective.yaml encoder=out/vggt_tiny_zoom/weights",
-    "vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective/weights go_on=true "
-    "training.output=out/vggt_tiny_perspective_2 data.options.seeds=[7] data.options.num_rooms=6140 "
+    "vggt_tiny_single_view.yaml encoder=out/vggt_tiny_zoom/weights",
+    "vggt_tiny_single_view.yaml encoder=out/vggt_tiny_single_view/weights resume_network=true "
+    "training.output=out/vggt_tiny_single_view_2 data.options.seeds=[7] data.options.num_rooms=6140 "
     "training.steps=3200 training.final_fraction=0.01 training.warmup_steps=50 training.seed=2",
-    "vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_2/weights go_on=true "
-    "training.output=out/vggt_tiny_perspective_3 data.options.num_rooms=6140 data.options.seeds=[0,7] "
+    "vggt_tiny_single_view.yaml encoder=out/vggt_tiny_single_view_2/weights resume_network=true "
+    "training.output=out/vggt_tiny_single_view_3 data.options.num_rooms=6140 data.options.seeds=[0,7] "
     "data.turn=10 training.steps=4500 training.final_fraction=0.005 training.warmup_steps=100 training.seed=5",
-    "vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_3/weights go_on=true model.details=48 "
-    "training.output=out/vggt_tiny_perspective_4 data.options.seeds=[11] data.options.num_rooms=6200 data.turn=10 "
+    "vggt_tiny_single_view.yaml encoder=out/vggt_tiny_single_view_3/weights resume_network=true model.details=48 "
+    "training.output=out/vggt_tiny_single_view_4 data.options.seeds=[11] data.options.num_rooms=6200 data.turn=10 "
     "training.steps=2200 training.final_fraction=0.005 training.warmup_steps=100 training.seed=6",
-    "vggt_tiny_perspective.yaml encoder=out/vggt_tiny_perspective_4/weights go_on=true "
-    "training.output=out/vggt_tiny_perspective_5 data.options.seeds=[13] data.options.num_rooms=4500 "
+    "vggt_tiny_single_view.yaml encoder=out/vggt_tiny_single_view_4/weights resume_network=true "
+    "training.output=out/vggt_tiny_single_view_5 data.options.seeds=[13] data.options.num_rooms=4500 "
     "data.num_frames=9 data.turn=10 training.steps=1800 training.final_fraction=0.005 training.warmup_steps=100 "
     "training.seed=7",
-    "token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_perspective_5/weights data.options.seeds=[12]",
-    "token_groups_tiny.yaml encoder=out/vggt_tiny_perspective_5/weights data.options.seeds=[12] "
+    "token_groups_tiny_anchors.yaml encoder=out/vggt_tiny_single_view_5/weights data.options.seeds=[12]",
+    "token_groups_tiny.yaml encoder=out/vggt_tiny_single_view_5/weights data.options.seeds=[12] "
     "start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 losses.distillation=1 "
     "semantics.views=2",
 )
@@ -52,7 +52,7 @@ def test_every_stage_starts_from_what_an_earlier_one_wrote() -> None:
         values = read_yaml(stage)
         needed = {values[key] for key in ("start_from", "encoder") if key in values}
         assert needed <= written and (needed or stage is STAGES[0])
-        _, _, experiment = read_experiment(stage)
+        experiment = read_experiment(stage).config
         assert str(experiment.training.output) == values["training"]["output"]
         written.add(f"{values['training']['output']}/weights")
     assert len(written) == len(STAGES)

@@ -21,9 +21,10 @@ from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import check_writable, make_folder
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.registry import resolve
+from tokengroups.scene.boxes import OrientedBox, oriented_box
 from tokengroups.scene.group_file import BoxEntry, GroupEntry, GroupList, RelationEntry, write_groups
 from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
-from tokengroups.scene.layout import OrientedBox, Relation, oriented_box, relations, up_direction
+from tokengroups.scene.layout import Relation, relations, up_direction
 from tokengroups.scene.sidecars import CAMERAS_FILE, check_unclaimed
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene

@@ -12,7 +12,8 @@ from tokengroups.errors import UserError
 from tokengroups.gaussians import color_from_sh
 from tokengroups.types import TokenScene
 
-_EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
+EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
+_TIE = 1e-4  # of the mean weight: cumulative weights that miss a share by less reach it
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
 
 def weighted_extent(values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]) -> Float[Tensor, "2 C"]:
     """First and last value of the middle 96 % of the weight, column by column."""
-    return torch.stack([weighted_quantile(values, weights, quantile) for quantile in _EXTENT_QUANTILES])
+    return torch.stack([weighted_quantile(values, weights, quantile) for quantile in EXTENT_QUANTILES])
 
 
 def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
@@ -99,10 +100,15 @@ def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
 def weighted_quantile(
     values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantile: float
 ) -> Float[Tensor, " C"]:
-    """Column by column the first value at which the cumulative weight reaches a share of the whole."""
+    """Column by column the first value at which the cumulative weight reaches a share of the whole.
+
+    Equal weights often sum up to the very share: that no rounding may turn into the next value.
+    """
     ordered, order = values.sort(dim=0)
     cumulative = weights[order].cumsum(dim=0)
-    first = (cumulative < quantile * cumulative[-1]).sum(dim=0).clamp(max=len(values) - 1)
+    first = (
+        (cumulative < (quantile - _TIE / len(values)) * cumulative[-1]).sum(dim=0).clamp(max=len(values) - 1)
+    )
     return ordered.gather(0, first[None])[0]
 
 

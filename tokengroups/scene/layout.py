@@ -1,4 +1,4 @@
-"""How a scene is laid out: which way is up, the gravity-aligned box of each group, what is on or beside what.
+"""How a scene is laid out: which way is up, what is on, inside or beside what.
 
 All from positions and opacities; reconstructed geometry is wrong by 5 to 10 % of its distance, so rules are generous.
 P is the number of points that stand for a footprint.
@@ -6,6 +6,7 @@ P is the number of points that stand for a footprint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,10 +15,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokengroups.scene.groups import gaussian_mask, opacity_weights, weighted_extent
+from tokengroups.scene.boxes import OrientedBox
+from tokengroups.scene.groups import gaussian_mask, opacity_weights
 from tokengroups.types import Cameras, TokenScene
 
 RelationKind = Literal["on", "inside", "next to"]
+
+# Things made with a ruler meet limits exactly, where rounding would decide. What misses one by less than this share of
+# what is compared meets it.
+_NOISE = 1e-5
 
 # A group says where up is if its spread (standard deviation) along its normal is at most this share of the next one,
 _THIN = 0.4
@@ -28,7 +34,6 @@ _HEAVY = 0.02
 # and its normal is within this angle of the cameras' up: a floor or table top, not a wall.
 _MOST_TILT_DEGREES = 45.0
 
-_YAW_STEP_DEGREES = 1.0  # of the search for the smallest footprint
 _GRID = 11  # points along each side of a footprint, the edges included
 
 _STRUCTURE_FLAT = 0.45  # walls, floors and ceilings: the thinnest side is at most this share of the next one
@@ -42,15 +47,6 @@ _INSIDE_SHARE = 0.8  # of the volume of what is inside
 _INSIDE_VOLUME = 0.5  # largest volume of what is inside, as a share of the container's
 _NEXT_GAP = 0.5  # of the longer horizontal side of the smaller thing
 _NEXT_HEIGHTS = 0.5  # share of the lower thing's height that the other reaches as well
-
-
-@dataclass(frozen=True)
-class OrientedBox:
-    """Box that stands upright, in scene units and the scene's world."""
-
-    centre: Float[Tensor, "3"]
-    axes: Float[Tensor, "3 3"]  # rows: unit axes, right-handed; the longer horizontal one, the other, up
-    size: Float[Tensor, "3"]  # full lengths along the axes
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,7 @@ class _Pairs:
         Tensor, "L L"
     ]  # length of the common range of heights; negative = vertical distance
     rise: Float[Tensor, "L L"]  # from the other's top to the group's bottom
+    noise: Float[Tensor, ""]  # length: limits that are missed by less are met
 
 
 def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
@@ -87,43 +84,14 @@ def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
     areas = spreads[:, 1] * spreads[:, 2]
     opacities = scene.gaussians.opacities.double()
     masses = torch.stack([opacities[gaussian_mask(scene, column)].sum() for column in columns])
-    level = cosines.abs() >= torch.deg2rad(torch.tensor(_MOST_TILT_DEGREES)).cos()
-    big = (areas > 0) & (areas >= _BIG * areas.max()) & (masses >= _HEAVY * masses.sum())
-    chosen = level & big & (spreads[:, 0] <= _THIN * spreads[:, 1])
+    level = cosines.abs() >= math.cos(math.radians(_MOST_TILT_DEGREES)) - _NOISE
+    big = (areas > 0) & (areas >= _BIG * areas.max() * (1 - _NOISE))
+    heavy = masses >= _HEAVY * masses.sum() * (1 - _NOISE)
+    chosen = level & big & heavy & (spreads[:, 0] <= _THIN * spreads[:, 1] * (1 + _NOISE))
     if not bool(chosen.any()):
         return guess
     upward = normals * cosines.sign()[:, None] * areas[:, None]
     return torch.nn.functional.normalize(upward[chosen].sum(dim=0), dim=0)
-
-
-def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> OrientedBox:
-    """Upright box around the middle 96 % of a group's opacity along each axis, turned to the smallest footprint.
-
-    Args:
-        scene: The scene.
-        column: Of the group.
-        up: Unit vector, as `up_direction` gives it.
-    """
-    mine = gaussian_mask(scene, column)
-    means = scene.gaussians.means[mine].double()
-    weights = opacity_weights(scene.gaussians.opacities[mine])
-    level = _horizontal_axes(scene.cameras, up)
-    best = None
-    for angle in torch.deg2rad(torch.arange(0.0, 90.0, _YAW_STEP_DEGREES, dtype=torch.float64)):
-        turn = torch.stack(
-            [torch.stack([angle.cos(), angle.sin()]), torch.stack([-angle.sin(), angle.cos()])]
-        )
-        corners = weighted_extent(means @ (turn @ level).T, weights)
-        area = float((corners[1] - corners[0]).prod())
-        if best is None or area < best[0]:
-            best = area, turn @ level, corners
-    assert best is not None
-    _, axes, corners = best
-    if corners[1, 1] - corners[0, 1] > corners[1, 0] - corners[0, 0]:
-        axes = torch.stack([axes[1], -axes[0]])
-    axes = torch.cat([axes, up[None].double()])
-    low, high = weighted_extent(means @ axes.T, weights)
-    return OrientedBox(centre=(low + high) / 2 @ axes, axes=axes, size=high - low)
 
 
 def relations(
@@ -177,14 +145,6 @@ def _principal_axes(scene: TokenScene, column: int) -> tuple[Float[Tensor, "3 3"
     return axes.T, variances.clamp(min=0).sqrt()
 
 
-def _horizontal_axes(cameras: Cameras, up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
-    """Horizontal unit axes, right-handed with up: the first camera's most horizontal one of right and forward."""
-    axes = cameras.cam_from_world[0, [0, 2], :3].double()
-    first = axes[(axes @ up.double()).abs().argmin()]
-    first = torch.nn.functional.normalize(first - (first @ up.double()) * up.double(), dim=0)
-    return torch.stack([first, torch.linalg.cross(up.double(), first)])
-
-
 def _pairs(boxes: Sequence[OrientedBox]) -> _Pairs:
     """Compare all boxes with all; footprints stand as regular grids of points."""
     centres, sizes = torch.stack([box.centre for box in boxes]), torch.stack([box.size for box in boxes])
@@ -194,15 +154,16 @@ def _pairs(boxes: Sequence[OrientedBox]) -> _Pairs:
     points = centres[:, None] + (grid * sizes[:, None, :2]) @ axes[:, :2]  # L P 3
     local = torch.einsum("abpc,bkc->abpk", points[:, None] - centres[None, :, None], axes[:, :2])
     beyond = (local.abs() - sizes[:, None, :2] / 2).clamp(min=0).norm(dim=-1)  # L L P
-    tolerance = 1e-9 * sizes.max()  # a footprint's own edge counts as over it
+    noise = _NOISE * sizes.max()  # a footprint's own edge counts as over it
     gap = beyond.amin(dim=-1)
     middle = (centres * axes[:, 2]).sum(dim=1)
     bottom, top = middle - sizes[:, 2] / 2, middle + sizes[:, 2] / 2
     return _Pairs(
-        footprint_share=(beyond <= tolerance).double().mean(dim=-1),
+        footprint_share=(beyond <= noise).double().mean(dim=-1),
         gap=torch.minimum(gap, gap.T),
         height_overlap=torch.minimum(top[:, None], top) - torch.maximum(bottom[:, None], bottom),
         rise=bottom[:, None] - top,
+        noise=noise,
     )
 
 
@@ -211,8 +172,9 @@ def _structure(boxes: Sequence[OrientedBox], names: Sequence[str]) -> Bool[Tenso
     signs = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5], dtype=torch.float64)] * 3)
     corners = torch.cat([box.centre + (signs * box.size) @ box.axes for box in boxes])
     sides = torch.stack([box.size for box in boxes]).sort(dim=1).values
-    flat = sides[:, 0] <= _STRUCTURE_FLAT * sides[:, 1]
-    large = flat & (sides[:, 2] >= _STRUCTURE_REACH * torch.cdist(corners, corners).max())
+    flat = sides[:, 0] <= _STRUCTURE_FLAT * sides[:, 1] * (1 + _NOISE)
+    diameter = torch.cdist(corners, corners).max()
+    large = flat & (sides[:, 2] >= _STRUCTURE_REACH * diameter * (1 - _NOISE))
     named = [name.strip().lower() in _STRUCTURE_NAMES for name in names] or [False] * len(boxes)
     return large | torch.tensor(named)
 
@@ -221,23 +183,31 @@ def _inside(boxes: Sequence[OrientedBox], pairs: _Pairs) -> Bool[Tensor, "L L"]:
     sizes = torch.stack([box.size for box in boxes])
     heights, volumes = sizes[:, 2], sizes.prod(dim=1)
     share = pairs.footprint_share * pairs.height_overlap.clamp(min=0) / heights[:, None].clamp(min=1e-12)
-    return (share >= _INSIDE_SHARE) & (volumes[:, None] <= _INSIDE_VOLUME * volumes)
+    smaller = volumes[:, None] <= _INSIDE_VOLUME * volumes * (1 + _NOISE)
+    return (share >= _INSIDE_SHARE - _NOISE) & smaller
 
 
 def _on(boxes: Sequence[OrientedBox], pairs: _Pairs, structure: Bool[Tensor, " L"]) -> Bool[Tensor, "L L"]:
     sizes = torch.stack([box.size for box in boxes])
-    lengths, heights = sizes[:, 0], sizes[:, 2]
-    slab = heights <= _SLAB * sizes[:, 1]
+    shorter, longer, heights = *_footprints(boxes), sizes[:, 2]
+    slab = heights <= _SLAB * shorter * (1 + _NOISE)
     slack = _ON_GAP * (heights[:, None] + heights)
     # The thickness of a slab's box is mostly noise: things may stand anywhere in it.
-    near = (pairs.rise <= slack) & (pairs.rise >= -slack - heights * slab)
-    higher = pairs.rise + (heights[:, None] + heights) / 2 > 0
-    beside_floor = slab & structure & (pairs.gap <= _FLOOR_GAP * lengths[:, None])
+    near = (pairs.rise <= slack + pairs.noise) & (pairs.rise >= -slack - heights * slab - pairs.noise)
+    higher = pairs.rise + (heights[:, None] + heights) / 2 > pairs.noise
+    beside_floor = slab & structure & (pairs.gap <= _FLOOR_GAP * longer[:, None] + pairs.noise)
     return near & higher & ((pairs.footprint_share >= _ON_OVERLAP) | beside_floor)
 
 
 def _next_to(boxes: Sequence[OrientedBox], pairs: _Pairs) -> Bool[Tensor, "L L"]:
     sizes = torch.stack([box.size for box in boxes])
-    lengths, heights = sizes[:, 0], sizes[:, 2]
-    near = pairs.gap <= _NEXT_GAP * torch.minimum(lengths[:, None], lengths)
-    return near & (pairs.height_overlap >= _NEXT_HEIGHTS * torch.minimum(heights[:, None], heights))
+    longer, heights = _footprints(boxes)[1], sizes[:, 2]
+    near = pairs.gap <= _NEXT_GAP * torch.minimum(longer[:, None], longer) + pairs.noise
+    lower = torch.minimum(heights[:, None], heights)
+    return near & (pairs.height_overlap >= _NEXT_HEIGHTS * lower - pairs.noise)
+
+
+def _footprints(boxes: Sequence[OrientedBox]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
+    """Shorter and longer horizontal side; boxes that are nearly square have them in any order."""
+    sides = torch.stack([box.size[:2] for box in boxes])
+    return sides.amin(dim=1), sides.amax(dim=1)

@@ -1,0 +1,133 @@
+"""Upright boxes of groups, with axes that no rounding can flip.
+
+Many shapes have several equally good directions: a square has two longest sides, every side has two directions, a round
+table has no sides, and an oblong box is often smallest a little to the left and to the right of its true yaw. Left to a
+comparison, the last bit of a sum decides, and it differs from processor to processor. So every decision here has a
+margin, and what is equal within it is told apart by its direction as seen from the first camera.
+
+n is a number of yaws, M of Gaussians.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tokengroups.geometry import transform_points
+from tokengroups.scene.groups import EXTENT_QUANTILES, gaussian_mask, opacity_weights, weighted_quantile
+from tokengroups.types import Cameras, TokenScene
+
+_YAWS = 90  # that the search for the smallest footprint tries, evenly spaced over a quarter turn
+_AT_ONCE = 15  # of them: bounds the memory
+_SMALL = 0.04  # footprints larger by less than this share than the smallest make up its surroundings
+_SMALLEST = 0.01  # those larger by less than this share are as good as the smallest
+_SQUARE = 0.017  # sides that differ by less than this share are equally long
+_POINT = 1e-5  # of the distance from the first camera: what is smaller is noise
+# Equally good directions come in turn from here on: no one turns a thing by this much, or by this much and a quarter.
+_FIRST_YAW_DEGREES = -41.3
+_STEEP = 0.8  # cosine with up from which on a camera axis tells too little about horizontal directions
+
+
+@dataclass(frozen=True)
+class OrientedBox:
+    """Box that stands upright, in scene units and the scene's world."""
+
+    centre: Float[Tensor, "3"]
+    axes: Float[Tensor, "3 3"]  # rows: unit axes, right-handed; longer side (see `oriented_box`), other, up
+    size: Float[Tensor, "3"]  # full lengths along the axes
+
+
+def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> OrientedBox:
+    """Upright box around the middle 96 % of a group's opacity along each axis, turned to the smallest footprint.
+
+    Yaws are right-handed about up. Yaw 0 is the first camera's right axis made horizontal, or its forward axis if the
+    right one is steep because the camera was held upright. Three rules choose the horizontal axes:
+
+    1. Yaws whose footprint is less than 4 % larger than the smallest form one or several ranges. The sides are
+       parallel to the middle of a range; of several ranges that come within 1 % of the smallest footprint, to the first
+       middle from -41.3 degrees on. If all yaws are in the range (round things, poles, single points), they are
+       parallel to yaw 0.
+    2. The first axis runs along the longer side, with a yaw in [-41.3, 138.7) degrees.
+    3. If the sides differ by less than 1.7 %, it runs along the one with a yaw in [-41.3, 48.7) degrees.
+
+    The rules change their answer only at shapes and yaws that nobody makes on purpose: no rounding flips an axis,
+    whatever symmetries a group has. The box moves and turns with the scene.
+
+    Args:
+        scene: The scene.
+        column: Of the group.
+        up: Unit vector, as `tokengroups.scene.layout.up_direction` gives it.
+    """
+    mine = gaussian_mask(scene, column)
+    means, up = scene.gaussians.means[mine].double(), up.double()
+    weights = opacity_weights(scene.gaussians.opacities[mine])
+    level = _level_axes(scene.cameras, up)
+    noise = _POINT * _distance(scene.cameras, (weights[:, None] * means).sum(dim=0))
+    tried = torch.stack([_turned(level, 90 * i / _YAWS) for i in range(_YAWS)])
+    areas = torch.cat([_sides(means, weights, some).prod(dim=1) for some in tried.split(_AT_ONCE)])
+    axes = _turned(level, _best_yaw(areas, noise**2))
+    first, other = _sides(means, weights, axes[None])[0].tolist()
+    if other > (1 + _SQUARE) * first + noise:
+        axes = torch.stack([axes[1], -axes[0]])
+    axes = torch.cat([axes, up[None]])
+    low, high = _extent(means @ axes.T, weights)
+    return OrientedBox(centre=(low + high) / 2 @ axes, axes=axes, size=high - low)
+
+
+def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
+    """Yaw in degrees, from `_FIRST_YAW_DEGREES` on, by the areas of the footprints at n yaws of a quarter turn.
+
+    The middle of a range weighs yaws by how far they stay below its limit: those that cross it change nothing.
+    """
+    smallest, largest = areas.min(), int(areas.argmax())
+    limit = (1 + _SMALL) * smallest + noise
+    if areas[largest] < limit:
+        return 0.0
+    places = largest + torch.arange(len(areas))  # begins outside of all ranges, so that none is cut in two
+    areas = areas[places % len(areas)]
+    lead = (limit - areas).clamp(min=0)
+    ranges = (lead == 0).cumsum(dim=0)  # yaws of one range have the same number of others before them
+    empty = areas.new_zeros(len(areas) + 1)
+    middles = empty.index_add(0, ranges, lead * places) / empty.index_add(0, ranges, lead)
+    best = (empty + torch.inf).scatter_reduce(0, ranges, areas, "amin")
+    chosen = middles[best < (1 + _SMALLEST) * smallest + noise] * (90 / len(areas))
+    return float(((chosen - _FIRST_YAW_DEGREES) % 90).min()) + _FIRST_YAW_DEGREES
+
+
+def _level_axes(cameras: Cameras, up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
+    """Horizontal unit axes, right-handed with up; the first one as the first camera says."""
+    right, forward = cameras.cam_from_world[0, [0, 2], :3].double()
+    first = right if float((right @ up).abs()) < _STEEP else forward
+    first = torch.nn.functional.normalize(first - (first @ up) * up, dim=0)
+    return torch.stack([first, torch.linalg.cross(up, first)])
+
+
+def _turned(level: Float[Tensor, "2 3"], degrees: float) -> Float[Tensor, "2 3"]:
+    """Horizontal axes turned about up."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return level.new_tensor([[cosine, sine], [-sine, cosine]]) @ level
+
+
+def _sides(
+    means: Float[Tensor, "M 3"], weights: Float[Tensor, " M"], axes: Float[Tensor, "n 2 3"]
+) -> Float[Tensor, "n 2"]:
+    """Lengths of footprints along their two axes."""
+    low, high = _extent(means @ axes.flatten(0, 1).T, weights)
+    return (high - low).unflatten(0, (-1, 2))
+
+
+def _extent(
+    values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]
+) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """First and last value of the middle 96 % of the weight; -values have the same ones with the signs changed."""
+    outside = EXTENT_QUANTILES[0]
+    return weighted_quantile(values, weights, outside), -weighted_quantile(-values, weights, outside)
+
+
+def _distance(cameras: Cameras, point: Float[Tensor, "3"]) -> float:
+    """How far a point is from the first camera."""
+    return float(transform_points(cameras.cam_from_world[0].double(), point[None]).norm())
