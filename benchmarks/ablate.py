@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 from ablation_variants import SETS, AblationTask, Variant
+from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.training.tasks.token_groups import load_start
 
 from tokengroups.config import config_to_dict
 from tokengroups.data.procedural.cache import ProceduralRooms
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.io.files import write_text
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.loop import train
-from tokengroups.training.tasks.token_groups import load_start
 
 METRICS = ("psnr", "ssim", "ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects")
 CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny.yaml"

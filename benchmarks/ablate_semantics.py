@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 import torch
 from quality import interval
+from tokengroups.evaluation.scenes import evaluation_scene
+from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
+from tokengroups.training.tasks.token_groups import TokenGroupsTask, TrainingScenes, build_task
 from torch import Tensor
 from tqdm import tqdm
 
 from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.evaluation.semantic import SemanticEvaluation
-from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
 from tokengroups.systems.token_groups.distillation import distillation_losses
 from tokengroups.systems.token_groups.objective import supervision_cameras
 from tokengroups.systems.token_groups.semantic_head import SemanticHead
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.optim import decay_groups, learning_rate, set_learning_rate
 from tokengroups.training.task import autocast
-from tokengroups.training.tasks.token_groups import TokenGroupsTask, TrainingScenes, build_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny_semantics.yaml"
 VARIANTS = {

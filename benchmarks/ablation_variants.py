@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsOutput
+from tokengroups.training.scenes import SceneStream, TrainingScenes
+from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 from torch import Tensor
 
 from tokengroups.farthest_points import farthest_point_sampling
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import MaskLosses, mask_costs, mask_losses
 from tokengroups.systems.token_groups.context import AnchorCandidates, FrozenGeometry, anchor_candidates
-from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsOutput
 from tokengroups.systems.token_groups.objective import (
     TokenGroupsLosses,
     anchor_instances,
@@ -29,8 +31,6 @@ from tokengroups.systems.token_groups.objective import (
 )
 from tokengroups.systems.token_groups.system import encoder_feature_dim
 from tokengroups.systems.token_groups_tiny.single_view_features import photo_feature_dims
-from tokengroups.training.scenes import SceneStream, TrainingScenes
-from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 from tokengroups.types import Cameras, Views
 
 VOID = 30_000  # above every instance id

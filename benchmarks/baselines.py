@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from quality import interval
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tqdm import tqdm
 
 from tokengroups.data.procedural.generate import generate_room
@@ -39,7 +40,6 @@ from tokengroups.evaluation.alignment import scene_scale, target_cameras
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.masks import GroupOverlaps, group_masks, group_overlaps, group_scores
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.fitting import FitConfig, FitResult, fit_scene
 from tokengroups.losses.photometric import psnr
 from tokengroups.render import render

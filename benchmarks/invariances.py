@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from quality import interval
 from scipy.optimize import linear_sum_assignment
+from tokengroups.evaluation.scenes import EvaluationScene
 from torch import Tensor
 
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.geometry import invert_rigid
-from tokengroups.scene.views import render_views, select_cameras
 from tokengroups.postprocess import Reconstruction, TokenGroups
+from tokengroups.scene.views import render_views, select_cameras
 
 NUM_PHOTOS = 4
 SCORES = ("psnr", "ap_all", "ap_objects", "point_error", "groups_used")

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from quality import interval
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from torch import Tensor
 from tqdm import tqdm
 
 from tokengroups.data.procedural.generate import generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.geometry import relative_cameras, world_points
 from tokengroups.systems import TokenGroups, load_model
 from tokengroups.systems.token_groups.context import FrozenGeometry

@@ -151,7 +151,11 @@ class New:
         config, *changes = self.configs[name]
         root = Path(take("tokengroups.__file__")).parents[1]
         common = ("training.precision=fp32", "training.optimizer=adamw", f"training.batch_size={BATCH_SIZE}")
-        files = (f"training.output={folder}", f"data.root={folder}", f"data.options.num_rooms={TRAINING_ROOMS}")
+        files = (
+            f"training.output={folder}",
+            f"data.root={folder}",
+            f"data.options.num_rooms={TRAINING_ROOMS}",
+        )
         read = take("tokengroups.training.experiments.read_experiment")
         return read(root / "configs" / f"{config}.yaml", [*changes, *common, *files]).build()
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import t as student
+from tokengroups.evaluation.scenes import evaluation_scene
 from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
 from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.evaluation.semantic import SemanticEvaluation
 from tokengroups.systems import load_model
 

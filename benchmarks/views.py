@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from invariances import NUM_PHOTOS, cell, measure_invariances, print_invariances
 from render import status_mb
+from tokengroups.evaluation.scenes import EvaluationScene
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,7 +46,6 @@ from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.evaluation.semantic import SemanticEvaluation
 from tokengroups.systems import TokenGroups, load_model
 from tokengroups.types import SceneFrames

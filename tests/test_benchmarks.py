@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from scenes import random_scene
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import generate_room
 from tokengroups.evaluation.protocol import EvaluationData
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tokengroups.systems import load_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, square_views
 from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
@@ -19,7 +20,6 @@ from tokengroups.evaluation.evaluate import evaluate_scenes, nearest_view_psnr, 
 from tokengroups.evaluation.masks import group_masks, group_overlaps
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.report import format_report
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, square_views
 from tokengroups.geometry import (
     invert_rigid,
     relative_cameras,

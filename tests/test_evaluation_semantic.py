@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_evaluation import DATA, from_truth, scene  # noqa: F401 (a fixture)
+from tokengroups.evaluation.scenes import EvaluationScene
 from torch.nn import functional
 
 from tokengroups.data.procedural.generate import CLASS_NAMES
@@ -16,7 +17,6 @@ from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.query_time import gaussian_features
 from tokengroups.evaluation.report import format_report
-from tokengroups.evaluation.scenes import EvaluationScene
 from tokengroups.evaluation.semantic import (
     LSM_CLASSES,
     SemanticEvaluation,

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from test_training_token_groups import MODEL, experiment  # noqa: F401 (a fixture)
+from tokengroups.training.tasks.token_groups import build_task
 from torch.nn import functional
 
 from tokengroups.checkpoint import load_weights
@@ -16,7 +17,6 @@ from tokengroups.errors import UserError
 from tokengroups.systems import load_model
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights, supervision_cameras
 from tokengroups.text.cache import EmbeddingCache
-from tokengroups.training.tasks.token_groups import build_task
 from tokengroups.text.teachers import DenseTeacher, LabelTeacher, SemanticsConfig, look_up
 from tokengroups.types import Cameras
 
