@@ -43,27 +43,32 @@ class Geometry(TensorFields):
 class Encoder(Protocol):
     """A network that turns unposed photos into cameras, depth, points and features.
 
+    `image_size` is the side in pixels of the photos that suit it, photo sides must be multiples of `patch_size`,
+    features have `feature_dim` channels, `evidence_dims` has the channels of each map of the evidence that it gives.
     Your own needs one file; name it ``package.module:Class`` wherever an encoder is asked for::
 
         class FlatWall:  # every photo shows a wall one unit away
-            image_size, patch_size, feature_dim = 64, 8, 3
-            evidence_dims = {}
+            image_size, patch_size, feature_dim, evidence_dims = 64, 8, 3, {}
 
             def encode(self, images, intrinsics=None):
                 batch, views, _, height, width = images.shape
                 if intrinsics is None:
-                    intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
-                    intrinsics = intrinsics.to(images).expand(batch, views, 3, 3)
+                    pinhole = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+                    intrinsics = pinhole.to(images).expand(batch, views, 3, 3)
                 poses = torch.eye(4).to(images).expand(batch, views, 4, 4)
                 depth = torch.ones_like(images[:, :, 0])
-                features = functional.avg_pool2d(images.flatten(0, 1), self.patch_size).unflatten(0, (batch, views))
+                features = functional.avg_pool2d(images.flatten(0, 1), 8).unflatten(0, (batch, views))
                 return geometry_of(features, depth, depth, Cameras(poses, intrinsics, (height, width)))
     """
 
-    image_size: int  # side in pixels of the square photos that suit it
-    patch_size: int  # photo sides must be multiples of this
-    feature_dim: int  # channels of `Geometry.features`
-    evidence_dims: Mapping[str, tuple[int, ...]]  # evidence it gives: channels of each map
+    @property
+    def image_size(self) -> int: ...  # noqa: D102
+    @property
+    def patch_size(self) -> int: ...  # noqa: D102
+    @property
+    def feature_dim(self) -> int: ...  # noqa: D102
+    @property
+    def evidence_dims(self) -> Mapping[str, tuple[int, ...]]: ...  # noqa: D102
 
     def encode(
         self, images: Float[Tensor, "B V 3 H W"], intrinsics: Float[Tensor, "B V 3 3"] | None = None

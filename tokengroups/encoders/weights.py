@@ -36,10 +36,10 @@ def load_encoder(source: str | Path) -> Encoder:
         UserError: If there are no such weights, or they do not fit.
     """
     if ":" in str(source) and not Path(source).exists():
-        encoder = resolve(str(source), {}, "encoder")()
-        if isinstance(encoder, nn.Module):
-            encoder.requires_grad_(False).eval()
-        return encoder
+        own: Encoder = resolve(str(source), {}, "encoder")()
+        if isinstance(own, nn.Module):
+            own.requires_grad_(False).eval()
+        return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone
     return load_vggt(source)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
+from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.precision import Precision
 from tokengroups.postprocess import (
@@ -31,46 +32,45 @@ from tokengroups.types import TokenScene, stack
 
 @runtime_checkable
 class System(Protocol):
-    """Networks with their objective, their parameter groups and their decoding; `training.SystemTask` trains any.
+    """Networks with their objective, parameter groups and numbers to watch; one `SystemTask` trains any of them.
 
-    Your own needs one folder; name it ``package.module:Class`` under ``task`` in a configuration::
+    Your own needs one file; name it ``package.module:Class`` under ``task`` in a configuration::
 
-        class MeanColour(SceneSystem):  # one grey Gaussian for each photo: a toy
-            settings_class = MeanColourSettings  # dataclass of the keys beside training and data
+        @dataclass(frozen=True)
+        class Settings:  # the configuration's keys beside training and data
+            bias: bool = True
 
-            @classmethod
-            def for_training(cls, settings):
-                return cls(load_encoder(settings.encoder), settings)
+        class MeanColour:  # predicts the mean colour of the target views
+            settings_class = Settings
 
+            def __init__(self, settings):
+                self.network = nn.Linear(3, 3, settings.bias)
+
+            for_training = classmethod(lambda cls, settings: cls(settings))
             def losses(self, example, step, precision):
-                loss = (self.network(example.context.images) - example.targets.images.mean()).square().mean()
+                means = [views.images.mean(dim=(1, 3, 4)) for views in (example.context, example.targets)]
+                loss = (self.network(means[0]) - means[1]).square().mean()
                 return LossTerms(loss, {"mse": loss})
-            ...
+
+            def evaluate(self, examples, data):
+                return {"mse": sum(float(self.losses(stack_examples([e]), 0, "fp32").total) for e in examples)}
+
+            def parameter_groups(self, weight_decay, muon):
+                return decay_groups(self.network, weight_decay)
+
+            def export(self, folder, state):
+                save_weights(folder, state, {})
     """
 
     network: nn.Module  # what is trained and saved
-    settings_class: type  # what its part of a configuration file is read into
+    settings_class: type  # a dataclass
 
     @classmethod
-    def for_training(cls, settings: Any) -> System:
-        """Build networks and objective; the caller has seeded torch."""
-        ...
-
-    def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
-        """The objective on a batch of examples; a mean over its scenes."""
-        ...
-
-    def evaluate(self, examples: Iterable[Example]) -> dict[str, float]:
-        """Numbers on held-out examples, to watch a training with."""
-        ...
-
-    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
-        """Optimiser groups: ``params``, ``weight_decay``, ``lr_scale``; and ``muon`` for hidden matrices."""
-        ...
-
-    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """Write a weight folder from a state dict of `network`."""
-        ...
+    def for_training(cls, settings: Any) -> System: ...  # noqa: D102
+    def losses(self, example: Example, step: int, precision: Precision) -> LossTerms: ...  # noqa: D102
+    def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]: ...  # noqa: D102
+    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]: ...  # noqa: D102
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None: ...  # noqa: D102
 
 
 class SceneSystem(nn.Module):

@@ -33,6 +33,7 @@ class BundleAdjustment(BundleAdjustmentSettings):
         geometry = draft.geometry
         settings = replace(self, focal_prior_std=GIVEN_FOCAL_LOG_STD) if draft.intrinsics_given else self
         descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
+        assert not isinstance(descriptors, tuple)
         cameras, depth = refine_geometry(
             draft.photos[None],
             geometry.cameras.map(lambda tensor: tensor[None]),
