@@ -1,4 +1,4 @@
-"""What every system asks of a geometry encoder: photos in, `Geometry` out."""
+"""The interface of geometry encoders: photos in, `Geometry` out."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ OCCLUSION_TOLERANCE = 0.05  # of the depth
 
 
 class CellTargets(NamedTuple):
-    """For every cell of every view (row-major) the cell of view 0 that sees the same surface point."""
+    """The cell of view 0 that sees the same surface point, for every cell of every view (row-major)."""
 
     cells: Int64[Tensor, "B V Q"]  # meaningless where not visible
     visible: Bool[Tensor, "B V Q"]  # False for view 0 itself

@@ -59,7 +59,7 @@ def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N h 
 
 
 def neighbour_masks(valid: Bool[Tensor, "N H W"]) -> Bool[Tensor, "4 N h w"]:
-    """Where each normal of `neighbour_normals` rests on three valid pixels."""
+    """Masks of the normals of `neighbour_normals` that rest on three valid pixels."""
     centre = valid[:, 1:-1, 1:-1]
     up, down = valid[:, :-2, 1:-1] & centre, valid[:, 2:, 1:-1] & centre
     left, right = valid[:, 1:-1, :-2] & centre, valid[:, 1:-1, 2:] & centre

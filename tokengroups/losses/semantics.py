@@ -21,7 +21,7 @@ EPS = 1e-6  # of a squared length: empty pixels have feature 0 and cosine 0
 
 @dataclass(frozen=True)
 class TeacherTargets(TensorFields):
-    """What a teacher says about the views of one scene: a table of unit features and which pixel has which.
+    """A teacher's features for the views of one scene: a table of unit features and its row for every pixel.
 
     A label teacher's table has a row per class. A dense teacher's has a row per cell of its grid, and only the pixels
     at the cells' centres point there: its features mean cells, not pixels.

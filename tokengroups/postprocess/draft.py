@@ -28,7 +28,7 @@ class Prediction(TensorFields):
 
 @runtime_checkable
 class Model(Protocol):
-    """What a step may ask a system for again."""
+    """Encoding and decoding that a step may ask for again."""
 
     def encode(
         self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None

@@ -1,4 +1,4 @@
-"""What training, evaluation and the commands ask of a system."""
+"""The interface of systems, and the base class of those that turn photos into scenes."""
 
 from __future__ import annotations
 

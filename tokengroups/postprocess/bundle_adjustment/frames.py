@@ -74,7 +74,7 @@ class Frame(Pinhole):
         return replace(self, depth=self.depth * factors, intrinsics=intrinsics)
 
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:
-        """See `Pinhole`."""
+        """Depth interpolated between pixel centres."""
         only = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
         return Frames.of([self], only).depth_at(pixels)
 
@@ -96,7 +96,7 @@ class Frames(Pinhole):
         return cls(depth, intrinsics[view], view)
 
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:
-        """See `Pinhole`."""
+        """Depth interpolated between pixel centres."""
         views, height, width = self.depth.shape
         places = torch.cat([pixels, self.view[:, None] + 0.5], dim=1)  # the middle of a layer: of it alone
         places = 2 * places / places.new_tensor([width, height, views]) - 1

@@ -63,7 +63,7 @@ class _StackedMatches:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is adjusted."""
+    """Current values of all unknowns."""
 
     poses: Float[Tensor, "V 4 4"]  # cam_from_world, that of view 0 the identity
     log_focal: Float[Tensor, ""]  # factor on all predicted focal lengths
@@ -167,7 +167,7 @@ def _all_equations(
 
 
 def _unknowns(match: ViewMatches, views: int, per_view: int) -> Int64[Tensor, " u"]:
-    """Which unknowns the columns of `match_equations` are."""
+    """Indices of the unknowns that the columns of `match_equations` stand for."""
     poses = [torch.arange(6 * view, 6 * view + 6) for view in (match.target, match.source)]
     first = [6 * views + 1 + view * per_view for view in (match.source, match.target)]
     nodes = [torch.arange(start, start + per_view) for start in first]

@@ -150,7 +150,7 @@ def _box_mean(image: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
 
 
 def _subpixel(before: Tensor, peak: Tensor, after: Tensor) -> Tensor:
-    """Where three neighbouring scores have their maximum, relative to the middle one.
+    """Subpixel position of the maximum of three neighbouring scores, relative to the middle one.
 
     The mean of two estimates that err in opposite directions: a parabola is drawn to whole pixels where patches are
     sharp, two lines of equal slope away from them where patches are smooth.

@@ -51,7 +51,7 @@ def match_equations(
     side: int,
     noise: Noise,
 ) -> list[Equations]:
-    """How pixels of one photo that were found in another constrain both frames, weighted by Cauchy's loss.
+    """Residuals and Jacobians of pixels matched in another photo, weighted by Cauchy's loss.
 
     Columns: six for the pose of the target, six for that of the source, one for the logarithm of the focal length,
     side^2 for the source's depth correction and as many for the target's; none where side = 0. Rows are in the order

@@ -1,7 +1,7 @@
 """Decomposed semantics of token groups: one embedding per group, one short residual per anchor (token-groups paper).
 
-What a teacher says about meaning must not move geometry or grouping: the head reads detached tokens, so that its own
-parameters are all that distillation trains.
+Distillation must not change geometry or grouping: the head reads detached tokens, so that only its own parameters are
+trained.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INITIAL_SLOPE, INITIAL_THRESHOLD = 12.0, 0.6  # of the calibration; cosines of s
 
 @dataclass(frozen=True)
 class DecodedSemantics(TensorFields):
-    """Of a batch of scenes; see `tokengroups.types.Semantics`."""
+    """Decoded semantics of a batch of scenes; see `tokengroups.types.Semantics`."""
 
     embeddings: Float[Tensor, "*b L D"]  # unit length
     residuals: Float[Tensor, "*b K d"]
@@ -29,15 +29,15 @@ class DecodedSemantics(TensorFields):
     calibration: Float[Tensor, "*b 2"]  # the same for all scenes
 
     def basis(self, scene: int) -> Float[Tensor, "n D"]:
-        """What the channels [group probabilities, residual] of a rendered pixel are coefficients of, for one scene."""
+        """Basis vectors of one scene, for the channels [group probabilities, residual] of a rendered pixel."""
         return torch.cat([self.embeddings[scene], self.projection[scene].T])
 
 
 class SemanticHead(nn.Module):
-    """Groups -> s_l, anchors -> r_k, and W_r; and how a cosine with a text becomes a probability.
+    """Groups -> s_l, anchors -> r_k, and W_r, with the calibration of cosines to probabilities.
 
-    A group's embedding is read off its token and off the mean and the spread of its anchors' tokens: what a group looks
-    like is better known to them than to the token, which only has to tell groups apart.
+    A group's embedding is predicted from its token and from the mean and standard deviation of its anchors' tokens, which
+    describe appearance better than the token: that one only has to tell groups apart.
 
     Args:
         token_dim: Width of group and anchor tokens.
@@ -70,7 +70,7 @@ class SemanticHead(nn.Module):
         anchor_tokens: Float[Tensor, "B K T"],
         assignment: Float[Tensor, "B K L"],
     ) -> DecodedSemantics:
-        """No gradient reaches the inputs."""
+        """Decode semantics; no gradient reaches the inputs."""
         group_tokens, anchor_tokens = group_tokens.detach().float(), anchor_tokens.detach().float()
         batch, groups = group_tokens.shape[:2]
         if self.embedding is None:
