@@ -103,6 +103,9 @@ class New:
         "details.same_object.": "details.pair_affinity.",
         "context_photo.": "context_single_view.",
         "anchor_photo.": "anchor_single_view.",
+        "anchor_key.": "assignment.anchor_key.",
+        "group_key.": "assignment.group_key.",
+        "log_temperature": "assignment.log_temperature",
     }
     configs: Mapping[str, tuple[str, ...]] = {
         **Old.configs,

@@ -10,6 +10,7 @@ from torch import Tensor
 from tokengroups.encoders import Geometry
 from tokengroups.farthest_points import farthest_point_sampling
 from tokengroups.systems.surface_points import SurfacePoints, surface_points
+from tokengroups.systems.token_groups.config import TokenGroupsConfig
 from tokengroups.types import TensorFields
 
 
@@ -29,9 +30,7 @@ class Anchors(TensorFields):
 def sample_anchors(
     images: Float[Tensor, "B V 3 H W"],
     geometry: Geometry,
-    count: int,
-    stride: int,
-    context_patch: int,
+    config: TokenGroupsConfig,
     fps_start: int | None = None,
 ) -> Anchors:
     """Sample anchors from a pixel grid of the point map; no point comes twice.
@@ -39,18 +38,17 @@ def sample_anchors(
     Args:
         images: Photos in [0, 1].
         geometry: Geometry of a batch.
-        count: K.
-        stride: Pixels between candidates; refined where there are fewer of them than `count`.
-        context_patch: Patch size of the context tokens in pixels; a multiple of `stride`.
+        config: Number of anchors, and pixels between candidates; refined where these are fewer than the anchors.
         fps_start: Candidate that the sampling starts from, modulo their number; None = the one nearest to the centre.
     """
     size_hw = (images.shape[-2], images.shape[-1])
-    stride = candidate_stride(images.shape[1], size_hw, stride, count)
+    count = config.anchors_for(images.shape[1])
+    stride = candidate_stride(images.shape[1], size_hw, config.anchor_stride, count)
     candidates = surface_points(images, geometry, stride)
     if fps_start is not None:
         fps_start %= candidates.points.shape[1]
     chosen = farthest_point_sampling(candidates.points, count, fps_start)
-    return take_anchors(candidates, chosen, size_hw, context_patch)
+    return take_anchors(candidates, chosen, size_hw, config.context_patch)
 
 
 def take_anchors(

@@ -36,7 +36,18 @@ class TokenGroupsConfig:
     group_embeddings: bool = True  # False: semantics are in the residuals alone (the paper's Table 4)
     text_encoder: str = ""  # name of the text encoder
 
+    def __post_init__(self) -> None:
+        """Refuse an anchor stride that does not divide the context patch."""
+        if self.context_patch % self.anchor_stride:
+            raise ValueError(
+                f"anchor_stride must divide context_patch, got {self.anchor_stride} and {self.context_patch}"
+            )
+
     def anchors_for(self, num_views: int) -> int:
         """Number of anchors of a scene of so many photos."""
         del num_views
         return self.num_anchors
+
+    def pixels_per_anchor(self, num_pixels: int) -> float:
+        """Side of the square of photo pixels that an anchor stands for, independent of the number of photos."""
+        return (self.covered_views * num_pixels / self.num_anchors) ** 0.5

@@ -5,7 +5,7 @@ photos [B V 3 H W], Geometry
   -> anchors [B K 3]      farthest-point sampling; query = context token + MLP(position)    anchors.py
   -> D_anchor             anchors attend to the context                                     nn/decoder.py
   -> D_group              L learned group tokens attend to the anchors
-  -> assignment [B K L]   pi = softmax over groups of <A_k, G_l>
+  -> assignment [B K L]   pi = softmax over groups of <A_k, G_l>                            assignment.py
   -> Gaussians            N_g an anchor, which inherit its assignment                       nn/gaussian_head.py
   -> semantics            s_l, r_k and W_r                                                  semantic_head.py
 """
@@ -24,6 +24,7 @@ from tokengroups.nn.decoder import CrossAttentionDecoder
 from tokengroups.nn.gaussian_head import GaussianHead
 from tokengroups.nn.position import PositionEmbedding
 from tokengroups.systems.token_groups.anchors import Anchors, sample_anchors, take
+from tokengroups.systems.token_groups.assignment import GroupAssignment
 from tokengroups.systems.token_groups.config import TokenGroupsConfig
 from tokengroups.systems.token_groups.context import ContextEmbedding
 from tokengroups.systems.token_groups.semantic_head import DecodedSemantics, SemanticHead
@@ -45,32 +46,19 @@ class TokenGroupsOutput(TensorFields):
 
 
 class TokenGroupModel(nn.Module):
-    """Everything that is trained on top of the frozen encoder.
-
-    Args:
-        config: Shape.
-        feature_dim: Channels of the encoder's patch features.
-    """
+    """Everything that is trained on top of the frozen encoder, whose patch features have `feature_dim` channels."""
 
     def __init__(self, config: TokenGroupsConfig, feature_dim: int) -> None:
         super().__init__()
-        if config.context_patch % config.anchor_stride:
-            raise ValueError(
-                f"anchor_stride must divide context_patch, got {config.anchor_stride} and {config.context_patch}"
-            )
         self.config = config
-        dim = config.dim
+        dim, heads = config.dim, config.num_heads
         self.context = ContextEmbedding(dim, feature_dim, config.context_patch)
         self.anchor_position = PositionEmbedding(dim)
         self._build_more(config)
         self.group_tokens = nn.Parameter(torch.randn(config.num_groups, dim) * 0.5)
-        self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, config.num_heads)
-        self.group_decoder = CrossAttentionDecoder(
-            dim, config.group_layers, config.num_heads, self_attention=True
-        )
-        self.anchor_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
-        self.group_key = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim, elementwise_affine=False))
-        self.log_temperature = nn.Parameter(torch.tensor(config.assignment_temperature).log())
+        self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, heads)
+        self.group_decoder = CrossAttentionDecoder(dim, config.group_layers, heads, self_attention=True)
+        self.assignment = GroupAssignment(dim, config.assignment_temperature)
         self.gaussian_head = GaussianHead(
             dim,
             config.gaussians_per_anchor,
@@ -79,29 +67,28 @@ class TokenGroupModel(nn.Module):
             config.scale_bound,
             config.offset_unit,
         )
-        self.semantic_head = (
-            SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)
-            if config.semantic_dim
-            else None
-        )
+        self.semantic_head = None
+        if config.semantic_dim:
+            self.semantic_head = SemanticHead(
+                dim, config.semantic_dim, config.residual_dim, config.group_embeddings
+            )
 
     def forward(
         self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None = None
     ) -> TokenGroupsOutput:
         """Decode token groups; H and W are multiples of the context patch, `fps_start` is that of `sample_anchors`."""
+        config = self.config
         scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
         context = self.embed_context(images, geometry, scale)
         anchors = self.sample(images, geometry, fps_start)
-        queries = self.anchor_queries(context, anchors, geometry, scale)
-        anchor_tokens = self.anchor_decoder(queries, context)
+        anchor_tokens = self.anchor_decoder(self.anchor_queries(context, anchors, geometry, scale), context)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
-        anchor_keys = self.anchor_key(anchor_tokens).float()
-        assignment = self.assign(anchor_keys, group_tokens)
-        spacings = anchors.pixel_sizes * self.pixels_per_anchor(images.shape[3] * images.shape[4])
+        assignment, anchor_keys = self.assignment(anchor_tokens, group_tokens)
+        spacings = anchors.pixel_sizes * config.pixels_per_anchor(images.shape[3] * images.shape[4])
         ids = torch.arange(anchors.points.shape[1], device=images.device)
         return TokenGroupsOutput(
             gaussians=self.gaussian_head(anchor_tokens, anchors.points, spacings, anchors.colors),
-            anchor_ids=ids.repeat_interleave(self.config.gaussians_per_anchor),
+            anchor_ids=ids.repeat_interleave(config.gaussians_per_anchor),
             anchors=anchors.points,
             anchor_pixels=anchors.pixels,
             anchor_keys=anchor_keys,
@@ -109,9 +96,6 @@ class TokenGroupModel(nn.Module):
             group_tokens=group_tokens.float(),
             semantics=self.semantic_head and self.semantic_head(group_tokens, anchor_tokens, assignment),
         )
-
-    def _build_more(self, config: TokenGroupsConfig) -> None:
-        """Build the parts that a relative of this model adds to context and queries."""
 
     def embed_context(
         self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, scale: Float[Tensor, " B"]
@@ -123,8 +107,7 @@ class TokenGroupModel(nn.Module):
         self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None
     ) -> Anchors:
         """Sample the anchors of every scene."""
-        config, count = self.config, self.config.anchors_for(images.shape[1])
-        return sample_anchors(images, geometry, count, config.anchor_stride, config.context_patch, fps_start)
+        return sample_anchors(images, geometry, self.config, fps_start)
 
     def anchor_queries(
         self,
@@ -139,14 +122,5 @@ class TokenGroupModel(nn.Module):
             anchors.points / scale[:, None, None]
         )
 
-    def assign(
-        self, anchor_keys: Float[Tensor, "B K D"], group_tokens: Float[Tensor, "B L D"]
-    ) -> Float[Tensor, "B K L"]:
-        """Softmax over groups of scaled dot products of keys: groups compete for every anchor."""
-        group_keys = self.group_key(group_tokens).float()
-        logits = torch.einsum("bkd,bld->bkl", anchor_keys, group_keys) / self.config.dim**0.5
-        return (self.log_temperature.exp() * logits).softmax(dim=-1)
-
-    def pixels_per_anchor(self, num_pixels: int) -> float:
-        """Side of the square of photo pixels that an anchor stands for, independent of the number of photos."""
-        return (self.config.covered_views * num_pixels / self.config.num_anchors) ** 0.5
+    def _build_more(self, config: TokenGroupsConfig) -> None:
+        """Build the parts that a relative of this model adds to context and queries."""

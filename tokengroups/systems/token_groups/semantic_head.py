@@ -36,8 +36,8 @@ class DecodedSemantics(TensorFields):
 class SemanticHead(nn.Module):
     """Groups -> s_l, anchors -> r_k, and W_r, with the calibration of cosines to probabilities.
 
-    A group's embedding is predicted from its token and from the mean and standard deviation of its anchors' tokens, which
-    describe appearance better than the token: that one only has to tell groups apart.
+    A group's embedding is predicted from its token and from the mean and standard deviation of its anchors' tokens:
+    these describe appearance better than the token, which only has to tell groups apart.
 
     Args:
         token_dim: Width of group and anchor tokens.

@@ -151,7 +151,7 @@ class TokenGroups(SceneSystem):
     def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
         """Weight decay on matrices alone; Muon, if chosen, for the decoders and the keys."""
         network = self.network
-        hidden = [network.anchor_decoder, network.group_decoder, network.anchor_key, network.group_key]
+        hidden = [network.anchor_decoder, network.group_decoder, network.assignment]
         return decay_groups(network, weight_decay, hidden=hidden if muon else ())
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
