@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 import torch
 
+from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import mask_costs, mask_losses
 from tokengroups.systems import TokenGroupsConfig, load_model
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.scenes import ScenesConfig
 from tokengroups.training.tasks.token_groups import (
     TokenGroupsExperiment,
     TokenGroupsTask,
@@ -31,7 +31,9 @@ def experiment(tmp_path_factory, random_weights) -> TokenGroupsExperiment:
     cache = tmp_path_factory.mktemp("rooms")
     return TokenGroupsExperiment(
         training=TrainingConfig(output=str(cache / "run"), steps=10, batch_size=2),
-        data=ScenesConfig(cache=str(cache), num_rooms=3, num_views=5, size=64, evaluation_rooms=1),
+        data=ExampleConfig(
+            root=str(cache), options={"num_rooms": 3}, num_frames=5, size=64, evaluation_scenes=1
+        ),
         encoder=str(random_weights.parent / "encoder"),
         model=MODEL,
         losses=TokenGroupsLossWeights(lpips=0.0, segmentation=0.1, segmentation_warmup_steps=0),
