@@ -66,7 +66,7 @@ def test_the_encoder_sees_every_scene_once(scripts, experiment):
 def test_scenes_repeat_after_their_number(scripts, experiment):
     _, variants = scripts
     task = variants.AblationTask(experiment, 3, {})
-    images = [task.scenes.scene(step, slot).context.images for step in range(2) for slot in range(2)]
+    images = [task.examples.example(step, slot).context.images for step in range(2) for slot in range(2)]
     assert torch.equal(images[0], images[3])
     assert not torch.equal(images[0], images[1])
 
@@ -131,7 +131,7 @@ def test_unlabelled_pixels_are_ignored_or_pushed_down(scripts, experiment):
         (gradient,) = torch.autograd.grad(task.matched(probabilities, ids).bce, probabilities)
         assert bool(gradient[:, 3:].abs().max() > 0) == wanted
         assert bool((gradient[:, 3:] >= 0).all())  # down, never up
-    hidden = [pushed.scenes.scene(0, slot).targets.group_ids for slot in range(2)]
+    hidden = [pushed.examples.example(0, slot).targets.group_ids for slot in range(2)]
     assert any(bool((ids < 0).any()) for ids in hidden)
 
 

@@ -59,7 +59,7 @@ def test_the_number_of_photos_is_drawn_for_a_whole_step(experiment):
     )
     counts = []
     for step in range(12):
-        scenes = [varied.scenes.scene(step, slot) for slot in range(2)]
+        scenes = [varied.examples.example(step, slot) for slot in range(2)]
         photos = {len(scene.context.images) for scene in scenes}
         assert photos == {(len(scene.targets.images) - 1) // 2 for scene in scenes}
         counts += photos
@@ -76,12 +76,12 @@ def test_an_impossible_number_of_photos_is_refused(experiment, fewest):
 
 
 def test_photos_are_among_the_supervised_views_or_not_as_configured(task, experiment):
-    scene = task.scenes.scene(0, 0)
+    scene = task.examples.example(0, 0)
     assert torch.equal(scene.targets.images[1], scene.context.images[0])
     without = dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, supervise_context=False)
     )
-    assert build_task(without).scenes.scene(0, 0).targets.images.shape[0] == 3
+    assert build_task(without).examples.example(0, 0).targets.images.shape[0] == 3
 
 
 def test_losses_of_a_batch_are_the_mean_of_its_scenes(task):

@@ -96,7 +96,7 @@ def open_dataset(
     values = {key: value for key, value in offered.items() if key in parameters} | dict(options or {})
     if "root" in parameters and root is None and parameters["root"].default is inspect.Parameter.empty:
         raise UserError(f"data set {name}: it needs its folder; set root")
-    if dataclasses.is_dataclass(create):
+    if isinstance(create, type) and dataclasses.is_dataclass(create):
         dataset = build_config(create, values, f"data set {name}")
     else:
         unknown = [key for key in values if key not in parameters]
