@@ -24,7 +24,8 @@ from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.training.tasks.token_groups import load_start
 
 from tokengroups.config import config_to_dict
-from tokengroups.data.procedural.cache import ProceduralRooms
+from tokengroups.data.example import FramePlan, cut_example
+from tokengroups.data.procedural import ProceduralRooms
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.io.files import write_text
@@ -94,12 +95,12 @@ def run(
 def measure(args: argparse.Namespace, task: AblationTask) -> dict[str, list[float]]:
     """Every metric of every held-out room, by the protocol of `tokengroups evaluate`."""
     data = task.experiment.data
-    protocol = EvaluationData("procedural", data.context_views, "test", args.evaluation_seed)
+    protocol = EvaluationData("procedural", FramePlan(data.context_views), "test", args.evaluation_seed)
     rooms = ProceduralRooms(
-        seed=args.evaluation_seed, num_rooms=args.held_out, split="test",
-        num_views=protocol.target_frames[-1] + 1, size=data.size, cache_dir=data.cache,
+        root=data.root, num_frames=protocol.plan.length, size=data.size, seeds=(args.evaluation_seed,),
+        num_rooms=args.held_out,
     )  # fmt: skip
-    scenes = (evaluation_scene(rooms[index], protocol) for index in range(len(rooms)))
+    scenes = (cut_example(rooms[index], protocol.plan) for index in rooms.splits["test"])
     per_scene = evaluate_scenes(task.groups.predict, scenes, protocol, "ablation").to_json()["per_scene"]
     return {metric: [scene[metric] for scene in per_scene] for metric in METRICS}
 

@@ -27,7 +27,8 @@ from tokengroups.training.tasks.token_groups import TokenGroupsTask, TrainingSce
 from torch import Tensor
 from tqdm import tqdm
 
-from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.semantic import SemanticEvaluation
@@ -79,7 +80,7 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train and measure the three variants."""
     settings = {"steps": args.steps, "batch_size": args.batch_size, "seed": seed, "warmup_steps": 20}
     overrides = [f"training.{name}={value}" for name, value in settings.items()]
-    overrides += [f"start_from={args.weights}", f"data.cache={args.cache}", "data.supervise_context=false"]
+    overrides += [f"start_from={args.weights}", f"data.root={args.cache}", "data.supervise_context=false"]
     task = build_task(read_experiment(CONFIG, overrides)[2])
     torch.manual_seed(seed)
     heads = {name: make_head(task, *parts) for name, parts in VARIANTS.items()}
@@ -121,7 +122,7 @@ def train(task: TokenGroupsTask, heads: dict[str, SemanticHead]) -> None:
 
 
 @torch.no_grad()
-def decode(task: TokenGroupsTask, batch: TrainingScenes) -> tuple[TokenGroupsOutput, tuple[Tensor, ...]]:
+def decode(task: TokenGroupsTask, batch: Example) -> tuple[TokenGroupsOutput, tuple[Tensor, ...]]:
     """Decoded groups; and what a head reads (group tokens, anchor tokens, assignment), with the points."""
     seen: list[tuple[Tensor, ...]] = []
     head = task.model.semantic_head
@@ -141,7 +142,7 @@ def measure(task: TokenGroupsTask, head: SemanticHead, args: argparse.Namespace)
     result = evaluate_scenes(
         task.groups.predict,
         held_out(args),
-        EvaluationData("procedural", 2, "test", args.evaluation_seed),
+        EvaluationData("procedural", FramePlan(2), "test", args.evaluation_seed),
         args.weights,
         semantics=SemanticEvaluation(task.teacher.cache, CLASS_NAMES),
     ).to_json()
@@ -152,9 +153,9 @@ def measure(task: TokenGroupsTask, head: SemanticHead, args: argparse.Namespace)
 
 
 def held_out(args: argparse.Namespace) -> Iterator[Any]:
-    data = EvaluationData("procedural", 2, "test", args.evaluation_seed)
+    data = EvaluationData("procedural", FramePlan(2), "test", args.evaluation_seed)
     for index in range(args.num_scenes):
-        yield evaluation_scene(generate_room(args.evaluation_seed, index, "test", 5), data)
+        yield cut_example(generate_room(args.evaluation_seed, index, "test", 5), data.plan)
 
 
 def print_tables(runs: list[dict[str, Any]]) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsOutput
-from tokengroups.training.scenes import SceneStream, TrainingScenes
 from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 from torch import Tensor
 
+from tokengroups.data.example import Example
+from tokengroups.data.stream import ExampleStream
 from tokengroups.farthest_points import farthest_point_sampling
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import MaskLosses, mask_costs, mask_losses
@@ -37,19 +38,20 @@ VOID = 30_000  # above every instance id
 GROUP_PARTS = ("group_tokens", "group_decoder.", "group_key.", "anchor_key.", "log_temperature")
 
 
-class FixedScenes(SceneStream):
+class FixedScenes(ExampleStream):
     """A fixed number of scenes: all of them come once before any comes again."""
 
     def __init__(self, experiment: TokenGroupsExperiment, num_scenes: int, unlabelled: float) -> None:
-        super().__init__(experiment.data, experiment.training)
+        training = experiment.training
+        super().__init__(experiment.data, training.seed, training.batch_size)
         self.num_scenes, self.unlabelled = num_scenes, unlabelled
 
-    def scene(self, step: int, slot: int) -> TrainingScenes:
+    def example(self, step: int, slot: int) -> Example:
         """One scene, without the labels of some instances."""
-        number = (step * self.training.batch_size + slot) % self.num_scenes
-        scene = super().scene(0, number)
+        number = (step * self.batch_size + slot) % self.num_scenes
+        scene = super().example(0, number)
         ids = scene.targets.group_ids.unique()
-        rng = np.random.default_rng([VOID, self.training.seed, number])
+        rng = np.random.default_rng([VOID, self.seed, number])
         hidden = ids[torch.from_numpy(rng.random(len(ids)) < self.unlabelled)]
         return replace(scene, context=hide(scene.context, hidden), targets=hide(scene.targets, hidden))
 
@@ -69,7 +71,7 @@ class AblationTask(TokenGroupsTask):
         self, experiment: TokenGroupsExperiment, num_scenes: int, remembered: dict[bytes, FrozenGeometry]
     ) -> None:
         super().__init__(experiment)
-        self.scenes = FixedScenes(experiment, num_scenes, self.unlabelled)
+        self.examples = FixedScenes(experiment, num_scenes, self.unlabelled)
         encode, encoder_name = self.groups.encode, experiment.encoder.encode()
 
         def remembering(
@@ -136,7 +138,7 @@ class SeparateMatching(AblationTask):
     push_down = False  # unlabelled pixels count against every group
 
     def _scene_losses(
-        self, batch: TrainingScenes, output: TokenGroupsOutput, cameras: Cameras, step: int
+        self, batch: Example, output: TokenGroupsOutput, cameras: Cameras, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.experiment.losses
         rendered = render_groups(output, cameras)

@@ -35,8 +35,9 @@ from quality import interval
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tqdm import tqdm
 
-from tokengroups.data.procedural.generate import generate_room
-from tokengroups.evaluation.alignment import scene_scale, target_cameras
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import generate_room
+from tokengroups.evaluation.alignment import target_cameras
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.masks import GroupOverlaps, group_masks, group_overlaps, group_scores
 from tokengroups.evaluation.protocol import EvaluationData
@@ -95,9 +96,9 @@ def main() -> None:
 
 def run_seed(args: argparse.Namespace, model: TokenGroups, seed: int, views: int) -> dict[str, Any]:
     """Every method on the rooms of one seed."""
-    data = EvaluationData("procedural", views, "test", seed)
+    data = EvaluationData("procedural", FramePlan(views), "test", seed)
     scenes = [
-        evaluation_scene(generate_room(seed, index, "test", 2 * views + 1, model.image_size), data)
+        cut_example(generate_room(seed, index, "test", 2 * views + 1, model.image_size), data.plan)
         for index in tqdm(range(args.num_scenes), desc=f"{views} photos, seed {seed}: rooms", leave=False)
     ]
     methods = measure_ours(model, scenes, data, args.weights)
@@ -115,7 +116,7 @@ def run_seed(args: argparse.Namespace, model: TokenGroups, seed: int, views: int
 
 
 def measure_ours(
-    model: TokenGroups, scenes: Sequence[EvaluationScene], data: EvaluationData, weights: str
+    model: TokenGroups, scenes: Sequence[Example], data: EvaluationData, weights: str
 ) -> dict[str, dict[str, float]]:
     """Token groups and the other groupings of their Gaussians."""
     sizes = [file_size(model.predict(scene.context.images).scene) for scene in scenes]
@@ -129,18 +130,16 @@ def measure_ours(
 
 
 @torch.no_grad()
-def our_answer(model: TokenGroups, scene: EvaluationScene) -> tuple[Views, Cameras]:
+def our_answer(model: TokenGroups, scene: Example) -> tuple[Views, Cameras]:
     """The photos with predicted cameras and masks, and the targets' cameras in the predicted world."""
     prediction = model.predict(scene.context.images)
     views = render_views(prediction.scene, prediction.scene.cameras)
     ids = torch.stack([view.group_map for view in views])
-    scale = scene_scale(prediction, scene.context)
-    predicted = prediction.scene.cameras
-    targets = target_cameras(scene.targets.cameras, scene.context.cameras, predicted, scale)
-    return replace(scene.context, cameras=predicted, group_ids=ids), targets
+    targets, _ = target_cameras(prediction, scene.context, scene.targets.cameras)
+    return replace(scene.context, cameras=prediction.scene.cameras, group_ids=ids), targets
 
 
-def fit_room(scene: EvaluationScene, photos: Views, targets: Cameras, steps: int) -> FittedRoom:
+def fit_room(scene: Example, photos: Views, targets: Cameras, steps: int) -> FittedRoom:
     """Fit photos by their cameras and masks, and render the targets."""
     start = time.perf_counter()
     fit = fit_scene(photos, FitConfig(steps=steps))
@@ -149,7 +148,7 @@ def fit_room(scene: EvaluationScene, photos: Views, targets: Cameras, steps: int
 
 
 @torch.no_grad()
-def measure_fit(scene: EvaluationScene, fit: FitResult, cameras: Cameras, seconds: float) -> FittedRoom:
+def measure_fit(scene: Example, fit: FitResult, cameras: Cameras, seconds: float) -> FittedRoom:
     """The numbers of a fit on the target views, whose cameras are those of its world."""
     rendered = render(
         fit.scene.gaussians, cameras.cam_from_world, cameras.intrinsics, cameras.size_hw,
@@ -158,7 +157,7 @@ def measure_fit(scene: EvaluationScene, fit: FitResult, cameras: Cameras, second
     assert rendered.features is not None
     images = rearrange(rendered.colors, "t h w c -> t c h w").clamp(0, 1)
     masks = group_masks(rendered.features, rendered.alphas)
-    overlaps = group_overlaps(masks, scene.targets.group_ids.numpy(), scene.classes)
+    overlaps = group_overlaps(masks, scene.targets.group_ids.numpy(), scene.classes[0])
     quality = psnr(images, scene.targets.images).mean().item()
     return FittedRoom(overlaps, quality, seconds, file_size(fit.scene))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.procedural import generate_room
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from tokengroups.evaluation.scenes import EvaluationScene
 from torch import Tensor
 
+from tokengroups.data.example import Example, FramePlan
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.protocol import EvaluationData
@@ -54,7 +55,7 @@ CASES = (
 )
 
 
-def measure_invariances(model: TokenGroups, scenes: Iterable[EvaluationScene]) -> dict[str, dict[str, float]]:
+def measure_invariances(model: TokenGroups, scenes: Iterable[Example]) -> dict[str, dict[str, float]]:
     """Numbers of every case and batch size: differences and means over the scenes."""
     scenes = list(scenes)
     results = {case.name: measure_case(model, scenes, case) for case in CASES}
@@ -66,7 +67,7 @@ def measure_invariances(model: TokenGroups, scenes: Iterable[EvaluationScene]) -
     return results
 
 
-def measure_case(model: TokenGroups, scenes: Sequence[EvaluationScene], case: Case) -> dict[str, float]:
+def measure_case(model: TokenGroups, scenes: Sequence[Example], case: Case) -> dict[str, float]:
     """Scores of the second way minus those of the first, and how far the reconstructions are apart."""
     first, usual = score(model, scenes, case.usual)
     second, other = score(model, scenes, case.other)
@@ -77,7 +78,7 @@ def measure_case(model: TokenGroups, scenes: Sequence[EvaluationScene], case: Ca
 
 
 def score(
-    model: TokenGroups, scenes: Sequence[EvaluationScene], order: tuple[int, ...]
+    model: TokenGroups, scenes: Sequence[Example], order: tuple[int, ...]
 ) -> tuple[list[Reconstruction], dict[str, Any]]:
     """Reconstructions from the photos in this order, and their scores."""
     reconstructions: list[Reconstruction] = []
@@ -87,7 +88,7 @@ def score(
         return reconstructions[-1]
 
     arranged = (replace(scene, context=scene.context.select(list(order))) for scene in scenes)
-    result = evaluate_scenes(predict, arranged, EvaluationData("procedural", len(order)), "")
+    result = evaluate_scenes(predict, arranged, EvaluationData("procedural", FramePlan(len(order))), "")
     return reconstructions, result.to_json()
 
 

@@ -28,7 +28,8 @@ from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from torch import Tensor
 from tqdm import tqdm
 
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.geometry import relative_cameras, world_points
@@ -74,12 +75,12 @@ def main() -> None:
     runs: dict[str, list[dict[str, float]]] = {row: [] for row in args.only}
     with tqdm(total=len(args.seeds) * len(args.only), unit="run", leave=False) as bar:
         for seed in args.seeds:
-            data = EvaluationData("procedural", args.views, "test", seed)
+            data = EvaluationData("procedural", FramePlan(args.views), "test", seed)
             frames = (
                 generate_room(seed, i, "test", 2 * args.views + 1, model.image_size)
                 for i in range(args.num_scenes)
             )
-            scenes = [evaluation_scene(room, data) for room in frames]
+            scenes = [cut_example(room, data.plan) for room in frames]
             for row in args.only:
                 runs[row].append(measure(model, row, scenes, data))
                 bar.update()
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def measure(
-    model: TokenGroups, row: str, scenes: Sequence[EvaluationScene], data: EvaluationData
+    model: TokenGroups, row: str, scenes: Sequence[Example], data: EvaluationData
 ) -> dict[str, float]:
     """The metrics of one row on the scenes of one seed; the model is left as it was."""
     shipped, encode = model.decoder.config, model.encode
@@ -108,7 +109,7 @@ def measure(
 
 def informed(
     model: TokenGroups,
-    scenes: Sequence[EvaluationScene],
+    scenes: Sequence[Example],
     parts: Sequence[str],
     encode: Callable[..., FrozenGeometry],
 ) -> Callable[[Tensor], Reconstruction]:

@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from tokengroups.cli.demo.steps import likely_objects
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.procedural import generate_room
 from tokengroups.editing import move, remove
 from tokengroups.io.pictures import group_colors
 from tokengroups.scene.groups import summarise

@@ -19,7 +19,8 @@ from tokengroups.evaluation.scenes import evaluation_scene
 from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
-from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
+from tokengroups.data.example import FramePlan, cut_example
+from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.semantic import SemanticEvaluation
@@ -48,9 +49,11 @@ def main() -> None:
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:
-        data = EvaluationData("procedural", args.views, "test", seed, known_intrinsics=args.known_intrinsics)
+        data = EvaluationData(
+            "procedural", FramePlan(args.views), "test", seed, known_intrinsics=args.known_intrinsics
+        )
         scenes = (
-            evaluation_scene(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data)
+            cut_example(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data.plan)
             for i in range(args.num_scenes)
         )
         progress = tqdm(scenes, total=args.num_scenes, desc=f"seed {seed}", unit="scene", leave=False)

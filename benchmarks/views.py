@@ -43,7 +43,8 @@ from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
 from tokengroups.data.augment import to_views
-from tokengroups.data.procedural.generate import CLASS_NAMES, generate_room
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.semantic import SemanticEvaluation
@@ -66,32 +67,32 @@ COST_TEXT = (
 
 
 @dataclass(frozen=True)
-class PlannedFrames(EvaluationData):
-    """Procedural rooms with photos by one of the plans; `protocol` in the JSON lists the frames."""
+class PlannedFrames(FramePlan):
+    """Photos by one of the plans; `protocol` in the JSON lists the frames."""
 
-    plan: str = "path"
+    kind: str = "path"
     most_views: int = 8  # the largest n that is compared
 
     @property
-    def num_frames(self) -> int:
+    def length(self) -> int:
         """Frames of a room's path."""
-        return 2 * (self.num_views if self.plan == "path" else self.most_views) + 1
+        return 2 * (self.num_views if self.kind == "path" else self.most_views) + 1
 
     @property
-    def context_frames(self) -> tuple[int, ...]:
+    def context(self) -> tuple[int, ...]:
         """The photos, all at odd frames."""
-        count, most = self.num_views, self.num_frames // 2
-        if self.plan == "spread":  # the middles of equal parts
+        count, most = self.num_views, self.length // 2
+        if self.kind == "spread":  # the middles of equal parts
             photos = [(2 * part + 1) * most // (2 * count) for part in range(count)]
         else:
             photos = range((most - count) // 2, (most - count) // 2 + count)
         return tuple(2 * photo + 1 for photo in photos)
 
     @property
-    def target_frames(self) -> tuple[int, ...]:
+    def targets(self) -> tuple[int, ...]:
         """The frames that are rendered, all even."""
-        middle, even = self.num_frames // 4 * 2, range(0, self.num_frames, 2)
-        return tuple(frame for frame in even if self.plan != "nested" or abs(frame - middle) <= 2)
+        middle, even = self.length // 4 * 2, range(0, self.length, 2)
+        return tuple(frame for frame in even if self.kind != "nested" or abs(frame - middle) <= 2)
 
 
 def main() -> None:
@@ -127,7 +128,8 @@ def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
     for plan in (section for section in args.sections if section in PLANS):
         runs: dict[int, list[dict[str, Any]]] = {views: [] for views in args.views}
         for views, seed in itertools.product(args.views, args.seeds):
-            data = PlannedFrames("procedural", views, "test", seed, plan=plan, most_views=max(args.views))
+            frames = PlannedFrames(views, kind=plan, most_views=max(args.views))
+            data = EvaluationData("procedural", frames, "test", seed)
             runs[views].append(evaluate(model, weights, data, args.num_scenes, semantics))
         print(f"\n## {weights}: {plan}\n\n{protocol_text(runs)}\n")
         print_table(KEYS, runs)
@@ -139,9 +141,9 @@ def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
     if "invariances" in args.sections:
         results["invariances"] = []
         for seed in args.seeds:
-            data = PlannedFrames("", NUM_PHOTOS, "test", seed, plan="nested", most_views=max(8, *args.views))
+            frames = PlannedFrames(NUM_PHOTOS, kind="nested", most_views=max(8, *args.views))
             results["invariances"].append(
-                measure_invariances(model, load_scenes(model, data, args.num_scenes))
+                measure_invariances(model, load_scenes(model, frames, seed, args.num_scenes))
             )
         print(f"\n## {weights}: what should not matter\n")
         print_invariances(results["invariances"])
@@ -151,24 +153,27 @@ def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
 def evaluate(
     model: TokenGroups,
     weights: str,
-    data: PlannedFrames,
+    data: EvaluationData,
     num_scenes: int,
     semantics: SemanticEvaluation | None,
 ) -> dict[str, Any]:
     """The numbers of `tokengroups evaluate` with the plan's frames, and the median of the seconds a scene."""
-    label = f"{data.plan}, {data.num_views} photos, seed {data.seed}"
+    assert isinstance(data.plan, PlannedFrames) and data.seed is not None
+    label = f"{data.plan.kind}, {data.plan.num_views} photos, seed {data.seed}"
     progress = tqdm(
-        load_scenes(model, data, num_scenes), total=num_scenes, desc=label, unit="scene", leave=False
+        load_scenes(model, data.plan, data.seed, num_scenes),
+        total=num_scenes,
+        desc=label,
+        unit="scene",
+        leave=False,
     )
     result = evaluate_scenes(model.predict, progress, data, weights, semantics=semantics).to_json()
     return result | {"seconds_median": median(scene["seconds"] for scene in result["per_scene"])}
 
 
-def load_scenes(model: TokenGroups, data: PlannedFrames, num_scenes: int) -> Iterator[EvaluationScene]:
+def load_scenes(model: TokenGroups, plan: PlannedFrames, seed: int, num_scenes: int) -> Iterator[Example]:
     for index in range(num_scenes):
-        frames = room(data.seed or 0, index, data.num_frames, model.image_size)
-        context, targets = to_views(frames, data.context_frames), to_views(frames, data.target_frames)
-        yield EvaluationScene(frames.name, context, targets, frames.instance_classes)
+        yield cut_example(room(seed, index, plan.length, model.image_size), plan)
 
 
 @lru_cache(maxsize=128)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy import stats
 
+from tokengroups.data.stream import ExampleConfig
 from tokengroups.systems import TokenGroupsConfig
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.scenes import ScenesConfig
 from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -40,7 +40,9 @@ def experiment(tmp_path_factory, random_weights) -> TokenGroupsExperiment:
     cache = tmp_path_factory.mktemp("rooms")
     return TokenGroupsExperiment(
         training=TrainingConfig(output=str(cache / "run"), steps=4, batch_size=2),
-        data=ScenesConfig(cache=str(cache), num_rooms=2, num_views=5, size=64, evaluation_rooms=1),
+        data=ExampleConfig(
+            root=str(cache), options={"num_rooms": 2}, num_frames=5, size=64, evaluation_scenes=1
+        ),
         encoder=str(random_weights.parent / "encoder"),
         model=MODEL,
         losses=TokenGroupsLossWeights(lpips=0.0, segmentation=1.0, segmentation_warmup_steps=0),
@@ -64,7 +66,7 @@ def test_the_encoder_sees_every_scene_once(scripts, experiment):
 def test_scenes_repeat_after_their_number(scripts, experiment):
     _, variants = scripts
     task = variants.AblationTask(experiment, 3, {})
-    images = [task.scenes.scene(step, slot).context.images for step in range(2) for slot in range(2)]
+    images = [task.examples.example(step, slot).context.images for step in range(2) for slot in range(2)]
     assert torch.equal(images[0], images[3])
     assert not torch.equal(images[0], images[1])
 
@@ -129,7 +131,7 @@ def test_unlabelled_pixels_are_ignored_or_pushed_down(scripts, experiment):
         (gradient,) = torch.autograd.grad(task.matched(probabilities, ids).bce, probabilities)
         assert bool(gradient[:, 3:].abs().max() > 0) == wanted
         assert bool((gradient[:, 3:] >= 0).all())  # down, never up
-    hidden = [pushed.scenes.scene(0, slot).targets.group_ids for slot in range(2)]
+    hidden = [pushed.examples.example(0, slot).targets.group_ids for slot in range(2)]
     assert any(bool((ids < 0).any()) for ids in hidden)
 
 
@@ -161,8 +163,8 @@ def test_a_variant_is_trained_measured_and_tabulated(scripts, experiment, tmp_pa
     )
     sizes = {f"model.{k}": v for k, v in dataclasses.asdict(MODEL).items() if isinstance(v, int) and v > 1}
     settings = sizes | {
-        "training.batch_size": 1, "training.precision": "fp32", "data.cache": experiment.data.cache,
-        "data.num_rooms": 2, "data.num_views": 5, "data.size": 64, "encoder": experiment.encoder,
+        "training.batch_size": 1, "training.precision": "fp32", "data.root": experiment.data.root,
+        "data.options.num_rooms": 2, "data.num_frames": 5, "data.size": 64, "encoder": experiment.encoder,
         "model.photo_features": "false", "model.border_rounds": "0",  # this encoder tells neither
     }  # fmt: skip
     options = ["--seeds", "0", "--steps", "4", "--scenes", "2", "--held-out", "1", "--out", str(tmp_path)]

@@ -14,7 +14,8 @@ from scenes import random_scene
 from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 
 from tokengroups.data.augment import to_views
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.systems import load_model
 
@@ -41,13 +42,13 @@ def test_frames_of_the_plans(benchmark) -> None:
     views = benchmark("views")
 
     def frames(plan: str, num_views: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        data = views.PlannedFrames("procedural", num_views, "test", 1, plan=plan)
-        return data.context_frames, data.target_frames
+        frames = views.PlannedFrames(num_views, kind=plan)
+        return frames.context, frames.targets
 
     even = tuple(range(0, 17, 2))
     for num_views in (1, 2, 4, 8):
-        data = EvaluationData("procedural", num_views, "test", 1)
-        assert frames("path", num_views) == (data.context_frames, data.target_frames)
+        plan = FramePlan(num_views)
+        assert frames("path", num_views) == (plan.context, plan.targets)
         assert frames("spread", num_views)[1] == even
         assert frames("nested", num_views)[1] == (6, 8, 10)
     assert [frames("spread", n)[0] for n in (1, 2, 4)] == [(9,), (5, 13), (3, 7, 11, 15)]
@@ -57,11 +58,11 @@ def test_frames_of_the_plans(benchmark) -> None:
 
 def test_path_is_what_evaluate_sees(benchmark, random_weights: Path) -> None:
     views = benchmark("views")
-    data = views.PlannedFrames("procedural", 2, "test", 5)
+    plan = views.PlannedFrames(2)
     model = load_model(str(random_weights))
-    (scene,) = views.load_scenes(model, data, 1)
-    expected = evaluation_scene(generate_room(5, 0, "test", 5, model.image_size), data)
-    assert scene.name == expected.name
+    (scene,) = views.load_scenes(model, plan, 5, 1)
+    expected = cut_example(generate_room(5, 0, "test", 5, model.image_size), FramePlan(2))
+    assert scene.names == expected.names == ("test_5_000000",)
     assert torch.equal(scene.context.images, expected.context.images)
     assert torch.equal(scene.targets.images, expected.targets.images)
 
@@ -79,9 +80,8 @@ def test_invariances(benchmark, random_weights: Path, capsys: pytest.CaptureFixt
     invariances = benchmark("invariances")
     model = load_model(str(random_weights))
     frames = generate_room(5, 0, "test", 9, model.image_size)
-    scene = EvaluationScene(
-        frames.name, to_views(frames, range(1, 9, 2)), to_views(frames, [4]), frames.instance_classes
-    )
+    context, targets = to_views(frames, range(1, 9, 2)), to_views(frames, [4])
+    scene = Example(context, targets, (frames.instance_classes,), (frames.name,))
     same = replace(invariances.CASES[0], other=(0, 1, 2, 3))
     still = invariances.measure_case(model, [scene], same)
     zero = (
@@ -157,9 +157,9 @@ def test_picture_shows_the_group_go_and_move(benchmark, tmp_path: Path) -> None:
 
 def test_true_parts_are_used_and_steps_left_out(benchmark) -> None:
     limits = benchmark("limits")
-    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", 2, "test", 7)
+    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", FramePlan(2), "test", 7)
     rooms = [generate_room(7, index, "test", num_views=5, size=model.image_size) for index in range(3)]
-    scenes = [evaluation_scene(room, data) for room in rooms]  # of a single one the steps may worsen the PSNR
+    scenes = [cut_example(room, data.plan) for room in rooms]  # of a single one the steps may worsen the PSNR
     rows = ("as shipped", "true depth", "all true", "network alone")
     shipped = model.decoder.config
     found = {row: limits.measure(model, row, scenes, data) for row in rows}
@@ -172,8 +172,8 @@ def test_true_parts_are_used_and_steps_left_out(benchmark) -> None:
 
 def test_truth_comes_in_the_scale_and_world_of_the_prediction(benchmark) -> None:
     limits = benchmark("limits")
-    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", 2, "test", 7)
-    context = evaluation_scene(generate_room(7, 1, "test", num_views=5, size=128), data).context
+    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", FramePlan(2), "test", 7)
+    context = cut_example(generate_room(7, 1, "test", num_views=5, size=128), data.plan).context
     own = model.encode(context.images[None])
     informed = limits.with_truth(own, context, ("depth", "pose", "focal"))
     torch.testing.assert_close(informed.cameras.cam_from_world[0, 0], torch.eye(4))

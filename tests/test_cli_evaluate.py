@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from tokengroups.cli.main import main
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.systems import TokenGroupsConfig
@@ -83,10 +83,52 @@ def test_folder_of_scenes_in_scannets_layout(
 ) -> None:
     write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))
     words = ["evaluate", "--data", str(tmp_path / "scans"), "--views", "1", "--weights", str(weights)]
-    assert main([*words, "--frame-step", "2"]) == 0
+    assert main([*words, "--frame-step", "2", "--split", "all"]) == 0
     assert "1 scenes of scans, 32x32 pixels" in capsys.readouterr().out
-    assert main([*words, "--frame-step", "3"]) == 2
+    assert main([*words, "--frame-step", "3", "--split", "all"]) == 2
     assert "smaller step" in capsys.readouterr().err
+    assert main(words) == 2  # a single scene: nothing is held out
+    assert "no scene in the split test or val" in capsys.readouterr().err
+
+
+def test_of_a_folder_the_held_out_scenes_are_measured(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = tmp_path / "scans"
+    for name in ("train/a", "train/b", "val/c"):
+        write_scannet(scans / name, generate_room(1, 0, "test", num_views=3, size=32))
+    command = ["--data", str(scans), "--views", "1", "--weights", str(weights), "--num-scenes", "9"]
+
+    def measured(*words: str) -> tuple[list[str], str | None]:
+        numbers = evaluated([*command, *words], tmp_path / "out.json")
+        return [scene["name"] for scene in numbers["per_scene"]], numbers["protocol"]["split"]
+
+    assert measured() == (["c"], "val")
+    printed = capsys.readouterr()
+    assert "on 1 scenes of scans (split val), 32x32" in " ".join(printed.out.split())
+    assert (
+        "note: 1 of 3 scenes are held out (val: by its sub-folders); --split all measures all" in printed.err
+    )
+    assert measured("--split", "train") == (["a", "b"], "train")
+    assert measured("--split", "all") == (["a", "b", "c"], None)
+    assert main(["evaluate", *command, "--split", "test"]) == 2
+    assert "no scene in the split test; its splits are: train (2), val (1)" in capsys.readouterr().err
+
+
+def test_a_data_set_of_ones_own(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_scenes.py").write_text(
+        "from tokengroups.data.procedural import generate_room\n"
+        "class Own:\n"
+        "    class_names, splits = ('wall',), {'test': [1]}\n"
+        "    def __init__(self, root): self.seed = int(root)\n"
+        "    def __len__(self): return 2\n"
+        "    def __getitem__(self, index): return generate_room(self.seed, index, 'test', 5, 32)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["--data", "own_scenes:Own", "--root", "7", "--weights", str(weights)]
+    numbers = evaluated(command, tmp_path / "out.json")
+    assert [scene["name"] for scene in numbers["per_scene"]] == ["test_7_000001"]
+    assert numbers["protocol"]["data"] == "own_scenes:Own" and numbers["protocol"]["seed"] is None
 
 
 @pytest.mark.parametrize(
@@ -100,6 +142,8 @@ def test_folder_of_scenes_in_scannets_layout(
         (["--lpips-weights", "none.pth"], "none.pth"),
         (["--device", "tpu"], "--device"),
         (["--data", "no-such-folder"], "no-such-folder"),
+        (["--data", "no_such_module:Rooms"], "no module no_such_module"),
+        (["--split", "all"], "no scene in the split all"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -127,7 +171,7 @@ def test_weights_with_semantics_are_measured_on_the_vocabulary(
     assert "(vocabulary: wall, floor, other)" in " ".join(capsys.readouterr().out.split())
     assert len(evaluated(words, out)["protocol"]["vocabulary"]) == 44
     write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))
-    recorded = evaluated([*words, "--data", str(tmp_path / "scans"), "--views", "1"], out)
+    recorded = evaluated([*words, "--data", str(tmp_path / "scans"), "--views", "1", "--split", "all"], out)
     assert recorded["protocol"]["vocabulary"][-2:] == ["bed", "other"]
     assert main(["evaluate", *words, "--vocabulary", " , "]) == 2
     assert "vocabulary" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tokengroups.cli.main import main
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.geometry import quaternion_from_rotation
 from tokengroups.scene import load_scene

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tokengroups.cli.main import main
-from tokengroups.data.procedural.generate import generate_room
-from tokengroups.data.readers.scannet import find_scenes, read_scannet, write_scannet
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.readers.scannet import ScanNet, ScanNetScene, find_scenes, read_scannet, write_scannet
 from tokengroups.errors import UserError
 from tokengroups.io.pixels import read_pixels, write_pixels
 from tokengroups.types import SceneFrames
@@ -57,8 +57,9 @@ def test_files_hold_what_scannet_says(frames: SceneFrames, folder: Path) -> None
 
 
 def test_frames_are_in_order_of_their_numbers(frames: SceneFrames, folder: Path) -> None:
-    read = read_scannet(folder, slice(1, None, 5))
-    np.testing.assert_array_equal(read.group_ids, frames.group_ids[1::5])
+    scene = ScanNetScene(folder)
+    assert len(scene) == 12 and scene.name == "room"
+    np.testing.assert_array_equal(scene[1::5].group_ids, frames.group_ids[1::5])
 
 
 def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(
@@ -113,8 +114,37 @@ def test_find_scenes(folder: Path) -> None:
     (folder.parent / "scene10/color").mkdir(parents=True)
     (folder.parent / "scene9/color").mkdir(parents=True)
     assert [path.name for path in find_scenes(folder.parent)] == ["room", "scene9", "scene10"]
+    (folder.parent / "val/scene2/color").mkdir(parents=True)
+    (folder.parent / "train/.scene3/color").mkdir(parents=True)
+    assert [path.name for path in find_scenes(folder.parent)] == ["room", "scene2", "scene9", "scene10"]
     with pytest.raises(UserError, match="ScanNet"):
         find_scenes(folder / "pose")
+
+
+def test_recordings_are_read_when_they_are_sliced(frames: SceneFrames, tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "val/c"):
+        write_scannet(tmp_path / name, frames)
+    dataset = ScanNet(tmp_path)
+    (tmp_path / "train/a/color/3.jpg").write_text("damaged")
+    assert dataset.splits == {"train": (0, 1), "val": (2,)} and dataset.split_source == "by its sub-folders"
+    assert [dataset[index].name for index in range(len(dataset))] == ["a", "b", "c"]
+    np.testing.assert_array_equal(dataset[0][4:6].group_ids, frames.group_ids[4:6])
+    with pytest.raises(UserError, match="3.jpg"):
+        dataset[0][2:4]
+
+
+def test_posed_photos_are_the_frames_with_their_cameras(frames: SceneFrames, folder: Path) -> None:
+    (folder / "pose/4.txt").write_text("-inf -inf -inf -inf\n" * 4)
+    scene = ScanNetScene(folder)
+    photos, cameras = zip(*scene.posed_photos(), strict=True)
+    kept = [view for view in range(12) if view != 4]
+    assert [photo.name for photo in photos] == [f"{view}.jpg" for view in kept]
+    for view, camera in zip(kept, cameras, strict=True):
+        np.testing.assert_allclose(camera.cam_from_world, frames.cam_from_world[view], atol=1e-7)
+        np.testing.assert_allclose(camera.pinhole((32, 32)), frames.intrinsics[view])
+    assert scene.instance_classes() == frames.instance_classes
+    (folder / "instances.json").unlink()
+    assert set(scene.instance_classes()) == set(np.unique(frames.group_ids[kept])) - {-1}
 
 
 @pytest.mark.parametrize("damaged", ["color/2.jpg", "depth/2.png", "pose/2.txt", "instances.json"])

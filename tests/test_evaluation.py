@@ -13,8 +13,9 @@ from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, squ
 from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
-from tokengroups.data.augment import to_views
-from tokengroups.data.procedural.generate import generate_room
+from tokengroups.data.augment import square_views, to_views
+from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.data.procedural import generate_room
 from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes, nearest_view_psnr, oracle_groups
 from tokengroups.evaluation.masks import group_masks, group_overlaps
@@ -33,14 +34,14 @@ from tokengroups.losses.photometric import psnr
 from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
-DATA = EvaluationData("procedural", num_views=2, split="test", seed=5)
+DATA = EvaluationData("procedural", FramePlan(2), split="test", seed=5)
 SIZE = 64
 AP_NAMES = [f"{level}_{kind}" for level in ("ap", "ap50", "ap25") for kind in ("all", "objects")]
 
 
 @pytest.fixture(scope="module")
-def scene() -> EvaluationScene:
-    return evaluation_scene(generate_room(5, 0, "test", num_views=5, size=SIZE), DATA, SIZE)
+def scene() -> Example:
+    return cut_example(generate_room(5, 0, "test", num_views=5, size=SIZE), DATA.plan, SIZE)
 
 
 def from_truth(context: Views, unit: float = 1.0) -> Reconstruction:
@@ -74,12 +75,12 @@ def from_truth(context: Views, unit: float = 1.0) -> Reconstruction:
     return Reconstruction(token_scene, depth, pixels)
 
 
-def _evaluate(scene: EvaluationScene, prediction: Reconstruction, perceptual: Lpips | None = None) -> dict:
+def _evaluate(scene: Example, prediction: Reconstruction, perceptual: Lpips | None = None) -> dict:
     result = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth", perceptual)
     return json.loads(json.dumps(result.to_json(), allow_nan=False))
 
 
-def test_reconstruction_from_the_truth(scene: EvaluationScene) -> None:
+def test_reconstruction_from_the_truth(scene: Example) -> None:
     numbers = _evaluate(scene, from_truth(scene.context))
     assert numbers["depth_absrel"] < 1e-5 and numbers["point_error"] < 1e-5
     assert numbers["rotation_error_deg"] < 1e-3 and numbers["translation_error_deg"] < 1e-3
@@ -91,7 +92,7 @@ def test_reconstruction_from_the_truth(scene: EvaluationScene) -> None:
     assert numbers["groups_used"] == numbers["per_scene"][0]["groups_used"] > 3
 
 
-def test_json_has_exactly_the_documented_keys(scene: EvaluationScene) -> None:
+def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
     numbers = _evaluate(scene, from_truth(scene.context))
     suffixes = ("", "_oracle", "_planes_hdbscan")
     assert set(numbers) == {
@@ -113,7 +114,7 @@ def test_json_has_exactly_the_documented_keys(scene: EvaluationScene) -> None:
     assert "no target pixel" in protocol["text"]
 
 
-def test_any_world_of_the_prediction_will_do(scene: EvaluationScene) -> None:
+def test_any_world_of_the_prediction_will_do(scene: Example) -> None:
     """Cameras, anchors and Gaussians moved together give the same numbers."""
     prediction = from_truth(scene.context)
     world = prediction.scene
@@ -133,7 +134,7 @@ def test_any_world_of_the_prediction_will_do(scene: EvaluationScene) -> None:
 
 
 @pytest.mark.parametrize("unit", [0.2, 7.0])
-def test_unit_of_the_prediction_does_not_matter(scene: EvaluationScene, unit: float) -> None:
+def test_unit_of_the_prediction_does_not_matter(scene: Example, unit: float) -> None:
     metres, other = (
         _evaluate(scene, from_truth(scene.context)),
         _evaluate(scene, from_truth(scene.context, unit)),
@@ -143,7 +144,7 @@ def test_unit_of_the_prediction_does_not_matter(scene: EvaluationScene, unit: fl
         assert other[name] == pytest.approx(metres[name], abs=0.02), name
 
 
-def test_target_photos_change_nothing_but_the_image_scores(scene: EvaluationScene) -> None:
+def test_target_photos_change_nothing_but_the_image_scores(scene: Example) -> None:
     prediction = from_truth(scene.context)
     blind = replace(scene, targets=replace(scene.targets, images=torch.zeros_like(scene.targets.images)))
     seen, unseen = _evaluate(scene, prediction), _evaluate(blind, prediction)
@@ -155,7 +156,7 @@ def test_target_photos_change_nothing_but_the_image_scores(scene: EvaluationScen
     assert unseen["protocol"]["data_sha256"] != seen["protocol"]["data_sha256"]
 
 
-def test_one_group_for_everything_scores_worse_than_the_oracle(scene: EvaluationScene) -> None:
+def test_one_group_for_everything_scores_worse_than_the_oracle(scene: Example) -> None:
     prediction = from_truth(scene.context)
     lumped = replace(
         prediction.scene,
@@ -168,21 +169,21 @@ def test_one_group_for_everything_scores_worse_than_the_oracle(scene: Evaluation
 
 
 def test_single_view_leaves_the_pose_undefined() -> None:
-    data = EvaluationData("procedural", num_views=1, split="test", seed=5)
-    scene = evaluation_scene(generate_room(5, 0, "test", num_views=3, size=SIZE), data, SIZE)
+    data = EvaluationData("procedural", FramePlan(1), split="test", seed=5)
+    scene = cut_example(generate_room(5, 0, "test", num_views=3, size=SIZE), data.plan, SIZE)
     result = evaluate_scenes(lambda _: from_truth(scene.context), [scene], data, "truth")
     assert result.to_json()["rotation_error_deg"] is None
     assert "rotation error (deg)" in format_report(result)
 
 
-def test_random_lpips_trunk_is_never_reported(scene: EvaluationScene) -> None:
+def test_random_lpips_trunk_is_never_reported(scene: Example) -> None:
     prediction = from_truth(scene.context)
     assert _evaluate(scene, prediction, Lpips("squeeze"))["lpips"] is None
     report = format_report(evaluate_scenes(lambda _: prediction, [scene], DATA, "truth"))
     assert next(line for line in report.splitlines() if line.startswith("LPIPS")).split() == ["LPIPS", "-"]
 
 
-def test_lpips_with_trunk_weights_is_reported_with_its_trunk(scene: EvaluationScene, tmp_path: Path) -> None:
+def test_lpips_with_trunk_weights_is_reported_with_its_trunk(scene: Example, tmp_path: Path) -> None:
     prepare_torchvision()
     import torchvision
 
@@ -204,7 +205,7 @@ def test_oracle_takes_the_instance_at_each_anchors_pixel() -> None:
     assert assignment.argmax(dim=-1).tolist() == [1, 0, 1, 2]
 
 
-def test_nearest_view_is_chosen_by_camera_distance(scene: EvaluationScene) -> None:
+def test_nearest_view_is_chosen_by_camera_distance(scene: Example) -> None:
     moved = scene.targets.cameras.cam_from_world.clone()
     moved[:] = scene.context.cameras.cam_from_world[1]
     targets = replace(scene.targets, cameras=replace(scene.targets.cameras, cam_from_world=moved))
@@ -230,16 +231,22 @@ def test_structure_is_void_for_objects_only() -> None:
     assert overlaps.objects.void.tolist() == [400, 0, 200]
 
 
+def test_scenes_without_depth_are_refused(scene: Example) -> None:
+    context = replace(scene.context, depth=torch.zeros_like(scene.context.depth))
+    with pytest.raises(UserError, match="scene test_5_000000: its depth is unknown"):
+        _evaluate(replace(scene, context=context), from_truth(scene.context))
+
+
 def test_frames_of_the_protocol() -> None:
     frames = generate_room(5, 1, "test", num_views=5, size=16)
-    scene = evaluation_scene(frames, DATA, 16)
+    scene = cut_example(frames, FramePlan(2), 16)
     assert torch.equal(scene.context.images, to_views(frames, [1, 3]).images)
     assert torch.equal(scene.targets.images, to_views(frames, [0, 2, 4]).images)
-    wide = EvaluationData("scans", num_views=3, frame_step=10)
-    assert wide.context_frames == (10, 30, 50) and wide.target_frames == (0, 20, 40, 60)
-    assert list(range(100))[wide.frames] == [0, 10, 20, 30, 40, 50, 60]
-    with pytest.raises(UserError, match="5 frames at frame step 10, but 3 views need 7"):
-        evaluation_scene(frames, wide)
+    wide = FramePlan(3, frame_step=10)
+    assert wide.context == (10, 30, 50) and wide.targets == (0, 20, 40, 60)
+    assert list(range(100))[wide.span] == [0, 10, 20, 30, 40, 50, 60]
+    with pytest.raises(UserError, match="1 frames at frame step 10, but 3 views need 7"):
+        cut_example(frames, wide)
 
 
 def test_square_views_keep_points_on_their_pixels() -> None:

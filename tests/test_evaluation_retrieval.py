@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from tokengroups.data.procedural.generate import CLASS_NAMES
+from tokengroups.data.procedural import CLASS_NAMES
 from tokengroups.evaluation.calibration import MatchPairs, calibration_error, match_pairs
 from tokengroups.evaluation.masks import STRUCTURE_CLASSES
 from tokengroups.evaluation.phrases import PHRASES

@@ -12,13 +12,14 @@ from test_evaluation import DATA, from_truth, scene  # noqa: F401 (a fixture)
 from tokengroups.evaluation.scenes import EvaluationScene
 from torch.nn import functional
 
-from tokengroups.data.procedural.generate import CLASS_NAMES
+from tokengroups.data.example import Example
+from tokengroups.data.procedural import CLASS_NAMES
+from tokengroups.data.readers.scannet import ScanNet
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.query_time import gaussian_features
 from tokengroups.evaluation.report import format_report
 from tokengroups.evaluation.semantic import (
-    LSM_CLASSES,
     SemanticEvaluation,
     feature_basis,
     instance_features,
@@ -42,11 +43,11 @@ class Meanings:
 EVALUATION = SemanticEvaluation(Meanings(), CLASS_NAMES)
 
 
-def with_meaning(scene: EvaluationScene, renamed: dict[str, str] | None = None) -> Reconstruction:  # noqa: F811
+def with_meaning(scene: Example, renamed: dict[str, str] | None = None) -> Reconstruction:  # noqa: F811
     """From the truth; every group is embedded as its class, or as what that is renamed to. Residuals are zero."""
     prediction = from_truth(scene.context)
     ids = scene.context.group_ids[prediction.anchor_pixels.unbind(-1)].unique().tolist()
-    names = [scene.classes.get(instance, "") for instance in ids]
+    names = [scene.classes[0].get(instance, "") for instance in ids]
     embeddings = Meanings().encode_text([(renamed or {}).get(name, name) for name in names])
     anchors = len(prediction.scene.anchors)
     semantics = Semantics(
@@ -60,16 +61,16 @@ def with_meaning(scene: EvaluationScene, renamed: dict[str, str] | None = None) 
 
 
 @pytest.fixture(scope="module")
-def room(scene: EvaluationScene) -> EvaluationScene:  # noqa: F811
+def room(scene: Example) -> Example:  # noqa: F811
     """Instances so thin that no anchor is on them become floor; the photos are the target views too."""
     ids = scene.context.group_ids
     thin = ~torch.isin(ids, ids[:, ::2, ::2])
-    floor = next(instance for instance, name in scene.classes.items() if name == "floor")
+    floor = next(instance for instance, name in scene.classes[0].items() if name == "floor")
     context = replace(scene.context, group_ids=torch.where(thin, floor, ids))
     return replace(scene, context=context, targets=context)
 
 
-def measure(truth: EvaluationScene, renamed: dict[str, str] | None = None) -> SceneSemantics:
+def measure(truth: Example, renamed: dict[str, str] | None = None) -> SceneSemantics:
     """The true groups are what is rendered."""
     reconstruction = with_meaning(truth, renamed).scene
     ids, column = truth.context.group_ids.unique(return_inverse=True)
@@ -81,7 +82,7 @@ def measure(truth: EvaluationScene, renamed: dict[str, str] | None = None) -> Sc
 
 
 @pytest.fixture(scope="module")
-def right(room: EvaluationScene) -> SceneSemantics:
+def right(room: Example) -> SceneSemantics:
     return measure(room)
 
 
@@ -97,11 +98,11 @@ def test_what_is_right_scores_one(right: SceneSemantics) -> None:
     assert len(right.names.ious) >= 3 and len(right.unseen.ious) > len(right.names.ious)
 
 
-def test_swapped_names_lose_what_they_cover(room: EvaluationScene, right: SceneSemantics) -> None:
+def test_swapped_names_lose_what_they_cover(room: Example, right: SceneSemantics) -> None:
     ids = room.context.group_ids
     shares = {
-        name: sum(float((ids == k).float().mean()) for k, own in room.classes.items() if own == name)
-        for name in set(room.classes.values()) - {"wall", "floor", "ceiling"}
+        name: sum(float((ids == k).float().mean()) for k, own in room.classes[0].items() if own == name)
+        for name in set(room.classes[0].values()) - {"wall", "floor", "ceiling"}
     }
     first, second = sorted(shares, key=lambda name: -shares[name])[:2]
     swapped = measure(room, {first: second, second: first})
@@ -112,12 +113,12 @@ def test_swapped_names_lose_what_they_cover(room: EvaluationScene, right: SceneS
     assert scores.recall1_names_true_groups == pytest.approx((asked - 2) / asked)
     assert scores.recall1_names_true_labels == scores.recall1_unseen_true_labels == 1
     assert scores.recall1_unseen < 1
-    seen = [room.classes[instance] for instance in ids.unique().tolist()]
+    seen = [room.classes[0][instance] for instance in ids.unique().tolist()]
     wrong = 2 * (seen.count(first) + seen.count(second))  # sure of the other name, and sure that not its own
     assert scores.calibration_error_names == pytest.approx(wrong / (len(seen) * len(CLASS_NAMES)), abs=1e-6)
 
 
-def test_scenes_are_pooled_in_any_order(room: EvaluationScene, right: SceneSemantics) -> None:
+def test_scenes_are_pooled_in_any_order(room: Example, right: SceneSemantics) -> None:
     other = measure(room, {"wall": "floor", "floor": "wall"})
     both, reverse = summarise_semantics([right, other]), summarise_semantics([other, right])
     assert vars(both) == pytest.approx(vars(reverse), abs=1e-12)
@@ -134,7 +135,7 @@ def test_mean_features_of_instances_are_loops() -> None:
         torch.testing.assert_close(got[row], expected)
 
 
-def test_gaussians_carry_their_groups_and_anchors_meaning(scene: EvaluationScene) -> None:  # noqa: F811
+def test_gaussians_carry_their_groups_and_anchors_meaning(scene: Example) -> None:  # noqa: F811
     world = with_meaning(scene).scene
     assert world.semantics is not None
     world = replace(world, semantics=replace(world.semantics, residuals=torch.randn(len(world.anchors), 2)))
@@ -146,7 +147,7 @@ def test_gaussians_carry_their_groups_and_anchors_meaning(scene: EvaluationScene
     torch.testing.assert_close(gaussian_features(world), expected)
 
 
-def test_sizes_are_those_of_the_scene(right: SceneSemantics, room: EvaluationScene) -> None:
+def test_sizes_are_those_of_the_scene(right: SceneSemantics, room: Example) -> None:
     scores, groups = summarise_semantics([right]), len(room.context.group_ids.unique())
     gaussians = 2 * 32 * 32  # an anchor and Gaussian at every second pixel
     dim = len(CLASS_NAMES)
@@ -158,13 +159,13 @@ def test_sizes_are_those_of_the_scene(right: SceneSemantics, room: EvaluationSce
 
 
 def test_a_short_vocabulary_speaks_for_the_other_classes() -> None:
-    queries = vocabulary_queries(LSM_CLASSES, {0: "wall", 3: "desk", 4: "rug", 6: "sofa"})
+    queries = vocabulary_queries(ScanNet.class_names, {0: "wall", 3: "desk", 4: "rug", 6: "sofa"})
     assert {query.text: set(query.classes) for query in queries if query.classes} == {
         "wall": {"wall"}, "sofa": {"sofa"}, "other": {"desk", "rug"},
     }  # fmt: skip
 
 
-def test_evaluation_adds_meaning_and_changes_nothing_else(scene: EvaluationScene) -> None:  # noqa: F811
+def test_evaluation_adds_meaning_and_changes_nothing_else(scene: Example) -> None:  # noqa: F811
     prediction = with_meaning(scene)
     plain = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth")
     result = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth", semantics=EVALUATION)
@@ -182,7 +183,7 @@ def test_evaluation_adds_meaning_and_changes_nothing_else(scene: EvaluationScene
     assert "recall@1, unseen phrases" in format_report(result) and "recall@1" not in format_report(plain)
 
 
-def test_a_model_without_meaning_leaves_it_out(scene: EvaluationScene) -> None:  # noqa: F811
+def test_a_model_without_meaning_leaves_it_out(scene: Example) -> None:  # noqa: F811
     result = evaluate_scenes(
         lambda _: from_truth(scene.context), [scene], DATA, "truth", semantics=EVALUATION
     )

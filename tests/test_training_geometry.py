@@ -11,13 +11,13 @@ import torch
 
 from tests.tolerances import tolerance
 from tokengroups.cli.main import main
+from tokengroups.data.stream import PathStream, draw_frames
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.errors import UserError
 from tokengroups.systems.weights import load_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.log import read_metrics
-from tokengroups.training.rooms import RoomStream, draw_frames
 from tokengroups.training.tasks.geometry import (
     GeometryDataConfig,
     GeometryExperiment,
@@ -51,7 +51,9 @@ TINY = VGGTConfig(
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> GeometryExperiment:
     cache = str(tmp_path_factory.mktemp("rooms"))
-    data = GeometryDataConfig(cache, num_rooms=4, num_views=4, size=32, max_frames=3, evaluation_rooms=2)
+    data = GeometryDataConfig(
+        root=cache, options={"num_rooms": 4}, num_frames=4, size=32, max_frames=3, evaluation_scenes=2
+    )
     training = TrainingConfig(output="unused", steps=10, batch_size=4, seed=3)
     return GeometryExperiment(training, data, TINY)
 
@@ -75,7 +77,7 @@ def test_a_batch_is_a_pure_function_of_step_and_slots(
 
 
 def test_every_room_is_drawn_once_an_epoch(experiment: GeometryExperiment) -> None:
-    stream = RoomStream(experiment.data, seed=3)
+    stream = PathStream(experiment.data, seed=3)
     epochs = [[float(stream.path(epoch * 4 + n).views.depth.sum()) for n in range(4)] for epoch in range(6)]
     assert len(set(epochs[0])) == 4
     assert all(sorted(rooms) == sorted(epochs[0]) for rooms in epochs)
@@ -144,7 +146,7 @@ def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_pat
 
 def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperiment) -> None:
     for changes in ({"max_frames": 5}, {"min_frames": 4}, {"min_frames": 0}):
-        with pytest.raises(UserError, match="need 1 <= min_frames <= max_frames <= num_views, got"):
+        with pytest.raises(UserError, match="need 1 <= min_frames <= max_frames <= num_frames, got"):
             build_task(replace(experiment, data=replace(experiment.data, **changes)))
 
 
@@ -156,13 +158,13 @@ def test_the_shipped_configuration_trains_stops_and_continues(
         "train",
         str(CONFIG),
         f"training.output={output}",
-        f"data.cache={tmp_path}/rooms",
+        f"data.root={tmp_path}/rooms",
         "training.steps=2",
         "training.batch_size=2",
         "training.trackers=[]",
         "training.log_every=1",
-        "data.num_rooms=2",
-        "data.evaluation_rooms=1",
+        "data.options.num_rooms=2",
+        "data.evaluation_scenes=1",
     ]
     assert main([*command, "training.max_minutes=0"]) == 0
     assert f"stopped after 1 steps, saved in {output}/checkpoints" in capsys.readouterr().out

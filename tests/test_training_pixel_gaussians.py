@@ -13,6 +13,8 @@ import torch
 from tests.test_training import assert_same_end
 from tests.tolerances import tolerance
 from tokengroups.config import config_to_dict
+from tokengroups.data.example import Example
+from tokengroups.data.stream import ExampleConfig
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
 from tokengroups.geometry import relative_cameras, world_points
@@ -25,7 +27,6 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.loop import train
 from tokengroups.training.optim import build_optimizer
-from tokengroups.training.scenes import ScenesConfig, TrainingScenes
 from tokengroups.training.task import LossTerms
 from tokengroups.training.tasks.pixel_gaussians import (
     PixelGaussiansExperiment,
@@ -62,7 +63,9 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> PixelGaussiansExperi
         training=TrainingConfig(
             str(folder / "run"), 4, 2, learning_rate=1e-3, warmup_steps=2, log_every=1, trackers=(), device="cpu"
         ),
-        data=ScenesConfig(str(folder / "rooms"), num_rooms=2, num_views=5, size=32, evaluation_rooms=1),
+        data=ExampleConfig(
+            root=str(folder / "rooms"), options={"num_rooms": 2}, num_frames=5, size=32, evaluation_scenes=1
+        ),
         start_from=str(folder / "encoder"),
         model=PixelGaussiansConfig(stride=2, dim=8),
         losses=PixelGaussiansLossWeights(lpips=0.0),
@@ -210,7 +213,7 @@ class Crash(Exception):
 class CrashingTask(PixelGaussiansTask):
     """Dies in the middle of a step: nothing is saved on the way out."""
 
-    def losses(self, batch: TrainingScenes, step: int) -> LossTerms:
+    def losses(self, batch: Example, step: int) -> LossTerms:
         if step == 3:
             raise Crash
         return super().losses(batch, step)

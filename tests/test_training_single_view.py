@@ -33,7 +33,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> PerspectiveExperimen
     torch.manual_seed(0)
     save_encoder(folder / "encoder", VGGT(TINY).state_dict(), TINY)
     data = PerspectiveDataConfig(
-        str(folder / "rooms"), num_rooms=4, num_views=4, size=32, zoom=1.3, evaluation_rooms=2
+        root=str(folder / "rooms"),
+        options={"num_rooms": 4},
+        num_frames=4,
+        size=32,
+        zoom=1.3,
+        evaluation_scenes=2,
     )
     training = TrainingConfig(output="unused", steps=10, batch_size=4, optimizer="muon", seed=3)
     model = PerspectiveConfig((8, 8, 16, 32), depth=1)
@@ -147,7 +152,10 @@ def test_the_geometry_task_keeps_the_network(
 ) -> None:
     """Training that starts from such an encoder leaves its network as it is, and exports it again."""
     task.export(tmp_path, task.model.state_dict())
-    data = GeometryDataConfig(experiment.data.cache, num_rooms=4, num_views=4, size=32, evaluation_rooms=2)
+    rooms = experiment.data
+    data = GeometryDataConfig(
+        root=rooms.root, options=rooms.options, num_frames=4, size=32, evaluation_scenes=2
+    )
     geometry = GeometryTask(GeometryExperiment(experiment.training, data, TINY, start_from=str(tmp_path)))
     geometry.model.train()
     geometry.losses(geometry.batch(0, range(2)), 0).total.backward()
@@ -163,14 +171,19 @@ def test_what_does_not_fit_is_one_line(experiment: PerspectiveExperiment) -> Non
         build_task(replace(experiment, go_on=True))
     with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
         PerspectiveConfig((8, 20))
-    with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_views, got 5 and 4"):
+    with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_frames, got 5 and 4"):
         build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))
 
 
 def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
-    command = ["train", str(CONFIG), f"training.output={output}", f"data.cache={tmp_path}/rooms"]
-    command += ["training.steps=1", "training.batch_size=2", "training.trackers=[]", "data.num_rooms=2"]
-    assert main([*command, "data.evaluation_rooms=1"]) == 0
+    command = ["train", str(CONFIG), f"training.output={output}", f"data.root={tmp_path}/rooms"]
+    command += [
+        "training.steps=1",
+        "training.batch_size=2",
+        "training.trackers=[]",
+        "data.options.num_rooms=2",
+    ]
+    assert main([*command, "data.evaluation_scenes=1"]) == 0
     assert f"trained 1 steps: {output}/weights" in capsys.readouterr().out
     assert load_encoder(output / "weights").perspective is not None

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 import torch
 
+from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import mask_costs, mask_losses
 from tokengroups.systems import TokenGroupsConfig, load_model
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.scenes import ScenesConfig
 from tokengroups.training.tasks.token_groups import (
     TokenGroupsExperiment,
     TokenGroupsTask,
@@ -31,7 +31,9 @@ def experiment(tmp_path_factory, random_weights) -> TokenGroupsExperiment:
     cache = tmp_path_factory.mktemp("rooms")
     return TokenGroupsExperiment(
         training=TrainingConfig(output=str(cache / "run"), steps=10, batch_size=2),
-        data=ScenesConfig(cache=str(cache), num_rooms=3, num_views=5, size=64, evaluation_rooms=1),
+        data=ExampleConfig(
+            root=str(cache), options={"num_rooms": 3}, num_frames=5, size=64, evaluation_scenes=1
+        ),
         encoder=str(random_weights.parent / "encoder"),
         model=MODEL,
         losses=TokenGroupsLossWeights(lpips=0.0, segmentation=0.1, segmentation_warmup_steps=0),
@@ -57,7 +59,7 @@ def test_the_number_of_photos_is_drawn_for_a_whole_step(experiment):
     )
     counts = []
     for step in range(12):
-        scenes = [varied.scenes.scene(step, slot) for slot in range(2)]
+        scenes = [varied.examples.example(step, slot) for slot in range(2)]
         photos = {len(scene.context.images) for scene in scenes}
         assert photos == {(len(scene.targets.images) - 1) // 2 for scene in scenes}
         counts += photos
@@ -74,12 +76,12 @@ def test_an_impossible_number_of_photos_is_refused(experiment, fewest):
 
 
 def test_photos_are_among_the_supervised_views_or_not_as_configured(task, experiment):
-    scene = task.scenes.scene(0, 0)
+    scene = task.examples.example(0, 0)
     assert torch.equal(scene.targets.images[1], scene.context.images[0])
     without = dataclasses.replace(
         experiment, data=dataclasses.replace(experiment.data, supervise_context=False)
     )
-    assert build_task(without).scenes.scene(0, 0).targets.images.shape[0] == 3
+    assert build_task(without).examples.example(0, 0).targets.images.shape[0] == 3
 
 
 def test_losses_of_a_batch_are_the_mean_of_its_scenes(task):

@@ -1,1 +1,1 @@
-"""Training and evaluation data: procedural rooms, recorded rooms in ScanNet's layout, sampling from both."""
+"""Data sets: their interface, readers of recorded ones, the procedural rooms, and examples cut from any of them."""

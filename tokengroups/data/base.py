@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from tokengroups.config import build_config
 from tokengroups.errors import UserError
 from tokengroups.registry import resolve
 from tokengroups.types import SceneFrames
@@ -88,19 +90,21 @@ def open_dataset(
     Raises:
         UserError: No such data set or option, no folder where one is needed, or whatever is wrong with its files.
     """
-    create, options = resolve(name, DATASETS, "data set"), dict(options or {})
+    create = resolve(name, DATASETS, "data set")
     parameters = inspect.signature(create).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     offered = {"root": root, "num_frames": num_frames, "size": size}
-    unknown = (
-        [] if open_ended else [option for option in options if option not in set(parameters) - set(offered)]
-    )
-    if unknown:
-        known = ", ".join(set(parameters) - set(offered)) or "none"
-        raise UserError(f"data set {name}: unknown option '{unknown[0]}'; its options are: {known}")
-    if root is None and "root" in parameters and parameters["root"].default is inspect.Parameter.empty:
+    values = {key: value for key, value in offered.items() if key in parameters} | dict(options or {})
+    if "root" in parameters and root is None and parameters["root"].default is inspect.Parameter.empty:
         raise UserError(f"data set {name}: it needs its folder; set root")
-    dataset = create(**{key: value for key, value in offered.items() if key in parameters}, **options)
+    if isinstance(create, type) and dataclasses.is_dataclass(create):
+        dataset = build_config(create, values, f"data set {name}")
+    else:
+        unknown = [key for key in values if key not in parameters]
+        if unknown:
+            raise UserError(
+                f"data set {name}: it has no option '{unknown[0]}'; it takes {', '.join(parameters)}"
+            )
+        dataset = create(**values)
     if not isinstance(dataset, Dataset):
         missing = [m for m in ("class_names", "splits", "__len__", "__getitem__") if not hasattr(dataset, m)]
         raise UserError(

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.data.example import Example
+from tokengroups.errors import UserError
 from tokengroups.evaluation.alignment import target_cameras
 from tokengroups.evaluation.clustering import planes_hdbscan
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
@@ -90,6 +91,7 @@ def evaluate_scenes(
 
     Raises:
         ValueError: If there is no scene.
+        UserError: If the depth of a scene is unknown.
     """
     if perceptual is not None and perceptual.trunk_is_random:
         perceptual = None
@@ -139,6 +141,10 @@ def nearest_view_psnr(context: Views, targets: Views) -> float:
 def _evaluate_scene(
     predict: Predict, scene: Example, perceptual: Lpips | None, evaluation: SemanticEvaluation | None
 ) -> _Measured:
+    if not bool((scene.context.depth > 0).any()):
+        raise UserError(
+            f"scene {scene.names[0]}: its depth is unknown, so the scale of its cameras is too; add depth"
+        )
     prediction, seconds = _timed(predict, scene.context.images)
     device = prediction.depth.device
     context, targets = scene.context.to(device), scene.targets.to(device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +12,6 @@ import numpy as np
 
 from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room
 from tokengroups.data.procedural.views import DEPTH_STEPS
-from tokengroups.errors import UserError
 from tokengroups.io.files import atomic_path, make_folder
 from tokengroups.types import SceneFrames
 
@@ -38,22 +36,21 @@ class ProceduralRooms:
     root: str | Path | None = None
     num_frames: int = 8
     size: int = 128
-    seeds: Sequence[int] = (0,)
+    seeds: tuple[int, ...] = (0,)
     num_rooms: int = 4000
 
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
 
     def __post_init__(self) -> None:
-        """Refuse seeds and counts that cannot be.
+        """Refuse no seed, negative ones and no room.
 
         Raises:
-            UserError: Names the option and its value.
+            ValueError: Names the option and its value.
         """
-        seeds = self.seeds if isinstance(self.seeds, (list, tuple)) else []
-        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-            raise UserError(f"procedural rooms: seeds must be a list of numbers >= 0, got {self.seeds!r}")
-        if not isinstance(self.num_rooms, int) or self.num_rooms < 1:
-            raise UserError(f"procedural rooms: num_rooms must be >= 1, got {self.num_rooms!r}")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be numbers >= 0, at least one, got {list(self.seeds)}")
+        if self.num_rooms < 1:
+            raise ValueError(f"num_rooms must be >= 1, got {self.num_rooms}")
 
     @property
     def splits(self) -> dict[str, range]:

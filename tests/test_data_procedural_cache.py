@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import pytest
 import torch
 
 from tokengroups.data.augment import collate, jitter_colours, mirror, to_views
+from tokengroups.data.base import open_dataset
 from tokengroups.data.procedural import cache as rooms_module
 from tokengroups.data.procedural.cache import ProceduralRooms
+from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid, project, transform_points, unproject
 from tokengroups.types import SceneFrames
 
@@ -28,20 +29,20 @@ def assert_same(first: SceneFrames, second: SceneFrames) -> None:
 
 @pytest.fixture(scope="module")
 def frames() -> SceneFrames:
-    return ProceduralRooms(seed=5, num_rooms=1, num_views=4, size=32)[0]
+    return ProceduralRooms(seeds=(5,), num_rooms=1, num_frames=4, size=32)[0]
 
 
 def test_cached_room_equals_generated_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rooms = ProceduralRooms(seed=5, num_rooms=2, num_views=2, size=24, cache_dir=tmp_path)
+    rooms = ProceduralRooms(tmp_path, seeds=(5,), num_rooms=2, num_frames=2, size=24)
     made = rooms[1]
-    assert_same(made, ProceduralRooms(seed=5, num_rooms=2, num_views=2, size=24)[1])
+    assert_same(made, ProceduralRooms(seeds=(5,), num_rooms=2, num_frames=2, size=24)[1])
     monkeypatch.setattr(rooms_module, "generate_room", None)
     assert_same(made, rooms[1])
     assert [path.name for path in tmp_path.glob("*/*")] == ["000001.npz"]
 
 
 def test_damaged_cache_file_is_made_again(tmp_path: Path) -> None:
-    rooms = ProceduralRooms(seed=5, num_rooms=1, num_views=2, size=24, cache_dir=tmp_path)
+    rooms = ProceduralRooms(tmp_path, seeds=(5,), num_rooms=1, num_frames=2, size=24)
     made, path = rooms[0], rooms.path(0)
     assert path is not None
     whole = path.read_bytes()
@@ -52,35 +53,42 @@ def test_damaged_cache_file_is_made_again(tmp_path: Path) -> None:
 
 
 def test_cache_key_holds_all_that_determines_the_pixels(tmp_path: Path) -> None:
-    settings = {
-        "seed": 1,
-        "num_rooms": 3,
-        "split": "train",
-        "num_views": 4,
-        "size": 32,
-        "cache_dir": tmp_path,
-    }
+    settings = {"root": tmp_path, "seeds": (1,), "num_rooms": 3, "num_frames": 4, "size": 32}
     paths = {ProceduralRooms(**settings).path(0)}
-    for change in ({"seed": 2}, {"split": "test"}, {"num_views": 5}, {"size": 64}):
+    for change in ({"seeds": (2,)}, {"num_frames": 5}, {"size": 64}):
         paths.add(ProceduralRooms(**(settings | change)).path(0))
-    assert len(paths) == 5
+    rooms = ProceduralRooms(**settings)
+    paths |= {rooms.path(rooms.splits[split][0]) for split in ("test", "val")}
+    assert len(paths) == 6
     assert ProceduralRooms(**(settings | {"num_rooms": 9})).path(0) in paths
 
 
-@pytest.mark.slow  # two new processes import torch
-def test_fill_cache_with_processes(tmp_path: Path) -> None:
-    rooms = ProceduralRooms(seed=5, num_rooms=3, num_views=1, size=16, cache_dir=tmp_path)
-    assert list(rooms.fill_cache(2)) == [0, 1, 2]
-    assert len(os.listdir(rooms.path(0).parent)) == 3
-    with pytest.raises(ValueError, match="cache_dir"):
-        list(ProceduralRooms(seed=5, num_rooms=3).fill_cache(1))
+def test_splits_are_rooms_of_the_seeds_and_of_one_to_watch_with(tmp_path: Path) -> None:
+    def files(rooms: ProceduralRooms, split: str) -> list[str]:
+        paths = [rooms.path(index) for index in rooms.splits[split]]
+        return [f"{path.parent.name}/{path.stem}" for path in paths if path is not None]
+
+    rooms = ProceduralRooms(tmp_path, num_frames=3, size=16, seeds=(5, 9), num_rooms=2)
+    for split in ("train", "test"):
+        folders = [f"rooms_v1_{split}_seed{seed}_3x16" for seed in (5, 9)]
+        assert files(rooms, split) == [f"{name}/00000{number}" for name in folders for number in (0, 1)]
+    watched = files(rooms, "val")
+    assert watched[:2] == [f"rooms_v1_test_seed714025_3x16/00000{number}" for number in (0, 1)]
+    assert watched == files(ProceduralRooms(tmp_path, num_frames=3, size=16, seeds=(1,)), "val")
+    assert len(rooms) == 2 + 2 + 2 + 2 + len(watched)
+    for index in (-1, len(rooms)):
+        with pytest.raises(IndexError):
+            rooms[index]
 
 
-def test_index_out_of_range_ends_iteration() -> None:
-    rooms = ProceduralRooms(seed=5, num_rooms=2, num_views=1, size=16)
-    assert len(rooms) == 2 and len(list(rooms)) == 2
-    with pytest.raises(IndexError):
-        rooms[-1]
+@pytest.mark.parametrize(
+    "options",
+    [{"seeds": 3}, {"seeds": []}, {"seeds": [-1]}, {"seeds": ["a"]}, {"num_rooms": 0}, {"num_room": 4}],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"data set procedural: .*{next(iter(options))}"):
+        open_dataset("procedural", options=options)
+    assert open_dataset("procedural", options={"seeds": [2, 3]}).splits["test"] == range(8000, 16000)
 
 
 def test_views_keep_order_range_and_labels(frames: SceneFrames) -> None:

@@ -1,4 +1,4 @@
-"""The stream of training rooms: generated and recorded ones, in an order that the seed fixes."""
+"""The stream of training scenes: generated and recorded ones, in an order that the seed fixes; and held-out ones."""
 
 from __future__ import annotations
 
@@ -10,23 +10,40 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from tokengroups.data.augment import shrink_turns, turn_views
-from tokengroups.data.procedural.generate import generate_room
-from tokengroups.data.readers.scannet import write_scannet
+from tokengroups.data.example import FramePlan, cut_example
+from tokengroups.data.procedural import generate_room
+from tokengroups.data.readers.scannet import read_scannet, write_scannet
+from tokengroups.data.stream import (
+    DataConfig,
+    ExampleConfig,
+    ExampleStream,
+    PathStream,
+    draw_frames,
+    held_out_examples,
+    held_out_paths,
+)
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid, project, transform_points, world_points
-from tokengroups.training.rooms import RoomsConfig, RoomStream, draw_frames
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> RoomsConfig:
-    folder = tmp_path_factory.mktemp("rooms")
-    for index in range(2):
+def config(tmp_path_factory) -> DataConfig:
+    """Procedural rooms."""
+    cache = str(tmp_path_factory.mktemp("rooms"))
+    return DataConfig(root=cache, options={"num_rooms": 3}, num_frames=4, size=32)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> DataConfig:
+    """Four recordings, of which a hash of the names holds two out."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(4):
         write_scannet(folder / f"scene{index:04d}_00", generate_room(1, index, num_views=6, size=48))
-    return RoomsConfig(cache=str(folder / "cache"), num_rooms=3, num_views=4, size=32, recorded=str(folder))
+    return DataConfig(dataset="scannet", root=str(folder), num_frames=4, size=32)
 
 
 def test_every_room_comes_once_an_epoch_in_another_order(config):
-    stream = RoomStream(dataclasses.replace(config, recorded=None), seed=0)
+    stream = PathStream(config, seed=0)
     first = [stream.path(draw).views.images for draw in range(3)]
     second = [stream.path(draw).views.images for draw in range(3, 6)]
     assert all(not torch.equal(first[i], first[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
@@ -35,18 +52,19 @@ def test_every_room_comes_once_an_epoch_in_another_order(config):
 
 
 def test_rooms_of_several_seeds_make_one_epoch(config):
-    config = dataclasses.replace(config, recorded=None, num_rooms=2)
-    both = RoomStream(dataclasses.replace(config, more_seeds=(4,)), seed=0)
-    drawn = [both.path(draw).views.images for draw in range(4)]
+    def stream(*seeds: int) -> PathStream:
+        options = {"num_rooms": 2, "seeds": list(seeds)}
+        return PathStream(dataclasses.replace(config, options=options), seed=0)
+
+    drawn = [stream(0, 4).path(draw).views.images for draw in range(4)]
     for seed in (0, 4):
-        alone = RoomStream(dataclasses.replace(config, seed=seed), seed=0)
         for draw in range(2):
-            expected = alone.path(draw).views.images
+            expected = stream(seed).path(draw).views.images
             assert sum(torch.equal(expected, images) for images in drawn) == 1
 
 
-def test_recordings_give_stretches_at_the_asked_step_and_size(config):
-    stream = RoomStream(dataclasses.replace(config, frame_step=1), seed=0)
+def test_recordings_give_stretches_of_the_asked_size(recorded):
+    stream = PathStream(recorded, seed=0)
     path = stream.path(0)
     views = path.views
     assert views.images.shape == (4, 3, 32, 32)
@@ -55,12 +73,56 @@ def test_recordings_give_stretches_at_the_asked_step_and_size(config):
     assert views.cameras.size_hw == (32, 32)
     assert (views.depth > 0).float().mean() > 0.9
     assert views.group_ids.max() > 0
-    assert torch.equal(views.images, RoomStream(stream.config, seed=0).path(0).views.images)
+    assert torch.equal(views.images, PathStream(stream.config, seed=0).path(0).views.images)
 
 
-def test_a_recording_too_short_for_the_step_is_refused(config):
-    with pytest.raises(UserError, match="too few frames with a pose for 4 views 10 apart"):
-        RoomStream(config, seed=0).path(0)
+def test_a_recording_too_short_for_the_step_is_refused(recorded):
+    with pytest.raises(UserError, match="scene scene.*: too few frames for 4 views 10 apart"):
+        PathStream(dataclasses.replace(recorded, frame_step=10), seed=0).path(0)
+
+
+def test_training_never_draws_the_recordings_that_watch_it(recorded):
+    """They are watched in their own data set, at its own frame step, as `tokengroups evaluate` cuts them."""
+    drawn = {PathStream(recorded, seed=0).path(draw).name for draw in range(12)}
+    config = ExampleConfig(
+        dataset="scannet", root=recorded.root, num_frames=3, size=24, context_views=1, frame_step=2
+    )
+    examples = list(held_out_examples(config))
+    watched = [example.names[0] for example in examples]
+    assert sorted([*drawn, *watched]) == [f"scene{index:04d}_00" for index in range(4)]
+    for name, example in zip(watched, examples, strict=True):
+        expected = cut_example(read_scannet(f"{recorded.root}/{name}"), FramePlan(1, frame_step=2), 24)
+        assert torch.equal(example.targets.images, expected.targets.images)
+        assert example.targets.images.shape == (2, 3, 24, 24)
+    assert [path.name for path in held_out_paths(recorded, 3)] == watched
+    (first,) = held_out_paths(dataclasses.replace(recorded, evaluation_scenes=1), 3)
+    assert first.name == watched[0] and first.views.images.shape == (3, 3, 32, 32)
+
+
+def test_procedural_training_is_watched_on_rooms_of_a_seed_of_its_own(config):
+    examples = list(
+        held_out_examples(
+            ExampleConfig(root=config.root, num_frames=3, size=32, context_views=1, evaluation_scenes=2)
+        )
+    )
+    expected = [cut_example(generate_room(714_025, n, "test", 3, 32), FramePlan(1)) for n in range(2)]
+    assert [example.names for example in examples] == [("test_714025_000000",), ("test_714025_000001",)]
+    for example, room in zip(examples, expected, strict=True):
+        assert torch.equal(example.context.images, room.context.images)
+
+
+def test_examples_are_a_pure_function_of_seed_step_and_slot(config):
+    settings = ExampleConfig(root=config.root, options={"num_rooms": 3}, num_frames=5, size=32)
+    batch = ExampleStream(settings, seed=1, batch_size=4).batch(3, range(1, 3))
+    stream = ExampleStream(settings, seed=1, batch_size=4)
+    stream.batch(0, range(4))
+    for place, slot in enumerate((1, 2)):
+        example = stream.example(3, slot)
+        assert torch.equal(batch.targets.images[place], example.targets.images)
+        assert (batch.names[place], batch.classes[place]) == (*example.names, *example.classes)
+        assert torch.equal(example.targets.images[1::2], example.context.images)
+    other = ExampleStream(settings, seed=2, batch_size=4).batch(3, range(1, 3))
+    assert not torch.equal(batch.targets.images, other.targets.images)
 
 
 def test_drawn_frames_are_neighbours_within_the_gap():
@@ -74,7 +136,7 @@ def test_drawn_frames_are_neighbours_within_the_gap():
 
 
 def test_zoom_varies_the_focal_length_within_its_bound(config):
-    stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5), seed=0)
+    stream = PathStream(dataclasses.replace(config, zoom=1.5), seed=0)
     views = stream.path(0).views
     focal = views.cameras.intrinsics[0, 0, 0]
     factors = [
@@ -91,7 +153,7 @@ def test_zoom_varies_the_focal_length_within_its_bound(config):
 
 def test_turned_photos_show_the_same_points_of_the_same_objects(config):
     """Every pixel of a photo turned about its centre lies in the world where the untouched photo sees it."""
-    views = RoomStream(dataclasses.replace(config, recorded=None), seed=0).path(0).views
+    views = PathStream(config, seed=0).path(0).views
     turns = torch.tensor([[0.0, 0.1, 0.0], [-0.08, 0.0, 0.0], [0.0, 0.0, 0.15], [0.05, -0.05, 0.05]])
     rotations = shrink_turns(views.cameras, turns, 1.5)
     turned = turn_views(views, rotations, 1.5)
@@ -118,7 +180,7 @@ def test_turned_photos_show_the_same_points_of_the_same_objects(config):
 
 
 def test_turns_are_shortened_to_what_the_photo_shows(config):
-    cameras = RoomStream(dataclasses.replace(config, recorded=None), seed=0).path(0).views.cameras
+    cameras = PathStream(config, seed=0).path(0).views.cameras
     turns = torch.tensor([[0.0, 0.02, 0.0], [0.0, 1.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     angles = [
         float(((r.trace() - 1) / 2).clamp(-1, 1).acos()) for r in shrink_turns(cameras, turns, zoom=1.3)
@@ -136,7 +198,7 @@ def test_enlargements_and_turns_that_cannot_be_are_refused(config, changes):
 
 
 def test_each_photo_of_a_scene_turns_by_itself(config):
-    stream = RoomStream(dataclasses.replace(config, recorded=None, zoom=1.5, turn=8, mirror=0), seed=0)
+    stream = PathStream(dataclasses.replace(config, zoom=1.5, turn=8, mirror=0), seed=0)
     views = stream.path(0).views
     for seed in range(20):
         got = stream.augment(views, np.random.default_rng(seed))
