@@ -7,76 +7,26 @@ PyTorch projection, so it shares no code with any backend.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
 import torch
+from golden_file import read_golden, relative_l2
+from golden_raster import Scene, cpu_backends, golden_scene, gradients
 from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
-from safetensors.torch import load_file
 from torch import Tensor
 
-from tokengroups.render import RenderOutput, rasterize
-from tokengroups.render.library import LibraryMissing, supported_variants
+from tokengroups.render import RenderOutput
+
+__all__ = [
+    "BACKENDS", "Dense", "Scene", "cotangents", "dense_render", "gradients", "load_golden", "random_scene",
+    "relative_l2", "single_camera_scene", "with_fields",
+]  # fmt: skip
 
 NEAR = 0.01
 
 
-def _cpu_backends() -> list[str]:
-    try:
-        return ["torch", *(f"cpp:{name}" for name in supported_variants())]
-    except LibraryMissing:
-        return ["torch"]
-
-
-BACKENDS = _cpu_backends()  # with every variant of the C++ kernels that this machine executes
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Differentiable inputs of `rasterize` for one scene, and the rest of the call."""
-
-    means: Tensor
-    quats: Tensor
-    scales: Tensor
-    opacities: Tensor
-    colors: Tensor
-    cam_from_world: Tensor
-    intrinsics: Tensor
-    size_hw: tuple[int, int]
-    anchor_ids: Tensor | None = None
-    anchor_features: Tensor | None = None
-
-    def to(self, dtype: torch.dtype, grad: bool = False) -> Scene:
-        """Fresh leaves in this dtype."""
-
-        def leaf(name: str) -> Tensor | tuple[int, int] | None:
-            value = getattr(self, name)
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                return value
-            return value.detach().to(dtype).clone().requires_grad_(grad and name != "intrinsics")
-
-        return Scene(**{field.name: leaf(field.name) for field in fields(self)})
-
-    def leaves(self) -> dict[str, Tensor]:
-        """The inputs that have gradients."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: v for name, v in values.items() if isinstance(v, Tensor) and v.requires_grad}
-
-    def render(self, backend: str, **options: Tensor) -> RenderOutput:
-        """Call `rasterize`; "cpp:avx2" names a variant of the C++ kernels."""
-        backend, _, variant = backend.partition(":")
-        with pytest.MonkeyPatch.context() as patch:
-            if variant:
-                patch.setenv("TOKENGROUPS_RENDER_VARIANT", variant)
-            return self._render(backend, **options)
-
-    def _render(self, backend: str, **options: Tensor) -> RenderOutput:
-        return rasterize(
-            self.means, self.quats, self.scales, self.opacities, self.colors, self.cam_from_world,
-            self.intrinsics, self.size_hw, anchor_ids=self.anchor_ids, anchor_features=self.anchor_features,
-            backend=backend, **options,
-        )  # fmt: skip
+BACKENDS = cpu_backends()  # with every variant of the C++ kernels that this machine executes
 
 
 @dataclass(frozen=True)
@@ -184,13 +134,8 @@ def single_camera_scene(
 
 def load_golden(path: Path) -> tuple[Scene, dict[str, Tensor]]:
     """A golden scene, and all tensors of its file."""
-    data = load_file(path)
-    width, height = data["size_wh"].tolist()
-    names = ("means", "quats", "scales", "opacities", "colors")
-    tensors = {name: data[name] for name in names}
-    return Scene(
-        **tensors, cam_from_world=data["viewmats"], intrinsics=data["Ks"], size_hw=(height, width)
-    ), data
+    golden = read_golden(path)
+    return golden_scene(golden), golden.tensors
 
 
 def cotangents(output: RenderOutput | Dense, seed: int = 0) -> dict[str, Tensor]:
@@ -202,18 +147,6 @@ def cotangents(output: RenderOutput | Dense, seed: int = 0) -> dict[str, Tensor]
         for name, image in images.items()
         if image is not None
     }
-
-
-def gradients(scene: Scene, output: RenderOutput | Dense, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gradients of the weighted sum of the images, by name of the input."""
-    total = sum((getattr(output, name) * weight).sum() for name, weight in weights.items())
-    leaves = scene.leaves()
-    return dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
-
-
-def relative_l2(actual: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of the expectation."""
-    return float((actual.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-12))
 
 
 def with_fields(scene: Scene, **changes: Tensor) -> Scene:

@@ -5,75 +5,100 @@ The token files hold every 8th channel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from golden_file import Comparison, read_golden
+from golden_vggt import compare_vggt, network_config
 from tolerances import RELATIVE_L2
-from vggt_weights import fill_by_name, images_by_seed
 
-from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.encoders.vggt.pose_encoding import decode_pose, encode_pose
-from tokengroups.geometry import world_points
+from tokengroups.encoders.vggt import VGGTConfig
+from tokengroups.errors import UserError
 
-CHANNEL_STEP = 8
 SMALL = VGGTConfig(
     embed_dim=384, num_heads=6, dino_depth=12, depth=4, camera_heads=12, dpt_layers=(0, 1, 2, 3),
     dpt_channels=(48, 96, 192, 384), dpt_features=64,
 )  # fmt: skip
+FUNCTIONS = ["extrinsics", "intrinsics", "pose_enc_back", "world_points"]
 
 
-def relative_l2(actual, expected):
-    actual, expected = actual.double(), expected.double()
-    return ((actual - expected).norm() / expected.norm()).item()
+def gate_of(name: str) -> float:
+    kind = name.partition(".")[0]
+    kinds = {"tokens": "vggt_tokens", "pose_enc": "vggt_pose", "extrinsics": "vggt_pose"}
+    return RELATIVE_L2[kinds.get(kind, "vggt_depth_points")]
 
 
-def check_against(path, config):
-    golden = load_file(path)
-    batch, views, height, width = golden["shape"].tolist()
-    # On the meta device nothing is initialised twice.
-    with torch.device("meta"):
-        model = VGGT(config)
-    model = model.to_empty(device="cpu").eval()
-    fill_by_name(model)
-    with torch.no_grad():
-        out = model(images_by_seed(int(golden["images_seed"]), (batch, views, 3, height, width)))
-    for index, tokens in zip(config.dpt_layers, out.tokens, strict=True):
-        error = relative_l2(tokens[..., ::CHANNEL_STEP], golden[f"tokens.{index}"])
-        assert error < RELATIVE_L2["vggt_tokens"], f"tokens.{index}"
-    for iteration, encoding in enumerate(out.pose_encodings):
-        assert relative_l2(encoding, golden[f"pose_enc.{iteration}"]) < RELATIVE_L2["vggt_pose"], iteration
-    dense = {
-        "depth": (out.depth.log(), golden["depth"][..., 0].log()),
-        "depth_conf": (out.depth_confidence, golden["depth_conf"]),
-        "world_points": (out.points, golden["world_points"]),
-        "world_points_conf": (out.points_confidence, golden["world_points_conf"]),
-    }
-    for name, (actual, expected) in dense.items():
-        assert relative_l2(actual, expected) < RELATIVE_L2["vggt_depth_points"], name
+def check_network(path: Path, config: VGGTConfig) -> None:
+    golden = read_golden(path)
+    assert network_config(golden) == config
+    rows = compare_vggt(golden)
+    inputs = {"images_seed", "shape"}
+    assert {row.name.replace("log depth", "depth") for row in rows} == set(golden.tensors) - inputs
+    for row in rows:
+        assert row.error < gate_of(row.name), row
+        assert row.gate == gate_of(row.name), row
 
 
 def test_small_model_reproduces_the_official_modules(data_dir):
-    check_against(data_dir / "vggt_small_b2s3_84x126.safetensors", SMALL)
+    check_network(data_dir / "vggt_small_b2s3_84x126.safetensors", SMALL)
 
 
 @pytest.mark.slow
 def test_full_size_model_reproduces_the_official_modules(data_dir):
-    check_against(data_dir / "vggt_1b_b1s3_56x84.safetensors", VGGTConfig())
+    check_network(data_dir / "vggt_1b_b1s3_56x84.safetensors", VGGTConfig())
 
 
-def test_pose_decoding_and_encoding_reproduce_the_official_functions(data_dir):
-    golden = load_file(data_dir / "pose_encoding.safetensors")
-    cam_from_world, intrinsics = decode_pose(golden["pose_enc"], (84, 126))
-    assert relative_l2(cam_from_world[..., :3, :], golden["extrinsics"]) < 1e-6
-    assert relative_l2(intrinsics, golden["intrinsics"]) < 1e-6
-    back = encode_pose(cam_from_world, intrinsics, (84, 126))
-    assert relative_l2(back, golden["pose_enc_back"]) < 1e-6
+def test_pose_encodings_and_unprojection_reproduce_the_official_functions(data_dir):
+    rows = compare_vggt(read_golden(data_dir / "pose_encoding.safetensors"))
+    assert [row.name for row in rows] == FUNCTIONS
+    for row in rows:
+        assert row.error < 1e-6, row
 
 
-def test_unprojection_reproduces_the_official_function(data_dir):
-    golden = load_file(data_dir / "pose_encoding.safetensors")
-    cam_from_world, intrinsics = decode_pose(golden["pose_enc"][0], (84, 126))
-    # VGGT's own convention puts pixel centres at integers; shifting the principal point says the same.
-    intrinsics[..., :2, 2] += 0.5
-    points = world_points(golden["depth"][..., 0], cam_from_world, intrinsics)
-    assert relative_l2(points, golden["world_points"]) < 1e-6
+def test_the_size_of_pose_encodings_follows_from_the_metadata_or_the_cameras(data_dir):
+    golden = read_golden(data_dir / "pose_encoding.safetensors")
+    cameras = {
+        name: golden.tensors[name] for name in ("pose_enc", "extrinsics", "intrinsics", "pose_enc_back")
+    }
+
+    def names(rows: list[Comparison]) -> list[str]:
+        return [row.name for row in rows if row.passed]
+
+    assert names(compare_vggt(replace(golden, tensors=cameras))) == FUNCTIONS[:3]
+    assert names(compare_vggt(replace(golden, metadata={"size_hw": [84, 126]}))) == FUNCTIONS
+    turned = compare_vggt(replace(golden, metadata={"size_hw": [126, 84]}))
+    assert names(turned) == ["extrinsics", "pose_enc_back"]  # neither depends on the size
+    with pytest.raises(UserError, match="size of the images is missing"):
+        compare_vggt(replace(golden, tensors={"pose_enc": cameras["pose_enc"]}))
+
+
+def test_sizes_are_read_from_the_metadata(data_dir):
+    golden = read_golden(data_dir / "vggt_small_b2s3_84x126.safetensors")
+    facts = {
+        "embed_dim": 48, "num_heads": 4, "dino_num_heads": 4, "dino_depth": 2, "depth": 5, "camera_heads": 8,
+        "block_mlp_ratio": 2, "register_tokens": 3, "pos_embed_image_size": 126, "dpt_layers": [0, 1, 2, 4],
+        "dpt_out_channels": [16, 24, 32, 40], "dpt_features": 48,
+    }  # fmt: skip
+    assert network_config(replace(golden, metadata=facts)) == VGGTConfig(
+        embed_dim=48, num_heads=4, dino_depth=2, depth=5, camera_heads=8, mlp_ratio=2, num_registers=3,
+        image_size=126, dpt_layers=(0, 1, 2, 4), dpt_channels=(16, 24, 32, 40), dpt_features=48,
+    )  # fmt: skip
+    without_points = {name: t for name, t in golden.tensors.items() if "points" not in name}
+    assert network_config(replace(golden, tensors=without_points)) == replace(SMALL, enable_point=False)
+    with pytest.raises(UserError, match="lacks camera_heads, dino_depth of a network of width 48"):
+        network_config(
+            replace(golden, metadata={k: facts[k] for k in facts if k not in ("camera_heads", "dino_depth")})
+        )
+    with pytest.raises(UserError, match="DINO and trunk differ"):
+        network_config(replace(golden, metadata=facts | {"dino_num_heads": 2}))
+    odd = golden.tensors | {"tokens.0": torch.zeros(1, 1, 1, 14)}
+    with pytest.raises(UserError, match="width of the network is unknown"):
+        network_config(replace(golden, tensors=odd))
+
+
+def test_another_salt_of_the_weights_is_another_network(data_dir):
+    golden = read_golden(data_dir / "vggt_small_b2s3_84x126.safetensors")
+    rows = compare_vggt(replace(golden, metadata={"weight_salt": "x"}))
+    assert not any(row.passed for row in rows)
