@@ -1,4 +1,4 @@
-"""Assignment of anchors to groups: pi[k, l] = softmax over groups of <A_k, G_l> (paper, "anchor-to-group assignment")."""
+"""Assignment of anchors to groups: pi[k, l] = softmax over groups of <A_k, G_l> (the paper, "anchor ownership")."""
 
 from __future__ import annotations
 
