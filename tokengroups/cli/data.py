@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from tokengroups.errors import UserError
+from tokengroups.cli.arguments import add_number
 
 HELP = "write procedural rooms to disk: photos, depth, instances and cameras in ScanNet's layout"
 EXAMPLES = """\
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         epilog=f"examples:\n{EXAMPLES.rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = procedural.add_argument
+    add, add_limited = procedural.add_argument, partial(add_number, procedural)
     add(
         "--out",
         type=Path,
@@ -33,10 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the rooms' folders; created if missing",
     )
-    add("--num-scenes", type=int, default=1, metavar="N", help="how many rooms (%(default)s)")
-    add("--num-views", type=int, default=5, metavar="V", help="frames a room, along a path (%(default)s)")
-    add("--size", type=int, default=128, metavar="PX", help="side of the square images (%(default)s)")
-    add("--seed", type=int, default=0, metavar="S", help="which rooms (%(default)s)")
+    add_limited("--num-scenes", 1, default=1, metavar="N", help="how many rooms (%(default)s)")
+    add_limited("--num-views", 1, default=5, metavar="V", help="frames a room, along a path (%(default)s)")
+    add_limited(
+        "--size", MIN_SIZE_PX, default=128, metavar="PX", help="side of the square images (%(default)s)"
+    )
+    add_limited("--seed", 0, default=0, metavar="S", help="which rooms (%(default)s)")
     add(
         "--split",
         choices=("test", "train"),
@@ -52,9 +55,6 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.data.base import open_dataset
     from tokengroups.data.readers.scannet import write_scannet
 
-    for name, least in {"num_scenes": 1, "num_views": 1, "size": MIN_SIZE_PX, "seed": 0}.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {least}")
     options = {"seeds": [args.seed], "num_rooms": args.num_scenes}
     rooms = open_dataset("procedural", num_frames=args.num_views, size=args.size, options=options)
     folders = []

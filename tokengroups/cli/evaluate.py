@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli import text
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.errors import UserError
 
@@ -35,7 +37,7 @@ DEFAULT_NUM_SCENES = 16
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add = parser.add_argument
+    add, add_limited = parser.add_argument, partial(add_number, parser)
     add(
         "--data",
         default=PROCEDURAL,
@@ -49,18 +51,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)",
     )
-    add("--seed", type=int, default=0, metavar="S", help="which procedural rooms (%(default)s)")
-    add(
-        "--num-scenes", type=int, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split"
+    add_limited("--seed", 0, default=0, metavar="S", help="which procedural rooms (%(default)s)")
+    add_limited(
+        "--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split"
     )
-    add("--views", type=int, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
-    add("--frame-step", type=int, default=1, metavar="K", help="take every K-th frame (%(default)s)")
+    add_limited("--views", 1, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
+    add_limited("--frame-step", 1, default=1, metavar="K", help="take every K-th frame (%(default)s)")
     add(
         "--known-intrinsics",
         action="store_true",
         help="tell the model the photos' focal lengths, never poses",
     )
-    add("--size", type=int, metavar="PX", help="side of the square images (the weights' own)")
+    add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
     add_device_option(parser)
     add(
@@ -85,7 +87,6 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.files import check_writable, write_text
     from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
 
-    _check_numbers(args)
     if args.json is not None:
         check_writable(args.json)
     weights = args.weights or DEFAULT_WEIGHTS
@@ -121,14 +122,6 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n")
         print(f"\nwrote {args.json}")
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    lowest = {"views": 1, "frame_step": 1, "num_scenes": 1, "seed": 0, "size": 16}
-    for name, least in lowest.items():
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
 def _size(size: int, multiple: int) -> int:

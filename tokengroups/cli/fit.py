@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokengroups.cli.arguments import add_number
 from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.cli.output import print_json
 from tokengroups.errors import UserError
@@ -31,17 +33,11 @@ masks:    one PNG per photo with its stem, 8 or 16-bit grey or palette; the valu
 start:    points of the COLMAP model, of transforms.json's ply_file_path or of --points; else a plane sweep over
           the photos finds some
 The world of the scene is the first photo's camera, its unit that of the cameras."""
-LIMITS = {
-    "steps": (1, 1_000_000),
-    "num_gaussians": (1, 5_000_000),
-    "hold_out": (2, 1000),
-    "max_views": (1, 100_000),
-}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add = parser.add_argument
+    add, add_limited = parser.add_argument, partial(add_number, parser)
     add(
         "photos",
         nargs="*",
@@ -51,7 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--cameras", metavar="FILE|DIR", help="where their cameras are (default: found in the folder)")
     add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
-    add("--steps", type=int, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
+    add_limited(
+        "--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)"
+    )
     add(
         "--size",
         type=int,
@@ -59,9 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longer side the photos are reduced to (%(default)s)",
     )
-    add(
+    add_limited(
         "--num-gaussians",
-        type=int,
+        1,
+        5_000_000,
         metavar="N",
         help="at most (default: one for every 16 pixels, up to 100,000)",
     )
@@ -80,14 +79,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="VALUE",
         help="mask value of no instance (%(default)s; -1 = none)",
     )
-    add("--max-views", type=int, metavar="N", help="use at most N photos, evenly spaced (default: all)")
-    add(
+    add_limited(
+        "--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)"
+    )
+    add_limited(
         "--hold-out",
-        type=int,
+        2,
+        1000,
         metavar="N",
         help="keep every Nth photo out and report how well it is predicted",
     )
-    add("--seed", type=int, default=0, help="same seed, same scene on the same machine (%(default)s)")
+    add_limited("--seed", 0, default=0, help="same seed, same scene on the same machine (%(default)s)")
     add_device_option(parser)
     add("--json", action="store_true", help="print the summary as JSON")
 
@@ -101,7 +103,6 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.files import check_writable
     from tokengroups.scene import save_scene
 
-    _check_numbers(args)
     check_writable(args.out)
     device = pick_device(args.device)
     files = CaptureFiles(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
@@ -124,15 +125,6 @@ def run(args: argparse.Namespace) -> None:
         print_json(summary)
     else:
         print(_as_text(summary))
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    for name, (low, high) in LIMITS.items():
-        value = getattr(args, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name.replace('_', '-')} {value}: choose {low:,} to {high:,}")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: must be at least 0")
 
 
 def _split(count: int, every: int | None) -> tuple[list[int], list[int]]:
