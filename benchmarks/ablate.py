@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from ablation_variants import SETS, AblationTask, Variant
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.training.tasks.token_groups import load_start
 
 from tokengroups.config import config_to_dict

@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from quality import interval
-from tokengroups.evaluation.scenes import evaluation_scene
 from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
-from tokengroups.training.tasks.token_groups import TokenGroupsTask, TrainingScenes, build_task
+from tokengroups.training.tasks.token_groups import TokenGroupsTask, build_task
 from torch import Tensor
 from tqdm import tqdm
 

@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from einops import rearrange
 from quality import interval
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from tqdm import tqdm
 
 from tokengroups.data.example import Example, FramePlan, cut_example

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from quality import interval
 from scipy.optimize import linear_sum_assignment
-from tokengroups.evaluation.scenes import EvaluationScene
 from torch import Tensor
 
 from tokengroups.data.example import Example, FramePlan

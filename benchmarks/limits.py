@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from quality import interval
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 from torch import Tensor
 from tqdm import tqdm
 

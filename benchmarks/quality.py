@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.stats import t as student
-from tokengroups.evaluation.scenes import evaluation_scene
 from tqdm import tqdm
 
 from tokengroups.cli.text import load_encoder_for
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = load_model(args.weights)
-    encoder_name = model.decoder.config.text_encoder
+    encoder_name = model.text_encoder
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:

@@ -37,7 +37,6 @@ import numpy as np
 import torch
 from invariances import NUM_PHOTOS, cell, measure_invariances, print_invariances
 from render import status_mb
-from tokengroups.evaluation.scenes import EvaluationScene
 from torch import Tensor
 from tqdm import tqdm
 
@@ -122,7 +121,7 @@ def main() -> None:
 def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
     """All sections for one set of weights, printed as they are done."""
     model = load_model(weights)
-    encoder_name = "" if args.no_semantics else model.decoder.config.text_encoder
+    encoder_name = "" if args.no_semantics else model.text_encoder
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     results: dict[str, Any] = {}
     for plan in (section for section in args.sections if section in PLANS):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from scenes import random_scene
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.example import Example, FramePlan, cut_example

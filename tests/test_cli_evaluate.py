@@ -14,10 +14,9 @@ from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.systems import TokenGroupsConfig
-from tokengroups.systems.token_groups.decoder import TokenGroupDecoder
-from tokengroups.systems.token_groups.system import encoder_feature_dim
-from tokengroups.systems.weights import save_decoder, save_encoder
+from tokengroups.encoders.weights import load_encoder, save_encoder
+from tokengroups.systems import save_system
+from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig
 
 ENCODER = VGGTConfig(
     patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1,
@@ -30,14 +29,18 @@ DECODER = TokenGroupsConfig(
 )  # fmt: skip
 
 
+def save_untrained(folder: Path, encoder: Path, config: TokenGroupsConfig) -> Path:
+    system = TokenGroups(load_encoder(encoder), config)
+    save_system(folder, system.network.state_dict(), system, config, str(encoder))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     save_encoder(folder / "encoder", VGGT(ENCODER).state_dict(), ENCODER)
-    decoder = TokenGroupDecoder(DECODER, encoder_feature_dim(ENCODER))
-    save_decoder(folder / "groups", decoder.state_dict(), DECODER, str(folder / "encoder"))
-    return folder / "groups"
+    return save_untrained(folder / "groups", folder / "encoder", DECODER)
 
 
 class Words:
@@ -53,9 +56,7 @@ def speaking(weights: Path) -> Path:
     """The same with an untrained semantic head."""
     torch.manual_seed(0)
     config = replace(DECODER, semantic_dim=6, residual_dim=2, text_encoder="words:1")
-    decoder = TokenGroupDecoder(config, encoder_feature_dim(ENCODER))
-    save_decoder(weights.parent / "speaking", decoder.state_dict(), config, str(weights.parent / "encoder"))
-    return weights.parent / "speaking"
+    return save_untrained(weights.parent / "speaking", weights.parent / "encoder", config)
 
 
 def evaluated(words: list[str], out: Path) -> dict:

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     size = _size(args.size or model.image_size, model.size_multiple)
     plan = FramePlan(args.views, args.frame_step)
     dataset = _open(args, plan, size)
-    semantics = _semantics(args, model.decoder.config.text_encoder, dataset.class_names)
+    semantics = _semantics(args, model.text_encoder, dataset.class_names)
     split, scenes = _choose_scenes(args, dataset)
     data = EvaluationData(
         Path(args.data).name,

@@ -100,6 +100,11 @@ class SceneSystem(nn.Module):
         return self.encoder.image_size
 
     @property
+    def text_encoder(self) -> str:
+        """Name of the text encoder whose space the groups' embeddings are in; "" = no semantics."""
+        return ""
+
+    @property
     def size_multiple(self) -> int:
         """Photo sides must be multiples of this."""
         return math.lcm(self.encoder.patch_size, self.patch)

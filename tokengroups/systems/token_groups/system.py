@@ -78,6 +78,11 @@ class TokenGroups(SceneSystem):
         self.encoder_source = ""
         self.objective: TokenGroupsObjective | None = None
 
+    @property
+    def text_encoder(self) -> str:
+        """Name of the text encoder whose space the groups' embeddings are in; "" = no semantics."""
+        return self.network.config.text_encoder
+
     @staticmethod
     def build_network(config: TokenGroupsConfig, encoder: Encoder) -> TokenGroupModel:
         """The untrained model that fits an encoder."""
@@ -167,7 +172,7 @@ class TokenGroups(SceneSystem):
                 decoded.residuals[0],
                 decoded.projection[0],
                 decoded.calibration[0],
-                self.network.config.text_encoder,
+                self.text_encoder,
             )
         return Prediction(
             gaussians=output.gaussians.map(lambda tensor: tensor[0]),
