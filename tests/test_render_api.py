@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from render_scenes import BACKENDS, Scene, cotangents, gradients, random_scene, with_fields
-from tolerances import tolerance
+from render_scenes import BACKENDS, Scene, cotangents, gradients, random_scene, relative_l2, with_fields
+from tolerances import RELATIVE_L2, tolerance
 
 from tokengroups.render import api, available_backends, build, checks, library, rasterize, render
 from tokengroups.types import Gaussians
@@ -180,8 +180,9 @@ def test_runs_are_bitwise_equal_at_any_thread_count(_two_threads: object) -> Non
         first, second = run(threads), run(threads)
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), threads
         assert all(torch.equal(a, b) for a, b in zip(first[:3], run(1)[:3], strict=True)), threads
-        for a, b in zip(first, run(1), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        # Threads add up gradients in another order: an entry whose terms cancel keeps the error of the large terms.
+        for a, b in zip(first[3:], run(1)[3:], strict=True):
+            assert relative_l2(a, b) < RELATIVE_L2["render_gradients"]
 
 
 @needs_library
