@@ -212,6 +212,18 @@ def test_nearest_view_is_chosen_by_camera_distance(scene: Example) -> None:
     assert nearest_view_psnr(scene.context, targets) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("shift", [-1e-7, 0.0, 1e-7])
+def test_first_of_equally_near_views_is_taken(scene: Example, shift: float) -> None:
+    poses = torch.eye(4).double().repeat(len(scene.context.images), 1, 1)
+    poses[:, 0, 3] = torch.arange(len(poses))
+    between = torch.eye(4).double().repeat(len(scene.targets.images), 1, 1)
+    between[:, 0, 3] = 0.5 + shift
+    context = replace(scene.context, cameras=replace(scene.context.cameras, cam_from_world=poses))
+    targets = replace(scene.targets, cameras=replace(scene.targets.cameras, cam_from_world=between))
+    expected = psnr(scene.context.images[0].expand_as(targets.images), targets.images).mean().item()
+    assert nearest_view_psnr(context, targets) == pytest.approx(expected)
+
+
 def test_masks_are_the_argmax_where_covered_with_the_mean_probability_as_score() -> None:
     probabilities = torch.tensor([[[[0.6, 0.3], [0.2, 0.7], [0.3, 0.1], [0.55, 0.4]]]])
     masks = group_masks(probabilities, torch.tensor([[[0.9, 0.9, 0.4, 0.95]]]))

@@ -14,7 +14,7 @@ from tokengroups.fitting.config import DensityConfig, IdentityConfig, LearningRa
 from tokengroups.fitting.density import MAX_COPIES, explore, regulariser, relocate, split_opacities
 from tokengroups.fitting.identity import build_classifier, neighbour_loss, pixel_loss
 from tokengroups.fitting.parameters import FIELDS, Parameters
-from tokengroups.fitting.start import depth_range, pixel_footprints, start_points
+from tokengroups.fitting.start import _neighbours, depth_range, pixel_footprints, start_points
 from tokengroups.gaussians import covariances
 from tokengroups.geometry import rigid, rotation_from_quaternion
 from tokengroups.losses.photometric import ssim
@@ -260,6 +260,16 @@ def test_plane_sweep_finds_a_wall() -> None:
     # Half as wide as they are apart: a pixel at z = 2 is 2 / 50 wide, and each has 3 * 48^2 / 1000 pixels.
     expected = depth.median() / 50 * math.sqrt(3 * 48 * 48 / 1000) / 2
     assert float(start.scales.median()) == pytest.approx(float(expected), rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_neighbours_on_a_line_do_not_hang_on_a_rounding(seed: int) -> None:
+    torch.manual_seed(seed)
+    poses = torch.eye(4).repeat(9, 1, 1)
+    poses[:, 0, 3] = torch.arange(9.0) / 3 + 1e-7 * torch.randn(9)
+    cameras = Cameras(poses, torch.eye(3).expand(9, 3, 3), (8, 8))
+    assert _neighbours(cameras, 4) == [3, 5, 2, 6]
+    assert _neighbours(cameras, 1) == [0, 2, 3, 4]
 
 
 def test_depth_range_follows_the_cameras() -> None:

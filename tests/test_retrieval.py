@@ -65,6 +65,13 @@ def test_a_permutation_of_the_groups_permutes_nothing_in_the_answer(scene):
     assert [m.id for m in find_groups(permuted, text)] == [m.id for m in find_groups(scene, text)]
 
 
+def test_copies_of_a_group_come_in_order_whatever_the_rounding(scene):
+    embeddings = axis(1).repeat(GROUPS, 1) + 1e-8 * torch.arange(GROUPS)[:, None] * axis(1)
+    copies = replace(scene, semantics=replace(scene.semantics, embeddings=embeddings.double()))
+    for top in (None, 2):
+        assert [m.id for m in find_groups(copies, axis(1).double(), top)] == scene.group_ids.tolist()[:top]
+
+
 def test_every_group_gets_the_best_name_of_the_vocabulary(scene):
     names, embeddings = ["zero", "one", "two"], torch.stack([axis(0), axis(1), axis(2)])
     labels = name_groups(scene, names, embeddings)

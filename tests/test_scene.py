@@ -243,6 +243,21 @@ def test_orbit_keeps_distance_and_sight_of_its_focus() -> None:
     )  # y is up here
 
 
+def test_orbit_of_cameras_that_cancel_out_goes_about_the_first_ones_up() -> None:
+    scene = random_scene()
+    poses = scene.cameras.cam_from_world.clone()
+    poses[:, :3, :3] = (
+        torch.tensor([[1.0, 1, 1], [-1, -1, 1]])[:, :, None] * poses[:1, :3, :3]
+    )  # one upside down
+    opposed = replace(scene, cameras=replace(scene.cameras, cam_from_world=poses))
+    alone = replace(scene, cameras=select_cameras(opposed.cameras, [0]))
+    torch.testing.assert_close(
+        orbit_cameras(opposed, 5).cam_from_world,
+        orbit_cameras(alone, 5).cam_from_world,
+        **tolerance("float32"),
+    )
+
+
 def test_arc_has_the_first_camera_in_its_middle() -> None:
     scene = random_scene()
     cameras = orbit_cameras(scene, 3, 40.0)
@@ -264,6 +279,18 @@ def test_look_at_puts_the_target_on_the_axis() -> None:
         )
         torch.testing.assert_close(pose[:3, :3] @ pose[:3, :3].T, torch.eye(3), **tolerance("float32"))
         assert torch.linalg.det(pose[:3, :3]) > 0
+
+
+@pytest.mark.parametrize("shift", [-1e-7, 0.0, 1e-7])
+def test_first_of_the_views_that_face_a_group_equally_takes_its_portrait(shift: float) -> None:
+    scene = random_scene()
+    eye = group_centre(scene, 0).double() - torch.tensor([0.0, 0.0, 2.0]).double()
+    poses = torch.eye(4).double().repeat(2, 1, 1)
+    poses[:, :3, 3] = -eye - torch.tensor([[-0.5, 0, 0], [0.5 + shift, 0, 0]]).double()
+    both = replace(scene, cameras=replace(scene.cameras, cam_from_world=poses))
+    alone = replace(scene, cameras=select_cameras(both.cameras, [0]))
+    portraits = [render_portrait(each, 0, 32, torch.ones(3)) for each in (both, alone)]
+    assert torch.equal(*portraits)
 
 
 def test_portrait_shows_the_group_alone() -> None:

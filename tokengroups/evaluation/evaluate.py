@@ -42,9 +42,11 @@ from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr, ssim
 from tokengroups.postprocess import Reconstruction
 from tokengroups.render import RenderOutput, render
+from tokengroups.ties import ascending
 from tokengroups.types import Cameras, Views
 
 Predict = Callable[..., Reconstruction]  # photos [V,3,H,W], and `intrinsics` where they are known
+_SAME_DISTANCE = 1e-6  # of the largest: cameras on a line or a circle are equally near but for rounding
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,12 @@ def oracle_groups(
 
 
 def nearest_view_psnr(context: Views, targets: Views) -> float:
-    """Mean PSNR of answering each target with the context photo whose camera centre is nearest."""
+    """Mean PSNR of answering each target with the context photo whose camera centre is nearest; the first of equals."""
     centres = [
         torch.linalg.inv(views.cameras.cam_from_world.double())[:, :3, 3] for views in (context, targets)
     ]
-    nearest = torch.cdist(centres[1], centres[0]).argmin(dim=-1)
+    distances = torch.linalg.vector_norm(centres[1][:, None] - centres[0], dim=-1).cpu().numpy()
+    nearest = [int(ascending(row, _SAME_DISTANCE * float(distances.max()), 1)[0]) for row in distances]
     return psnr(context.images[nearest], targets.images).mean().item()
 
 

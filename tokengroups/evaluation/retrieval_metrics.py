@@ -141,10 +141,11 @@ def true_label_tops(shared: SharedPixels, class_cosines: Float[np.ndarray, "Q M"
     Of groups with the same cosine, which are those of one class, the one with most pixels of that class comes first.
     """
     label = shared.intersections.argmax(axis=1)
-    names = np.array(shared.instance_classes)
-    same_class = names[label][:, None] == names[None]
+    names, first, which = np.unique(shared.instance_classes, return_index=True, return_inverse=True)
+    same_class = which[label][:, None] == which[None]
     pixels = (shared.intersections * same_class).sum(axis=1)
-    cosines = np.where(pixels > 0, class_cosines[:, label], -np.inf)
+    # Columns of one class are equal but for rounding; one stands for all, so that they are equal.
+    cosines = np.where(pixels > 0, class_cosines[:, first[which[label]]], -np.inf)
     return np.array([np.lexsort((-pixels, -row))[0] for row in cosines], dtype=np.int64)
 
 

@@ -18,12 +18,14 @@ from torch.nn import functional
 from tokengroups.fitting.parameters import Start
 from tokengroups.geometry import invert_rigid, project, transform_points
 from tokengroups.io.points import PointCloud
+from tokengroups.ties import ascending
 from tokengroups.types import Cameras, Views
 
 DEPTHS = 96
 FARTHEST = 20.0  # times the largest distance between two cameras
 NEAREST = 0.5  # times the median distance to the nearest other camera
 _NEIGHBOURS = 4  # photos that one is compared with
+_SAME_DISTANCE = 1e-5  # of the largest: cameras on a line or a circle are equally near but for rounding
 _GRID = 64  # most grid cells along a photo's side: enough to begin with
 _AGGREGATION = 5  # cells of the grid whose costs are averaged
 _WORST = 0.5  # cost of a depth that no other photo sees
@@ -139,12 +141,12 @@ def _look_up(
 
 
 def _neighbours(cameras: Cameras, view: int) -> list[int]:
-    """The nearest other cameras that look the same way, within 90 degrees, from another place."""
+    """The nearest other cameras that look the same way, within 90 degrees, from another place; the first of equals."""
     world_from_cam = invert_rigid(cameras.cam_from_world)
     offsets = (world_from_cam[:, :3, 3] - world_from_cam[view, :3, 3]).norm(dim=1)
     facing = world_from_cam[:, :3, 2] @ world_from_cam[view, :3, 2] > 0
     usable = facing & (offsets > 1e-3 * offsets.max().clamp(min=1e-12))
-    order = offsets.argsort().tolist()
+    order = ascending(offsets.numpy(force=True), _SAME_DISTANCE * float(offsets.max())).tolist()
     return [index for index in order if bool(usable[index])][:_NEIGHBOURS]
 
 

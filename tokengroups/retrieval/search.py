@@ -12,11 +12,13 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
+from tokengroups.ties import ascending
 from tokengroups.types import Semantics, TokenScene
 
 # A text selects a group from here on. Probabilities count every class that training knows as an alternative, so that
 # even right answers of small weights seldom pass a half.
 MATCH_PROBABILITY = 0.25
+_SAME_COSINE = 1e-6  # copies of a group have the same embedding, but sums in another order
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def rank(
 ) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Indices and cosines of the unit embeddings nearest to a unit text embedding, the nearest first.
 
-    An embedding of length zero, about which nothing is known, has cosine 0. NumPy, because its calls cost least, and a
-    scene has few groups.
+    An embedding of length zero, about which nothing is known, has cosine 0. Of equal ones the first index comes first.
+    NumPy, because its calls cost least, and a scene has few groups.
     """
     cosines = embeddings @ text
-    order = (-cosines).argsort(kind="stable")[:top]
+    order = ascending(-cosines, _SAME_COSINE, top)
     return order, cosines[order]
 
 

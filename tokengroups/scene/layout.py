@@ -76,7 +76,7 @@ def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
 
     The scene's world is the first photo's camera, tilted as it was held. Without such a surface it is the cameras' up.
     """
-    guess = _cameras_up(scene.cameras)
+    guess = cameras_up(scene.cameras)
     columns = range(len(scene.group_ids))
     planes = [_principal_axes(scene, column) for column in columns]
     normals, spreads = torch.stack([axes[0] for axes, _ in planes]), torch.stack([s for _, s in planes])
@@ -92,6 +92,13 @@ def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
         return guess
     upward = normals * cosines.sign()[:, None] * areas[:, None]
     return torch.nn.functional.normalize(upward[chosen].sum(dim=0), dim=0)
+
+
+def cameras_up(cameras: Cameras) -> Float[Tensor, "3"]:
+    """The cameras' common up axis, -y of their mean rotation; the first one's where they cancel out."""
+    up = -cameras.cam_from_world[:, 1, :3].double()
+    total = up.sum(dim=0)
+    return torch.nn.functional.normalize(total if total.norm() > 1e-3 * len(up) else up[0], dim=0)
 
 
 def relations(
@@ -126,13 +133,6 @@ def relations(
         for a, b in holds.nonzero().tolist()
     ]
     return sorted(found, key=lambda relation: (relation.group, relation.kind, relation.other))
-
-
-def _cameras_up(cameras: Cameras) -> Float[Tensor, "3"]:
-    """The cameras' common up axis, -y of their mean rotation; the first one's where they cancel out."""
-    up = -cameras.cam_from_world[:, 1, :3].double()
-    mean = up.mean(dim=0)
-    return torch.nn.functional.normalize(mean if mean.norm() > 1e-3 else up[0], dim=0)
 
 
 def _principal_axes(scene: TokenScene, column: int) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"]]:

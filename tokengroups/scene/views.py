@@ -13,6 +13,8 @@ from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, project, rigid, rotation_from_quaternion, transform_points
 from tokengroups.render import render
 from tokengroups.scene.groups import gaussian_mask, group_centre, weighted_quantile
+from tokengroups.scene.layout import cameras_up
+from tokengroups.ties import ascending
 from tokengroups.types import Cameras, Gaussians, TokenScene
 
 GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
@@ -20,6 +22,7 @@ _PALE = 0.35  # contrast of what `highlight` leaves in the background
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
 _FILL = 0.85  # share of a portrait that the group fills
 _FRAMED = 0.97  # share of its opacity that this is said of: faint floaters may fall outside
+_SAME_FACING = 1e-6  # cosine: views that differ by less face a group equally
 _WIDEST_SLOPE = 1.5  # half of a portrait's widest field of view, as a tangent
 
 
@@ -94,7 +97,7 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
     pose = scene.cameras.cam_from_world[0].double()
     world_from_cam = invert_rigid(pose)
     focus = world_from_cam[:3, 3] + _looked_at_depth(scene) * world_from_cam[:3, 2]
-    up = -torch.nn.functional.normalize(scene.cameras.cam_from_world[:, 1, :3].double().sum(dim=0), dim=0)
+    up = cameras_up(scene.cameras)
     full = degrees >= 360
     angles = torch.arange(count) * (360 / count) if full else torch.linspace(-degrees / 2, degrees / 2, count)
     half = torch.deg2rad(angles.double()) / 2
@@ -150,11 +153,12 @@ def _looked_at_depth(scene: TokenScene) -> float:
 
 
 def _portrait_camera(scene: TokenScene, column: int, alone: Gaussians, size: int) -> Cameras:
-    """The view that faces the group most, turned to its centre, zoomed to nearly all of its opacity."""
+    """The view that faces the group most (the first of equals), turned to its centre, zoomed to most of its opacity."""
     centre = group_centre(scene, column).double()
     poses = scene.cameras.cam_from_world.double()
     in_camera = poses[:, :3, :3] @ centre + poses[:, :3, 3]
-    best = int((in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)).argmax())
+    facing = in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)
+    best = int(ascending(-facing.numpy(force=True), _SAME_FACING, 1)[0])
     eye = invert_rigid(poses[best])[:3, 3]
     if (centre - eye).norm() < _NEAR:
         eye = centre - poses[best, 2, :3]
