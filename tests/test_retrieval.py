@@ -66,7 +66,8 @@ def test_a_permutation_of_the_groups_permutes_nothing_in_the_answer(scene):
 
 
 def test_copies_of_a_group_come_in_order_whatever_the_rounding(scene):
-    embeddings = axis(1).double() * (1 + 1e-8 * torch.arange(GROUPS).double()[:, None])  # the last one is the nearest
+    lengths = 1 + 1e-8 * torch.arange(GROUPS).double()[:, None]  # the last one is the nearest
+    embeddings = lengths * axis(1)
     copies = replace(scene, semantics=replace(scene.semantics, embeddings=embeddings))
     for top in (None, 2):
         assert [m.id for m in find_groups(copies, axis(1).double(), top)] == scene.group_ids.tolist()[:top]
