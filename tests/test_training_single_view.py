@@ -13,6 +13,7 @@ from tests.tolerances import tolerance
 from tokengroups.cli.main import main
 from tokengroups.config import config_to_dict
 from tokengroups.encoders import load_encoder, save_encoder
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
@@ -171,9 +172,16 @@ def test_the_geometry_task_keeps_the_network(
     assert all(torch.equal(again[name], before[name]) for name in before) and again.keys() == before.keys()
 
 
-def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment) -> None:
+def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no single-view network to resume"):
         build_task(replace(experiment, resume_network=True))
+    sizes = {name: value for name, value in vars(TINY).items() if name in VGGTConfig.__dataclass_fields__}
+    published = VGGTConfig(**sizes)
+    save_encoder(tmp_path, VGGT(published).state_dict(), published)
+    with pytest.raises(UserError, match="is no vggt_tiny, which alone has a single-view network"):
+        build_task(replace(experiment, encoder=str(tmp_path)))
+    with pytest.raises(ValueError, match="must not be empty"):
+        SingleViewConfig(())
     with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
         SingleViewConfig((8, 20))
     with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_frames, got 5 and 4"):
