@@ -1,13 +1,15 @@
-"""Laws of the model, on a tiny configuration with every option on and one with every option off."""
+"""Laws of VGGT and of its tiny relative, on small configurations; what only the relative does is tested beside it."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt.dino import DinoViT
-from tokengroups.encoders.vggt_tiny.cell_matching import displacement_evidence
+from tokengroups.encoders.vggt_tiny import VGGTTiny, VGGTTinyConfig
 
 SIZES = {
     "patch_size": 16, "image_size": 64, "embed_dim": 32, "num_heads": 2, "dino_depth": 1, "depth": 4,
@@ -15,13 +17,17 @@ SIZES = {
     "dpt_layers": (0, 1, 2, 3),
     "dpt_channels": (8, 8, 8, 8), "dpt_features": 8, "dpt_hidden": 8,
 }  # fmt: skip
-PLAIN = VGGTConfig(**SIZES)
-OPTIONS = VGGTConfig(**SIZES, stem_channels=(4, 8, 8, 16), stem_skip=True, matching=True, matching_dim=8)
+PUBLISHED = VGGTConfig(**SIZES)
+TINY = VGGTTinyConfig(**SIZES, enable_point=True, stem_channels=(4, 8, 8, 16), matching_dim=8)
 
 
-@pytest.fixture(params=[PLAIN, OPTIONS], ids=["plain", "options"])
+def network(config):
+    return (VGGTTiny if isinstance(config, VGGTTinyConfig) else VGGT)(config)
+
+
+@pytest.fixture(params=[PUBLISHED, TINY], ids=["vggt", "vggt_tiny"])
 def model(request):
-    return VGGT(request.param).eval()
+    return network(request.param).eval()
 
 
 def images(batch=2, views=3, height=48, width=64):
@@ -32,7 +38,8 @@ def tensors(out):
     found = {f"tokens.{i}": x for i, x in enumerate(out.tokens)}
     found |= {f"pose.{i}": x for i, x in enumerate(out.pose_encodings)}
     found |= {"depth": out.depth, "depth_confidence": out.depth_confidence, "points": out.points}
-    found |= {"points_confidence": out.points_confidence, "cell_descriptors": out.cell_descriptors}
+    found |= {"points_confidence": out.points_confidence}
+    found |= {"match_descriptors": getattr(out, "match_descriptors", None)}
     return {name: x for name, x in found.items() if x is not None}
 
 
@@ -50,8 +57,8 @@ def test_output_shapes_and_ranges(model):
     assert out.depth.shape == out.depth_confidence.shape == (2, 3, 48, 64)
     assert out.points.shape == (2, 3, 48, 64, 3)
     assert (out.depth > 0).all() and (out.depth_confidence > 1).all() and (out.points_confidence > 1).all()
-    if model.matching is not None:
-        assert out.cell_descriptors.shape == (2, 3, 48, 8)
+    if isinstance(model, VGGTTiny):
+        assert out.match_descriptors.shape == (2, 3, 48, 8)
 
 
 def test_untrained_depth_is_near_one_and_the_field_of_view_alive(model):
@@ -97,7 +104,7 @@ def test_every_trainable_parameter_gets_a_gradient(model):
 def test_frames_in_chunks_equal_all_at_once(model):
     x = images()
     with torch.no_grad():
-        chunked = VGGT(type(model.config)(**{**vars(model.config), "dpt_chunk": 2}))
+        chunked = network(replace(model.config, dpt_chunk=2)).eval()
         chunked.load_state_dict(model.state_dict())
         assert_same(model(x), chunked(x))
 
@@ -109,12 +116,6 @@ def test_embed_and_layers_make_up_the_forward_pass(model):
     for index, expected in enumerate(model(x).tokens):
         in_frames, tokens = model.layer(index, tokens, embedding.grid_hw)
         assert torch.equal(torch.cat([in_frames, tokens], dim=-1), expected)
-
-
-def test_kept_tokens_are_those_of_the_whole_answer(model):
-    with torch.no_grad():
-        kept, whole = model.kept_tokens(images()), model(images()).tokens
-    assert len(kept) == len(whole) and all(map(torch.equal, kept, whole))
 
 
 def test_freeze_stops_gradients_and_keeps_evaluation_mode(model):
@@ -131,9 +132,7 @@ def test_a_table_cached_in_inference_mode_serves_training(model):
     model(x).depth.sum().backward()
 
 
-@pytest.mark.parametrize("heads_autocast", [False, True])
-def test_bfloat16_stays_close_and_answers_in_float32(heads_autocast):
-    model = VGGT(type(OPTIONS)(**{**vars(OPTIONS), "heads_autocast": heads_autocast}))
+def test_bfloat16_stays_close_and_answers_in_float32(model):
     x = images()
     with torch.autocast("cpu", torch.bfloat16):
         half = model(x)
@@ -155,9 +154,6 @@ def test_sizes_off_the_patch_grid_are_refused(model):
         ({"image_size": 60}, "image_size"),
         ({"dpt_layers": (0, 1, 2, 4)}, "dpt_layers must lie"),
         ({"dpt_layers": (0, 1)}, "four entries"),
-        ({"stem_channels": (4, 8)}, "patch_size is 16"),
-        ({"matching": True}, "need stem_channels"),
-        ({"stem_skip": True}, "need stem_channels"),
     ],
 )
 def test_configurations_that_do_not_fit_are_refused(changes, message):
@@ -166,22 +162,8 @@ def test_configurations_that_do_not_fit_are_refused(changes, message):
 
 
 def test_the_position_table_is_used_unchanged_at_its_own_size():
-    dino = DinoViT(PLAIN)
+    dino = DinoViT(PUBLISHED)
     assert dino.position_table(4, 4) is dino.pos_embed
     other = dino.position_table(3, 5)
     assert other.shape == (1, 16, 32)
     assert torch.equal(other[:, 0], dino.pos_embed[:, 0])
-
-
-def test_displacement_evidence_matches_a_loop_over_cells():
-    logits = torch.randn(1, 2, 6, 6, dtype=torch.float64)
-    evidence = displacement_evidence(logits, (2, 3))
-    centres = [((column + 0.5) / 3, (row + 0.5) / 2) for row in range(2) for column in range(3)]
-    for view in range(2):
-        for cell in range(6):
-            weights = logits[0, view, cell].exp() / logits[0, view, cell].exp().sum()
-            for axis in range(2):
-                expected = sum(w * c[axis] for w, c in zip(weights.tolist(), centres, strict=True))
-                expected -= centres[cell][axis]
-                assert evidence[0, view, cell, axis].item() == pytest.approx(expected, abs=1e-6)
-            assert evidence[0, view, cell, 2].item() == pytest.approx(weights.max().item(), abs=1e-9)

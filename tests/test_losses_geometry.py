@@ -1,4 +1,4 @@
-"""Geometry losses against loops in float64, and their laws."""
+"""VGGT's losses against loops in float64, and their laws."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from tolerances import tolerance
 
+from tests.test_losses_local_terms import loop_gradient
+from tests.tolerances import tolerance
+from tests.walls import BATCH, HEIGHT, NUM_VIEWS, WIDTH, look_at_wall, with_holes
+from tokengroups.encoders.vggt import VGGTOutput
 from tokengroups.geometry import rigid
-from tokengroups.losses.cell_matching import (
-    CellTargets,
-    cell_targets,
-    matching_accuracy,
-    matching_cells_loss,
-)
 from tokengroups.losses.geometry import (
     GeometryLossWeights,
     GeometryTargets,
@@ -27,37 +24,9 @@ from tokengroups.losses.geometry import (
     geometry_losses,
     normalise_targets,
 )
-from tokengroups.losses.local_terms import gradient_loss, normal_loss
-from tokengroups.types import Cameras, EncoderOutput, Views
+from tokengroups.types import Cameras, Views
 
-BATCH, NUM_VIEWS, HEIGHT, WIDTH = 2, 3, 16, 24
 WEIGHTS = GeometryLossWeights()
-
-
-def look_at_wall(batch=BATCH, num_views=NUM_VIEWS, distance=3.0, noise=0.0, size_hw=(HEIGHT, WIDTH)):
-    """Views of the plane z = distance by cameras that are shifted and slightly turned; exact depth."""
-    height, width = size_hw
-    generator = np.random.default_rng(0)
-    turn = Rotation.from_rotvec(generator.uniform(-0.15, 0.15, (batch * num_views, 3)))
-    rotation = torch.from_numpy(turn.as_matrix()).float().unflatten(0, (batch, num_views))
-    centre = torch.from_numpy(generator.uniform(-0.3, 0.3, (batch, num_views, 3))).float()
-    cam_from_world = rigid(rotation, -(rotation @ centre[..., None])[..., 0])
-    intrinsics = torch.tensor([[20.0, 0, width / 2], [0, 22.0, height / 2], [0, 0, 1]]).repeat(
-        batch, num_views, 1, 1
-    )
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    rays = torch.stack([(x - width / 2) / 20, (y - height / 2) / 22, torch.ones_like(x)], dim=-1)
-    along = torch.einsum("hwj,bvj->bvhw", rays, rotation[..., :, 2])  # world z of the rays
-    depth = (distance - centre[..., 2, None, None]) / along
-    depth = depth + noise * torch.randn(depth.shape, generator=torch.Generator().manual_seed(1))
-    images, ids = torch.rand(batch, num_views, 3, height, width), torch.zeros_like(depth).long()
-    return Views(images, Cameras(cam_from_world, intrinsics, size_hw), depth, ids)
-
-
-def with_holes(views, share=0.2):
-    hole = torch.rand(views.depth.shape, generator=torch.Generator().manual_seed(2)) < share
-    return Views(views.images, views.cameras, views.depth.masked_fill(hole, 0.0), views.group_ids)
-
 
 # --- targets
 
@@ -176,69 +145,6 @@ def test_filtered_mean_drops_the_largest_two_percent(count):
     assert filtered_mean(errors, 0.98).item() == pytest.approx(loop_filtered_mean(errors.tolist()), rel=1e-9)
 
 
-def loop_gradient(predicted, target, valid):
-    number, height, width, channels = predicted.shape
-    total = 0.0
-    for step in (1, 2, 4, 8):
-        differences, count = 0.0, 0
-        for n in range(number):
-            for i in range(0, height, step):
-                for j in range(0, width, step):
-                    if not valid[n, i, j]:
-                        continue
-                    count += channels
-                    for neighbour in ((i, j + step), (i + step, j)):
-                        if neighbour[0] < height and neighbour[1] < width and valid[n][neighbour]:
-                            here = predicted[n, i, j] - target[n, i, j]
-                            there = predicted[n][neighbour] - target[n][neighbour]
-                            differences += (there - here).abs().clamp(max=100).sum().item()
-        total += differences / max(count, 1)
-    return total / 4
-
-
-def random_maps(channels, number=2, height=11, width=14):
-    predicted = torch.randn(number, height, width, channels, dtype=torch.float64)
-    target = torch.randn(number, height, width, channels, dtype=torch.float64)
-    return predicted, target, torch.rand(number, height, width) < 0.8
-
-
-def test_gradient_loss_matches_a_loop_over_pixels():
-    maps = random_maps(2)
-    assert gradient_loss(*maps).item() == pytest.approx(loop_gradient(*maps), rel=1e-9)
-
-
-def loop_normals(predicted, target, valid):
-    total = 0.0
-    for step in (1, 2, 4):
-        p, t, m = (x[:, ::step, ::step] for x in (predicted, target, valid))
-        errors = []
-        for n in range(p.shape[0]):
-            for i in range(1, p.shape[1] - 1):
-                for j in range(1, p.shape[2] - 1):
-                    ring = [(i - 1, j), (i, j - 1), (i + 1, j), (i, j + 1)]
-                    for a, b in zip(ring, ring[1:] + ring[:1], strict=True):
-                        if m[n, i, j] and m[n][a] and m[n][b]:
-                            normals = [
-                                np.cross((x[n][a] - x[n, i, j]).numpy(), (x[n][b] - x[n, i, j]).numpy())
-                                for x in (p, t)
-                            ]
-                            lengths = [np.linalg.norm(normal) for normal in normals]
-                            errors.append(1 - float(normals[0] @ normals[1]) / (lengths[0] * lengths[1]))
-        if len(errors) >= 10:
-            total += sum(errors) / len(errors)
-    return total / 3
-
-
-def test_normal_loss_matches_a_loop_over_pixels():
-    maps = random_maps(3)
-    assert normal_loss(*maps).item() == pytest.approx(loop_normals(*maps), rel=1e-6)
-
-
-def test_normal_loss_ignores_scale_and_shift():
-    predicted, _, valid = random_maps(3)
-    assert normal_loss(predicted, predicted * 3 + 1, valid).item() == pytest.approx(0, abs=1e-7)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dense_losses_match_a_loop_over_pixels(channels):
     predicted, target = (torch.randn(2, 3, 16, 24, channels, dtype=torch.float64) for _ in range(2))
@@ -266,98 +172,18 @@ def test_dense_losses_are_zero_with_hardly_a_valid_pixel():
     assert losses.sum == 0 and not predicted.grad.any()
 
 
-# --- matching
-
-
-def loop_cell_targets(views, side):
-    batch, num_views, height, width = views.depth.shape
-    found = {}
-    for b in range(batch):
-        poses = views.cameras.cam_from_world[b].double().numpy()
-        matrices = views.cameras.intrinsics[b].double().numpy()
-        for v in range(1, num_views):
-            for cell in range(height // side * (width // side)):
-                i, j = (
-                    (cell // (width // side)) * side + side // 2,
-                    (cell % (width // side)) * side + side // 2,
-                )
-                z = views.depth[b, v, i, j].item()
-                if z <= 0:
-                    continue
-                point = np.append(np.linalg.inv(matrices[v]) @ np.array([j + 0.5, i + 0.5, 1.0]) * z, 1.0)
-                x, y, depth = matrices[0] @ (poses[0] @ np.linalg.inv(poses[v]) @ point)[:3]
-                column, row = math.floor(x / depth), math.floor(y / depth)
-                if depth > 0 and 0 <= column < width and 0 <= row < height:
-                    seen = views.depth[b, 0, row, column].item()
-                    if seen > 0 and abs(seen - depth) < 0.05 * depth:
-                        found[b, v, cell] = (row // side) * (width // side) + column // side
-    return found
-
-
-def test_cell_targets_match_a_loop_over_cells():
-    views = with_holes(look_at_wall(noise=0.1))
-    targets = cell_targets(views, HEIGHT * WIDTH // 16)
-    expected = loop_cell_targets(views, 4)
-    assert 20 < len(expected) < targets.visible[:, 1:].numel()  # some, not all
-    assert {tuple(index) for index in targets.visible.nonzero().tolist()} == expected.keys()
-    assert {index: targets.cells[index].item() for index in expected} == expected
-
-
-def test_the_same_camera_sees_every_cell_where_it_is():
-    views = look_at_wall()
-    views.cameras.cam_from_world[:] = views.cameras.cam_from_world[:, :1].clone()
-    views.depth[:] = views.depth[:, :1].clone()
-    targets = cell_targets(views, 96)
-    assert targets.visible[:, 1:].all() and not targets.visible[:, 0].any()
-    assert (targets.cells[:, 1:] == torch.arange(96)).all()
-
-
-def test_what_something_nearer_hides_in_view_0_is_not_visible():
-    views = look_at_wall()
-    views.depth[:, 0] = 0.5
-    assert not cell_targets(views, 96).visible.any()
-
-
-def test_cells_must_tile_the_image():
-    with pytest.raises(ValueError, match="50 square cells"):
-        cell_targets(look_at_wall(), 50)
-
-
-def test_matching_loss_is_the_mean_cross_entropy_of_visible_cells():
-    logits = torch.randn(2, 3, 6, 6, dtype=torch.float64)
-    targets = CellTargets(torch.randint(6, (2, 3, 6)), torch.rand(2, 3, 6) < 0.5)
-    targets.visible[:, 0] = False
-    expected, right = [], []
-    for index in targets.visible.nonzero().tolist():
-        row, cell = logits[tuple(index)], targets.cells[tuple(index)]
-        expected.append((row.exp().sum().log() - row[cell]).item())
-        right.append(int(row.argmax() == cell))
-    loss = matching_cells_loss(logits.float(), targets)
-    assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
-    assert matching_accuracy(logits.float(), targets).item() == pytest.approx(sum(right) / len(right))
-
-
-def test_matching_loss_is_zero_when_nothing_is_visible():
-    logits = torch.randn(1, 1, 6, 6, requires_grad=True)  # a single view has nobody to match with
-    targets = CellTargets(torch.zeros(1, 1, 6, dtype=torch.int64), torch.zeros(1, 1, 6, dtype=torch.bool))
-    loss = matching_cells_loss(logits, targets)
-    loss.backward()
-    assert loss == 0 and not logits.grad.any()
-
-
 # --- all together
 
 
 def perfect_answer(views):
     targets = normalise_targets(views)
-    return EncoderOutput(
+    return VGGTOutput(
         tokens=(),
         pose_encodings=(targets.pose_encodings,) * 4,
         depth=targets.depth,
         depth_confidence=torch.ones_like(targets.depth),
         points=targets.points,
         points_confidence=torch.ones_like(targets.depth),
-        cell_descriptors=None,
     )
 
 
@@ -370,20 +196,19 @@ def test_a_perfect_answer_costs_nothing():
 
 def test_total_is_the_weighted_sum_of_its_parts_and_heads_that_are_off_vanish():
     views = with_holes(look_at_wall())
-    weights = GeometryLossWeights(camera=3.0, field_of_view=0.25, depth=2.0, matching=0.7)
-    output = EncoderOutput(
+    weights = GeometryLossWeights(camera=3.0, field_of_view=0.25, depth=2.0)
+    output = VGGTOutput(
         tokens=(),
         pose_encodings=tuple(torch.randn(BATCH, NUM_VIEWS, 9) for _ in range(4)),
         depth=torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
         depth_confidence=1 + torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
-        cell_descriptors=torch.randn(BATCH, NUM_VIEWS, 96, 8),
     )
     losses = geometry_losses(output, views, weights)
     named = losses.named()
     assert losses.points is None and not any(name.startswith("points") for name in named)
     camera = named["camera.translation"] + named["camera.rotation"] + 0.25 * named["camera.field_of_view"]
     depth = named["depth.confidence"] + named["depth.regression"] + named["depth.gradient"]
-    expected = 3 * camera + 2 * depth + 0.7 * named["matching"]
+    expected = 3 * camera + 2 * depth
     torch.testing.assert_close(losses.total, expected, **tolerance("float32"))
 
 

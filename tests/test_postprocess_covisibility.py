@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.transform import Rotation
+from torch.nn import functional
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import generate_room
-from tokengroups.encoders.vggt import encoder_cameras
-from tokengroups.geometry import invert_rigid, relative_cameras
-from tokengroups.postprocess.bundle_adjustment.covisibility import PARTNERS, covisible_pairs, mutual_shares
+from tokengroups.geometry import invert_rigid, rigid
+from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
+from tokengroups.postprocess.bundle_adjustment.covisibility import (
+    DEPTH_TOLERANCE,
+    PARTNERS,
+    SAMPLES,
+    covisible_pairs,
+    mutual_shares,
+    overlap_shares,
+)
+from tokengroups.postprocess.bundle_adjustment.frames import Frame
 from tokengroups.systems import load_model
 
 CELLS, DIM = 24, 16
@@ -92,10 +106,126 @@ def test_the_shipped_encoder_finds_photos_that_turned_away_in_whatever_order():
         turn = found[:, :3, :3] @ true[:, :3, :3].mT
         return torch.rad2deg(((turn.diagonal(dim1=1, dim2=2).sum(dim=1) - 1) / 2).clamp(-1, 1).acos())
 
-    with torch.no_grad():
-        heads = encoder_cameras(model.encoder(views.images[None]), (128, 128)).cam_from_world
-    assert off(relative_cameras(heads, heads[:, 0], torch.ones(1))[0]).max() > 20
-    assert off(model.encode(views.images[None]).cameras.cam_from_world[0]).max() < 5
+    adjust = BundleAdjustment()
+    predicted = model.encode(views.images)
+    assert off(predicted.geometry.cameras.cam_from_world).max() > 20
+    assert off(adjust(predicted).geometry.cameras.cam_from_world).max() < 5
     order = torch.tensor([0, 5, 2, 7, 1, 6, 3, 4])
-    shuffled = model.encode(views.images[None, order]).cameras.cam_from_world[0]
+    shuffled = adjust(model.encode(views.images[order])).geometry.cameras.cam_from_world
     assert off(shuffled[order.argsort()]).max() < 5
+
+
+# --- shares of what views have in common, from depth and cameras
+
+
+SIZE_HW = (40, 56)  # 24 lines of pixels would be 1.7 pixels apart: they are 1 apart
+FOCAL = 45.0
+
+
+def frame(depth: torch.Tensor, focal: float = FOCAL) -> Frame:
+    height, width = depth.shape
+    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Frame(torch.zeros(3, height, width), depth, intrinsics)
+
+
+def pose(rotvec: list[float], translation: list[float]) -> torch.Tensor:
+    return rigid(torch.tensor(Rotation.from_rotvec(rotvec).as_matrix()).float(), torch.tensor(translation))
+
+
+def loop_shares(frames: list[Frame], poses: torch.Tensor) -> np.ndarray:
+    """Every pixel of a sparse grid is lifted, moved, projected and compared with the depth it falls on."""
+    height, width = frames[0].depth.shape
+    step = max(1, min(height, width) // SAMPLES)
+    seen = np.zeros((len(frames), len(frames)))
+    places = [(y, x) for y in np.arange(step / 2, height, step) for x in np.arange(step / 2, width, step)]
+    for u, source in enumerate(frames):
+        for v, target in enumerate(frames):
+            if u == v:
+                continue
+            relative = poses[v].double().numpy() @ np.linalg.inv(poses[u].double().numpy())
+            for y, x in places:
+                ray = np.linalg.inv(source.intrinsics.double().numpy()) @ [x, y, 1.0]
+                point = relative @ np.append(ray * bilinear(source.depth, y, x), 1.0)
+                if point[2] <= 0:
+                    continue
+                column, row, _ = target.intrinsics.double().numpy() @ point[:3] / point[2]
+                if 0 <= column < width and 0 <= row < height:
+                    there = bilinear(target.depth, row, column)
+                    seen[u, v] += abs(np.log(point[2]) - np.log(there)) < DEPTH_TOLERANCE
+    shares = (seen + seen.T) / 2 / len(places)
+    np.fill_diagonal(shares, -1.0)
+    return shares
+
+
+def bilinear(depth: torch.Tensor, y: float, x: float) -> float:
+    """Between pixel centres; the border's value beyond them."""
+    places = [[y - 0.5], [x - 0.5]]
+    return float(map_coordinates(depth.double().numpy(), places, order=1, mode="nearest")[0])
+
+
+def bumpy_scene(views: int, size_hw: tuple[int, int] = SIZE_HW) -> tuple[list[Frame], torch.Tensor]:
+    """Depths that agree only here and there, seen from some places."""
+    generator = torch.Generator().manual_seed(views)
+    smooth = torch.rand(views, 1, 5, 6, generator=generator)
+    depth = 2 + functional.interpolate(smooth, size_hw, mode="bicubic", align_corners=False)[:, 0]
+    motions = (0.25 * torch.randn(views, 6, generator=generator)).tolist()
+    return [frame(d) for d in depth], torch.stack([pose(motion[:3], motion[3:]) for motion in motions])
+
+
+@pytest.mark.parametrize(("views", "size_hw"), [(2, SIZE_HW), (4, SIZE_HW), (3, (112, 140))])
+def test_overlap_shares_are_those_of_a_loop(views, size_hw):
+    frames, poses = bumpy_scene(views, size_hw)
+    shares, expected = overlap_shares(frames, poses), loop_shares(frames, poses)
+    off_diagonal = expected[~np.eye(views, dtype=bool)]
+    assert 0.05 < off_diagonal.min() and off_diagonal.max() < 0.95  # some points, not all
+    # A point on an edge of the photo or of the tolerance may fall on the other side in float32: one of hundreds.
+    np.testing.assert_allclose(shares.double().numpy(), expected, rtol=0, atol=2e-3)
+    assert torch.equal(shares, shares.T)
+
+
+def test_overlap_does_not_depend_on_world_nor_unit():
+    frames, poses = bumpy_scene(3)
+    shares = overlap_shares(frames, poses)
+    moved = poses @ pose([0.3, -0.2, 0.5], [1.0, -2.0, 0.3])
+    torch.testing.assert_close(overlap_shares(frames, moved), shares, rtol=0, atol=2e-3)
+    for unit in (0.5, 20.0):
+        larger = poses.clone()
+        larger[:, :3, 3] *= unit
+        scaled = overlap_shares([replace(f, depth=f.depth * unit) for f in frames], larger)
+        torch.testing.assert_close(scaled, shares, rtol=0, atol=2e-3)
+
+
+def test_the_same_camera_has_everything_in_common():
+    wall = frame(torch.full(SIZE_HW, 2.0))
+    shares = overlap_shares([wall, wall], torch.eye(4).repeat(2, 1, 1))
+    assert shares.tolist() == [[-1, 1], [1, -1]]
+
+
+@pytest.mark.parametrize(
+    "away",
+    [pose([0.0, math.pi, 0.0], [0.0, 0.0, 0.0]), pose([0.0, 0.0, 0.0], [9.0, 0.0, 0.0])],
+    ids=["back to back", "far to the side"],
+)
+def test_views_that_do_not_see_each_other_share_nothing(away):
+    wall = frame(torch.full(SIZE_HW, 2.0))
+    shares = overlap_shares([wall, wall], torch.stack([torch.eye(4), away]))
+    assert shares.tolist() == [[-1, 0], [0, -1]]
+
+
+def test_what_is_hidden_is_not_shared():
+    """Two cameras in one place; a board hides the right half of the wall from the second one."""
+    wall, behind = torch.full(SIZE_HW, 2.0), torch.full(SIZE_HW, 2.0)
+    behind[:, SIZE_HW[1] // 2 :] = 1.0
+    together = torch.eye(4).repeat(2, 1, 1)
+    assert overlap_shares([frame(wall), frame(behind)], together)[0, 1] == 0.5
+    nearly = torch.where(behind == 1.0, 2.0 * math.exp(-0.9 * DEPTH_TOLERANCE), behind)
+    assert overlap_shares([frame(wall), frame(nearly)], together)[0, 1] == 1.0  # within the tolerance
+
+
+def test_a_view_that_turned_away_hangs_on_the_one_between():
+    """Three views from one place, 34 degrees apart: the outer two share nothing."""
+    wall = frame(torch.full(SIZE_HW, 2.0), focal=50.0)
+    poses = torch.stack([pose([0.0, angle, 0.0], [0.0, 0.0, 0.0]) for angle in (0.0, 1.2, 0.6)])
+    shares = overlap_shares([wall] * 3, poses)
+    assert shares[0, 1] == 0 < min(shares[0, 2], shares[1, 2])
+    assert {(0, 2), (1, 2)} <= set(covisible_pairs(shares))

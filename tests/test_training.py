@@ -18,9 +18,9 @@ from torch import nn
 from tests.training_toy import ToyTask, run_toy
 from tokengroups.checkpoint import load_weights, read_metadata, read_tensors
 from tokengroups.errors import UserError
+from tokengroups.losses.terms import LossTerms
 from tokengroups.training.log import read_metrics
 from tokengroups.training.signals import StopRequest
-from tokengroups.training.task import LossTerms
 
 TOY = Path(__file__).with_name("training_toy.py")
 REORDERED = 1e-4  # float32 sums in another order, then 12 steps of AdamW

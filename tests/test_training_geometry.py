@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.tiny_encoder import TINY
 from tests.tolerances import tolerance
 from tokengroups.cli.main import main
+from tokengroups.config import build_config, config_to_dict
 from tokengroups.data.stream import PathStream, draw_frames
-from tokengroups.encoders.vggt import VGGTConfig
+from tokengroups.encoders import load_encoder
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt_tiny import VGGTTinyConfig
 from tokengroups.errors import UserError
-from tokengroups.systems.weights import load_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.log import read_metrics
@@ -26,26 +29,6 @@ from tokengroups.training.tasks.geometry import (
 )
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
-TINY = VGGTConfig(
-    patch_size=8,
-    image_size=32,
-    embed_dim=32,
-    num_heads=2,
-    num_registers=1,
-    dino_depth=1,
-    depth=4,
-    layer_scale=0.2,
-    camera_depth=1,
-    camera_heads=2,
-    dpt_layers=(0, 1, 2, 3),
-    dpt_channels=(8, 8, 8, 8),
-    dpt_features=8,
-    dpt_hidden=4,
-    stem_channels=(4, 8, 16),
-    stem_skip=True,
-    matching=True,
-    matching_dim=8,
-)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +38,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> GeometryExperiment:
         root=cache, options={"num_rooms": 4}, num_frames=4, size=32, max_frames=3, evaluation_scenes=2
     )
     training = TrainingConfig(output="unused", steps=10, batch_size=4, seed=3)
-    return GeometryExperiment(training, data, TINY)
+    return GeometryExperiment(training, data, model=config_to_dict(TINY))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +127,41 @@ def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_pat
         assert torch.equal(tensor, encoder.state_dict()[name])
 
 
+def test_the_published_architecture_trains_without_matching(
+    experiment: GeometryExperiment, tmp_path: Path
+) -> None:
+    shared = {field.name for field in fields(VGGTConfig)}
+    sizes = {name: value for name, value in experiment.model.items() if name in shared}
+    task = build_task(replace(experiment, architecture="vggt", model=sizes))
+    assert type(task.model) is VGGT
+    losses = task.losses(task.batch(0, range(2)), 0)
+    losses.total.backward()
+    assert "matching" not in losses.terms and losses.total.isfinite()
+    for name, parameter in task.model.named_parameters():
+        assert parameter.requires_grad == (not name.endswith("mask_token")), name
+        assert not parameter.requires_grad or parameter.grad.abs().max() > 0, name
+    with torch.no_grad():
+        assert "match_accuracy" not in task.evaluate()
+    task.export(tmp_path, task.model.state_dict())
+    loaded = load_encoder(tmp_path)
+    assert type(loaded) is VGGT and config_to_dict(loaded.config) == sizes
+
+
+def test_architectures_and_sizes_that_do_not_exist_are_one_line(
+    experiment: GeometryExperiment, task: GeometryTask, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="architecture must be one of vggt, vggt_tiny, got 'dust3r'"):
+        build_task(replace(experiment, architecture="dust3r"))
+    with pytest.raises(UserError, match=r"model: unknown key 'embed_dimm'; did you mean 'embed_dim'\?"):
+        build_task(replace(experiment, model={"embed_dimm": 32}))
+    with pytest.raises(UserError, match="model: unknown key 'matching'"):
+        build_task(replace(experiment, architecture="vggt", model={"matching": True}))
+    task.export(tmp_path, task.model.state_dict())
+    wider = replace(experiment, model=experiment.model | {"embed_dim": 64}, start_from=str(tmp_path))
+    with pytest.raises(UserError, match="the weights of .* do not fit this VGGTTiny: .* of another shape"):
+        build_task(wider)
+
+
 def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperiment) -> None:
     for changes in ({"max_frames": 5}, {"min_frames": 4}, {"min_frames": 0}):
         with pytest.raises(UserError, match="need 1 <= min_frames <= max_frames <= num_frames, got"):
@@ -172,7 +190,8 @@ def test_the_shipped_configuration_trains_stops_and_continues(
     assert f"trained 2 steps: {output}/weights" in capsys.readouterr().out
     rows = read_metrics(output / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1, 2, 2]
-    assert load_encoder(output / "weights").config == read_experiment(CONFIG)[2].model
+    expected = build_config(VGGTTinyConfig, read_experiment(CONFIG).config.model, "model")
+    assert load_encoder(output / "weights").config == expected
 
 
 def test_a_mistyped_key_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.training_toy import toy_config
+from tokengroups.config import build_config
 from tokengroups.errors import UserError
+from tokengroups.nn.parameter_groups import decay_groups
+from tokengroups.systems import SYSTEMS
 from tokengroups.training.experiments import TASKS, read_experiment, run_experiment
 from tokengroups.training.log import MetricsLog, read_metrics
 from tokengroups.training.optim import (
     AveragedWeights,
     build_optimizer,
-    decay_groups,
     ema_decay,
     learning_rate,
 )
@@ -137,7 +139,8 @@ def test_errors_of_the_reader_reach_the_loop() -> None:
 def test_unknown_tasks_and_keys_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("task: geometri\n")
-    with pytest.raises(UserError, match=r"'task' must be one of geometry, .*, token_groups; got 'geometri'"):
+    known = "geometry, single_view, token_groups, token_groups_tiny, pixel_gaussians, or module:Class"
+    with pytest.raises(UserError, match=f"'task' must be one of {known}; got 'geometri'"):
         run_experiment(path)
     with pytest.raises(UserError, match=r"unknown key 'training.stepz'; did you mean 'steps'\?"):
         run_experiment(CONFIGS[0], ["training.stepz=3"])
@@ -145,9 +148,12 @@ def test_unknown_tasks_and_keys_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_can_be_read(path: Path) -> None:
-    name, module, experiment = read_experiment(path, ["training.steps=7"])
-    assert name in TASKS and callable(module.build_task)
-    assert experiment.training.steps == 7
+    experiment = read_experiment(path, ["training.steps=7"])
+    assert experiment.task in {**TASKS, **SYSTEMS}
+    assert experiment.config.training.steps == 7
+    description = experiment.description()
+    assert description.pop("task") == experiment.task
+    assert build_config(type(experiment.config), description, "again") == experiment.config
 
 
 def test_muon_takes_the_hidden_matrices_and_adamw_the_rest() -> None:

@@ -1,4 +1,4 @@
-"""The perspective network's task on small rooms: batches, learning, evaluation, export, and a run."""
+"""The single-view network's task on small rooms: batches, learning, evaluation, export, and a run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_training_geometry import TINY
+from tests.tiny_encoder import TINY, WITH_SINGLE_VIEW
 from tests.tolerances import tolerance
 from tokengroups.cli.main import main
-from tokengroups.encoders.vggt import VGGT
+from tokengroups.config import config_to_dict
+from tokengroups.encoders import load_encoder, save_encoder
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
-from tokengroups.systems.weights import load_encoder, save_encoder
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
 from tokengroups.training.tasks.single_view import (
-    PerspectiveConfig,
-    PerspectiveDataConfig,
-    PerspectiveExperiment,
-    PerspectiveTask,
+    SingleViewConfig,
+    SingleViewDataConfig,
+    SingleViewExperiment,
+    SingleViewTask,
     build_task,
 )
 
-CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_perspective.yaml"
+CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_single_view.yaml"
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> PerspectiveExperiment:
-    folder = tmp_path_factory.mktemp("perspective")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> SingleViewExperiment:
+    folder = tmp_path_factory.mktemp("single_view")
     torch.manual_seed(0)
-    save_encoder(folder / "encoder", VGGT(TINY).state_dict(), TINY)
-    data = PerspectiveDataConfig(
+    save_encoder(folder / "encoder", VGGTTiny(TINY).state_dict(), TINY)
+    data = SingleViewDataConfig(
         root=str(folder / "rooms"),
         options={"num_rooms": 4},
         num_frames=4,
@@ -41,19 +43,19 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> PerspectiveExperimen
         evaluation_scenes=2,
     )
     training = TrainingConfig(output="unused", steps=10, batch_size=4, optimizer="muon", seed=3)
-    model = PerspectiveConfig((8, 8, 16, 32), depth=1)
-    return PerspectiveExperiment(training, data, str(folder / "encoder"), model=model)
+    model = SingleViewConfig((8, 8, 16, 32), depth=1)
+    return SingleViewExperiment(training, data, str(folder / "encoder"), model=model)
 
 
 @pytest.fixture(scope="module")
-def task(experiment: PerspectiveExperiment) -> PerspectiveTask:
+def task(experiment: SingleViewExperiment) -> SingleViewTask:
     return build_task(experiment)
 
 
 def test_a_batch_is_a_pure_function_of_step_and_slots(
-    task: PerspectiveTask, experiment: PerspectiveExperiment
+    task: SingleViewTask, experiment: SingleViewExperiment
 ) -> None:
-    whole, again = task.batch(5, range(4)), PerspectiveTask(experiment).batch(5, range(4))
+    whole, again = task.batch(5, range(4)), SingleViewTask(experiment).batch(5, range(4))
     halves = [task.batch(5, range(2)), task.batch(5, range(2, 4))]
     assert whole.images.shape == (4, 2, 3, 32, 32)
     assert torch.equal(whole.images, again.images)
@@ -61,7 +63,7 @@ def test_a_batch_is_a_pure_function_of_step_and_slots(
     assert not torch.equal(whole.images, task.batch(6, range(4)).images)
 
 
-def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: PerspectiveTask) -> None:
+def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: SingleViewTask) -> None:
     with torch.no_grad():
         whole = task.losses(task.batch(1, range(4)), 1)
         parts = [task.losses(task.batch(1, slots), 1) for slots in (range(2), range(2, 4))]
@@ -70,9 +72,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: PerspectiveTask) -> 
     assert whole.terms.keys() == {"focal", "up", "normals", "depth"}
 
 
-def test_it_learns_a_few_photos_by_heart(experiment: PerspectiveExperiment) -> None:
-    """Every parameter gets a gradient sooner or later, and the cues of one batch become right."""
-    task = PerspectiveTask(experiment)
+def test_it_learns_a_few_photos_by_heart(experiment: SingleViewExperiment) -> None:
+    """Every parameter gets a gradient sooner or later, and the predictions for one batch become right."""
+    task = SingleViewTask(experiment)
     batch = task.batch(0, range(2))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
     first = task.losses(batch, 0)
@@ -88,7 +90,7 @@ def test_it_learns_a_few_photos_by_heart(experiment: PerspectiveExperiment) -> N
     assert losses.terms["up"] < 0.05 < first.terms["up"]
 
 
-def test_evaluation_names_its_numbers(task: PerspectiveTask) -> None:
+def test_evaluation_names_its_numbers(task: SingleViewTask) -> None:
     with torch.no_grad():
         numbers = task.evaluate()
     assert numbers.keys() == {"focal", "focal_of_room", "focal_expected", "up_deg", "normals_deg"}
@@ -97,58 +99,60 @@ def test_evaluation_names_its_numbers(task: PerspectiveTask) -> None:
 
 
 def test_exported_weights_are_the_encoder_with_the_network(
-    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+    task: SingleViewTask, experiment: SingleViewExperiment, tmp_path: Path
 ) -> None:
     task.export(tmp_path, task.model.state_dict())
     encoder, before = load_encoder(tmp_path), load_encoder(experiment.encoder)
-    assert encoder.config == replace(TINY, perspective_channels=(8, 8, 16, 32), perspective_depth=1)
+    assert encoder.config == WITH_SINGLE_VIEW
     state = encoder.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in before.state_dict().items())
     photo = torch.rand(1, 1, 3, 32, 32)
-    said, straight = encoder(photo).perspective, task.model.eval()(photo[0])
-    torch.testing.assert_close(said.log_focal[0], straight.log_focal, atol=2e-3, rtol=0)  # half precision
+    loaded, trained = encoder.predict_single_view(photo), task.model.eval()(photo[0])
+    torch.testing.assert_close(loaded.log_focal[0], trained.log_focal, atol=2e-3, rtol=0)  # half precision
 
-    other = PerspectiveConfig((8, 32), depth=2)  # not asked for a new network, so the old one keeps its shape
-    onwards = build_task(replace(experiment, encoder=str(tmp_path), go_on=True, model=other))
-    assert torch.equal(onwards.model.state_dict()["positions"], state["perspective.positions"])
-    onwards.export(tmp_path / "onwards", onwards.model.state_dict())
-    assert load_encoder(tmp_path / "onwards").config == encoder.config
+    other = SingleViewConfig((8, 32), depth=2)  # not asked for a new network, so the old one keeps its shape
+    resumed = build_task(replace(experiment, encoder=str(tmp_path), resume_network=True, model=other))
+    assert torch.equal(resumed.model.state_dict()["positions"], state["single_view.positions"])
+    resumed.export(tmp_path / "resumed", resumed.model.state_dict())
+    assert load_encoder(tmp_path / "resumed").config == encoder.config
     anew = build_task(replace(experiment, encoder=str(tmp_path)))
-    assert not torch.equal(anew.model.state_dict()["positions"], state["perspective.positions"])
+    assert not torch.equal(anew.model.state_dict()["positions"], state["single_view.positions"])
     anew.export(tmp_path / "again", anew.model.state_dict())
     assert load_encoder(tmp_path / "again").config == encoder.config
 
 
-def test_a_network_that_goes_on_gets_details(
-    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+def test_a_resumed_network_gets_details(
+    task: SingleViewTask, experiment: SingleViewExperiment, tmp_path: Path
 ) -> None:
-    """All that it knows stays; the new map learns to tell objects apart, and is kept when training goes on again."""
+    """Its weights stay; the new map learns to tell objects apart, and is kept when training goes on again."""
     task.export(tmp_path / "plain", task.model.state_dict())
     wish = replace(experiment.model, details=8)
-    onwards = build_task(replace(experiment, encoder=str(tmp_path / "plain"), go_on=True, model=wish))
+    resumed = build_task(
+        replace(experiment, encoder=str(tmp_path / "plain"), resume_network=True, model=wish)
+    )
     before = load_encoder(tmp_path / "plain").state_dict()
-    state = onwards.model.state_dict()
-    added = {name for name in state if f"perspective.{name}" not in before}
+    state = resumed.model.state_dict()
+    added = {name for name in state if f"single_view.{name}" not in before}
     assert added and all(name.startswith("details.") for name in added)
-    assert all(torch.equal(state[name], before[f"perspective.{name}"]) for name in state.keys() - added)
-    batch = onwards.batch(0, range(2))
-    optimizer = torch.optim.AdamW(onwards.model.parameters(), lr=3e-3)
-    first = onwards.losses(batch, 0)
+    assert all(torch.equal(state[name], before[f"single_view.{name}"]) for name in state.keys() - added)
+    batch = resumed.batch(0, range(2))
+    optimizer = torch.optim.AdamW(resumed.model.parameters(), lr=3e-3)
+    first = resumed.losses(batch, 0)
     for _ in range(80):
         optimizer.zero_grad()
-        losses = onwards.losses(batch, 0)
+        losses = resumed.losses(batch, 0)
         losses.total.backward()
         optimizer.step()
-    assert losses.terms["same_object"] < 0.7 * first.terms["same_object"]
-    assert "same_object" in onwards.evaluate()
-    onwards.export(tmp_path / "detailed", onwards.model.state_dict())
-    assert load_encoder(tmp_path / "detailed").config.perspective_details == 8
-    again = build_task(replace(experiment, encoder=str(tmp_path / "detailed"), go_on=True))
+    assert losses.terms["pair_affinity"] < 0.7 * first.terms["pair_affinity"]
+    assert "pair_affinity" in resumed.evaluate()
+    resumed.export(tmp_path / "detailed", resumed.model.state_dict())
+    assert load_encoder(tmp_path / "detailed").config.single_view_details == 8
+    again = build_task(replace(experiment, encoder=str(tmp_path / "detailed"), resume_network=True))
     assert again.shape == wish and again.model.details is not None
 
 
 def test_the_geometry_task_keeps_the_network(
-    task: PerspectiveTask, experiment: PerspectiveExperiment, tmp_path: Path
+    task: SingleViewTask, experiment: SingleViewExperiment, tmp_path: Path
 ) -> None:
     """Training that starts from such an encoder leaves its network as it is, and exports it again."""
     task.export(tmp_path, task.model.state_dict())
@@ -156,21 +160,30 @@ def test_the_geometry_task_keeps_the_network(
     data = GeometryDataConfig(
         root=rooms.root, options=rooms.options, num_frames=4, size=32, evaluation_scenes=2
     )
-    geometry = GeometryTask(GeometryExperiment(experiment.training, data, TINY, start_from=str(tmp_path)))
+    geometry = GeometryTask(
+        GeometryExperiment(experiment.training, data, model=config_to_dict(TINY), start_from=str(tmp_path))
+    )
     geometry.model.train()
     geometry.losses(geometry.batch(0, range(2)), 0).total.backward()
-    network = geometry.model.perspective
+    network = geometry.model.single_view
     assert network is not None and all(not p.requires_grad and p.grad is None for p in network.parameters())
     geometry.export(tmp_path / "again", geometry.model.state_dict())
     again, before = load_encoder(tmp_path / "again").state_dict(), load_encoder(tmp_path).state_dict()
     assert all(torch.equal(again[name], before[name]) for name in before) and again.keys() == before.keys()
 
 
-def test_what_does_not_fit_is_one_line(experiment: PerspectiveExperiment) -> None:
-    with pytest.raises(UserError, match="has no perspective network to go on with"):
-        build_task(replace(experiment, go_on=True))
+def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no single-view network to resume"):
+        build_task(replace(experiment, resume_network=True))
+    sizes = {name: value for name, value in vars(TINY).items() if name in VGGTConfig.__dataclass_fields__}
+    published = VGGTConfig(**sizes)
+    save_encoder(tmp_path, VGGT(published).state_dict(), published)
+    with pytest.raises(UserError, match="is no vggt_tiny, which alone has a single-view network"):
+        build_task(replace(experiment, encoder=str(tmp_path)))
+    with pytest.raises(ValueError, match="must not be empty"):
+        SingleViewConfig(())
     with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
-        PerspectiveConfig((8, 20))
+        SingleViewConfig((8, 20))
     with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_frames, got 5 and 4"):
         build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))
 
@@ -186,4 +199,4 @@ def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.Capture
     ]
     assert main([*command, "data.evaluation_scenes=1"]) == 0
     assert f"trained 1 steps: {output}/weights" in capsys.readouterr().out
-    assert load_encoder(output / "weights").perspective is not None
+    assert load_encoder(output / "weights").single_view is not None

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from tokengroups.checkpoint import save_weights
 from tokengroups.config import config_to_dict
+from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.loop import TrainingResult, train
-from tokengroups.training.task import LossTerms
 from tokengroups.types import TensorFields
 
 SEED = 0

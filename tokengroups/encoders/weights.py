@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,22 +26,31 @@ ENCODERS: dict[str, tuple[type[VGGT], type[VGGTConfig]]] = {
 }
 
 
-def load_encoder(source: str | Path) -> Encoder:
+def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
     """Load an encoder with frozen weights, in evaluation mode on the CPU.
 
     Args:
         source: Name of shipped weights, a weight folder of ours, the published VGGT-1B weights as a safetensors file,
             their folder or a hub id such as "facebook/VGGT-1B", or ``package.module:Class`` of an encoder of your own.
+        typed: Whether the user typed the source; see `tokengroups.registry.resolve`.
 
     Raises:
         UserError: If there are no such weights, or they do not fit.
     """
     if ":" in str(source) and not Path(source).exists():
-        own: Encoder = resolve(str(source), {}, "encoder")()
-        if isinstance(own, nn.Module):
-            own.requires_grad_(False).eval()
-        return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone
+        return _build(str(source), typed)
     return load_vggt(source)
+
+
+def _build(name: str, typed: bool) -> Encoder:
+    own: Any = resolve(name, {}, "encoder", typed=typed)()
+    if not isinstance(own, Encoder):
+        parts = ("image_size", "patch_size", "feature_dim", "evidence_dims", "encode")
+        lacks = ", ".join(part for part in parts if not hasattr(own, part))
+        raise UserError(f"encoder {name}: its class lacks {lacks}; see tokengroups.encoders.Encoder")
+    if isinstance(own, nn.Module):
+        own.requires_grad_(False).eval()
+    return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone
 
 
 def load_vggt(source: str | Path) -> VGGT:
@@ -51,12 +61,14 @@ def load_vggt(source: str | Path) -> VGGT:
     tensors, saved = load_weights(folder)
     if "config" not in saved:  # a copy of the published folder has a config.json of its own
         return load_official(folder)
-    name = saved.get("encoder")
+    name, values, where = str(saved.get("encoder", "")), saved["config"], f"{folder}/config.json"
     if "system" in saved or name not in ENCODERS:
         what = f"the system '{saved['system']}'" if "system" in saved else f"the encoder '{name}'"
         raise UserError(f"{folder} holds {what}; give the weights of an encoder: {', '.join(ENCODERS)}")
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: the key 'config' must hold a JSON object; get a fresh copy")
     network, config = ENCODERS[name]
-    encoder = network(build_config(config, saved["config"], f"{folder}/config.json"))
+    encoder = network(build_config(config, values, where))
     load_state_strict(encoder, tensors, folder)
     return encoder.freeze()
 

@@ -63,7 +63,7 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
     create = resolve(saved["system"], SYSTEMS, "system", typed=False)
     config = build_config(create.config_class, saved.get("config", {}), where)
     steps = build_steps(saved.get("postprocess", []), where, typed=False)
-    system = create(load_encoder(saved["encoder"]), config, steps)
+    system = create(load_encoder(saved["encoder"], typed=False), config, steps)
     system.encoder_source = saved["encoder"]
     load_state_strict(system.network, tensors, folder)
     return system.eval()

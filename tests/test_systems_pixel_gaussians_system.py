@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +15,51 @@ from tests.tolerances import tolerance
 from tokengroups.config import config_to_dict
 from tokengroups.data.example import Example
 from tokengroups.data.stream import ExampleConfig
+from tokengroups.encoders import Geometry, load_encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt.pose_encoding import decode_pose
+from tokengroups.encoders.vggt_tiny import VGGTTiny, VGGTTinyConfig
 from tokengroups.errors import UserError
 from tokengroups.geometry import relative_cameras, world_points
-from tokengroups.losses.geometry import GeometryLossWeights
+from tokengroups.losses.encoder import EncoderLossWeights
 from tokengroups.losses.photometric import psnr
-from tokengroups.systems.pixel_gaussians.head import PixelGaussiansConfig, PixelGaussiansOutput
-from tokengroups.systems.token_groups.context import FrozenGeometry
-from tokengroups.systems.weights import load_encoder, save_encoder
+from tokengroups.losses.terms import LossTerms
+from tokengroups.systems import System
+from tokengroups.systems.pixel_gaussians import (
+    PixelGaussians,
+    PixelGaussiansConfig,
+    PixelGaussiansLossWeights,
+    PixelGaussiansSettings,
+)
+from tokengroups.systems.pixel_gaussians.system import (
+    PixelGaussianNetwork,
+    PixelGaussiansOutput,
+    render_targets,
+)
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.loop import train
 from tokengroups.training.optim import build_optimizer
-from tokengroups.training.task import LossTerms
-from tokengroups.training.tasks.pixel_gaussians import (
-    PixelGaussiansExperiment,
-    PixelGaussiansLossWeights,
-    PixelGaussiansTask,
-    build_task,
-    render_targets,
-)
+from tokengroups.training.tasks.system import SystemTask
 from tokengroups.types import Cameras
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_gaussians.yaml"
-ENCODER = VGGTConfig(
+ENCODER = VGGTTinyConfig(
     patch_size=8, image_size=32, embed_dim=16, num_heads=2, num_registers=1, dino_depth=1, depth=4, layer_scale=0.2,
-    camera_depth=1, camera_heads=2, camera_iterations=2, dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8),
-    dpt_features=8, dpt_hidden=4, stem_channels=(4, 8, 16), stem_skip=True, matching=True, matching_dim=8,
+    dino_layer_scale=1.0, camera_depth=1, camera_heads=2, camera_iterations=2, enable_point=True,
+    dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=4, stem_channels=(4, 8, 16),
+    matching_dim=8,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelGaussiansExperiment(PixelGaussiansSettings):
+    training: TrainingConfig
+    data: ExampleConfig
+
+
+def build_task(experiment: PixelGaussiansExperiment) -> SystemTask:
+    return SystemTask(experiment, PixelGaussians)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +75,7 @@ def _one_thread() -> Iterator[None]:
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> PixelGaussiansExperiment:
     folder = tmp_path_factory.mktemp("pixel_gaussians")
     torch.manual_seed(0)
-    save_encoder(folder / "encoder", VGGT(ENCODER).state_dict(), ENCODER)
+    save_encoder(folder / "encoder", VGGTTiny(ENCODER).state_dict(), ENCODER)
     return PixelGaussiansExperiment(
         training=TrainingConfig(
             str(folder / "run"), 4, 2, learning_rate=1e-3, warmup_steps=2, log_every=1, trackers=(), device="cpu"
@@ -73,12 +90,12 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> PixelGaussiansExperi
 
 
 @pytest.fixture(scope="module")
-def task(experiment: PixelGaussiansExperiment) -> PixelGaussiansTask:
+def task(experiment: PixelGaussiansExperiment) -> SystemTask:
     return build_task(experiment)
 
 
 def test_a_batch_is_a_pure_function_of_step_and_slots(
-    task: PixelGaussiansTask, experiment: PixelGaussiansExperiment
+    task: SystemTask, experiment: PixelGaussiansExperiment
 ) -> None:
     both = task.batch(3, range(2))
     assert both.context.images.shape == (2, 2, 3, 32, 32)
@@ -88,7 +105,7 @@ def test_a_batch_is_a_pure_function_of_step_and_slots(
     assert not torch.equal(task.batch(4, range(1)).context.images[0], both.context.images[0])
 
 
-def test_the_loss_of_a_batch_is_the_mean_of_its_scenes(task: PixelGaussiansTask) -> None:
+def test_the_loss_of_a_batch_is_the_mean_of_its_scenes(task: SystemTask) -> None:
     with torch.no_grad():
         whole = task.losses(task.batch(0, range(2)), 0)
         parts = [task.losses(task.batch(0, range(slot, slot + 1)), 0) for slot in range(2)]
@@ -103,7 +120,7 @@ def test_everything_trainable_learns_and_nothing_else_is_waited_for(
     experiment: PixelGaussiansExperiment, geometry: float, points: float
 ) -> None:
     """As data-parallel training demands: a parameter has a gradient, or it is frozen."""
-    weights = PixelGaussiansLossWeights(0.0, geometry, GeometryLossWeights(points=points))
+    weights = PixelGaussiansLossWeights(0.0, geometry, EncoderLossWeights(points=points))
     task = build_task(replace(experiment, losses=weights))
     losses = task.losses(task.batch(0, range(1)), 0)
     losses.total.backward()
@@ -137,7 +154,7 @@ def test_the_perceptual_term_compares_every_rendered_view(
         asked.append(weight)
         return MeanDifference()
 
-    monkeypatch.setattr("tokengroups.training.tasks.pixel_gaussians.build_lpips", build)
+    monkeypatch.setattr("tokengroups.systems.pixel_gaussians.system.build_lpips", build)
     task = build_task(replace(experiment, losses=PixelGaussiansLossWeights(lpips=0.5)))
     batch = task.batch(0, range(1))
     with torch.no_grad():
@@ -149,7 +166,7 @@ def test_the_perceptual_term_compares_every_rendered_view(
     torch.testing.assert_close(losses.total, expected)
 
 
-def test_true_geometry_of_any_scale_renders_the_target_views(task: PixelGaussiansTask) -> None:
+def test_true_geometry_of_any_scale_renders_the_target_views(task: SystemTask) -> None:
     """First camera and one scale: truth that is 0.3 times as large, in another world, gives the photos back."""
     batch = task.batch(1, range(2))
     first, ones = batch.context.cameras.cam_from_world[:, 0], torch.full((2,), 0.3)
@@ -162,7 +179,7 @@ def test_true_geometry_of_any_scale_renders_the_target_views(task: PixelGaussian
     points = world_points(depth, cameras.cam_from_world, cameras.intrinsics)
     with torch.no_grad():
         output = task.model(batch.context.images)
-        geometry = FrozenGeometry(output.geometry.features, points, depth, 1 + depth, cameras)
+        geometry = Geometry(output.geometry.features, points, depth, 1 + depth, cameras)
         gaussians = task.model.head(batch.context.images, geometry)
         opaque = replace(gaussians, opacities=torch.full_like(gaussians.opacities, 0.95))
         rendered = render_targets(PixelGaussiansOutput(output.encoded, geometry, opaque), batch)
@@ -210,7 +227,7 @@ class Crash(Exception):
     pass
 
 
-class CrashingTask(PixelGaussiansTask):
+class CrashingTask(SystemTask):
     """Dies in the middle of a step: nothing is saved on the way out."""
 
     def losses(self, batch: Example, step: int) -> LossTerms:
@@ -222,12 +239,12 @@ class CrashingTask(PixelGaussiansTask):
 def test_a_crashed_run_continues_to_the_same_bits(
     experiment: PixelGaussiansExperiment, tmp_path: Path
 ) -> None:
-    def run(name: str, kind: type[PixelGaussiansTask] = PixelGaussiansTask) -> None:
+    def run(name: str, kind: type[SystemTask] = SystemTask) -> None:
         training = replace(
             experiment.training, output=str(tmp_path / name), checkpoint_every=2, precision="bf16"
         )
         changed = replace(experiment, training=training)
-        train(kind(changed), training, config_to_dict(changed))
+        train(kind(changed, PixelGaussians), training, config_to_dict(changed))
 
     run("whole")
     with pytest.raises(Crash):
@@ -238,7 +255,7 @@ def test_a_crashed_run_continues_to_the_same_bits(
     assert exported.config == ENCODER and exported.frozen
 
 
-def test_evaluation_names_its_numbers(task: PixelGaussiansTask) -> None:
+def test_evaluation_names_its_numbers(task: SystemTask) -> None:
     with torch.no_grad():
         numbers = task.evaluate()
     assert numbers.keys() == {
@@ -255,7 +272,7 @@ def test_evaluation_names_its_numbers(task: PixelGaussiansTask) -> None:
 
 
 def test_the_exported_folder_is_the_trained_encoder_alone(
-    task: PixelGaussiansTask, experiment: PixelGaussiansExperiment, tmp_path: Path
+    task: SystemTask, experiment: PixelGaussiansExperiment, tmp_path: Path
 ) -> None:
     with torch.no_grad():
         for parameter in task.model.encoder.parameters():
@@ -265,11 +282,48 @@ def test_the_exported_folder_is_the_trained_encoder_alone(
     encoder = load_encoder(tmp_path)
     with torch.no_grad():
         trained, loaded = task.model.encoder.eval()(images), encoder(images)
-    for name in ("depth", "depth_confidence", "cell_descriptors"):
+    for name in ("depth", "depth_confidence", "match_descriptors"):
         assert torch.equal(getattr(trained, name), getattr(loaded, name)), name
     assert torch.equal(trained.pose_encodings[-1], loaded.pose_encodings[-1])
     assert encoder.state_dict().keys() == task.model.encoder.state_dict().keys()
     assert build_task(replace(experiment, start_from=str(tmp_path))).model.encoder.config == ENCODER
+
+
+def test_the_means_follow_the_predicted_cameras_with_gradients_to_the_whole_encoder() -> None:
+    """Through the module: depth unprojected with the encoder's own cameras, relative to the first one."""
+    torch.manual_seed(0)
+    frozen = VGGTTiny(replace(ENCODER, enable_point=False)).freeze()
+    model = PixelGaussianNetwork(frozen, PixelGaussiansConfig(dim=8))
+    assert model.encoder.training and all(p.requires_grad for p in model.encoder.parameters())
+    images = torch.rand(2, 2, 3, 32, 32)
+    output = model(images)
+    cameras = Cameras(*decode_pose(output.encoded.pose_encodings[-1], (32, 32)), (32, 32))
+    points = world_points(output.encoded.depth, cameras.cam_from_world, cameras.intrinsics)
+    moved = points @ cameras.cam_from_world[:, 0, :3, :3].mT[:, None, None]
+    moved = moved + cameras.cam_from_world[:, 0, None, None, None, :3, 3]
+    torch.testing.assert_close(output.geometry.points, moved, **tolerance("float32_chain"))
+    output.gaussians.means.square().sum().backward()
+    for part in ("aggregator", "camera_head", "depth_head", "matching"):
+        module = getattr(model.encoder, part)
+        assert max(float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None) > 0, part
+
+
+def test_an_encoder_without_depth_is_refused() -> None:
+    with pytest.raises(ValueError, match="need an encoder with a depth head"):
+        PixelGaussianNetwork(VGGTTiny(replace(ENCODER, enable_depth=False)), PixelGaussiansConfig())
+
+
+def test_it_is_a_system_for_any_vggt(experiment: PixelGaussiansExperiment, tmp_path: Path) -> None:
+    """The published architecture is adapted as well: no matching loss, and it is exported as itself."""
+    shared = {field.name for field in fields(VGGTConfig)}
+    sizes = VGGTConfig(**{name: value for name, value in vars(ENCODER).items() if name in shared})
+    save_encoder(tmp_path / "vggt", VGGT(sizes).state_dict(), sizes)
+    task = build_task(replace(experiment, start_from=str(tmp_path / "vggt")))
+    assert isinstance(task.system, System)
+    losses = task.losses(task.batch(0, range(1)), 0)
+    assert losses.total.isfinite() and "matching" not in losses.terms
+    task.export(tmp_path / "again", task.model.state_dict())
+    assert type(load_encoder(tmp_path / "again")) is VGGT
 
 
 def test_settings_that_cannot_work_are_one_line(experiment: PixelGaussiansExperiment) -> None:
@@ -281,5 +335,5 @@ def test_settings_that_cannot_work_are_one_line(experiment: PixelGaussiansExperi
         read_experiment(CONFIG, ["losses.geometry=-1"])
     with pytest.raises(UserError, match=r"2 \* context_views \+ 1, got 5 for 3"):
         build_task(replace(experiment, data=replace(experiment.data, context_views=3)))
-    with pytest.raises(UserError, match="multiple of the encoder's patch size 8 .* got 36"):
+    with pytest.raises(UserError, match="data.size must be a multiple of 8, got 36"):
         build_task(replace(experiment, data=replace(experiment.data, size=36)))

@@ -1,0 +1,87 @@
+"""The objective of a geometry encoder: scene by scene, with the matching term where cells are matched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from tests.tolerances import tolerance
+from tests.walls import BATCH, HEIGHT, NUM_VIEWS, WIDTH, look_at_wall, with_holes
+from tokengroups.encoders.vggt import VGGTOutput
+from tokengroups.encoders.vggt_tiny import VGGTTinyOutput
+from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_cells_loss
+from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses
+from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
+
+WEIGHTS = EncoderLossWeights(camera=3.0, field_of_view=0.25, depth=2.0, matching=0.7)
+
+
+def random_answer(cells: int = 96) -> VGGTTinyOutput:
+    return VGGTTinyOutput(
+        tokens=(),
+        pose_encodings=tuple(torch.randn(BATCH, NUM_VIEWS, 9) for _ in range(4)),
+        depth=torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
+        depth_confidence=1 + torch.rand(BATCH, NUM_VIEWS, HEIGHT, WIDTH),
+        match_descriptors=torch.randn(BATCH, NUM_VIEWS, cells, 8),
+    )
+
+
+def as_vggt(output: VGGTTinyOutput) -> VGGTOutput:
+    return VGGTOutput(output.tokens, output.pose_encodings, output.depth, output.depth_confidence, None, None)
+
+
+def test_the_total_is_the_weighted_sum_of_its_parts():
+    losses = encoder_losses(random_answer(), with_holes(look_at_wall()), WEIGHTS)
+    named = losses.terms
+    assert not any(name.startswith("points") for name in named) and "total" not in named
+    camera = named["camera.translation"] + named["camera.rotation"] + 0.25 * named["camera.field_of_view"]
+    depth = named["depth.confidence"] + named["depth.regression"] + named["depth.gradient"]
+    expected = 3 * camera + 2 * depth + 0.7 * named["matching"]
+    torch.testing.assert_close(losses.total, expected, **tolerance("float32"))
+
+
+def test_every_scene_counts_the_same_whatever_it_shows():
+    """A scene with a tenth of the valid pixels and visible cells weighs as much as the other."""
+    output, views = random_answer(), look_at_wall()
+    views.depth[1] *= torch.rand(NUM_VIEWS, HEIGHT, WIDTH) < 0.3
+    whole = encoder_losses(output, views, WEIGHTS)
+    for name, value in {"total": whole.total, **whole.terms}.items():
+        parts = []
+        for scene in range(BATCH):
+            one = slice(scene, scene + 1)
+            losses = encoder_losses(
+                output.map(lambda x, one=one: x[one]), views.map(lambda x, one=one: x[one]), WEIGHTS
+            )
+            parts.append(losses.total if name == "total" else losses.terms[name])
+        torch.testing.assert_close(value, sum(parts) / BATCH)
+
+
+def test_the_parts_are_vggt_s_losses_and_the_matching_loss():
+    output, views = random_answer(), look_at_wall()
+    first, scene = (x.map(lambda tensor: tensor[:1]) for x in (output, views))
+    losses = encoder_losses(first, scene, WEIGHTS)
+    vggt = geometry_losses(first, scene, WEIGHTS)
+    logits = match_logits(first.match_descriptors)
+    matching = matching_cells_loss(logits, cell_targets(scene, 96))
+    assert matching > 0
+    torch.testing.assert_close(losses.terms["matching"], matching)
+    torch.testing.assert_close(losses.total, vggt.total + 0.7 * matching)
+    assert losses.terms.keys() == vggt.named().keys() - {"total"} | {"matching"}
+
+
+def test_an_encoder_without_descriptors_has_vggt_s_losses_alone():
+    output, views = random_answer(), look_at_wall()
+    for silent in (as_vggt(output), replace(output, match_descriptors=None)):
+        losses = encoder_losses(silent, views, WEIGHTS)
+        assert "matching" not in losses.terms
+        scenes = [
+            geometry_losses(*(x.map(lambda t, i=i: t[i : i + 1]) for x in (silent, views)), WEIGHTS).total
+            for i in range(BATCH)
+        ]
+        torch.testing.assert_close(losses.total, sum(scenes) / BATCH)
+
+
+def test_weights_are_vggt_s_and_one_more():
+    shared = set(vars(EncoderLossWeights())) - {"matching"}
+    assert {name: getattr(EncoderLossWeights(), name) for name in shared} == vars(GeometryLossWeights())
