@@ -163,7 +163,7 @@ class DPTHead(nn.Module):
             maps.append(enlarge(add_uv(grid, aspect)))
         return maps
 
-    def finish(self, x: Float[Tensor, "N D h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
+    def finish(self, x: Float[Tensor, "N C h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
         """Enlarge the fused map to the image's resolution and predict the raw maps."""
         x = add_uv(resize(x, size_hw), size_hw[1] / size_hw[0])
         return self.scratch.output_conv2(x)

@@ -202,7 +202,7 @@ class VGGT(nn.Module):
 
 
 def run_in_chunks(
-    head: nn.Module, layers: Sequence[Float[Tensor, "B V P C"]], size_hw: tuple[int, int], chunk: int
+    head: nn.Module, layers: Sequence[Float[Tensor, "B V ..."]], size_hw: tuple[int, int], chunk: int
 ) -> Float[Tensor, "B V D H W"]:
     """Run a dense head, a few frames at a time where no gradient is wanted: this bounds the memory."""
     batch, views = layers[0].shape[:2]
