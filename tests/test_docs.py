@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import tokengroups
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tokengroups"
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CONVENTIONS.md")]
@@ -64,6 +66,11 @@ def test_links_in_documents_lead_somewhere(document: Path):
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
             slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert anchor in slugs, f"{document.name}: {link}"
+
+
+@pytest.mark.parametrize("name", sorted(tokengroups.__all__))
+def test_public_names_have_an_example(name: str):
+    assert ">>>" in (getattr(tokengroups, name).__doc__ or "")
 
 
 def test_architecture_names_paths():

@@ -9,6 +9,7 @@ from .editing import rotate as rotate
 from .editing import scale as scale
 from .errors import UserError as UserError
 from .io.images import load_photos as load_photos
+from .scene import example_scene as example_scene
 from .scene import load_scene as load_scene
 from .scene import render_views as render_views
 from .scene import save_scene as save_scene
