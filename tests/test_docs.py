@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -71,6 +73,15 @@ def test_links_in_documents_lead_somewhere(document: Path):
 @pytest.mark.parametrize("name", sorted(tokengroups.__all__))
 def test_public_names_have_an_example(name: str):
     assert ">>>" in (getattr(tokengroups, name).__doc__ or "")
+
+
+def test_reference_lists_modules_below_a_package(tmp_path: Path):
+    options = ["--docformat", "google", "--template-directory", str(ROOT / "docs" / "reference")]
+    modules = ["tokengroups.retrieval", "tokengroups.retrieval.search"]  # __all__ names no module
+    subprocess.run([sys.executable, "-m", "pdoc", *options, "-o", tmp_path, *modules], check=True, cwd=ROOT)
+    page = (tmp_path / "tokengroups" / "retrieval.html").read_text()
+    assert 'href="retrieval/search.html"' in page
+    assert ">find_groups</" in page
 
 
 def test_architecture_names_paths():

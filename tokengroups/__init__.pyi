@@ -1,4 +1,7 @@
-"""Public names, each with the module it comes from: the only list, for type checkers and for lazy loading."""
+"""Unposed photos of a room in, an editable 3D scene of token groups out.
+
+This stub lists the public names, each with the module it comes from, for type checkers and for lazy loading.
+"""
 
 from .editing import duplicate as duplicate
 from .editing import insert as insert
