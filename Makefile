@@ -1,4 +1,4 @@
-# make setup | demo | test | test-portable | test-slow | weights | lint | clean     Python >= 3.11 with pip is all it needs; the rest goes into .venv.
+# make setup | demo | docs | test | test-portable | test-slow | weights | lint | clean     Python >= 3.11 with pip is all it needs; the rest goes into .venv.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: setup demo test test-portable test-slow weights lint clean
+.PHONY: setup demo docs test test-portable test-slow weights lint clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,15 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard setup.py)
 
 demo: setup
 	$(BIN)/tokengroups demo --out out/demo
+
+# The API reference; opens offline. Every module is named: pdoc hides those that a package's __all__ leaves out, and warns
+# of those that it finds twice. It also warns of inherited fields, whose types it looks for in the wrong module.
+DOCUMENTED := $(filter-out tokengroups/cli/% %__main__.py,$(shell find tokengroups -name '*.py' | LC_ALL=C sort))
+docs: setup
+	@$(BIN)/python -W "ignore:The module specification" -W "ignore:Error parsing type annotation" \
+	  -m pdoc --docformat google --template-directory docs/reference -o out/docs \
+	  $(subst /,.,$(patsubst %/__init__,%,$(basename $(DOCUMENTED))))
+	@echo "open out/docs/index.html"
 
 # Two workers of one thread each beat one of two, and do not fight over the cores.
 test: setup

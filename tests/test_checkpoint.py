@@ -41,6 +41,14 @@ def test_tensors_and_metadata_come_back_bit_equal(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
+def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
+    whole = torch.randn(4, 3)
+    write_tensors(tmp_path / "a.safetensors", {"whole": whole, "same": whole, "rows": whole[1:3]})
+    read = read_tensors(tmp_path / "a.safetensors")
+    assert torch.equal(read["whole"], whole)
+    assert torch.equal(read["same"], whole) and torch.equal(read["rows"], whole[1:3])
+
+
 def test_every_truncation_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     path, broken = tmp_path / "a.safetensors", tmp_path / "broken.safetensors"
     write_tensors(path, TENSORS)

@@ -1,4 +1,7 @@
-"""Public names, each with the module it comes from: the only list, for type checkers and for lazy loading."""
+"""Unposed photos of a room in, an editable 3D scene of token groups out.
+
+This stub lists the public names, each with the module it comes from, for type checkers and for lazy loading.
+"""
 
 from .editing import duplicate as duplicate
 from .editing import insert as insert
@@ -9,6 +12,7 @@ from .editing import rotate as rotate
 from .editing import scale as scale
 from .errors import UserError as UserError
 from .io.images import load_photos as load_photos
+from .scene import example_scene as example_scene
 from .scene import load_scene as load_scene
 from .scene import render_views as render_views
 from .scene import save_scene as save_scene

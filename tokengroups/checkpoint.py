@@ -80,7 +80,13 @@ def write_tensors(
     Raises:
         UserError: The operating system refused to write.
     """
-    stored = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    stored: dict[str, Tensor] = {}
+    storages = set()  # safetensors refuses tensors that share memory
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
+        storage = (tensor.device, tensor.untyped_storage().data_ptr())
+        stored[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
     with atomic_path(path) as temporary:
         try:
             save_file(stored, temporary, dict(metadata or {}))

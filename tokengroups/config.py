@@ -153,6 +153,18 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     Raises:
         UserError: Unknown key (with the nearest known one), missing key, wrong type, or a value that the
             dataclass itself refuses with ValueError.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from tokengroups.config import build_config
+        >>> @dataclass(frozen=True)
+        ... class Settings:
+        ...     steps: int = 10
+        >>> build_config(Settings, {"steps": 3}, "an example").steps
+        3
+        >>> build_config(Settings, {"step": 3}, "an example")
+        Traceback (most recent call last):
+        tokengroups.errors.UserError: ...
     """
     _check_names(cls, values, where, ())
     hooks = {float: _as_float, int: _as_int}

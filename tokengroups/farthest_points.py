@@ -27,6 +27,13 @@ def farthest_point_sampling(
 
     Raises:
         ValueError: If K is out of range.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.farthest_points import farthest_point_sampling
+        >>> points = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [5, 0, 0], [0, 3, 0]]])
+        >>> farthest_point_sampling(points, 3, start=0)
+        tensor([[0, 2, 3]])
     """
     batch_size, num_points, _ = points.shape
     if not 1 <= num_samples <= num_points:

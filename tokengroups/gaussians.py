@@ -51,7 +51,15 @@ def covariances(gaussians: Gaussians) -> Float[Tensor, "*b N 3 3"]:
 
 
 def select(gaussians: Gaussians, index: Tensor) -> Gaussians:
-    """The unbatched Gaussians at an index list or boolean mask."""
+    """The unbatched Gaussians at an index list or boolean mask.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.gaussians import select
+        >>> gaussians = tg.example_scene().gaussians
+        >>> select(gaussians, gaussians.means[:, 0] < 0).means.shape
+        torch.Size([350, 3])
+    """
     return gaussians.map(lambda values: values[index])
 
 
@@ -73,7 +81,17 @@ def transform(
     rotation: Float[Tensor, "3 3"] | None = None,
     scale: float = 1.0,
 ) -> Gaussians:
-    """Move unbatched Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH too."""
+    """Move unbatched Gaussians by ``x -> scale * rotation @ x + translation``; quaternions and SH too.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> from tokengroups.gaussians import transform
+        >>> gaussians = tg.example_scene().gaussians
+        >>> twice_as_large = transform(gaussians, torch.zeros(3), scale=2.0)
+        >>> bool((twice_as_large.scales == 2 * gaussians.scales).all())
+        True
+    """
     means, quats, sh = scale * gaussians.means, gaussians.quats, gaussians.sh
     if rotation is not None:
         means = means @ rotation.to(means).transpose(-1, -2)

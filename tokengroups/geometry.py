@@ -12,7 +12,15 @@ from torch import Tensor
 
 
 def invert_rigid(b_from_a: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
-    """Inverse of a rigid motion, exact in structure (last row stays 0 0 0 1)."""
+    """Inverse of a rigid motion, exact in structure (last row stays 0 0 0 1).
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.geometry import invert_rigid, rigid
+        >>> cam_from_world = rigid(torch.eye(3), torch.tensor([0.0, 0.0, 2.0]))
+        >>> invert_rigid(cam_from_world)[:3, 3].tolist()  # the camera's centre in the world
+        [0.0, 0.0, -2.0]
+    """
     rotation = b_from_a[..., :3, :3].transpose(-1, -2)
     translation = -rotation @ b_from_a[..., :3, 3:]
     bottom = b_from_a[..., 3:, :]
@@ -45,7 +53,15 @@ def rotation_from_vector(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 
 
 
 def rotation_from_quaternion(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
-    """Rotation matrices from quaternions wxyz of any non-zero length."""
+    """Rotation matrices from quaternions wxyz of any non-zero length.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.geometry import rotation_from_quaternion
+        >>> half_turn_about_y = torch.tensor([0.0, 0.0, 1.0, 0.0])  # w x y z
+        >>> rotation_from_quaternion(half_turn_about_y).diagonal().tolist()
+        [-1.0, 1.0, -1.0]
+    """
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -113,7 +129,17 @@ def cell_centres(side: int, cells: int, like: Tensor) -> Int64[Tensor, " g"]:
 def unproject(
     depth: Float[Tensor, "*b H W"], intrinsics: Float[Tensor, "*b 3 3"]
 ) -> Float[Tensor, "*b H W 3"]:
-    """Camera-frame points of a z-depth map."""
+    """Camera-frame points of a z-depth map.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.geometry import project, unproject
+        >>> pinhole = torch.tensor([[60.0, 0.0, 32.0], [0.0, 60.0, 24.0], [0.0, 0.0, 1.0]])
+        >>> points = unproject(torch.full((48, 64), 2.0), pinhole)
+        >>> pixels, depth = project(points.flatten(0, 1), pinhole)
+        >>> pixels[0].tolist(), depth[0].item()  # the first pixel's centre
+        ([0.5, 0.5], 2.0)
+    """
     height, width = depth.shape[-2:]
     pixels = pixel_centres((height, width), depth)
     fx, fy = intrinsics[..., 0, 0, None, None], intrinsics[..., 1, 1, None, None]

@@ -19,6 +19,13 @@ def match_groups(cost: Float[Tensor, "L M"]) -> tuple[Int64[Tensor, " N"], Int64
 
     Raises:
         ValueError: If a cost is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.hungarian import match_groups
+        >>> cost = torch.tensor([[0.9, 0.1], [0.2, 0.3], [0.8, 0.7]])  # three groups, two instances
+        >>> match_groups(cost)
+        (tensor([0, 1]), tensor([1, 0]))
     """
     values = cost.detach().cpu().double()
     if not torch.isfinite(values).all():

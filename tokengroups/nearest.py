@@ -20,6 +20,14 @@ def nearest(
 
     Returns:
         Distances, and indices into M, on the points' device.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.nearest import nearest
+        >>> nearest(torch.tensor([[0.0], [9.0]]), torch.tensor([[1.0], [2.0], [7.0]]), count=2)
+        (tensor([[1., 2.],
+                [2., 7.]]), tensor([[0, 1],
+                [2, 1]]))
     """
     count = min(count, len(others))
     tree = KDTree(others.detach().cpu().numpy())

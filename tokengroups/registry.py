@@ -26,6 +26,13 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
 
     Raises:
         UserError: There is no such class.
+
+    Example:
+        >>> from tokengroups.registry import resolve
+        >>> resolve("steps", {"steps": "tokengroups.postprocess:STEPS"}, "table")["flip_ensemble"]
+        'tokengroups.postprocess.flip_ensemble:FlipEnsemble'
+        >>> resolve("datetime:date", {}, "class").__name__
+        'date'
     """
     path = builtin.get(name, name)
     if ":" not in path:

@@ -67,7 +67,16 @@ def stack(items: Sequence[T]) -> T:
 
 @dataclass(frozen=True)
 class Cameras(TensorFields):
-    """Pinhole cameras: OpenCV axes; intrinsics in pixels of `size_hw`, first pixel's centre at (0.5, 0.5)."""
+    """Pinhole cameras: OpenCV axes; intrinsics in pixels of `size_hw`, first pixel's centre at (0.5, 0.5).
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> pinhole = torch.tensor([[60.0, 0.0, 32.0], [0.0, 60.0, 24.0], [0.0, 0.0, 1.0]])
+        >>> cameras = tg.Cameras(torch.eye(4)[None], pinhole[None], size_hw=(48, 64))
+        >>> cameras.to(torch.float64).intrinsics.dtype
+        torch.float64
+    """
 
     cam_from_world: Float[Tensor, "*b 4 4"]
     intrinsics: Float[Tensor, "*b 3 3"]
@@ -128,7 +137,21 @@ class SceneFrames:
 
 @dataclass(frozen=True)
 class Gaussians(TensorFields):
-    """3D Gaussians in gsplat's words and ranges."""
+    """3D Gaussians in gsplat's words and ranges.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> red_ball = tg.Gaussians(
+        ...     means=torch.tensor([[0.0, 0.0, 2.0]]),
+        ...     quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        ...     scales=torch.full((1, 3), 0.1),
+        ...     opacities=torch.tensor([0.9]),
+        ...     sh=torch.tensor([[[1.0, -1.0, -1.0]]]),
+        ... )
+        >>> red_ball.map(lambda values: values[:0]).means.shape
+        torch.Size([0, 3])
+    """
 
     means: Float[Tensor, "*b N 3"]
     quats: Float[Tensor, "*b N 4"]  # wxyz, need not be unit length
@@ -155,6 +178,15 @@ class TokenScene(TensorFields):
     """A reconstructed room made of token groups: the artefact that every tool shares.
 
     Group l is the set of anchors whose most probable group is l; a Gaussian belongs to its anchor's group.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> scene = tg.example_scene()
+        >>> scene.assignment.shape  # anchors, groups
+        torch.Size([613, 3])
+        >>> owner = scene.group_ids[scene.assignment.argmax(dim=1)][scene.anchor_ids]  # of every Gaussian
+        >>> owner.unique(return_counts=True)
+        (tensor([1, 2, 3]), tensor([117, 296, 200]))
     """
 
     gaussians: Gaussians  # unbatched

@@ -89,6 +89,15 @@ def open_dataset(
 
     Raises:
         UserError: No such data set or option, no folder where one is needed, or whatever is wrong with its files.
+
+    Example:
+        >>> from tokengroups.data.base import open_dataset
+        >>> rooms = open_dataset("procedural", num_frames=3, size=32, options={"num_rooms": 4})
+        >>> {name: len(scenes) for name, scenes in rooms.splits.items()}["train"]
+        4
+        >>> frames = rooms[rooms.splits["train"][0]][:]
+        >>> frames.images.shape, frames.depth.shape
+        ((3, 32, 32, 3), (3, 32, 32))
     """
     create = resolve(name, DATASETS, "data set")
     parameters = inspect.signature(create).parameters

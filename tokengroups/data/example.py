@@ -59,6 +59,14 @@ def cut_example(scene: FrameSequence, plan: FramePlan, size: int | None = None) 
 
     Raises:
         UserError: The scene has too few frames.
+
+    Example:
+        >>> from tokengroups.data.base import open_dataset
+        >>> from tokengroups.data.example import FramePlan, cut_example
+        >>> rooms = open_dataset("procedural", num_frames=5, size=32)
+        >>> example = cut_example(rooms[0], FramePlan(num_views=2))
+        >>> example.context.images.shape, example.targets.images.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([3, 3, 32, 32]))
     """
     frames = scene[plan.span]
     if len(frames) < plan.length:

@@ -29,6 +29,12 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
     """Add a shifted copy of a group, under the id `next_id(scene)`.
 
     The copy's probabilities for the original become probabilities for the copy.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> two_balls = tg.duplicate(tg.example_scene(), 3, (0.7, 0.0, 0.0))
+        >>> dict(zip(two_balls.group_ids.tolist(), two_balls.group_names))
+        {1: 'floor', 2: 'box', 3: 'ball', 4: 'ball'}
     """
     column = column_of(scene, group)
     shift = vector(scene, offset, "offset")
@@ -54,6 +60,12 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
 
     It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens
     of the two scenes differ in length. Its semantics are kept if both scenes use the same text encoder.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> floor, other = tg.keep(tg.example_scene(), 1), tg.example_scene()
+        >>> tg.insert(floor, other, 3, at=(0.0, 0.6, 2.5)).group_names
+        ('floor', 'ball')
     """
     column = column_of(other, group)
     shift = vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)

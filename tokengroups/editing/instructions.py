@@ -20,6 +20,16 @@ def parse_edits(words: Sequence[str]) -> list[Edit]:
 
     Raises:
         UserError: An unknown operation or wrong arguments; the message shows the right form.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.editing import parse_edits
+        >>> scene = tg.example_scene()
+        >>> for edit in parse_edits("remove 2 move 3 0.4 0 0".split()):
+        ...     scene = edit.apply(scene)
+        ...     print(edit)
+        removed 2
+        moved 3 by 0.4 0 0
     """
     if not words:
         raise UserError(f"no operation given; there are {', '.join(EDITS)}")

@@ -19,7 +19,16 @@ AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
-    """Shift a group by an offset."""
+    """Shift a group by an offset.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import group_centre
+        >>> scene = tg.example_scene()
+        >>> moved = tg.move(scene, 3, (0.5, 0.0, 0.0))
+        >>> (group_centre(moved, 2) - group_centre(scene, 2)).tolist()
+        [0.5, 0.0, 0.0]
+    """
     column = column_of(scene, group)
     shift = vector(scene, offset, "offset")
     moved = transform_group(scene, column, shift)
@@ -34,6 +43,12 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
         group: Id of the group.
         axis: "x", "y", "z", or a vector in the world; the turn is right-handed about it.
         degrees: Angle.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> scene = tg.rotate(tg.example_scene(), 2, "y", 30)
+        >>> scene.provenance["edits"]
+        [{'operation': 'rotate', 'group': 2, 'axis': [0.0, 1.0, 0.0], 'degrees': 30}]
     """
     column = column_of(scene, group)
     named = AXES.get(axis, axis) if isinstance(axis, str) else axis
@@ -53,6 +68,13 @@ def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
 
     Raises:
         UserError: An unknown id, or a factor that is not positive.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> scene = tg.example_scene()
+        >>> larger = tg.scale(scene, 2, 1.5)
+        >>> (larger.gaussians.scales / scene.gaussians.scales).unique().tolist()
+        [1.0, 1.5]
     """
     column = column_of(scene, group)
     if not finite(factor, "factor") > 0:

@@ -16,6 +16,11 @@ def remove(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
 
     Raises:
         UserError: An unknown id, or nothing would be left.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> tg.remove(tg.example_scene(), [2, 3]).group_names
+        ('floor',)
     """
     groups = [groups] if isinstance(groups, int) else list(groups)
     gone = {column_of(scene, group) for group in groups}
@@ -28,6 +33,11 @@ def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
 
     Raises:
         UserError: An unknown id, or none given.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> tg.keep(tg.example_scene(), 2).group_ids
+        tensor([2])
     """
     groups = [groups] if isinstance(groups, int) else list(groups)
     stay = sorted({column_of(scene, group) for group in groups})

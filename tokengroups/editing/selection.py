@@ -31,6 +31,13 @@ def select_groups(
 
     Raises:
         UserError: A text matches nothing, or several groups although `every` is not set, or the scene has no semantics.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.editing import select_groups
+        >>> scene = tg.example_scene()
+        >>> select_groups(scene, ["Ball", 1], embed=lambda scene, text: scene.semantics.embeddings[0])
+        (3, 1)
     """
     chosen: dict[int, None] = {}
     for selector in selectors:

@@ -36,6 +36,16 @@ def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
 
     Raises:
         UserError: If there are no such weights, or they do not fit.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.encoders import load_encoder
+        >>> encoder = load_encoder("vggt_tiny")
+        >>> geometry = encoder.encode(torch.rand(1, 2, 3, 64, 64))  # scenes, views, channels, height, width
+        >>> geometry.depth.shape, geometry.cameras.cam_from_world.shape
+        (torch.Size([1, 2, 64, 64]), torch.Size([1, 2, 4, 4]))
+        >>> sorted(encoder.evidence_dims)
+        ['match_descriptors', 'pair_affinity', 'single_view_features']
     """
     if ":" in str(source) and not Path(source).exists():
         return _build(str(source), typed)

@@ -43,6 +43,13 @@ def planes_hdbscan(
     Returns:
         Group of every anchor, 0, 1, ...: planes first. What HDBSCAN calls noise joins the group of the
         nearest grouped anchor, so that no anchor is lost. The result is the same for the same points.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.evaluation.clustering import planes_hdbscan
+        >>> labels = planes_hdbscan(tg.example_scene().anchors.numpy())
+        >>> labels.shape, int(labels.min())
+        ((613,), 0)
     """
     points = points.astype(np.float64) / max(float(np.median(np.linalg.norm(points, axis=1))), 1e-9)
     labels = np.full(len(points), -1, dtype=np.int64)

@@ -43,6 +43,17 @@ def geometry_metrics(
         cameras: Predicted cameras (batch axis V), in the unit of `depth`.
         true_depth: True z-depth; pixels <= 0 are unknown and ignored.
         true_cameras: True cameras.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> from tokengroups.evaluation.geometry_metrics import geometry_metrics
+        >>> scene = tg.example_scene()
+        >>> depth = torch.stack([view.depth for view in tg.render_views(scene, scene.cameras)])
+        >>> wrong = depth.clone()
+        >>> wrong[:, :, 40:] *= 1.1
+        >>> round(geometry_metrics(wrong, scene.cameras, depth, scene.cameras).depth_absrel, 3)
+        0.029
     """
     depth, true_depth = depth.double(), true_depth.double()
     cameras, true_cameras = cameras.to(torch.float64), true_cameras.to(torch.float64)

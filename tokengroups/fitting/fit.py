@@ -88,6 +88,23 @@ def fit_scene(
 
     Raises:
         ValueError: Nothing is labelled, or the photos are too small.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> from tokengroups.fitting import FitConfig, fit_scene
+        >>> from tokengroups.types import Views
+        >>> scene = tg.example_scene()
+        >>> pictures = list(tg.render_views(scene, scene.cameras))
+        >>> views = Views(
+        ...     images=torch.stack([view.color.permute(2, 0, 1) for view in pictures]).clamp(0, 1),
+        ...     cameras=scene.cameras,
+        ...     depth=torch.stack([view.depth for view in pictures]),
+        ...     group_ids=torch.stack([view.group_map for view in pictures]),
+        ... )
+        >>> result = fit_scene(views, FitConfig(steps=10, num_gaussians=500))  # 2,000 steps for a good scene
+        >>> result.scene.group_ids
+        tensor([1, 2, 3])
     """
     if min(views.cameras.size_hw) < SSIM_WINDOW:
         raise ValueError(f"photos of {views.cameras.size_hw} pixels are too small")

@@ -82,6 +82,19 @@ def load_photos(
 
     Raises:
         UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> import tokengroups as tg
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (320, 240), "teal").save(f"{folder}/a.jpg")
+        ...     Image.new("RGB", (320, 240), "wheat").save(f"{folder}/b.jpg")
+        ...     photos = tg.load_photos([folder], size=128)
+        >>> photos.images.shape
+        torch.Size([2, 3, 128, 128])
+        >>> photos.photos[0].crop_box
+        (40, 0, 280, 240)
     """
     if size < patch_size or size % patch_size:
         near = max(size // patch_size, 1) * patch_size

@@ -68,7 +68,19 @@ def valid_vertices(vertices: np.ndarray) -> Bool[np.ndarray, " N"]:
 
 
 def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
-    """Write unbatched Gaussians, atomically; every viewer of 3DGS PLY files reads them."""
+    """Write unbatched Gaussians, atomically; every viewer of 3DGS PLY files reads them.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import tokengroups as tg
+        >>> from tokengroups.io.ply import load_ply, save_ply
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_ply(Path(folder) / "scene.ply", tg.example_scene().gaussians)
+        ...     loaded = load_ply(Path(folder) / "scene.ply")
+        >>> loaded.means.shape
+        torch.Size([613, 3])
+    """
     write_vertices(path, vertices_from_gaussians(gaussians))
 
 

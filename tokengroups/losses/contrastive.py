@@ -23,6 +23,15 @@ def supervised_contrastive_loss(
 
     Returns:
         A float32 scalar; zero, still attached to the graph, where no two share an id.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.losses.contrastive import supervised_contrastive_loss
+        >>> keys = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> together = supervised_contrastive_loss(keys, torch.tensor([5, 5, 6, 6]))
+        >>> mixed = supervised_contrastive_loss(keys, torch.tensor([5, 6, 5, 6]))
+        >>> bool(together < mixed)
+        True
     """
     labelled = ids >= 0
     unit = functional.normalize(embeddings[labelled].float(), dim=-1)

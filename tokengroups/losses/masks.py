@@ -91,6 +91,19 @@ def mask_losses(
         ids: As in `mask_costs`.
         group_idx: Group of each pair.
         instance_idx: Instance of each pair, an index into ``instance_ids(ids)``.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.hungarian import match_groups
+        >>> from tokengroups.losses.masks import mask_costs, mask_losses
+        >>> ids = torch.tensor([[[4, 4, 7, -1]]])  # one view of 1 x 4 pixels; the last is unlabelled
+        >>> right = torch.tensor([[[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]]])  # probabilities of two groups
+        >>> pairs = match_groups(mask_costs(right, ids))
+        >>> pairs  # group 0 is instance 7, group 1 is instance 4
+        (tensor([0, 1]), tensor([1, 0]))
+        >>> losses = mask_losses(right, ids, *pairs)
+        >>> f"{losses.bce:.4f} {losses.dice:.4f}"
+        '0.0001 0.0000'
     """
     predicted = rearrange(probabilities[..., group_idx], "V H W N -> (V H W) N").float()
     if len(group_idx) == 0:

@@ -22,7 +22,14 @@ def mse(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"])
 
 
 def psnr(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b"]:
-    """Peak signal-to-noise ratio of each image in dB for the range [0, 1]; 100 dB for equal images."""
+    """Peak signal-to-noise ratio of each image in dB for the range [0, 1]; 100 dB for equal images.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.losses.photometric import psnr
+        >>> psnr(torch.full((3, 8, 8), 0.6), torch.full((3, 8, 8), 0.5))
+        tensor(20.0)
+    """
     return -10 * mse(predicted, photos).clamp(min=1e-10).log10()
 
 
@@ -36,6 +43,13 @@ def ssim(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]
 
     Raises:
         ValueError: If the images are smaller than the window.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.losses.photometric import ssim
+        >>> photo = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> f"{ssim(photo, photo):.3f}", bool(ssim(1 - photo, photo) < 0)
+        ('1.000', True)
     """
     if min(photos.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs images of at least 11 x 11 pixels, got {tuple(photos.shape[-2:])}")

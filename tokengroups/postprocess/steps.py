@@ -64,6 +64,12 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
 
     Raises:
         UserError: An unknown name, an unknown setting, or a value of the wrong type.
+
+    Example:
+        >>> from tokengroups.postprocess import build_steps, describe_steps
+        >>> steps = build_steps([{"name": "photometric_refinement", "steps": 5}], "an example")
+        >>> describe_steps(steps)
+        [{'name': 'photometric_refinement', 'steps': 5}]
     """
     steps = []
     for spec in specs:

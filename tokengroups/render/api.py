@@ -63,6 +63,18 @@ def render(
     Raises:
         ValueError: shapes, dtypes or devices do not fit, an input holds NaN or infinity, or the backend
             cannot be used here (the message says what is missing).
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.render import render
+        >>> scene = tg.example_scene()
+        >>> cameras = scene.cameras
+        >>> out = render(scene.gaussians, cameras.cam_from_world, cameras.intrinsics, cameras.size_hw,
+        ...              anchor_ids=scene.anchor_ids, anchor_features=scene.assignment)
+        >>> out.colors.shape, out.features.shape  # views, height, width, channels
+        (torch.Size([2, 48, 64, 3]), torch.Size([2, 48, 64, 3]))
+        >>> f"{out.depths[0, 36, 43]:.1f}"  # z of the ball
+        '2.5'
     """
     tensors = {
         "means": gaussians.means, "quats": gaussians.quats, "scales": gaussians.scales,
@@ -87,7 +99,18 @@ def rasterize(
     anchor_features: Float[Tensor, "*b K F"] | None = None,
     backend: Backend = "auto",
 ) -> RenderOutput:
-    """`render` for colours given directly: [*b, N, D] or, if they depend on the camera, [*b, C, N, D], any D."""
+    """`render` for colours given directly: [*b, N, D] or, if they depend on the camera, [*b, C, N, D], any D.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.render import rasterize
+        >>> scene = tg.example_scene()
+        >>> g, cameras = scene.gaussians, scene.cameras
+        >>> heights = g.means[:, 1:2]  # one channel, composited like a colour
+        >>> rasterize(g.means, g.quats, g.scales, g.opacities, heights, cameras.cam_from_world, cameras.intrinsics,
+        ...           cameras.size_hw).colors.shape
+        torch.Size([2, 48, 64, 1])
+    """
     tensors = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors,
         "cam_from_world": cam_from_world, "intrinsics": intrinsics,
@@ -139,7 +162,13 @@ def _native_missing() -> str | None:
 
 
 def available_backends() -> dict[str, str | None]:
-    """Backend name -> None if it works here, else why not, in one line."""
+    """Backend name -> None if it works here, else why not, in one line.
+
+    Example:
+        >>> from tokengroups.render import available_backends
+        >>> sorted(available_backends())
+        ['cpp', 'gsplat', 'torch']
+    """
     return {"gsplat": gsplat_missing(), "cpp": _native_missing(), "torch": None}
 
 

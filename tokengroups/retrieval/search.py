@@ -72,6 +72,14 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
 
     Raises:
         UserError: The scene has no semantics.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.retrieval import find_groups
+        >>> scene = tg.example_scene()
+        >>> text = scene.semantics.embeddings[1]  # stands for what a text encoder says of "a box"
+        >>> [(match.id, round(match.probability, 3)) for match in find_groups(scene, text)]
+        [(2, 0.998), (1, 0.002), (3, 0.002)]
     """
     semantics = semantics_of(scene)
     embeddings = semantics.embeddings
@@ -102,6 +110,14 @@ def name_groups(
 
     Raises:
         UserError: The scene has no semantics, or the vocabulary is empty.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> from tokengroups.retrieval import name_groups
+        >>> labels = name_groups(tg.example_scene(), ["ground", "carton", "sphere"], torch.eye(3))
+        >>> [label.name for label in labels]
+        ['ground', 'carton', 'sphere']
     """
     semantics = semantics_of(scene)
     if not names:

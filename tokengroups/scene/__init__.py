@@ -1,5 +1,6 @@
 """Token scenes: their file, their groups, views of them, and exchange with other programs."""
 
+from tokengroups.scene.example import example_scene
 from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, writer_for
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
@@ -18,6 +19,7 @@ __all__ = [
     "GroupSummary",
     "ImportedScene",
     "SceneView",
+    "example_scene",
     "export_groups",
     "export_scene",
     "group_centre",

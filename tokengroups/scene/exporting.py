@@ -80,6 +80,14 @@ def export_scene(
 
     Raises:
         UserError: A file cannot be written, or the ``groups.json`` there belongs to another file.
+
+    Example:
+        >>> import tempfile
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import export_scene
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in export_scene(tg.example_scene(), f"{folder}/scene.ply")]
+        ['scene.ply', 'groups.json', 'cameras.json']
     """
     write = write or writer_for(path)
     path = check_writable(path)
@@ -114,6 +122,14 @@ def export_groups(
 
     Raises:
         UserError: A file cannot be written, or the ``groups.json`` there belongs to other files.
+
+    Example:
+        >>> import tempfile
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import export_groups
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in export_groups(tg.example_scene(), folder)][:2]
+        ['group_001.ply', 'group_002.ply']
     """
     write = write or writer_for(f"group{suffix}")
     folder = make_folder(folder)

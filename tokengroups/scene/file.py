@@ -36,6 +36,15 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
     Raises:
         UserError: The file cannot be written; an existing one stays as it was.
         ValueError: The scene is inconsistent.
+
+    Example:
+        >>> import tempfile
+        >>> import tokengroups as tg
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tg.save_scene(f"{folder}/scene.safetensors", tg.example_scene())
+        ...     again = tg.load_scene(f"{folder}/scene.safetensors")
+        >>> again.group_names
+        ('floor', 'box', 'ball')
     """
     tensors = {name: getattr(scene.gaussians, name) for name in _GAUSSIAN_FIELDS}
     tensors |= {name: getattr(scene, name) for name in _SCENE_FIELDS}
@@ -66,6 +75,14 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
 
     Raises:
         UserError: Missing, truncated, damaged, foreign, or of another version; one line says which.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> try:
+        ...     tg.load_scene("missing.safetensors")
+        ... except tg.UserError as error:
+        ...     print(error)
+        cannot read missing.safetensors: there is no such file
     """
     path = Path(path)
     content = _read_content(path)

@@ -43,6 +43,12 @@ def column_of(scene: TokenScene, group_id: int) -> int:
 
     Raises:
         UserError: There is no such group; the message lists those that exist.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene.groups import column_of
+        >>> column_of(tg.example_scene(), 3)
+        2
     """
     found = (scene.group_ids == group_id).nonzero()
     if len(found) == 0:
@@ -72,7 +78,14 @@ def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
 
 
 def group_centre(scene: TokenScene, column: int) -> Float[Tensor, "3"]:
-    """Opacity-weighted mean of a group's Gaussians: what edits turn about and place."""
+    """Opacity-weighted mean of a group's Gaussians: what edits turn about and place.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import group_centre
+        >>> [round(value, 3) for value in group_centre(tg.example_scene(), 1).tolist()]
+        [-0.6, 0.5, 3.2]
+    """
     mine = gaussian_mask(scene, column)
     means, weights = scene.gaussians.means[mine], opacity_weights(scene.gaussians.opacities[mine])
     return (means.double() * weights[:, None]).sum(dim=0).to(means)
@@ -118,6 +131,13 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
     Args:
         scene: The scene.
         visible_shares: Per column, as `tokengroups.scene.views.visible_shares` gives them.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import summarise, visible_shares
+        >>> scene = tg.example_scene()
+        >>> [(group.id, group.name, group.color) for group in summarise(scene, visible_shares(scene))]
+        [(1, 'floor', (140, 128, 115)), (2, 'box', (204, 64, 51)), (3, 'ball', (51, 89, 204))]
     """
     columns = gaussian_columns(scene)
     summaries = []

@@ -52,6 +52,17 @@ def import_scene(
 
     Raises:
         UserError: Nothing to read there, a damaged file, or sidecars that do not fit the files.
+
+    Example:
+        >>> import tempfile
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import export_scene, import_scene
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export_scene(tg.example_scene(), f"{folder}/scene.ply")[0].name
+        ...     imported = import_scene(f"{folder}/scene.ply")
+        'scene.ply'
+        >>> imported.scene.group_names
+        ('floor', 'box', 'ball')
     """
     found = locate_groups(Path(source))
     folder, entries = found.folder, found.groups.groups

@@ -39,7 +39,17 @@ class SceneView:
 def render_views(
     scene: TokenScene, cameras: Cameras, background: Float[Tensor, "3"] | None = None
 ) -> Iterator[SceneView]:
-    """Render camera by camera, so that memory does not grow with their number; black background if None."""
+    """Render camera by camera, so that memory does not grow with their number; black background if None.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> scene = tg.example_scene()
+        >>> first, second = tg.render_views(scene, scene.cameras)
+        >>> first.color.shape, first.depth.shape
+        (torch.Size([48, 64, 3]), torch.Size([48, 64]))
+        >>> first.group_map.unique()  # -1 = no group
+        tensor([-1,  1,  2,  3])
+    """
     scene = scene.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
     for pose, pinhole in zip(cameras.cam_from_world, cameras.intrinsics, strict=True):
         out = render(
@@ -59,14 +69,31 @@ def render_views(
 
 
 def highlight(view: SceneView, group_id: int) -> Float[Tensor, "H W 3"]:
-    """The view with one group in its colours, and all else in pale grey."""
+    """The view with one group in its colours, and all else in pale grey.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import highlight
+        >>> scene = tg.example_scene()
+        >>> view = next(tg.render_views(scene, scene.cameras))
+        >>> picture = highlight(view, 3)
+        >>> bool((picture[view.group_map == 3] == view.color[view.group_map == 3]).all())
+        True
+    """
     grey = view.color.mean(dim=-1, keepdim=True).expand_as(view.color)
     mine = (view.group_map == group_id)[..., None]
     return torch.where(mine, view.color, _PALE * grey + (1 - _PALE))
 
 
 def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
-    """Share of all pixels of the context views that shows each group, by column."""
+    """Share of all pixels of the context views that shows each group, by column.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import visible_shares
+        >>> [round(share, 2) for share in visible_shares(tg.example_scene()).tolist()]
+        [0.17, 0.12, 0.07]
+    """
     counts = torch.zeros(len(scene.group_ids))
     for view in render_views(scene, scene.cameras):
         counts += (view.group_map[..., None] == scene.group_ids).float().mean(dim=(0, 1))
@@ -93,6 +120,14 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
         scene: The scene.
         count: Number of cameras.
         degrees: 360 = full turn that begins at the first camera; less = an arc with it in the middle.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import orbit_cameras
+        >>> scene = tg.example_scene()
+        >>> frames = tg.render_views(scene, orbit_cameras(scene, count=3, degrees=40))
+        >>> len(list(frames))
+        3
     """
     pose = scene.cameras.cam_from_world[0].double()
     world_from_cam = invert_rigid(pose)

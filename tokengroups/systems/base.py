@@ -189,5 +189,14 @@ class SceneSystem(nn.Module):
         postprocess: str | Sequence[Step] = "default",
         fps_start: int | None = None,
     ) -> TokenScene:
-        """Turn photos of a room into a scene of groups; arguments and errors as in `predict`."""
+        """Turn photos of a room into a scene of groups; arguments and errors as in `predict`.
+
+        Example:
+            >>> import torch
+            >>> import tokengroups as tg
+            >>> photos = torch.rand(2, 3, 128, 128)  # noise; take `tg.load_photos(...).images`
+            >>> scene = tg.load_model().reconstruct(photos, postprocess="none")
+            >>> scene.cameras.cam_from_world.shape
+            torch.Size([2, 4, 4])
+        """
         return self.predict(photos, intrinsics, postprocess=postprocess, fps_start=fps_start).scene
