@@ -1,4 +1,5 @@
-# make setup | demo | docs | test | test-portable | test-slow | weights | lint | clean     Python >= 3.11 with pip is all it needs; the rest goes into .venv.
+# make setup | demo | docs | test | test-portable | test-slow | weights | lint | clean
+# You need Python >= 3.11 with pip. All else is installed into .venv.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -21,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard setup.py)
 demo: setup
 	$(BIN)/tokengroups demo --out out/demo
 
-# The API reference; opens offline. Every module is named: pdoc hides those that a package's __all__ leaves out, and warns
-# of those that it finds twice. It also warns of inherited fields, whose types it looks for in the wrong module.
+# Write the API reference, which opens offline. Every module is named, because pdoc hides modules that a package's __all__ leaves
+# out. The ignored warnings are about modules that it finds twice, and inherited fields, whose types it looks up in the wrong module.
 DOCUMENTED := $(filter-out tokengroups/cli/% %__main__.py,$(shell find tokengroups -name '*.py' | LC_ALL=C sort))
 docs: setup
 	@$(BIN)/python -W "ignore:The module specification" -W "ignore:Error parsing type annotation" \
@@ -30,12 +31,12 @@ docs: setup
 	  $(subst /,.,$(patsubst %/__init__,%,$(basename $(DOCUMENTED))))
 	@echo "open out/docs/index.html"
 
-# Two workers of one thread each beat one of two, and do not fight over the cores.
+# Two workers with one thread each are faster than one worker with two threads.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q $(PYTEST_ARGS)
 
-# The tests of numbers again, with PyTorch's sums in the order of a processor without vector instructions: a result that hangs
-# on the last bit shows. Left out is what starts programs or trains for long.
+# Run the numerical tests again, with PyTorch's kernels for processors without vector instructions, which add in another order. This
+# shows results that depend on the last bit. Tests that start programs or train for long are left out.
 NOT_PORTABLE := $(addprefix tests/test_,ablations.py benchmarks.py cli_% packaging.py results_log.py shipped_recipe.py training%)
 test-portable: setup
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q $(PYTEST_ARGS) \
@@ -44,8 +45,8 @@ test-portable: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
 
-# From seed to weights of the shipped kind: one file a stage. Some ten hours on 2 cores; a stage that was stopped goes on, a
-# finished one is skipped. TRAIN_ARGS is added to every stage.
+# Train weights of the shipped kind from random initialisation: one configuration file per stage, about ten hours on 2 cores.
+# A stopped stage continues and a finished one is skipped. TRAIN_ARGS is added to every stage.
 TORCHRUN := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc_per_node 2 train.py
 TRAIN_ARGS ?=
 weights: setup
