@@ -17,7 +17,7 @@ from tokengroups.geometry import (
     transform_points,
     world_points,
 )
-from tokengroups.systems import Reconstruction
+from tokengroups.postprocess import Reconstruction
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 

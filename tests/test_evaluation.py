@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokengroups.evaluation.scenes import EvaluationScene, evaluation_scene, square_views
 from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from test_evaluation import DATA, from_truth, scene  # noqa: F401 (a fixture)
-from tokengroups.evaluation.scenes import EvaluationScene
 from torch.nn import functional
 
 from tokengroups.data.example import Example
