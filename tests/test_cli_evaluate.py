@@ -13,18 +13,17 @@ from torch.nn import functional
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
+from tokengroups.encoders import save_encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.systems import TokenGroupsConfig
-from tokengroups.systems.token_groups.decoder import TokenGroupDecoder
-from tokengroups.systems.token_groups.system import encoder_feature_dim
-from tokengroups.systems.weights import save_decoder, save_encoder
+from tokengroups.systems import save_system
+from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig
 
 ENCODER = VGGTConfig(
     patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1,
     camera_heads=2, dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=8,
     enable_point=False,
 )  # fmt: skip
-DECODER = TokenGroupsConfig(
+GROUPS = TokenGroupsConfig(
     context_patch=8, anchor_stride=4, num_anchors=48, num_groups=6, gaussians_per_anchor=3, dim=32,
     num_heads=4, anchor_layers=1, group_layers=1,
 )  # fmt: skip
@@ -35,9 +34,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     save_encoder(folder / "encoder", VGGT(ENCODER).state_dict(), ENCODER)
-    decoder = TokenGroupDecoder(DECODER, encoder_feature_dim(ENCODER))
-    save_decoder(folder / "groups", decoder.state_dict(), DECODER, str(folder / "encoder"))
+    _save_groups(folder / "groups", GROUPS)
     return folder / "groups"
+
+
+def _save_groups(folder: Path, config: TokenGroupsConfig) -> None:
+    model = TokenGroups(VGGT(ENCODER), config)
+    save_system(folder, model.network.state_dict(), model, config, str(folder.parent / "encoder"))
 
 
 class Words:
@@ -52,9 +55,8 @@ class Words:
 def speaking(weights: Path) -> Path:
     """The same with an untrained semantic head."""
     torch.manual_seed(0)
-    config = replace(DECODER, semantic_dim=6, residual_dim=2, text_encoder="words:1")
-    decoder = TokenGroupDecoder(config, encoder_feature_dim(ENCODER))
-    save_decoder(weights.parent / "speaking", decoder.state_dict(), config, str(weights.parent / "encoder"))
+    config = replace(GROUPS, semantic_dim=6, residual_dim=2, text_encoder="words:1")
+    _save_groups(weights.parent / "speaking", config)
     return weights.parent / "speaking"
 
 

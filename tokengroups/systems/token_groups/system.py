@@ -110,6 +110,11 @@ class TokenGroups(SceneSystem):
         system.objective = cls.objective_class(settings.losses, perceptual, teacher, settings.semantics)
         return system
 
+    @property
+    def text_encoder(self) -> str:
+        """Name of the text encoder whose space the groups' embeddings are in; empty without semantics."""
+        return self.network.config.text_encoder
+
     def load_start(self, source: str) -> None:
         """Load weights to start from; optional parts that they do not have stay as they are.
 

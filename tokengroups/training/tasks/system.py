@@ -22,18 +22,18 @@ class SystemTask:
 
     Args:
         experiment: The system's settings with two more fields, `training: TrainingConfig` and `data: ExampleConfig`.
-        create: The system's class.
+        create: The system's class, a `System`.
 
     Raises:
         UserError: Data, weights or sizes that do not fit.
     """
 
-    def __init__(self, experiment: Any, create: type[System]) -> None:
+    def __init__(self, experiment: Any, create: Any) -> None:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
         training = experiment.training
         self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
-        self.system = create.for_training(experiment)
+        self.system: System = create.for_training(experiment)
         self.model = self.system.network
         multiple = getattr(self.system, "size_multiple", 1)
         if experiment.data.size % multiple:
