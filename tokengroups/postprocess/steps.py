@@ -141,6 +141,8 @@ def _checked(step: Any, where: str) -> Step:
         )
     if step.when not in PHASES:
         raise UserError(f"{where}: `when` must be {' or '.join(PHASES)}, got {step.when!r}")
+    if "name" in _settings(step):
+        raise UserError(f"{where}: its setting 'name' would hide the step's own name; call it otherwise")
     return step
 
 
