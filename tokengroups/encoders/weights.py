@@ -25,18 +25,19 @@ ENCODERS: dict[str, tuple[type[VGGT], type[VGGTConfig]]] = {
 }
 
 
-def load_encoder(source: str | Path) -> Encoder:
+def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
     """Load an encoder with frozen weights, in evaluation mode on the CPU.
 
     Args:
         source: Name of shipped weights, a weight folder of ours, the published VGGT-1B weights as a safetensors file,
             their folder or a hub id such as "facebook/VGGT-1B", or ``package.module:Class`` of an encoder of your own.
+        typed: Whether a user typed that; see `tokengroups.registry.resolve`.
 
     Raises:
         UserError: If there are no such weights, or they do not fit.
     """
     if ":" in str(source) and not Path(source).exists():
-        own: Encoder = resolve(str(source), {}, "encoder")()
+        own: Encoder = resolve(str(source), {}, "encoder", typed=typed)()
         if isinstance(own, nn.Module):
             own.requires_grad_(False).eval()
         return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone
