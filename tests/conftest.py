@@ -50,10 +50,10 @@ def random_weights_with_meaning(tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def _save_random_weights(folder: Path, **semantics: object) -> Path:
+    from tokengroups.encoders import save_encoder
     from tokengroups.encoders.vggt import VGGT, VGGTConfig
-    from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsConfig
-    from tokengroups.systems.token_groups.system import encoder_feature_dim
-    from tokengroups.systems.weights import save_decoder, save_encoder
+    from tokengroups.systems import save_system
+    from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig
 
     torch.manual_seed(0)
     encoder = VGGTConfig(
@@ -65,7 +65,7 @@ def _save_random_weights(folder: Path, **semantics: object) -> Path:
         context_patch=16, anchor_stride=8, num_anchors=64, num_groups=8, gaussians_per_anchor=4, dim=32,
         num_heads=2, anchor_layers=1, group_layers=1, **semantics,
     )  # fmt: skip
-    save_encoder(folder / "encoder", VGGT(encoder).state_dict(), encoder)
-    decoder = TokenGroupDecoder(groups, encoder_feature_dim(encoder))
-    save_decoder(folder / "groups", decoder.state_dict(), groups, str(folder / "encoder"))
+    model = TokenGroups(VGGT(encoder), groups)
+    save_encoder(folder / "encoder", model.encoder.state_dict(), encoder)
+    save_system(folder / "groups", model.network.state_dict(), model, groups, str(folder / "encoder"))
     return folder / "groups"

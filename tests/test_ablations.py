@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 
 from tokengroups.data.stream import ExampleConfig
 from tokengroups.systems import TokenGroupsConfig
 from tokengroups.systems.token_groups.objective import TokenGroupsLossWeights
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.tasks.token_groups import TokenGroupsExperiment, TokenGroupsTask
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODEL = TokenGroupsConfig(

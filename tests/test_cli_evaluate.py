@@ -13,8 +13,8 @@ from torch.nn import functional
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
+from tokengroups.encoders import save_encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.encoders.weights import load_encoder, save_encoder
 from tokengroups.systems import save_system
 from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig
 
@@ -23,7 +23,7 @@ ENCODER = VGGTConfig(
     camera_heads=2, dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=8,
     enable_point=False,
 )  # fmt: skip
-DECODER = TokenGroupsConfig(
+GROUPS = TokenGroupsConfig(
     context_patch=8, anchor_stride=4, num_anchors=48, num_groups=6, gaussians_per_anchor=3, dim=32,
     num_heads=4, anchor_layers=1, group_layers=1,
 )  # fmt: skip
@@ -40,7 +40,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     save_encoder(folder / "encoder", VGGT(ENCODER).state_dict(), ENCODER)
-    return save_untrained(folder / "groups", folder / "encoder", DECODER)
+    _save_groups(folder / "groups", GROUPS)
+    return folder / "groups"
+
+
+def _save_groups(folder: Path, config: TokenGroupsConfig) -> None:
+    model = TokenGroups(VGGT(ENCODER), config)
+    save_system(folder, model.network.state_dict(), model, config, str(folder.parent / "encoder"))
 
 
 class Words:
@@ -55,8 +61,9 @@ class Words:
 def speaking(weights: Path) -> Path:
     """The same with an untrained semantic head."""
     torch.manual_seed(0)
-    config = replace(DECODER, semantic_dim=6, residual_dim=2, text_encoder="words:1")
-    return save_untrained(weights.parent / "speaking", weights.parent / "encoder", config)
+    config = replace(GROUPS, semantic_dim=6, residual_dim=2, text_encoder="words:1")
+    _save_groups(weights.parent / "speaking", config)
+    return weights.parent / "speaking"
 
 
 def evaluated(words: list[str], out: Path) -> dict:

@@ -1,40 +1,45 @@
-"""The composed model: photos to a scene, weight folders, and what stays frozen."""
+"""Token groups as a system: photos to a scene, weight folders, and what stays frozen."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from toy_systems import ENCODER, GROUPS, random_photos
 
 from tokengroups.data.augment import to_views
-from tokengroups.data.procedural.generate import generate_room
-from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.data.procedural import generate_room
+from tokengroups.encoders import load_encoder, save_encoder
+from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
 from tokengroups.geometry import world_points
-from tokengroups.systems import TokenGroups, TokenGroupsConfig, load_encoder, load_model
-from tokengroups.systems.weights import save_decoder, save_encoder
-
-ENCODER = VGGTConfig(
-    patch_size=8, image_size=32, embed_dim=24, num_heads=2, dino_depth=1, depth=4, camera_depth=1, camera_heads=2,
-    dpt_layers=(0, 1, 2, 3), dpt_channels=(8, 8, 8, 8), dpt_features=8, dpt_hidden=8, enable_point=False,
-)  # fmt: skip
-DECODER = TokenGroupsConfig(
-    context_patch=8, anchor_stride=4, num_anchors=48, num_groups=6, gaussians_per_anchor=3, dim=32, num_heads=4,
-    anchor_layers=1, group_layers=1,
-)  # fmt: skip
+from tokengroups.postprocess.boundary_crf import BoundaryCRF
+from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
+from tokengroups.postprocess.flip_ensemble import FlipEnsemble
+from tokengroups.postprocess.photometric import PhotometricRefinement
+from tokengroups.systems import load_model, save_system
+from tokengroups.systems.token_groups import TokenGroups
 
 
 @pytest.fixture
 def model() -> TokenGroups:
     torch.manual_seed(0)
-    return TokenGroups(VGGT(ENCODER), DECODER).eval()
+    return TokenGroups(VGGT(ENCODER), GROUPS).eval()
 
 
 @pytest.fixture
 def photos() -> torch.Tensor:
-    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return random_photos()
+
+
+@pytest.fixture
+def weights(model, tmp_path):
+    """Weight folders of the encoder and of the groups."""
+    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
+    folder, encoder = tmp_path / "groups", str(tmp_path / "encoder")
+    save_system(folder, model.network.state_dict(), model, GROUPS, encoder)
+    return folder
 
 
 def test_reconstruct_gives_a_consistent_scene(model, photos):
@@ -56,10 +61,8 @@ def test_reconstruct_gives_a_consistent_scene(model, photos):
     torch.testing.assert_close(scene.anchors, points[view, row, column])
 
 
-def test_mirrored_photos_have_a_say_in_the_groups_alone(model, photos):
-    plain = model.predict(photos)
-    model.decoder.config = replace(DECODER, mirrored_grouping=True)
-    both = model.predict(photos)
+def test_mirrored_photos_change_the_groups_alone(model, photos):
+    plain, both = model.predict(photos), model.predict(photos, postprocess=[FlipEnsemble()])
     torch.testing.assert_close(both.scene.gaussians.means, plain.scene.gaussians.means, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(both.depth, plain.depth, rtol=1e-4, atol=1e-5)
     assert torch.equal(both.anchor_pixels, plain.anchor_pixels)
@@ -69,26 +72,31 @@ def test_mirrored_photos_have_a_say_in_the_groups_alone(model, photos):
     )
 
 
-def test_sharpening_changes_the_gaussians_alone_and_can_be_asked_for(model, photos):
-    decoded = model.predict(photos)
-    model.decoder.config = replace(DECODER, sharpening_steps=3)
-    assert model.predict(photos[:1]).scene.provenance["sharpening_steps"] == 1
-    sharpened, without = model.predict(photos), model.predict(photos, sharpening_steps=0)
-    assert torch.equal(sharpened.scene.assignment, decoded.scene.assignment)
-    assert torch.equal(sharpened.scene.anchors, decoded.scene.anchors)
+def test_photometric_refinement_changes_the_gaussians_alone_and_can_be_left_out(photos):
+    torch.manual_seed(0)
+    model = TokenGroups(VGGT(ENCODER), GROUPS, [PhotometricRefinement(3)])
+    decoded = TokenGroups(VGGT(ENCODER), GROUPS)
+    decoded.load_state_dict(model.state_dict())
+    decoded = decoded.predict(photos)
+    refined, without = model.predict(photos), model.predict(photos, postprocess="none")
+    assert torch.equal(refined.scene.assignment, decoded.scene.assignment)
+    assert torch.equal(refined.scene.anchors, decoded.scene.anchors)
     assert torch.equal(without.scene.gaussians.sh, decoded.scene.gaussians.sh)
-    assert not torch.equal(sharpened.scene.gaussians.sh, decoded.scene.gaussians.sh)
-    assert [p.scene.provenance["sharpening_steps"] for p in (decoded, sharpened, without)] == [0, 3, 0]
+    assert not torch.equal(refined.scene.gaussians.sh, decoded.scene.gaussians.sh)
+    recorded = [p.scene.provenance["postprocess"] for p in (decoded, refined, without)]
+    assert recorded == [[], [{"name": "photometric_refinement", "steps": 3}], []]
     with torch.inference_mode():
         inference = model.predict(photos)
-    torch.testing.assert_close(inference.scene.gaussians.sh, sharpened.scene.gaussians.sh)
+    torch.testing.assert_close(inference.scene.gaussians.sh, refined.scene.gaussians.sh)
+    one = model.predict(photos[:1], postprocess=[PhotometricRefinement(2)]).scene  # half the steps for one
+    assert torch.equal(model.predict(photos[:1]).scene.gaussians.sh, one.gaussians.sh)
     with pytest.raises(ValueError, match="negative, got -1"):
-        model.predict(photos, sharpening_steps=-1)
+        PhotometricRefinement(-1)
 
 
 def test_known_intrinsics_are_kept_and_move_the_points(model, photos):
     known = torch.tensor([[40.0, 0, 16], [0, 40.0, 16], [0, 0, 1]]).expand(2, 3, 3)
-    told, plain = model.predict(photos, intrinsics=known), model.predict(photos)
+    told, plain = model.predict(photos, known), model.predict(photos)
     torch.testing.assert_close(told.scene.cameras.intrinsics, known)
     points = world_points(told.depth, told.scene.cameras.cam_from_world, known)
     view, row, column = told.anchor_pixels.unbind(-1)
@@ -97,25 +105,30 @@ def test_known_intrinsics_are_kept_and_move_the_points(model, photos):
     assert [p.scene.provenance["intrinsics"] for p in (told, plain)] == ["given", "predicted"]
 
 
-def test_refinement_keeps_a_known_focal_length():
-    """Of shipped weights, which refine cameras by matched pixels: pose and depth change, the focal length does not."""
+def test_bundle_adjustment_keeps_a_known_focal_length():
+    """Of shipped weights: pose and depth change, the focal length does not."""
     tiny = load_model("token_groups_tiny")
     frames = generate_room(5, 0, "test", num_views=5, size=128)
     context = to_views(frames, [1, 3])
-    known = context.cameras.intrinsics
-    told, plain = tiny.encode(context.images[None], known[None]), tiny.encode(context.images[None])
-    torch.testing.assert_close(told.cameras.intrinsics[0], known, rtol=1e-4, atol=0)
-    assert (plain.cameras.intrinsics[0, :, 0, 0] / known[:, 0, 0] - 1).abs().max() > 0.01
+    known, step = context.cameras.intrinsics, BundleAdjustment()
+    told, plain = (
+        step(tiny.encode(context.images, known)).geometry,
+        step(tiny.encode(context.images)).geometry,
+    )
+    torch.testing.assert_close(told.cameras.intrinsics, known, rtol=1e-4, atol=0)
+    assert (plain.cameras.intrinsics[:, 0, 0] / known[:, 0, 0] - 1).abs().max() > 0.01
     assert not torch.allclose(told.cameras.cam_from_world, plain.cameras.cam_from_world, atol=1e-4)
+    raw = tiny.encode(context.images, known).geometry
+    assert not torch.allclose(told.cameras.cam_from_world, raw.cameras.cam_from_world, atol=1e-4)
+    assert not torch.allclose(told.depth, raw.depth, rtol=1e-3)
 
 
-def test_borders_change_the_groups_alone():
-    """Of shipped weights, whose encoder tells them: anchors turn to groups that the decoder gave few of them."""
+def test_the_boundary_crf_changes_the_groups_alone():
+    """Of shipped weights: anchors turn to groups that the model gave few of them."""
     tiny = load_model("token_groups_tiny")
     photos = to_views(generate_room(5, 0, "test", num_views=5, size=128), [1, 3]).images
-    followed = tiny.predict(photos, sharpening_steps=0).scene
-    tiny.decoder.config = replace(tiny.decoder.config, border_rounds=0)
-    decoded = tiny.predict(photos, sharpening_steps=0).scene
+    followed = tiny.predict(photos, postprocess="bundle_adjustment,flip_ensemble,boundary_crf").scene
+    decoded = tiny.predict(photos, postprocess="bundle_adjustment,flip_ensemble").scene
     assert torch.equal(followed.gaussians.means, decoded.gaussians.means)
     assert torch.equal(followed.anchors, decoded.anchors)
     torch.testing.assert_close(followed.assignment.sum(-1), torch.ones(len(followed.anchors)))
@@ -124,39 +137,31 @@ def test_borders_change_the_groups_alone():
     assert 0.01 < (owners[0] != owners[1]).float().mean() < 0.3
 
 
-def test_borders_need_an_encoder_that_tells_them():
-    with pytest.raises(
-        ValueError, match="border_rounds needs an encoder whose perspective network has details"
-    ):
-        TokenGroups(VGGT(ENCODER), replace(DECODER, border_rounds=2))
-
-
-@pytest.mark.parametrize(("num_photos", "anchors"), [(1, 48), (2, 48), (4, 68), (8, 96)])
-def test_more_photos_get_more_anchors_of_the_same_size(model, num_photos, anchors):
-    photos = torch.rand(num_photos, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    assert len(model.predict(photos).scene.anchors) == 48
-    model.decoder.config = replace(DECODER, anchor_growth=0.5)
-    scene = model.predict(photos).scene
-    assert len(scene.anchors) == len(scene.assignment) == anchors
-    assert len(scene.gaussians.means) == len(scene.anchor_ids) == 3 * anchors
-    sizes = [scene.gaussians.scales.median(), model.predict(photos[:2]).scene.gaussians.scales.median()]
-    assert 0.5 < sizes[0] / sizes[1] < 2
+def test_steps_need_an_encoder_that_gives_their_evidence(model, photos):
+    message = "boundary_crf needs pair_affinity, which VGGT does not predict"
+    with pytest.raises(UserError, match=message):
+        TokenGroups(VGGT(ENCODER), GROUPS, [BoundaryCRF(2)])
+    for choice in ("boundary_crf", [BoundaryCRF(2)]):
+        with pytest.raises(UserError, match=message):
+            model.predict(photos, postprocess=choice)
 
 
 @pytest.mark.parametrize("num_photos", [1, 3, 5])
 def test_any_number_of_photos(model, num_photos):
     scene = model.reconstruct(torch.rand(num_photos, 3, 32, 32))
     assert scene.cameras.intrinsics.shape == (num_photos, 3, 3)
+    assert len(scene.anchors) == 48  # the paper's number does not depend on the photos'
 
 
-def test_reconstruction_is_repeatable_and_the_seed_moves_the_first_anchor(model, photos):
+def test_reconstruction_is_repeatable_and_the_start_moves_the_first_anchor(model, photos):
     first, again, other = (
         model.reconstruct(photos),
         model.reconstruct(photos),
-        model.reconstruct(photos, seed=5),
+        model.reconstruct(photos, fps_start=5),
     )
     assert torch.equal(first.gaussians.means, again.gaussians.means)
     assert not torch.equal(first.anchors[0], other.anchors[0])
+    assert [scene.provenance["seed"] for scene in (first, other)] == [None, 5]
 
 
 def test_bad_photo_tensors_are_refused(model):
@@ -169,54 +174,62 @@ def test_bad_photo_tensors_are_refused(model):
 def test_the_encoder_stays_frozen_in_training(model, photos):
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     model.train()
-    assert not model.encoder.training
+    assert model.network.training and not model.encoder.training
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    output, _ = model(photos[None])
+    geometry = model.encode_batch(photos[None])
+    output = model.network(photos[None], geometry)
     (output.assignment.square().sum() + output.gaussians.means.sum()).backward()
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
 
 
-def test_weight_folders_round_trip(model, photos, tmp_path):
-    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
-    save_decoder(tmp_path / "groups", model.decoder.state_dict(), DECODER, str(tmp_path / "encoder"))
-    loaded = load_model(tmp_path / "groups")
-    assert loaded.decoder.config == DECODER and loaded.encoder.config == ENCODER
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_training_runs_the_steps_before_decoding_and_no_others(monkeypatch, adjusted):
+    """Geometry of a batch is that of its scenes, each adjusted if and only if the system's steps say so."""
+    asked = []
+    monkeypatch.setattr(
+        "tokengroups.postprocess.bundle_adjustment.refine_geometry",
+        lambda *given: asked.append(given) or (given[1], 2 * given[2]),
+    )
+    monkeypatch.setattr(FlipEnsemble, "__call__", lambda *_: pytest.fail("a step after decoding"))
+    steps = (BundleAdjustment(), FlipEnsemble()) if adjusted else (FlipEnsemble(),)
+    model = TokenGroups(VGGT(ENCODER), GROUPS, steps).eval()
+    images = torch.rand(2, 3, 3, 32, 32)
+    geometry = model.encode_batch(images)
+    assert len(asked) == (2 if adjusted else 0)
+    for scene in range(2):
+        raw = model.encode(images[scene]).geometry
+        factor = 2 if adjusted else 1
+        torch.testing.assert_close(geometry.depth[scene], factor * raw.depth, rtol=1e-4, atol=1e-5)
+        cameras = geometry.scene(scene).cameras
+        points = world_points(geometry.depth[scene], cameras.cam_from_world, cameras.intrinsics)
+        torch.testing.assert_close(geometry.points[scene], points, rtol=1e-4, atol=1e-5)
+
+
+def test_weight_folders_round_trip(model, photos, weights):
+    loaded = load_model(weights)
+    assert isinstance(loaded, TokenGroups) and not loaded.training
+    assert loaded.network.config == GROUPS and loaded.encoder.config == ENCODER and loaded.steps == ()
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value.half().float()), name
     assert loaded.reconstruct(photos).gaussians.means.isfinite().all()
 
 
-def test_missing_and_foreign_weights_fail_in_one_line(model, tmp_path):
-    with pytest.raises(UserError, match="no weights 'nothing'"):
+def test_missing_and_foreign_weights_fail_in_one_line(weights, tmp_path):
+    with pytest.raises(UserError, match="no weights 'nothing'.*token_groups_tiny"):
         load_model("nothing")
-    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
-    with pytest.raises(UserError, match="holds weights of 'vggt', not of 'token_groups'"):
+    with pytest.raises(UserError, match="holds the encoder 'vggt'; give the weights of a system"):
         load_model(tmp_path / "encoder")
+    with pytest.raises(UserError, match="holds the system 'token_groups'; give the weights of an encoder"):
+        load_encoder(weights)
     with pytest.raises(UserError, match="no VGGT weights at"):
         load_encoder(tmp_path / "absent")
 
 
-def test_weights_that_do_not_fit_the_config_name_the_tensors(model, tmp_path):
-    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
-    save_decoder(tmp_path / "groups", model.decoder.state_dict(), DECODER, str(tmp_path / "encoder"))
-    path = tmp_path / "groups" / "config.json"
+def test_weights_that_do_not_fit_the_config_name_the_tensors(weights):
+    path = weights / "config.json"
     saved = json.loads(path.read_text())
     saved["config"]["num_groups"] = 7
     path.write_text(json.dumps(saved))
     with pytest.raises(UserError, match=r"group_tokens \[6, 32\] for \[7, 32\]"):
-        load_model(tmp_path / "groups")
-
-
-@pytest.mark.parametrize("matching", [False, True])
-def test_only_encoders_that_match_cells_are_refined(monkeypatch, matching):
-    """One that does not is taken for a large VGGT, whose answer stands."""
-    options = {"stem_channels": (4, 8, 8), "matching": True, "matching_dim": 8} if matching else {}
-    encoder = VGGT(replace(ENCODER, **options)).eval()
-    asked = []
-    monkeypatch.setattr(
-        "tokengroups.systems.token_groups.system.refine_geometry",
-        lambda *given: asked.append(given) or given[1:3],
-    )
-    TokenGroups(encoder, DECODER).eval().encode(torch.rand(1, 3, 3, 32, 32))
-    assert len(asked) == int(matching)
+        load_model(weights)

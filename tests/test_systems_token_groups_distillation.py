@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_systems_token_groups_semantic_head import CONFIG, decode
 from torch.nn import functional
+from toy_systems import WITH_SEMANTICS, decode
 
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import MaskLossWeights, instance_ids, mask_costs
@@ -28,7 +28,7 @@ def teacher() -> tuple[torch.Tensor, list[TeacherTargets]]:
 
 def test_losses_are_those_of_the_full_features(teacher):
     ids, targets = teacher
-    _, output, cameras = decode(CONFIG)
+    _, output, cameras = decode(WITH_SEMANTICS)
     losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
     channels = render_semantics(output, cameras)
     semantics = output.semantics
@@ -56,21 +56,21 @@ def test_losses_are_those_of_the_full_features(teacher):
 
 def test_geometry_and_grouping_are_not_disturbed(teacher):
     ids, targets = teacher
-    decoder, output, cameras = decode(CONFIG)
+    model, output, cameras = decode(WITH_SEMANTICS)
     distillation_losses(output, cameras, ids, targets, MaskLossWeights()).total().backward()
-    for name, parameter in decoder.named_parameters():
+    for name, parameter in model.named_parameters():
         learns = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert learns == name.startswith("semantic_head."), name
 
 
 def test_the_head_learns_what_the_teacher_says(teacher):
     ids, targets = teacher
-    decoder, output, cameras = decode(CONFIG)
+    model, output, cameras = decode(WITH_SEMANTICS)
     inputs = output.group_tokens, output.anchor_keys, output.assignment
-    optimizer = torch.optim.Adam(decoder.semantic_head.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.semantic_head.parameters(), lr=3e-3)
     history = []
     for _ in range(60):
-        semantics = decoder.semantic_head(*inputs)
+        semantics = model.semantic_head(*inputs)
         step = type(output)(**{**vars(output), "semantics": semantics})
         losses = distillation_losses(step, cameras, ids, targets, MaskLossWeights())
         optimizer.zero_grad()
@@ -85,18 +85,18 @@ def test_the_head_learns_what_the_teacher_says(teacher):
 
 def test_a_teacher_that_says_nothing_teaches_nothing(teacher):
     ids, targets = teacher
-    decoder, output, cameras = decode(CONFIG)
+    model, output, cameras = decode(WITH_SEMANTICS)
     silent = [t.map(lambda x: x if x.is_floating_point() else torch.full_like(x, -1)) for t in targets]
     losses = distillation_losses(output, cameras, ids, silent, MaskLossWeights())
     assert losses.pixels == 0 and losses.groups == 0 and losses.calibration == 0
     losses.total().backward()
-    assert all(p.grad is None or (p.grad == 0).all() for p in decoder.parameters())
+    assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
 
 
 def test_the_calibration_compares_every_group_with_every_name_of_the_batch(teacher):
     """By loops: a group is what most of its visible pixels are; two scenes may have the same class."""
     ids, targets = teacher
-    decoder, output, cameras = decode(CONFIG)
+    model, output, cameras = decode(WITH_SEMANTICS)
     losses = distillation_losses(output, cameras, ids, targets, MaskLossWeights())
     best = render_semantics(output, cameras)[..., :6].argmax(dim=-1)
     slope, threshold = output.semantics.calibration[0].double()
@@ -114,5 +114,5 @@ def test_the_calibration_compares_every_group_with_every_name_of_the_batch(teach
                     terms.append(-torch.log(p if name == own else 1 - p))
     torch.testing.assert_close(losses.calibration.double(), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
     losses.calibration.backward()
-    learns = {name for name, p in decoder.named_parameters() if p.grad is not None and (p.grad != 0).any()}
+    learns = {name for name, p in model.named_parameters() if p.grad is not None and (p.grad != 0).any()}
     assert learns == {"semantic_head.log_slope", "semantic_head.threshold"}

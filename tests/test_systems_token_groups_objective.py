@@ -1,26 +1,18 @@
-"""The training objective: warm-up, supervision cameras, and terms against direct computation."""
+"""The training objective: warm-up, and terms against direct computation."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tokengroups.geometry import invert_rigid, relative_cameras, world_points
+from tokengroups.data.example import Example
 from tokengroups.hungarian import match_groups
-from tokengroups.losses.contrastive import supervised_contrastive_loss
-from tokengroups.losses.masks import instance_ids, mask_costs, mask_losses
+from tokengroups.losses.masks import mask_costs, mask_losses
+from tokengroups.losses.terms import LossTerms
 from tokengroups.render import RenderOutput
-from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
-from tokengroups.systems.token_groups.objective import (
-    TokenGroupsLosses,
-    TokenGroupsLossWeights,
-    anchor_instances,
-    anchor_losses,
-    scene_mask_losses,
-    segmentation_weight,
-    supervision_cameras,
-    token_groups_losses,
-)
+from tokengroups.systems.token_groups import TokenGroupsLossWeights, TokenGroupsOutput
+from tokengroups.systems.token_groups import objective as module
+from tokengroups.systems.token_groups.objective import TokenGroupsObjective, render_groups
 from tokengroups.types import Cameras, Gaussians, Views
 
 
@@ -46,7 +38,7 @@ def random_rendering(num_scenes: int, num_views: int, num_groups: int, seed: int
 
 
 def decoded(num_scenes: int, num_groups: int) -> TokenGroupsOutput:
-    """Ten anchors a scene with random keys, undecided between the groups."""
+    """Ten anchors a scene with random keys and pixels, nearly undecided between the groups."""
     generator = torch.Generator().manual_seed(2)
     shapes = ((3,), (4,), (3,), (), (1, 3))
     gaussians = Gaussians(*(torch.zeros(num_scenes, 10, *shape) for shape in shapes))
@@ -54,134 +46,95 @@ def decoded(num_scenes: int, num_groups: int) -> TokenGroupsOutput:
         gaussians=gaussians,
         anchor_ids=torch.arange(10),
         anchors=torch.zeros(num_scenes, 10, 3),
-        anchor_pixels=torch.zeros(num_scenes, 10, 3, dtype=torch.int64),
+        anchor_pixels=torch.randint(0, 2, (num_scenes, 10, 3), generator=generator),
         anchor_keys=torch.randn(num_scenes, 10, 6, generator=generator),
-        assignment=torch.full((num_scenes, 10, num_groups), 1 / num_groups),
+        assignment=torch.rand(num_scenes, 10, num_groups, generator=generator).softmax(-1),
         group_tokens=torch.zeros(num_scenes, num_groups, 6),
     )
 
 
-def losses_without_anchors(
-    rendered: RenderOutput, targets: Views, weights=None, perceptual=None
-) -> TokenGroupsLosses:
-    output = decoded(len(rendered.features), rendered.features.shape[-1])
-    ids = torch.zeros(len(rendered.features), 10, dtype=torch.int64)
-    return token_groups_losses(
-        rendered, targets, weights or TokenGroupsLossWeights(), perceptual, output, ids
-    )
+@pytest.fixture
+def example() -> Example:
+    return Example(random_views(2, 2, seed=4), random_views(2, 3))
+
+
+@pytest.fixture
+def losses(example, monkeypatch):
+    """The objective on a rendering that is given."""
+
+    def of(rendered: RenderOutput, weights=None, perceptual=None, step: int = 50) -> LossTerms:
+        monkeypatch.setattr(module, "render_groups", lambda *_: rendered)
+        objective = TokenGroupsObjective(weights or TokenGroupsLossWeights(), perceptual)
+        output = decoded(len(rendered.colors), rendered.features.shape[-1])
+        return objective(output, example, example.targets.cameras, step)
+
+    return of
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (750, 0.1), (1500, 0.2), (9000, 0.2)])
 def test_segmentation_weight_rises_linearly_and_stays(step, expected):
     weights = TokenGroupsLossWeights(segmentation=0.2, segmentation_warmup_steps=1500)
-    assert segmentation_weight(weights, step) == pytest.approx(expected)
-    assert (
-        segmentation_weight(TokenGroupsLossWeights(segmentation=0.2, segmentation_warmup_steps=0), step)
-        == 0.2
-    )
+    assert weights.segmentation_at(step) == pytest.approx(expected)
+    without = TokenGroupsLossWeights(segmentation=0.2, segmentation_warmup_steps=0)
+    assert without.segmentation_at(step) == 0.2
 
 
-def test_supervision_cameras_undo_the_predictions_scale():
-    context, targets = random_views(2, 2), random_views(2, 3, seed=5)
-    scale = torch.tensor([0.25, 3.0])
-    cameras = context.cameras
-    relative = relative_cameras(cameras.cam_from_world, cameras.cam_from_world[:, 0], scale)
-    predicted = world_points(context.depth * scale[:, None, None, None], relative, cameras.intrinsics)
-    got = supervision_cameras(targets, context, predicted)
-    expected = relative_cameras(targets.cameras.cam_from_world, cameras.cam_from_world[:, 0], scale)
-    torch.testing.assert_close(got.cam_from_world, expected, rtol=1e-4, atol=1e-4)
-    centre = invert_rigid(got.cam_from_world)[..., :3, 3]
-    true_centre = invert_rigid(targets.cameras.cam_from_world)[..., :3, 3]
-    first_centre = invert_rigid(cameras.cam_from_world[:, :1])[..., :3, 3]
-    torch.testing.assert_close(
-        centre.norm(dim=-1), (true_centre - first_centre).norm(dim=-1) * scale[:, None], rtol=1e-4, atol=1e-4
-    )
-
-
-def test_terms_are_means_over_scenes_of_their_definitions():
-    targets, rendered = random_views(2, 3), random_rendering(2, 3, num_groups=5)
-    weights = TokenGroupsLossWeights()
-    losses = losses_without_anchors(rendered, targets, weights)
-    error = rendered.colors - targets.images.permute(0, 1, 3, 4, 2)
-    torch.testing.assert_close(losses.mse, error.double().square().mean().float())
-    assert losses.lpips == 0
+def test_terms_are_means_over_scenes_of_their_definitions(losses, example):
+    rendered, weights = random_rendering(2, 3, num_groups=5), TokenGroupsLossWeights()
+    terms = losses(rendered).terms
+    assert set(terms) == {"mse", "lpips", "bce", "dice", "segmentation_weight"}
+    error = rendered.colors - example.targets.images.permute(0, 1, 3, 4, 2)
+    torch.testing.assert_close(terms["mse"], error.double().square().mean().float())
+    assert terms["lpips"] == 0
     bce, dice = [], []
-    for probabilities, ids in zip(rendered.features, targets.group_ids, strict=True):
+    for probabilities, ids in zip(rendered.features, example.targets.group_ids, strict=True):
         pairs = match_groups(mask_costs(probabilities, ids, weights.masks))
         scene = mask_losses(probabilities, ids, *pairs)
         bce.append(scene.bce)
         dice.append(scene.dice)
-    torch.testing.assert_close(losses.bce, sum(bce) / 2)
-    torch.testing.assert_close(losses.dice, sum(dice) / 2)
+    torch.testing.assert_close(terms["bce"], sum(bce) / 2)
+    torch.testing.assert_close(terms["dice"], sum(dice) / 2)
 
 
-def test_total_weighs_the_terms_and_calls_the_perceptual_loss_per_image():
-    targets, rendered = random_views(2, 3), random_rendering(2, 3, num_groups=5)
+def test_total_weighs_the_terms_and_calls_the_perceptual_loss_per_image(losses, example):
+    rendered = random_rendering(2, 3, num_groups=5)
     weights = TokenGroupsLossWeights(lpips=0.5, segmentation=0.2, segmentation_warmup_steps=100)
-    losses = losses_without_anchors(
-        rendered, targets, weights, perceptual=lambda photos, real: (photos - real).abs().mean(dim=(1, 2, 3))
-    )
+    found = losses(rendered, weights, lambda photos, real: (photos - real).abs().mean(dim=(1, 2, 3)))
+    terms = found.terms
     torch.testing.assert_close(
-        losses.lpips, (rendered.colors - targets.images.permute(0, 1, 3, 4, 2)).abs().mean()
+        terms["lpips"], (rendered.colors - example.targets.images.permute(0, 1, 3, 4, 2)).abs().mean()
     )
-    expected = losses.mse + 0.5 * losses.lpips + 0.1 * (2 * losses.bce + losses.dice)
-    torch.testing.assert_close(losses.total(weights, step=50), expected)
+    assert terms["segmentation_weight"] == pytest.approx(0.1)
+    expected = terms["mse"] + 0.5 * terms["lpips"] + 0.1 * (2 * terms["bce"] + terms["dice"])
+    torch.testing.assert_close(found.total, expected)
 
 
-def test_permuting_the_groups_changes_nothing():
-    targets, rendered = random_views(1, 3), random_rendering(1, 3, num_groups=5)
+def test_lpips_without_a_weight_is_not_computed(losses):
+    found = losses(
+        random_rendering(2, 3, 5), TokenGroupsLossWeights(lpips=0.0), lambda *_: pytest.fail("called")
+    )
+    assert found.terms["lpips"] == 0
+
+
+def test_permuting_the_groups_changes_nothing(losses):
+    rendered = random_rendering(2, 3, num_groups=5)
     permuted = RenderOutput(
         rendered.colors, rendered.alphas, rendered.depths, rendered.features[..., [4, 2, 0, 1, 3]]
     )
-    first, second = losses_without_anchors(rendered, targets), losses_without_anchors(permuted, targets)
-    torch.testing.assert_close(first.bce, second.bce)
-    torch.testing.assert_close(first.dice, second.dice)
+    first, second = losses(rendered).terms, losses(permuted).terms
+    torch.testing.assert_close(first["bce"], second["bce"])
+    torch.testing.assert_close(first["dice"], second["dice"])
 
 
-def test_anchor_instances_read_the_photo_pixel():
-    context = random_views(2, 2)
-    pixels = torch.tensor([[[0, 3, 5], [1, 7, 0]], [[1, 0, 0], [0, 2, 2]]])
-    got = anchor_instances(context, pixels)
-    for scene in range(2):
-        for k in range(2):
-            view, row, column = pixels[scene, k]
-            assert got[scene, k] == context.group_ids[scene, view, row, column]
-
-
-def test_anchors_decide_the_matching_where_rendered_masks_say_nothing():
-    """Two instances of equal rendered masks, anchors that name them: the pairing and the loss follow the anchors."""
-    ids = torch.tensor([4, 9]).repeat(32)[None, None]  # [1, 1, 64]
-    probabilities = torch.full((1, 1, 64, 3), 0.3)
-    anchor_ids = torch.tensor([9, 9, 4, 4, 7, -1])  # 7 is not among the rendered instances
-    assignment = torch.tensor([[0.9, 0.05, 0.05]] * 2 + [[0.05, 0.05, 0.9]] * 2 + [[0.1, 0.8, 0.1]] * 2)
-    weights = TokenGroupsLossWeights(anchors=1.0)
-    on_views, on_anchors = scene_mask_losses(probabilities, ids, assignment, anchor_ids, weights)
-    labelled = torch.tensor([9, 9, 4, 4, -1, -1])[None, :, None]
-    columns = instance_ids(labelled).tolist()
-    assert columns == [4, 9]
-    expected = mask_losses(assignment[None, :, None], labelled, torch.tensor([0, 2]), torch.tensor([1, 0]))
-    torch.testing.assert_close(on_anchors.bce, expected.bce)
-    torch.testing.assert_close(on_anchors.dice, expected.dice)
-    assert on_views.bce > 0
-    _, without = scene_mask_losses(probabilities, ids, assignment, anchor_ids, TokenGroupsLossWeights())
-    assert without.bce == 0 and without.dice == 0
-
-
-def test_anchor_terms_enter_the_total_with_their_weight():
-    zero = torch.zeros(())
-    losses = TokenGroupsLosses(zero, zero, zero, zero, *torch.tensor([0.5, 0.25, 3.0]))
-    weights = TokenGroupsLossWeights(
-        segmentation=0.2, segmentation_warmup_steps=0, anchors=2.0, contrastive=0.1
-    )
-    torch.testing.assert_close(
-        losses.total(weights, 0), torch.tensor(0.2 * (2.0 * (2 * 0.5 + 0.25) + 0.1 * 3))
-    )
-
-
-def test_the_contrastive_term_is_the_mean_over_scenes():
-    output, ids = decoded(2, num_groups=3), torch.arange(10).repeat(2, 1) // 4
-    weights = TokenGroupsLossWeights(rendering=0.0, anchors=1.0, contrastive=0.5)
-    expected = [supervised_contrastive_loss(keys, ids[0]) for keys in output.anchor_keys]
-    torch.testing.assert_close(anchor_losses(output, ids, weights).contrastive, sum(expected) / 2)
-    off = TokenGroupsLossWeights(rendering=0.0, anchors=1.0)
-    assert anchor_losses(output, ids, off).contrastive == 0
+def test_what_is_rendered_are_colours_and_the_anchors_groups():
+    output = decoded(2, num_groups=5)
+    cameras = random_views(2, 3).cameras
+    in_front = torch.tensor([0.0, 0.0, 4.0]).expand(2, 10, 3)
+    gaussians = Gaussians(
+        in_front, torch.ones(2, 10, 4), torch.full((2, 10, 3), 2.0), torch.full((2, 10), 0.9), torch.zeros(2, 10, 1, 3)
+    )  # fmt: skip
+    output = TokenGroupsOutput(**{**vars(output), "gaussians": gaussians})
+    rendered = render_groups(output, cameras)
+    assert rendered.colors.shape == (2, 3, 8, 8, 3) and rendered.features.shape == (2, 3, 8, 8, 5)
+    assert rendered.alphas.max() > 0.9
+    torch.testing.assert_close(rendered.features.sum(dim=-1), rendered.alphas)

@@ -6,38 +6,17 @@ import dataclasses
 
 import pytest
 import torch
+from toy_systems import ENCODER, WITH_SEMANTICS, decode, random_photos
 
-from tokengroups.systems import TokenGroupsConfig
-from tokengroups.systems.token_groups.context import FrozenGeometry
-from tokengroups.systems.token_groups.decoder import TokenGroupDecoder, TokenGroupsOutput
+from tokengroups.encoders.vggt import VGGT
+from tokengroups.postprocess import token_scene
+from tokengroups.systems.token_groups import TokenGroups
 from tokengroups.systems.token_groups.semantic_head import SemanticHead, pooled
-from tokengroups.systems.token_groups.system import token_scene
-from tokengroups.types import Cameras
-
-CONFIG = TokenGroupsConfig(
-    context_patch=16, anchor_stride=8, num_anchors=32, num_groups=6, gaussians_per_anchor=2, dim=24, num_heads=2,
-    anchor_layers=1, group_layers=1, semantic_dim=10, residual_dim=3, text_encoder="words:1",
-)  # fmt: skip
-
-
-def decode(
-    config: TokenGroupsConfig, scenes: int = 2
-) -> tuple[TokenGroupDecoder, TokenGroupsOutput, Cameras]:
-    torch.manual_seed(0)
-    decoder = TokenGroupDecoder(config, feature_dim=12)
-    poses = torch.eye(4).expand(scenes, 2, 4, 4)
-    pinholes = torch.tensor([[40.0, 0, 16], [0, 40, 16], [0, 0, 1]]).expand(scenes, 2, 3, 3)
-    cameras = Cameras(poses, pinholes, (32, 32))
-    depth = torch.rand(scenes, 2, 32, 32) + 1
-    geometry = FrozenGeometry(
-        torch.randn(scenes, 2, 12, 2, 2), torch.randn(scenes, 2, 32, 32, 3), depth, depth + 1, cameras
-    )
-    return decoder, decoder(torch.rand(scenes, 2, 3, 32, 32), geometry), cameras
 
 
 def test_only_the_head_learns_meaning():
     """Every gradient of a loss on semantics stays in the head; none of its parameters is left out."""
-    decoder, output, _ = decode(CONFIG)
+    model, output, _ = decode(WITH_SEMANTICS)
     assert output.semantics is not None
     semantics = output.semantics
     assert semantics.embeddings.shape == (2, 6, 10) and semantics.residuals.shape == (2, 32, 3)
@@ -45,13 +24,13 @@ def test_only_the_head_learns_meaning():
     weights = torch.randn(2, 6, 10)
     features = (semantics.residuals @ semantics.projection.mT).square().sum()
     ((semantics.embeddings * weights).sum() + features + semantics.calibration.prod(dim=-1).sum()).backward()
-    for name, parameter in decoder.named_parameters():
+    for name, parameter in model.named_parameters():
         learns = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert learns == name.startswith("semantic_head."), name
 
 
 def test_basis_times_channels_is_the_papers_feature():
-    _, output, _ = decode(CONFIG)
+    _, output, _ = decode(WITH_SEMANTICS)
     assert output.semantics is not None
     shares, residual = torch.rand(5, 6), torch.rand(5, 3)
     got = torch.cat([shares, residual], dim=1) @ output.semantics.basis(1)
@@ -60,32 +39,36 @@ def test_basis_times_channels_is_the_papers_feature():
 
 
 def test_without_semantics_nothing_changes():
-    """The same seed gives the same decoder, so weights made before semantics keep their names."""
-    plain = dataclasses.replace(CONFIG, semantic_dim=0)
-    decoder, output, _ = decode(plain)
+    """The same seed gives the same model, so weights made before semantics keep their names."""
+    plain = dataclasses.replace(WITH_SEMANTICS, semantic_dim=0)
+    model, output, _ = decode(plain)
     assert output.semantics is None
-    assert not [name for name in decoder.state_dict() if "semantic" in name]
-    with_head, _, _ = decode(CONFIG)
-    assert set(decoder.state_dict()) <= set(with_head.state_dict())
+    assert not [name for name in model.state_dict() if "semantic" in name]
+    with_head, _, _ = decode(WITH_SEMANTICS)
+    assert set(model.state_dict()) <= set(with_head.state_dict())
 
 
 @pytest.mark.parametrize("residual_dim", [3, 0])
 def test_a_scene_takes_the_used_groups_embeddings(residual_dim):
-    _, output, cameras = decode(dataclasses.replace(CONFIG, residual_dim=residual_dim))
-    first = output.map(lambda tensor: tensor[1] if tensor.ndim > 1 else tensor)
-    scene = token_scene(first, cameras.map(lambda tensor: tensor[1]), {}, "words:1")
+    torch.manual_seed(0)
+    system = TokenGroups(VGGT(ENCODER), dataclasses.replace(WITH_SEMANTICS, residual_dim=residual_dim)).eval()
+    with torch.no_grad():
+        draft = system.encode(random_photos())
+        batch = draft.geometry.map(lambda tensor: tensor[None])
+        output = system.network(draft.photos[None], batch)
+        scene = token_scene(system.decode(draft), {})
     assert scene.semantics is not None and output.semantics is not None
-    assert scene.semantics.encoder == "words:1"
-    assert torch.equal(scene.semantics.embeddings, output.semantics.embeddings[1][scene.group_ids])
-    assert torch.equal(scene.semantics.residuals, output.semantics.residuals[1])
+    assert scene.semantics.encoder == "words:1" == system.text_encoder
+    assert torch.equal(scene.semantics.embeddings, output.semantics.embeddings[0][scene.group_ids])
+    assert torch.equal(scene.semantics.residuals, output.semantics.residuals[0])
     assert scene.semantics.projection.shape == (10, residual_dim)
     assert scene.semantics.calibration.tolist() == pytest.approx([12.0, 0.6])
 
 
 def test_without_group_embeddings_meaning_lies_in_the_residuals():
-    decoder, output, _ = decode(dataclasses.replace(CONFIG, group_embeddings=False))
-    assert output.semantics is not None and decoder.semantic_head is not None
-    assert (output.semantics.embeddings == 0).all() and decoder.semantic_head.embedding is None
+    model, output, _ = decode(dataclasses.replace(WITH_SEMANTICS, group_embeddings=False))
+    assert output.semantics is not None and model.semantic_head is not None
+    assert (output.semantics.embeddings == 0).all() and model.semantic_head.embedding is None
     assert output.semantics.basis(0).shape == (9, 10)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tokengroups.cli import text
 from tokengroups.cli.arguments import add_number
 from tokengroups.cli.devices import add_device_option, pick_device
+from tokengroups.cli.postprocess import add_postprocess_option, pick_steps
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
+    add_postprocess_option(parser)
     add_device_option(parser)
     add(
         "--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'"
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
-    from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
+    from tokengroups.systems import DEFAULT_WEIGHTS, load_model
 
     if args.json is not None:
         check_writable(args.json)
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     perceptual = _perceptual(args.lpips_weights, device)
     model = load_model(weights).to(device)
+    steps = pick_steps(args.postprocess, model)
     size = _size(args.size or model.image_size, model.size_multiple)
     plan = FramePlan(args.views, args.frame_step)
     dataset = _open(args, plan, size)
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
 
     def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:
         known = None if intrinsics is None else intrinsics.to(device)
-        return model.predict(photos.to(device), intrinsics=known)
+        return model.predict(photos.to(device), known, postprocess=steps)
 
     result = evaluate_scenes(
         predict,

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
         for entry in facts["weights"]
     ]
     _section("shipped weights", weights or [("none", "")])
+    _section("post-processing", list(facts["postprocess"].items()))
 
 
 def _meaning(entry: dict[str, Any]) -> str:
@@ -65,6 +66,7 @@ def gather() -> dict[str, Any]:
         "devices": _devices(),
         "render_backends": available_backends(),
         "weights": _weights(),
+        "postprocess": _steps(),
     }
 
 
@@ -98,8 +100,8 @@ def _devices() -> list[dict[str, str]]:
 
 
 def _weights() -> list[dict[str, Any]]:
+    from tokengroups.checkpoint import SHIPPED, shipped_weights
     from tokengroups.io.files import read_json
-    from tokengroups.systems.weights import SHIPPED, shipped_weights
 
     entries = []
     for name in shipped_weights():
@@ -109,3 +111,12 @@ def _weights() -> list[dict[str, Any]]:
         facts = {"name": name, "megabytes": round(size / 1e6, 2), "folder": str(folder)}
         entries.append(facts | {"text_encoder": config.get("text_encoder") or None})
     return entries
+
+
+def _steps() -> dict[str, str]:
+    """What every step of post-processing does, in the first line of its documentation."""
+    from tokengroups.postprocess import STEPS
+    from tokengroups.registry import resolve
+
+    kinds = {name: resolve(name, STEPS, "step") for name in STEPS}
+    return {name: (kind.__doc__ or "").strip().splitlines()[0] for name, kind in kinds.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.devices import add_device_option, pick_device
 from tokengroups.cli.output import print_json
-from tokengroups.errors import UserError
+from tokengroups.cli.postprocess import add_postprocess_option, pick_steps
 
 if TYPE_CHECKING:
     from tokengroups.io.images import Photos
@@ -20,6 +20,7 @@ HELP = "make a scene of token groups from a few photos of a room; no cameras nee
 EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors
   tokengroups reconstruct photos/ -o scene.safetensors --focal exif
+  tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # as decoded: the fastest
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
 """
 DEFAULT_MAX_VIEWS = 16
@@ -53,12 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="focal length of all photos in their pixels, or 'exif' to read it from each; far better scenes than "
         "with a predicted one",
     )
-    parser.add_argument(
-        "--sharpening-steps",
-        type=int,
-        metavar="N",
-        help="gradient steps that fit the Gaussians to the photos; 0: leave them as decoded (the weights' own)",
-    )
+    add_postprocess_option(parser)
     add_device_option(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -69,14 +65,13 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.focal import exif_focal_px, photo_intrinsics
     from tokengroups.io.images import load_photos
     from tokengroups.scene import save_scene
-    from tokengroups.systems.weights import DEFAULT_WEIGHTS, load_model
+    from tokengroups.systems import DEFAULT_WEIGHTS, load_model
 
     check_writable(args.out)
-    if args.sharpening_steps is not None and args.sharpening_steps < 0:
-        raise UserError(f"--sharpening-steps must be 0 or more, got {args.sharpening_steps}")
     weights = args.weights or DEFAULT_WEIGHTS
     device = pick_device(args.device)
     model = load_model(weights).to(device)
+    steps = pick_steps(args.postprocess, model)
     photos = load_photos(
         args.photos, args.size or model.image_size, patch_size=model.size_multiple, max_views=args.max_views
     )
@@ -87,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
     elif args.focal is not None:
         intrinsics = photo_intrinsics(photos, None if args.focal == EXIF else args.focal).to(device)
     start = time.perf_counter()
-    scene = model.reconstruct(photos.images.to(device), args.seed, args.sharpening_steps, intrinsics)
+    images = photos.images.to(device)
+    scene = model.reconstruct(images, intrinsics, postprocess=steps, fps_start=args.seed)
     seconds = time.perf_counter() - start
     scene = replace(scene, provenance={**scene.provenance, **_origin(weights, photos)})
     save_scene(args.out, scene)
@@ -129,6 +125,7 @@ def _summary(
         "size_hw": list(scene.cameras.size_hw),
         "num_groups": len(scene.group_ids),
         "num_gaussians": len(scene.gaussians.means),
+        "postprocess": [step["name"] for step in scene.provenance["postprocess"]],
         "seconds": round(seconds, 3),
     }
 

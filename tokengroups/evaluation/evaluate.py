@@ -58,6 +58,7 @@ class _Measured:
     oracle: GroupOverlaps
     planes_hdbscan: GroupOverlaps
     semantics: SceneSemantics | None
+    postprocess: tuple[str, ...]  # names of the steps
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,10 @@ def evaluate_scenes(
     lpips_trunk = None if perceptual is None else perceptual.trunk
     with_meaning = any(scene.semantics is not None for scene in measured)
     vocabulary = semantics.vocabulary if semantics is not None and with_meaning else None
-    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), lpips_trunk, vocabulary)
+    steps = measured[0].postprocess
+    protocol = make_protocol(
+        data, weights, names, size_hw, digest.hexdigest(), lpips_trunk, vocabulary, steps
+    )
     return _summarise(measured, protocol)
 
 
@@ -176,7 +180,8 @@ def _evaluate_scene(
         seconds=seconds,
         semantics=None if semantics is None else summarise_semantics([semantics]),
     )
-    return _Measured(result, *overlaps, semantics=semantics)
+    steps = tuple(step["name"] for step in prediction.scene.provenance.get("postprocess", ()))
+    return _Measured(result, *overlaps, semantics=semantics, postprocess=steps)
 
 
 def _timed(predict: Predict, images: Tensor) -> tuple[Reconstruction, float]:

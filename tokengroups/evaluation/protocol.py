@@ -43,6 +43,7 @@ class Protocol:
     num_scenes: int
     num_views: int
     known_intrinsics: bool
+    postprocess: tuple[str, ...]  # names of the steps between photos and scene, in their order
     context_frames: tuple[int, ...]
     target_frames: tuple[int, ...]
     image_size_hw: tuple[int, int]
@@ -67,9 +68,10 @@ def make_protocol(
     data_sha256: str,
     lpips_trunk: str | None,
     vocabulary: tuple[str, ...] | None = None,
+    postprocess: tuple[str, ...] = (),
 ) -> Protocol:
     """Write the protocol down."""
-    text = _text(data, weights, len(scene_names), image_size_hw)
+    text = _text(data, weights, len(scene_names), image_size_hw, postprocess)
     return Protocol(
         text=text if vocabulary is None else f"{text} {_semantics_text(vocabulary)}",
         data=data.name,
@@ -78,6 +80,7 @@ def make_protocol(
         num_scenes=len(scene_names),
         num_views=data.plan.num_views,
         known_intrinsics=data.known_intrinsics,
+        postprocess=postprocess,
         context_frames=data.plan.context,
         target_frames=data.plan.targets,
         image_size_hw=image_size_hw,
@@ -99,7 +102,13 @@ def make_protocol(
     )
 
 
-def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tuple[int, int]) -> str:
+def _text(
+    data: EvaluationData,
+    weights: str,
+    num_scenes: int,
+    image_size_hw: tuple[int, int],
+    postprocess: tuple[str, ...],
+) -> str:
     rooms = f"{num_scenes} scenes of {data.name}"
     if data.seed is not None:
         rooms = f"{num_scenes} {data.name} rooms (split {data.split}, seed {data.seed})"
@@ -117,7 +126,7 @@ def _text(data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tu
         f"alpha > {ALPHA_THRESHOLD}, at least {MIN_PIXELS} pixels; score: mean probability inside. 'all': "
         f"every instance counts; 'objects': {', '.join(STRUCTURE_CLASSES)} are void. Oracle and planes + "
         "HDBSCAN regroup the same Gaussians. Depth and points: after the one scale, mean over the scenes; "
-        "cameras: median over the scenes."
+        f"cameras: median over the scenes. Post-processing: {', '.join(postprocess) or 'none'}."
     )
 
 

@@ -18,6 +18,7 @@ STEPS = {
     "photometric_refinement": "tokengroups.postprocess.photometric:PhotometricRefinement",
     "boundary_crf": "tokengroups.postprocess.boundary_crf:BoundaryCRF",
 }
+PHASES = ("before_decoding", "after_decoding")
 StepSpec = str | dict[str, Any]  # a name, or {"name": ..., setting: value}
 
 
@@ -63,7 +64,7 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
         typed: Whether a user typed the names; see `tokengroups.registry.resolve`.
 
     Raises:
-        UserError: An unknown name, an unknown setting, or a value of the wrong type.
+        UserError: An unknown name, no step, an unknown setting, or a value of the wrong type.
 
     Example:
         >>> from tokengroups.postprocess import build_steps, describe_steps
@@ -77,7 +78,13 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
         name = settings.pop("name", None)
         if not isinstance(name, str):
             raise UserError(f"{where}: a step is a name or a mapping with 'name', got {spec!r}")
-        steps.append(build_config(resolve(name, STEPS, "step", typed=typed), settings, f"{where}: {name}"))
+        try:
+            kind = resolve(name, STEPS, "step", typed=typed)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        is_dataclass = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        step = build_config(kind, settings, f"{where}: {name}") if is_dataclass else None
+        steps.append(_checked(step, f"{where}: {name}"))
     return tuple(steps)
 
 
@@ -85,10 +92,10 @@ def choose_steps(choice: str | Sequence[Step], default: Sequence[Step]) -> tuple
     """Resolve ``none``, ``default`` or ``NAME[,NAME...]``; a name among the default ones keeps their settings.
 
     Raises:
-        UserError: An unknown name.
+        UserError: An unknown name, or something that is no step.
     """
     if not isinstance(choice, str):
-        return tuple(choice)
+        return tuple(_checked(step, type(step).__name__) for step in choice)
     if choice == "default":
         return tuple(default)
     if choice == "none":
@@ -130,6 +137,19 @@ def step_name(step: Step) -> str:
 def describe_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
     """Names and settings as plain values, as `build_steps` reads them."""
     return [{"name": step_name(step), **_settings(step)} for step in steps]
+
+
+def _checked(step: Any, where: str) -> Step:
+    """Refuse what is no step, and one that no phase would run."""
+    if not isinstance(step, Step):
+        raise UserError(
+            f"{where}: no step; it must be a dataclass with `when`, `needs` and `__call__(draft)`"
+        )
+    if step.when not in PHASES:
+        raise UserError(f"{where}: `when` must be {' or '.join(PHASES)}, got {step.when!r}")
+    if "name" in _settings(step):
+        raise UserError(f"{where}: its setting 'name' would hide the step's own name; call it otherwise")
+    return step
 
 
 def _settings(step: Step) -> Mapping[str, Any]:

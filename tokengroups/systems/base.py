@@ -109,6 +109,11 @@ class SceneSystem(nn.Module):
         """Photo sides must be multiples of this."""
         return math.lcm(self.encoder.patch_size, self.patch)
 
+    @property
+    def text_encoder(self) -> str:
+        """Name of the text encoder whose space the groups' embeddings are in; empty without semantics."""
+        return ""
+
     def train(self, mode: bool = True) -> SceneSystem:
         """Set the training mode of everything but the encoder."""
         super().train(mode)

@@ -7,6 +7,7 @@ fields of its configuration class), ``encoder`` (the frozen encoder's source) an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tokengroups.checkpoint import (
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
-from tokengroups.postprocess import build_steps, describe_steps
+from tokengroups.postprocess import StepSpec, build_steps, describe_steps
 from tokengroups.registry import resolve
 from tokengroups.systems.base import SceneSystem
 
@@ -32,6 +33,16 @@ SYSTEMS = {
     "pixel_gaussians": "tokengroups.systems.pixel_gaussians:PixelGaussians",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """The content of a weight folder's ``config.json``."""
+
+    system: str
+    encoder: str
+    config: dict[str, Any] = field(default_factory=dict)
+    postprocess: tuple[StepSpec, ...] = ()
 
 
 def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
@@ -53,20 +64,39 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
         raise UserError(
             f"no weights '{source}': give a weight folder or one of the shipped names: {', '.join(shipped_weights())}"
         )
-    tensors, saved = load_weights(folder)
+    tensors, content = load_weights(folder)
     where = f"{folder}/config.json"
-    if "system" not in saved:
-        what = f"the encoder '{saved['encoder']}'" if "encoder" in saved else "no system"
+    if "system" not in content:
+        what = f"the encoder '{content['encoder']}'" if "encoder" in content else "no system"
         raise UserError(f"{folder} holds {what}; give the weights of a system")
-    if "encoder" not in saved:
-        raise UserError(f"{where} names no encoder; add the name or folder of its weights")
-    create = resolve(saved["system"], SYSTEMS, "system", typed=False)
-    config = build_config(create.config_class, saved.get("config", {}), where)
-    steps = build_steps(saved.get("postprocess", []), where, typed=False)
-    system = create(load_encoder(saved["encoder"], typed=False), config, steps)
-    system.encoder_source = saved["encoder"]
+    system = _build(build_config(_Saved, content, where), where)
     load_state_strict(system.network, tensors, folder)
     return system.eval()
+
+
+def _build(saved: _Saved, where: str) -> Any:
+    """The untrained system of a weight folder. Its file names nothing that is imported for it alone."""
+    try:
+        create = resolve(saved.system, SYSTEMS, "system", typed=False)
+        encoder = load_encoder(saved.encoder, typed=False)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not _makes_scenes(create):
+        raise UserError(
+            f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does"
+        )
+    config = build_config(create.config_class, saved.config, where)
+    steps = build_steps(saved.postprocess, where, typed=False)
+    try:
+        system = create(encoder, config, steps)
+    except ValueError as error:
+        raise UserError(f"{where}: {saved.encoder} does not fit the model: {error}") from None
+    system.encoder_source = saved.encoder
+    return system
+
+
+def _makes_scenes(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, SceneSystem)
 
 
 def save_system(

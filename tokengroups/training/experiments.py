@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ TASKS = {
     "single_view": "tokengroups.training.tasks.single_view",
 }
 
+_METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -37,7 +39,7 @@ class Experiment:
         """The task; raises UserError for anything wrong with its data or weights."""
         if self.task in TASKS:
             return importlib.import_module(TASKS[self.task]).build_task(self.config)
-        return SystemTask(self.config, resolve(self.task, SYSTEMS, "system"))
+        return SystemTask(self.config, _system_class(self.task))
 
     def description(self) -> dict[str, Any]:
         """Plain values of all settings."""
@@ -72,8 +74,25 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     if name in TASKS:
         kind = importlib.import_module(TASKS[name]).EXPERIMENT
     else:
-        kind = _experiment_class(resolve(name, SYSTEMS, "system").settings_class)
+        kind = _experiment_class(_system_class(name).settings_class)
     return Experiment(name, build_config(kind, values, str(path)))
+
+
+def _system_class(name: str) -> Any:
+    """The class of a system.
+
+    Raises:
+        UserError: There is no such class, or it is no system.
+    """
+    create = resolve(name, SYSTEMS, "system")
+    missing = [method for method in _METHODS if not callable(getattr(create, method, None))]
+    if not is_dataclass(getattr(create, "settings_class", None)):
+        missing.insert(0, "settings_class, a dataclass")
+    if missing:
+        raise UserError(
+            f"task {name}: no system, as tokengroups.systems.System says; add {', '.join(missing)}"
+        )
+    return create
 
 
 def _experiment_class(settings: type) -> type:

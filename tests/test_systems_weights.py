@@ -1,0 +1,150 @@
+"""Weight folders of systems: what they name, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_systems import ENCODER, GROUPS
+
+from tokengroups.checkpoint import shipped_weights
+from tokengroups.encoders import load_encoder, save_encoder
+from tokengroups.encoders.vggt import VGGT
+from tokengroups.errors import UserError
+from tokengroups.postprocess.flip_ensemble import FlipEnsemble
+from tokengroups.postprocess.photometric import PhotometricRefinement
+from tokengroups.systems import DEFAULT_WEIGHTS, load_model, save_system
+from tokengroups.systems.token_groups import TokenGroups
+from tokengroups.systems.token_groups_tiny import TokenGroupsTiny
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Weights of token groups with two steps of post-processing, their encoder beside them."""
+    torch.manual_seed(0)
+    model = TokenGroups(VGGT(ENCODER), GROUPS, [FlipEnsemble(), PhotometricRefinement(3)])
+    save_encoder(tmp_path / "encoder", model.encoder.state_dict(), ENCODER)
+    save_system(tmp_path / "own", model.network.state_dict(), model, GROUPS, str(tmp_path / "encoder"))
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def changed(folder) -> Callable[..., Path]:
+    """Changes the folder's config.json: a key set to `...` goes."""
+
+    def change(**values: Any) -> Path:
+        path = folder / "config.json"
+        content = json.loads(path.read_text()) | values
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+        return folder
+
+    return change
+
+
+def refused(source: Path) -> str:
+    with pytest.raises(UserError) as error:
+        load_model(source)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_folder_names_its_system_encoder_and_steps(folder):
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved["system"] == "token_groups" and saved["encoder"] == str(folder.parent / "encoder")
+    assert saved["config"]["num_groups"] == 6
+    assert saved["postprocess"] == [{"name": "flip_ensemble"}, {"name": "photometric_refinement", "steps": 3}]
+    loaded = load_model(folder)
+    assert type(loaded) is TokenGroups and loaded.steps == (FlipEnsemble(), PhotometricRefinement(3))
+    assert not any(parameter.requires_grad for parameter in loaded.encoder.parameters())
+
+
+def test_loaded_weights_are_saved_alike(folder, tmp_path):
+    loaded = load_model(folder)
+    loaded.export(tmp_path / "again", loaded.network.state_dict())
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_shipped_weights_are_a_tiny_system_and_its_encoder():
+    assert DEFAULT_WEIGHTS in shipped_weights()
+    model = load_model()
+    assert type(model) is TokenGroupsTiny and model.text_encoder.startswith("minilm:")
+    expected = load_encoder(model.encoder_source).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.encoder.state_dict().items())
+
+
+def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
+    assert refused(folder.parent / "encoder").endswith(
+        "holds the encoder 'vggt'; give the weights of a system"
+    )
+    assert "holds no system; give the weights of a system" in refused(changed(system=..., encoder=...))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"system": "token_group"}, "no system 'token_group'; choose from token_groups, token_groups_tiny, "),
+        ({"system": "pixel_gaussians"}, "the system 'pixel_gaussians' makes no scenes"),
+        (
+            {"system": "planted_part:Groups"},
+            "a file asks for the system 'planted_part:Groups': import planted_part",
+        ),
+        ({"system": "pathlib:Path"}, "the system 'pathlib:Path' makes no scenes"),
+        ({"system": 3}, "the key 'system' must be str, got 3 (int)"),
+        ({"encoder": ...}, "the key 'encoder' is missing"),
+        ({"encoder": None}, "the key 'encoder' must be str, got None"),
+        ({"encoder": "nowhere"}, "no VGGT weights at nowhere"),
+        (
+            {"encoder": "token_groups_tiny"},
+            "holds the system 'token_groups_tiny'; give the weights of an encoder",
+        ),
+        (
+            {"encoder": "planted_part:Eye"},
+            "a file asks for the encoder 'planted_part:Eye': import planted_part",
+        ),
+        ({"config": []}, "the key 'config' must be"),
+        ({"config": {"groups": 3}}, "unknown key 'groups'; did you mean 'num_groups'?"),
+        ({"config": {"anchor_stride": 3}}, "anchor_stride must divide context_patch, got 3 and 16"),
+        ({"config": {"dim": "wide"}}, "the key 'dim' must be int, got 'wide' (str)"),
+        ({"postprocess": "flip_ensemble"}, "the key 'postprocess' must be a list"),
+        ({"postprocess": [3]}, "the key 'postprocess' must be"),
+        ({"postprocess": ["blur"]}, "no step 'blur'; choose from bundle_adjustment"),
+        (
+            {"postprocess": ["planted_part:Blur"]},
+            "a file asks for the step 'planted_part:Blur': import planted_part",
+        ),
+        ({"postprocess": [{"name": "flip_ensemble", "x": 1}]}, "flip_ensemble: unknown key 'x'"),
+        ({"postprocess": ["boundary_crf"]}, "the step boundary_crf needs pair_affinity"),
+        ({"sharpening": 3}, "unknown key 'sharpening'"),
+    ],
+)
+def test_wrong_configurations_are_one_line(changed, monkeypatch, tmp_path, changes, message):
+    (tmp_path / "planted_part.py").write_text("raise SystemExit('was imported')\n")
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(changed(**changes))
+    assert "planted_part" not in sys.modules
+
+
+def test_maps_that_the_encoder_does_not_give_are_one_line(changed):
+    config = {"single_view_features": True}
+    answer = refused(changed(system="token_groups_tiny", config=config))
+    assert "encoder does not fit the model: single_view_features needs an encoder" in answer
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"token_groups"'])
+def test_damaged_configurations_are_one_line(folder, text):
+    (folder / "config.json").write_text(text)
+    assert str(folder / "config.json") in refused(folder)
+
+
+def test_damaged_and_missing_tensors_are_one_line(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "truncated or damaged" in refused(folder)
+    path.unlink()
+    assert "model.safetensors: there is no such file" in refused(folder)
