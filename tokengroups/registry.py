@@ -36,7 +36,8 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
     """
     path = builtin.get(name, name)
     if ":" not in path:
-        raise UserError(f"no {kind} '{name}'; choose from {', '.join(builtin)}, or give package.module:Class")
+        choice = f"choose from {', '.join(builtin)}, or " if builtin else ""
+        raise UserError(f"no {kind} '{name}'; {choice}give package.module:Class")
     module, _, attribute = path.partition(":")
     if name not in builtin and not typed and module not in sys.modules:
         raise UserError(f"a file asks for the {kind} '{name}': import {module} first if you trust it")
