@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,7 @@ from tokengroups.postprocess import Reconstruction
 from tokengroups.registry import resolve
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A function that gives one number a scene; evaluation reports the mean over the scenes.
 
