@@ -1,4 +1,4 @@
-"""The recipes of docs/extending.md, executed as they are written: their files, then their commands, in an empty folder."""
+"""The recipes of docs/extending.md, executed as they are written: first their files, then their commands."""
 
 from __future__ import annotations
 
