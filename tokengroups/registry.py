@@ -36,17 +36,47 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
     """
     path = builtin.get(name, name)
     if ":" not in path:
-        raise UserError(f"no {kind} '{name}'; choose from {', '.join(builtin)}, or give package.module:Class")
+        choice = f"choose from {', '.join(builtin)}, or " if builtin else ""
+        raise UserError(f"no {kind} '{name}'; {choice}give package.module:Class")
     module, _, attribute = path.partition(":")
     if name not in builtin and not typed and module not in sys.modules:
-        raise UserError(f"a file asks for the {kind} '{name}': import {module} first if you trust it")
-    if name not in builtin and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # an installed command does not look there by itself
+        raise UserError(
+            f"a file asks for the {kind} '{name}'; if you trust it, import {module} first, on the command line with: "
+            f"tokengroups --plugin {module} COMMAND"
+        )
+    if name not in builtin:
+        _search_working_folder()
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
+        if not _is_missing(module, error):
             raise
         raise UserError(f"no {kind} '{name}': there is no module {module}") from error
     except AttributeError as error:
         raise UserError(f"no {kind} '{name}': {module} has no {attribute}") from error
+
+
+def import_plugin(module: str) -> None:
+    """Import a module of the user's, so that weight folders may name its classes.
+
+    Raises:
+        UserError: There is no such module.
+    """
+    _search_working_folder()
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not _is_missing(module, error):
+            raise
+        raise UserError(f"--plugin {module}: there is no such module here or in the environment") from error
+
+
+def _search_working_folder() -> None:
+    """An installed command does not look there by itself."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def _is_missing(module: str, error: ModuleNotFoundError) -> bool:
+    """Whether the module itself is missing, not one that it imports."""
+    return error.name is not None and (module == error.name or module.startswith(f"{error.name}."))

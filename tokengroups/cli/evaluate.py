@@ -77,6 +77,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "'other' stands for all classes not listed (default: those of the data set; folder: LSM's eight)",
     )
     text.add_text_encoder_option(parser)
+    add(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="MODULE:FUNCTION",
+        help="also measure a metric of your own; see tokengroups.evaluation.metrics (may be repeated)",
+    )
     add("--json", type=Path, metavar="FILE", help="also write all numbers, and those of each scene")
 
 
@@ -84,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, write the JSON."""
     from tokengroups.data.example import FramePlan
     from tokengroups.evaluation.evaluate import evaluate_scenes
+    from tokengroups.evaluation.metrics import load_metrics
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
@@ -91,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.json is not None:
         check_writable(args.json)
+    metrics = load_metrics(args.metric)
     weights = args.weights or DEFAULT_WEIGHTS
     device = pick_device(args.device)
     perceptual = _perceptual(args.lpips_weights, device)
@@ -120,6 +129,7 @@ def run(args: argparse.Namespace) -> None:
         Path(weights).name,
         perceptual,
         semantics,
+        metrics,
     )
     print(format_report(result))
     if args.json is not None:

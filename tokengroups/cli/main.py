@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from tokengroups.errors import UserError
+from tokengroups.registry import import_plugin
 
 COMMANDS = (
     "reconstruct", "fit", "list", "query", "render", "edit", "export", "import", "evaluate", "data", "train", "demo",
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run_command() -> None:
         args = build_parser().parse_args(argv)
+        for module in args.plugin:
+            import_plugin(module)
         args.run(args)
 
     return guarded(run_command)
@@ -60,6 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="tokengroups",
         description="Photos of a room in; a 3D scene out whose objects can be listed, edited, exported.",
         epilog="`tokengroups COMMAND --help` shows the options and an example.",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this module first; needed for weights that name a part of your own (may be repeated)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -34,6 +34,7 @@ from tokengroups.evaluation.masks import (
     group_overlaps,
     group_scores,
 )
+from tokengroups.evaluation.metrics import Metric, mean_over_scenes
 from tokengroups.evaluation.protocol import EvaluationData, Protocol, make_protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
 from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantics
@@ -80,6 +81,7 @@ def evaluate_scenes(
     weights: str,
     perceptual: Lpips | None = None,
     semantics: SemanticEvaluation | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> EvaluationResult:
     """Reconstruct, render and score every scene.
 
@@ -91,6 +93,7 @@ def evaluate_scenes(
         weights: Name of the model's weights; for the protocol.
         perceptual: LPIPS with real trunk weights; None or a random trunk leave LPIPS out.
         semantics: Encoder and vocabulary to measure meaning with; None, or a model without meaning, leave it out.
+        metrics: Further metrics by their names.
 
     Raises:
         ValueError: If there is no scene.
@@ -105,7 +108,9 @@ def evaluate_scenes(
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
         known = {"intrinsics": scene.context.cameras.intrinsics} if data.known_intrinsics else {}
-        measured.append(_evaluate_scene(partial(predict, **known), scene, perceptual, semantics))
+        measured.append(
+            _evaluate_scene(partial(predict, **known), scene, perceptual, semantics, metrics or {})
+        )
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]
@@ -146,7 +151,11 @@ def nearest_view_psnr(context: Views, targets: Views) -> float:
 
 
 def _evaluate_scene(
-    predict: Predict, scene: Example, perceptual: Lpips | None, evaluation: SemanticEvaluation | None
+    predict: Predict,
+    scene: Example,
+    perceptual: Lpips | None,
+    evaluation: SemanticEvaluation | None,
+    metrics: Mapping[str, Metric],
 ) -> _Measured:
     if not bool((scene.context.depth > 0).any()):
         raise UserError(
@@ -179,6 +188,7 @@ def _evaluate_scene(
         groups_used=rendered.model.num_large,
         seconds=seconds,
         semantics=None if semantics is None else summarise_semantics([semantics]),
+        metrics={name: metric(images, prediction, scene.to(device)) for name, metric in metrics.items()},
     )
     steps = tuple(step["name"] for step in prediction.scene.provenance.get("postprocess", ()))
     return _Measured(result, *overlaps, semantics=semantics, postprocess=steps)
@@ -239,5 +249,6 @@ def _summarise(measured: Sequence[_Measured], protocol: Protocol) -> EvaluationR
         groups_used=fmean(scene.groups_used for scene in scenes),
         seconds_per_scene=fmean(scene.seconds for scene in scenes),
         semantics=summarise_semantics(semantics) if semantics else None,
+        metrics=mean_over_scenes([scene.metrics for scene in scenes]),
         scenes=scenes,
     )

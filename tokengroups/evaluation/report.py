@@ -28,6 +28,7 @@ def format_report(result: EvaluationResult) -> str:
         ("translation length ratio", _number(geometry.translation_length_ratio, 2)),
         ("groups used", _number(result.groups_used, 1)),
         ("seconds per scene", _number(result.seconds_per_scene, 2)),
+        *((name, _number(value, 3)) for name, value in result.metrics.items()),
     ]
     width = max(len(name) for name, _ in images)
     lines = [

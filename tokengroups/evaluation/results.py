@@ -30,6 +30,7 @@ class SceneResult:
     groups_used: int
     seconds: float
     semantics: SemanticScores | None  # None without semantics
+    metrics: dict[str, float]  # those of `tokengroups.evaluation.metrics`
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class EvaluationResult:
     groups_used: float
     seconds_per_scene: float
     semantics: SemanticScores | None  # None for models without semantics
+    metrics: dict[str, float]  # means over the scenes
     scenes: tuple[SceneResult, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class EvaluationResult:
             "groups_used": self.groups_used,
             "seconds_per_scene": self.seconds_per_scene,
             **_meaning(self.semantics),
+            "metrics": self.metrics,
             "per_scene": [_scene(scene) for scene in self.scenes],
         }
         return _finite(values)

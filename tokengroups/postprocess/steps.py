@@ -91,6 +91,8 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
 def choose_steps(choice: str | Sequence[Step], default: Sequence[Step]) -> tuple[Step, ...]:
     """Resolve ``none``, ``default`` or ``NAME[,NAME...]``; a name among the default ones keeps their settings.
 
+    ``default`` among the names stands for all of them: ``default,my_steps:Brighten``.
+
     Raises:
         UserError: An unknown name, or something that is no step.
     """
@@ -100,9 +102,10 @@ def choose_steps(choice: str | Sequence[Step], default: Sequence[Step]) -> tuple
         return tuple(default)
     if choice == "none":
         return ()
-    own = {step_name(step): step for step in default}
+    own = {step_name(step): (step,) for step in default} | {"default": tuple(default)}
     names = [name.strip() for name in choice.split(",")]
-    return tuple(own[name] if name in own else build_steps([name], "--postprocess")[0] for name in names)
+    chosen = [own[name] if name in own else build_steps([name], "--postprocess") for name in names]
+    return tuple(step for steps in chosen for step in steps)
 
 
 def check_evidence(steps: Iterable[Step], encoder: Encoder) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
+from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
+from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision
 from tokengroups.postprocess import (
     Draft,
@@ -76,6 +78,9 @@ class System(Protocol):
 class SceneSystem(nn.Module):
     """A system that turns photos into scenes: an encoder, steps before decoding, `decode`, steps after it.
 
+    A subclass has a `network`, `decode`, and what else `System` asks for: `settings_class`, `for_training`, `losses` and
+    `export`. To be loaded by `load_model` it has a `config_class`, and its constructor takes (encoder, config, steps).
+
     Args:
         encoder: The encoder; frozen here.
         steps: Post-processing of ``postprocess="default"``; those before decoding are run in training too.
@@ -84,6 +89,8 @@ class SceneSystem(nn.Module):
     Raises:
         UserError: A step needs evidence that the encoder does not give.
     """
+
+    network: nn.Module
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
         super().__init__()
@@ -142,6 +149,16 @@ class SceneSystem(nn.Module):
                 return geometry
             drafts = [Draft(photos, geometry.scene(i), self) for i, photos in enumerate(images)]
             return stack([run_steps(draft, steps, "before_decoding").geometry for draft in drafts])
+
+    def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]:
+        """Measure what `tokengroups evaluate` measures, on held-out examples."""
+        device = next(self.network.parameters()).device
+        result = evaluate_scenes(lambda photos: self.predict(photos.to(device)), examples, data, "training")
+        return {name: value for name, value in result.to_json().items() if isinstance(value, float)}
+
+    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Weight decay on matrices alone."""
+        return decay_groups(self.network, weight_decay)
 
     @torch.no_grad()
     def predict(

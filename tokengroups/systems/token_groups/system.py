@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from tokengroups.checkpoint import find_weights, load_state_strict, load_weights
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, load_encoder
 from tokengroups.errors import UserError
-from tokengroups.evaluation.evaluate import evaluate_scenes
-from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
@@ -146,12 +144,6 @@ class TokenGroups(SceneSystem):
             output = self.network(images, geometry)
         cameras, _ = align_cameras(example.targets.cameras, example.context, geometry.points)
         return self.objective(output, example, cameras, step)
-
-    def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]:
-        """The numbers of `tokengroups evaluate` on held-out examples."""
-        device = next(self.network.parameters()).device
-        result = evaluate_scenes(lambda photos: self.predict(photos.to(device)), examples, data, "training")
-        return {name: value for name, value in result.to_json().items() if isinstance(value, float)}
 
     def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
         """Weight decay on matrices alone; Muon, if chosen, for the decoders and the keys."""
