@@ -82,11 +82,13 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     overrides = [f"training.{name}={value}" for name, value in settings.items()]
     overrides += [f"start_from={args.weights}", f"data.root={args.cache}", "data.supervise_context=false"]
     task = read_experiment(CONFIG, overrides).build()
-    assert isinstance(task, SystemTask) and isinstance(task.system, TokenGroups)
+    assert isinstance(task, SystemTask)
+    system: Any = task.system
+    assert isinstance(system, TokenGroups)
     torch.manual_seed(seed)
-    heads = {name: make_head(task.system.network.config, *parts) for name, parts in VARIANTS.items()}
-    train(task, task.system, heads)
-    return {"seed": seed} | {name: measure(task.system, head, args) for name, head in heads.items()}
+    heads = {name: make_head(system.network.config, *parts) for name, parts in VARIANTS.items()}
+    train(task, system, heads)
+    return {"seed": seed} | {name: measure(system, head, args) for name, head in heads.items()}
 
 
 def make_head(config: TokenGroupsConfig, residuals: bool, embeddings: bool) -> SemanticHead:
