@@ -5,7 +5,7 @@ Run: ``python benchmarks/ablate.py training|differences|sizes [--seeds 0 1 2] [-
 run that was stopped goes on when the same command is given again, and finished ones are not repeated, so that several
 processes can share the work, each with its own seeds. At full size: another ``--config`` and more steps.
 
-Every run draws its scenes once and remembers the frozen encoder's answer for them. Numbers are means over scenes of a
+Every run draws its scenes once and encodes each of them once. Numbers are means over scenes of a
 scene's own PSNR, SSIM and AP; intervals are 95 % bootstrap intervals over scenes and seeds, those of differences
 paired by scene and seed.
 """
@@ -16,15 +16,14 @@ import argparse
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from ablation_variants import SETS, AblationTask, Variant
-from tokengroups.training.tasks.token_groups import load_start
+from ablation_task import AblationTask
+from ablation_variants import SETS, Variant
 
-from tokengroups.config import config_to_dict
 from tokengroups.data.example import FramePlan, cut_example
 from tokengroups.data.procedural import ProceduralRooms
+from tokengroups.encoders import Geometry
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.io.files import write_text
@@ -56,14 +55,14 @@ def main() -> None:
     if not args.table:
         logging.basicConfig(level=logging.WARNING)
         for seed in args.seeds:
-            remembered: dict[bytes, Any] = {}
+            cache: dict[bytes, Geometry] = {}
             for name, variant in variants.items():
-                run(args, name, variant, seed, remembered)
+                run(args, name, variant, seed, cache)
     print_tables(args, variants)
 
 
 def run(
-    args: argparse.Namespace, name: str, variant: Variant, seed: int, remembered: dict[bytes, Any]
+    args: argparse.Namespace, name: str, variant: Variant, seed: int, cache: dict[bytes, Geometry]
 ) -> None:
     """Train a variant's stages and measure the last one; nothing if that is done already."""
     folder = run_folder(args, name, seed)
@@ -80,12 +79,12 @@ def run(
         overrides = [f"training.{key}={value}" for key, value in settings.items()]
         overrides += [f"losses.segmentation_warmup_steps={steps // 4}"]
         overrides += [*args.overrides, *variant.overrides, *stage.overrides, *start_from]
-        task_name, _, experiment = read_experiment(args.config, overrides)
-        task: Any = stage.task(experiment, args.scenes, remembered)
-        result = train(task, experiment.training, {"task": task_name, **config_to_dict(experiment)})
+        experiment = read_experiment(args.config, overrides)
+        task = AblationTask(experiment.config, stage.system, args.scenes, cache)
+        result = train(task, experiment.config.training, experiment.description())
         if not result.finished:  # never measured: only whole runs may stand in a table
             raise SystemExit(f"{output}: stopped at step {result.step} of {steps}; the same command goes on")
-        load_start(task.model, str(output / "weights"))
+        task.system.load_start(str(output / "weights"))
         start_from = [f"start_from={output / 'weights'}"]
     text = json.dumps({"variant": name, "seed": seed, **measure(args, task)}, indent=1)
     write_text(folder / "result.json", text + "\n")
@@ -100,7 +99,7 @@ def measure(args: argparse.Namespace, task: AblationTask) -> dict[str, list[floa
         num_rooms=args.held_out,
     )  # fmt: skip
     scenes = (cut_example(rooms[index], protocol.plan) for index in rooms.splits["test"])
-    per_scene = evaluate_scenes(task.groups.predict, scenes, protocol, "ablation").to_json()["per_scene"]
+    per_scene = evaluate_scenes(task.system.predict, scenes, protocol, "ablation").to_json()["per_scene"]
     return {metric: [scene[metric] for scene in per_scene] for metric in METRICS}
 
 

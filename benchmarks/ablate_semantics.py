@@ -1,4 +1,4 @@
-"""Where meaning is kept: in the anchors alone, in the groups alone, or in both (the paper's Table 4, small).
+"""Semantics stored in the anchors alone, in the groups alone, or in both (the paper's Table 4, small).
 
 Run: ``python benchmarks/ablate_semantics.py [--weights token_groups_tiny] [--seeds 0 1 2] [--steps 150]
 [--num-scenes 32] [--json FILE]``; ``--seeds`` one at a time in several processes, then ``--merge FILE ...``.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,24 @@ from typing import Any
 import numpy as np
 import torch
 from quality import interval
-from tokengroups.systems.token_groups.decoder import TokenGroupsOutput
-from tokengroups.training.tasks.token_groups import TokenGroupsTask, build_task
 from torch import Tensor
 from tqdm import tqdm
 
-from tokengroups.data.example import Example, FramePlan, cut_example
+from tokengroups.alignment import align_cameras
+from tokengroups.data.example import FramePlan, cut_example
 from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.semantic import SemanticEvaluation
+from tokengroups.nn.parameter_groups import decay_groups
+from tokengroups.nn.precision import autocast
+from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig, TokenGroupsOutput
 from tokengroups.systems.token_groups.distillation import distillation_losses
-from tokengroups.systems.token_groups.objective import supervision_cameras
 from tokengroups.systems.token_groups.semantic_head import SemanticHead
+from tokengroups.text.teachers import Teacher
 from tokengroups.training.experiments import read_experiment
-from tokengroups.training.optim import decay_groups, learning_rate, set_learning_rate
-from tokengroups.training.task import autocast
+from tokengroups.training.optim import learning_rate, set_learning_rate
+from tokengroups.training.tasks.system import SystemTask
 
 CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny_semantics.yaml"
 VARIANTS = {
@@ -80,40 +81,41 @@ def run_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     settings = {"steps": args.steps, "batch_size": args.batch_size, "seed": seed, "warmup_steps": 20}
     overrides = [f"training.{name}={value}" for name, value in settings.items()]
     overrides += [f"start_from={args.weights}", f"data.root={args.cache}", "data.supervise_context=false"]
-    task = build_task(read_experiment(CONFIG, overrides)[2])
+    task = read_experiment(CONFIG, overrides).build()
+    assert isinstance(task, SystemTask)
+    system: Any = task.system
+    assert isinstance(system, TokenGroups)
     torch.manual_seed(seed)
-    heads = {name: make_head(task, *parts) for name, parts in VARIANTS.items()}
-    train(task, heads)
-    return {"seed": seed} | {name: measure(task, head, args) for name, head in heads.items()}
+    heads = {name: make_head(system.network.config, *parts) for name, parts in VARIANTS.items()}
+    train(task, system, heads)
+    return {"seed": seed} | {name: measure(system, head, args) for name, head in heads.items()}
 
 
-def make_head(task: TokenGroupsTask, residuals: bool, embeddings: bool) -> SemanticHead:
-    config = task.experiment.model
+def make_head(config: TokenGroupsConfig, residuals: bool, embeddings: bool) -> SemanticHead:
+    """An untrained head that fits the token groups."""
     return SemanticHead(
         config.dim, config.semantic_dim, config.residual_dim if residuals else 0, group_embeddings=embeddings
     )
 
 
-def train(task: TokenGroupsTask, heads: dict[str, SemanticHead]) -> None:
-    """All heads on the same decoded scenes."""
-    training, teacher = task.experiment.training, task.teacher
-    assert teacher is not None
+def train(task: SystemTask, system: TokenGroups, heads: dict[str, SemanticHead]) -> None:
+    """Train all heads on the same decoded scenes."""
+    training, masks = task.experiment.training, task.experiment.losses.masks
     optimizers = {
         name: torch.optim.AdamW(decay_groups(head, training.weight_decay)) for name, head in heads.items()
     }
     for step in tqdm(range(training.steps), desc=f"seed {training.seed}", unit="step"):
         batch = task.batch(step, range(training.batch_size))
-        output, inputs = decode(task, batch)
-        cameras = supervision_cameras(batch.targets, batch.context, inputs[3])
+        with autocast(training.precision, batch.context.images.device):
+            output, inputs, points = decode(system, batch.context.images)
+        cameras, _ = align_cameras(batch.targets.cameras, batch.context, points)
         targets = [
-            teacher.targets(batch.targets.map(lambda tensor, i=scene: tensor[i]), classes)
+            teacher_of(system).targets(batch.targets.map(lambda tensor, i=scene: tensor[i]), classes)
             for scene, classes in enumerate(batch.classes)
         ]  # fmt: skip
         for name, head in heads.items():
-            decoded = replace(output, semantics=head(*inputs[:3]))
-            losses = distillation_losses(
-                decoded, cameras, batch.targets.group_ids, targets, task.experiment.losses.masks
-            )
+            decoded = replace(output, semantics=head(*inputs))
+            losses = distillation_losses(decoded, cameras, batch.targets.group_ids, targets, masks)
             set_learning_rate(optimizers[name], learning_rate(step, training))
             optimizers[name].zero_grad()
             losses.total().backward()
@@ -121,40 +123,40 @@ def train(task: TokenGroupsTask, heads: dict[str, SemanticHead]) -> None:
 
 
 @torch.no_grad()
-def decode(task: TokenGroupsTask, batch: Example) -> tuple[TokenGroupsOutput, tuple[Tensor, ...]]:
-    """Decoded groups; and what a head reads (group tokens, anchor tokens, assignment), with the points."""
-    seen: list[tuple[Tensor, ...]] = []
-    head = task.model.semantic_head
+def decode(system: TokenGroups, photos: Tensor) -> tuple[TokenGroupsOutput, list[Tensor], Tensor]:
+    """Decoded groups; what a head reads (group tokens, anchor tokens, assignment) in float32; the photos' points."""
+    inputs: list[Tensor] = []
+    head = system.network.semantic_head
     assert head is not None
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
-    with autocast(task.experiment.training.precision, batch.context.images.device):
-        geometry = task.groups.encode(batch.context.images)
-        output = task.model(batch.context.images, geometry)
+    hook = head.register_forward_pre_hook(lambda _, seen: inputs.extend(tensor.float() for tensor in seen))
+    geometry = system.encode_batch(photos)
+    output = system.network(photos, geometry)
     hook.remove()
-    return output, (*(tensor.float() for tensor in seen[0]), geometry.points)
+    return output, inputs, geometry.points
 
 
-def measure(task: TokenGroupsTask, head: SemanticHead, args: argparse.Namespace) -> dict[str, float | None]:
+def teacher_of(system: TokenGroups) -> Teacher:
+    """The teacher that the configuration distils from."""
+    assert system.objective is not None and system.objective.teacher is not None
+    return system.objective.teacher
+
+
+def measure(system: TokenGroups, head: SemanticHead, args: argparse.Namespace) -> dict[str, float | None]:
     """The numbers of `tokengroups evaluate` on held-out rooms with this head."""
-    task.model.semantic_head = head.eval()
-    assert task.teacher is not None
+    system.network.semantic_head = head.eval()
+    data = EvaluationData("procedural", FramePlan(2), "test", args.evaluation_seed)
+    rooms = (generate_room(args.evaluation_seed, index, "test", 5) for index in range(args.num_scenes))
     result = evaluate_scenes(
-        task.groups.predict,
-        held_out(args),
-        EvaluationData("procedural", FramePlan(2), "test", args.evaluation_seed),
+        system.predict,
+        (cut_example(room, data.plan) for room in rooms),
+        data,
         args.weights,
-        semantics=SemanticEvaluation(task.teacher.cache, CLASS_NAMES),
+        semantics=SemanticEvaluation(teacher_of(system).cache, CLASS_NAMES),
     ).to_json()
     numbers = {key: result[key] for key in KEYS}
     if head.embedding is None:  # all zero: nobody would store them
         numbers["semantic_scalars"] -= result["semantic_units"] * head.dim
     return numbers
-
-
-def held_out(args: argparse.Namespace) -> Iterator[Any]:
-    data = EvaluationData("procedural", FramePlan(2), "test", args.evaluation_seed)
-    for index in range(args.num_scenes):
-        yield cut_example(generate_room(args.evaluation_seed, index, "test", 5), data.plan)
 
 
 def print_tables(runs: list[dict[str, Any]]) -> None:

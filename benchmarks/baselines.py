@@ -45,7 +45,7 @@ from tokengroups.losses.photometric import psnr
 from tokengroups.render import render
 from tokengroups.scene import save_scene
 from tokengroups.scene.views import render_views
-from tokengroups.systems import TokenGroups, load_model
+from tokengroups.systems import SceneSystem, load_model
 from tokengroups.types import Cameras, TokenScene, Views
 
 KEYS = ("ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects", "psnr", "seconds", "bytes")
@@ -93,7 +93,7 @@ def main() -> None:
         print(f"wrote {args.figure}")
 
 
-def run_seed(args: argparse.Namespace, model: TokenGroups, seed: int, views: int) -> dict[str, Any]:
+def run_seed(args: argparse.Namespace, model: SceneSystem, seed: int, views: int) -> dict[str, Any]:
     """Every method on the rooms of one seed."""
     data = EvaluationData("procedural", FramePlan(views), "test", seed)
     scenes = [
@@ -115,7 +115,7 @@ def run_seed(args: argparse.Namespace, model: TokenGroups, seed: int, views: int
 
 
 def measure_ours(
-    model: TokenGroups, scenes: Sequence[Example], data: EvaluationData, weights: str
+    model: SceneSystem, scenes: Sequence[Example], data: EvaluationData, weights: str
 ) -> dict[str, dict[str, float]]:
     """Token groups and the other groupings of their Gaussians."""
     sizes = [file_size(model.predict(scene.context.images).scene) for scene in scenes]
@@ -129,7 +129,7 @@ def measure_ours(
 
 
 @torch.no_grad()
-def our_answer(model: TokenGroups, scene: Example) -> tuple[Views, Cameras]:
+def our_answer(model: SceneSystem, scene: Example) -> tuple[Views, Cameras]:
     """The photos with predicted cameras and masks, and the targets' cameras in the predicted world."""
     prediction = model.predict(scene.context.images)
     views = render_views(prediction.scene, prediction.scene.cameras)

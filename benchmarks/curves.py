@@ -4,7 +4,7 @@ Run: ``python benchmarks/curves.py out/encoder out/groups_a out/groups_b --out d
 
 Reads every run's ``metrics.jsonl``. One picture per quantity, against steps and against minutes: `loss.png` (as logged,
 and its running mean), then what is held out: `psnr.png` and `ap.png` of runs that train token groups, `point_error.png`
-and `rotation.png` of those that train an encoder, `focal.png` and `borders.png` of its perspective network. Runs are
+and `rotation.png` of those that train an encoder, `focal.png` and `boundaries.png` of its single-view network. Runs are
 stages, joined in the given order; their losses need not have the same terms. Minutes are those of training as logged,
 evaluations and checkpoints included, stops not.
 """
@@ -85,19 +85,19 @@ ENCODER = (
     ),
 )
 
-PERSPECTIVE = (
+SINGLE_VIEW = (
     Picture(
         "focal",
-        "focal length from perspective, mean error of its logarithm",
+        "focal length from a single photo, mean error of its logarithm",
         (
             Line("evaluate/focal", "a photo", BLUE),
             Line("evaluate/focal_of_room", "the mean of a room's photos", ORANGE),
         ),
     ),
     Picture(
-        "borders",
-        "do neighbouring cells show one object? Cross-entropy",
-        (Line("evaluate/same_object", "held-out rooms", BLUE),),
+        "boundaries",
+        "affinity of neighbouring cells, cross-entropy",
+        (Line("evaluate/pair_affinity", "held-out rooms", BLUE),),
     ),
 )
 
@@ -113,10 +113,10 @@ class Stage:
     def pictures(self) -> tuple[Picture, ...]:
         """Token groups report the frozen encoder's errors as well, with refined cameras: not its learning.
 
-        The loss of a perspective network is a likelihood, which does not go with the others.
+        The loss of a single-view network is a likelihood, which does not go with the others.
         """
         if any("evaluate/focal" in row for row in self.rows):
-            return PERSPECTIVE
+            return SINGLE_VIEW
         groups = any("evaluate/psnr" in row for row in self.rows)
         return (LOSS, *(GROUPS if groups else ENCODER))
 
@@ -155,7 +155,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> list[Path]:
             raise UserError(f"{run}: no metrics.jsonl with rows in it")
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for picture in (LOSS, *GROUPS, *ENCODER, *PERSPECTIVE):
+    for picture in (LOSS, *GROUPS, *ENCODER, *SINGLE_VIEW):
         chosen = [stage for stage in stages if picture in stage.pictures and has_numbers(stage, picture)]
         if chosen:
             files.append(draw(picture, chosen, out / f"{picture.name}.png"))

@@ -1,4 +1,4 @@
-"""What should not matter to the model: the photos' order, a photo given twice, other scenes in the batch.
+"""Invariance to the photos' order, to a photo given twice, and to other scenes in the batch.
 
 Part of ``python benchmarks/views.py --sections invariances``. Every scene has four photos, numbered along the path; a
 case reconstructs it from some of them in two ways and scores both on the same target views. How far the second
@@ -21,15 +21,17 @@ import numpy as np
 import torch
 from quality import interval
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokengroups.data.example import Example, FramePlan
+from tokengroups.encoders import Geometry
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.geometry import invert_rigid
-from tokengroups.postprocess import Reconstruction, TokenGroups
+from tokengroups.postprocess import Reconstruction
 from tokengroups.scene.views import render_views, select_cameras
+from tokengroups.systems import SceneSystem
 
 NUM_PHOTOS = 4
 SCORES = ("psnr", "ap_all", "ap_objects", "point_error", "groups_used")
@@ -54,7 +56,7 @@ CASES = (
 )
 
 
-def measure_invariances(model: TokenGroups, scenes: Iterable[Example]) -> dict[str, dict[str, float]]:
+def measure_invariances(model: SceneSystem, scenes: Iterable[Example]) -> dict[str, dict[str, float]]:
     """Numbers of every case and batch size: differences and means over the scenes."""
     scenes = list(scenes)
     results = {case.name: measure_case(model, scenes, case) for case in CASES}
@@ -66,7 +68,7 @@ def measure_invariances(model: TokenGroups, scenes: Iterable[Example]) -> dict[s
     return results
 
 
-def measure_case(model: TokenGroups, scenes: Sequence[Example], case: Case) -> dict[str, float]:
+def measure_case(model: SceneSystem, scenes: Sequence[Example], case: Case) -> dict[str, float]:
     """Scores of the second way minus those of the first, and how far the reconstructions are apart."""
     first, usual = score(model, scenes, case.usual)
     second, other = score(model, scenes, case.other)
@@ -77,7 +79,7 @@ def measure_case(model: TokenGroups, scenes: Sequence[Example], case: Case) -> d
 
 
 def score(
-    model: TokenGroups, scenes: Sequence[Example], order: tuple[int, ...]
+    model: SceneSystem, scenes: Sequence[Example], order: tuple[int, ...]
 ) -> tuple[list[Reconstruction], dict[str, Any]]:
     """Reconstructions from the photos in this order, and their scores."""
     reconstructions: list[Reconstruction] = []
@@ -130,10 +132,10 @@ def regrouped(first: Sequence[int], second: Sequence[int]) -> float:
 
 
 @torch.no_grad()
-def batch_difference(model: TokenGroups, images: Tensor) -> dict[str, float]:
+def batch_difference(model: SceneSystem, images: Tensor) -> dict[str, float]:
     """Largest differences between a batch of two scenes [2,V,3,H,W] and the same scenes one by one."""
-    together, geometry = model(images)
-    alone = [model(photos[None]) for photos in images]
+    together, geometry = decode(model, images)
+    alone = [decode(model, photos[None]) for photos in images]
     depth = torch.cat([each.depth for _, each in alone])
     poses = torch.cat([each.cameras.cam_from_world for _, each in alone])
     batched = [
@@ -147,6 +149,13 @@ def batch_difference(model: TokenGroups, images: Tensor) -> dict[str, float]:
         "other anchors": 1 - len(common) / sum(map(len, single)),
         "same anchors in another group": fmean(a != b for a, b in common) if common else float("nan"),
     }
+
+
+def decode(model: SceneSystem, images: Tensor) -> tuple[Any, Geometry]:
+    """Predictions for a batch without the steps after decoding, and the geometry they were made from."""
+    geometry, network = model.encode_batch(images), model.network
+    assert isinstance(network, nn.Module)
+    return network(images, geometry), geometry
 
 
 def print_invariances(runs: Sequence[dict[str, dict[str, float]]]) -> None:

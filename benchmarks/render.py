@@ -1,11 +1,9 @@
-"""Times of the rasteriser on the fixed scenes S, M and L, and how near they come to what the machine can do.
+"""Times of the rasteriser on the fixed scenes S, M and L.
 
 Run: ``python benchmarks/render.py [--scenes S M L L111] [--threads 1 2] [--json FILE]``. Times are process CPU
 time, least of several runs (mean with several threads), in milliseconds: on a busy machine they suffer less than
-wall time. ``limit`` is the
-share of the pair kernel's speed (pair_limit.cpp: the same arithmetic on registers only, same instruction set),
-``torch / this`` how many times less CPU time than the PyTorch tiles of the same run. With a GPU, gsplat's wall time
-stands beside.
+wall time. ``torch / this`` says how many times less CPU time it is than the PyTorch tiles of the same run. With a GPU,
+gsplat's wall time stands beside.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -31,16 +28,12 @@ from tqdm import tqdm
 
 from tokengroups.render import RenderOutput, rasterize
 from tokengroups.render.api import Backend
-from tokengroups.render.build import SOURCES, find_compiler
 from tokengroups.render.library import LibraryMissing, supported_variants
 
 DATA = Path(__file__).parents[1] / "tests" / "data"
 ANCHOR_SIZE, FEATURES = 32, 108  # L111: 3 colours and 108 channels constant within anchors of 32 Gaussians
-PAIRS = {"S": 1.113e6, "M": 4.622e6, "L": 6.004e6}  # pairs with alpha >= 1/255 before the pixel is finished
 REPEATS = {"S": 25, "M": 12, "L": 8, "L111": 6}
 TORCH_REPEATS = {"S": 3, "M": 2, "L": 1, "L111": 1}
-FLAGS = {"avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-DTG_AVX512"]}
-FLAGS |= {"avx2": ["-mavx2", "-mfma", "-DTG_AVX2"], "portable": []}
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,6 @@ class Row:
     forward_backward_wall_ms: float
     peak_extra_mb: float | None
     ratio_to_torch: float | None
-    share_of_limit: float | None
 
 
 @dataclass(frozen=True)
@@ -149,30 +141,6 @@ def peak_in_child(scene: str, backend: str, variant: str, threads: int) -> float
     return float(answer.stdout) if answer.returncode == 0 else None
 
 
-def pair_limits(variants: list[str]) -> dict[str, tuple[float, float]]:
-    """Pairs per second of the register-only kernel, forward and backward, per variant."""
-    compiler, limits = find_compiler(), {}
-    if compiler is None:
-        return limits
-    source = Path(__file__).with_name("pair_limit.cpp")
-    with tempfile.TemporaryDirectory() as folder:
-        for variant in variants:
-            program = f"{folder}/{variant}"
-            flags = ["-std=c++17", "-O3", "-w", f"-I{SOURCES}", "-DTG_VARIANT=limit", *FLAGS[variant]]
-            subprocess.run([compiler, *flags, str(source), "-o", program], check=True)
-            answer = subprocess.run([program], capture_output=True, text=True, check=False).stdout
-            forward, backward = answer.split()
-            limits[variant] = (float(forward), float(backward))
-    return limits
-
-
-def limit_ms(scene: str, rates: tuple[float, float] | None) -> float | None:
-    """Forward + backward of all needed pairs at the pair kernel's speed; None where it says nothing (many channels)."""
-    if rates is None or scene not in PAIRS:
-        return None
-    return PAIRS[scene] * (1 / rates[0] + 1 / rates[1]) * 1e3
-
-
 def run(scenes: list[str], thread_counts: list[int], with_torch: bool) -> list[Row]:
     """All rows; the PyTorch tiles come first, because the others are compared with them."""
     try:
@@ -180,7 +148,6 @@ def run(scenes: list[str], thread_counts: list[int], with_torch: bool) -> list[R
     except LibraryMissing as error:
         print(f"no C++ kernels: {error}", file=sys.stderr)
         variants = []
-    limits = pair_limits(variants)
     jobs: list[tuple[Backend, str, int]] = []
     if with_torch:
         jobs.append(("torch", "-", 1))
@@ -199,16 +166,13 @@ def run(scenes: list[str], thread_counts: list[int], with_torch: bool) -> list[R
             if backend == "torch":
                 torch_ms[scene] = both
             memory = None if backend == "gsplat" else peak_in_child(scene, backend, variant, threads)
-            limit = limit_ms(scene, limits.get(variant))
             rows.append(
                 Row(
                     backend, variant, scene, 111 if scene == "L111" else 3, threads, round(forward, 2), round(both, 2),
                     round(wall, 2), memory and round(memory, 1),
-                    round(torch_ms[scene] / both, 1) if scene in torch_ms else None, limit and round(limit / both, 3),
+                    round(torch_ms[scene] / both, 1) if scene in torch_ms else None,
                 )
             )  # fmt: skip
-    for variant, (forward, backward) in limits.items():
-        print(f"pair kernel {variant}: forward {forward / 1e9:.2f}, backward {backward / 1e9:.2f} Gpair/s")
     return rows
 
 
@@ -219,16 +183,13 @@ def print_table(rows: list[Row]) -> None:
         return "-" if value is None else format(value, pattern)
 
     print(f"{date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}\n")
-    print(
-        "| scene | D | backend | threads | forward | forward + backward | wall | extra MB | torch / this | limit |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| scene | D | backend | threads | forward | forward + backward | wall | extra MB | torch / this |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row.scene[0]} | {row.channels} | {row.backend} {row.variant.strip('-')} | {row.threads} "
             f"| {row.forward_ms:.1f} | {row.forward_backward_ms:.1f} | {row.forward_backward_wall_ms:.1f} "
-            f"| {cell(row.peak_extra_mb, '.0f')} | {cell(row.ratio_to_torch, '.0f')} "
-            f"| {cell(row.share_of_limit, '.0%')} |"
+            f"| {cell(row.peak_extra_mb, '.0f')} | {cell(row.ratio_to_torch, '.0f')} |"
         )
 
 

@@ -1,4 +1,4 @@
-"""How the model does with 1, 2, 4 and 8 photos, what they cost, and whether their order or a repetition matters.
+"""Quality with 1, 2, 4 and 8 photos, their cost, and invariance to their order and to repetition.
 
 Run: ``python benchmarks/views.py [--weights token_groups_tiny ...] [--views 1 2 4 8] [--seeds 101 102 103]
 [--num-scenes 16] [--sections path spread nested cost invariances] [--no-semantics] [--json FILE]``.
@@ -47,7 +47,7 @@ from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.semantic import SemanticEvaluation
-from tokengroups.systems import TokenGroups, load_model
+from tokengroups.systems import SceneSystem, load_model
 from tokengroups.types import SceneFrames
 
 PLANS = ("path", "spread", "nested")
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--num-scenes", type=int, default=16)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--no-semantics", action="store_true", help="leave meaning out, for speed")
+    parser.add_argument("--no-semantics", action="store_true", help="leave semantics out, for speed")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cost-of", type=Path, help=argparse.SUPPRESS)  # a child process: photos [R,V,3,H,W]
     args = parser.parse_args()
@@ -150,7 +150,7 @@ def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate(
-    model: TokenGroups,
+    model: SceneSystem,
     weights: str,
     data: EvaluationData,
     num_scenes: int,
@@ -170,7 +170,7 @@ def evaluate(
     return result | {"seconds_median": median(scene["seconds"] for scene in result["per_scene"])}
 
 
-def load_scenes(model: TokenGroups, plan: PlannedFrames, seed: int, num_scenes: int) -> Iterator[Example]:
+def load_scenes(model: SceneSystem, plan: PlannedFrames, seed: int, num_scenes: int) -> Iterator[Example]:
     for index in range(num_scenes):
         yield cut_example(room(seed, index, plan.length, model.image_size), plan)
 
@@ -194,7 +194,7 @@ def cost(weights: str, size: int, num_views: int) -> dict[str, float | None]:
     return json.loads(answer.stdout)
 
 
-def cost_here(model: TokenGroups, photos: Tensor) -> dict[str, float | None]:
+def cost_here(model: SceneSystem, photos: Tensor) -> dict[str, float | None]:
     """Cost of `predict` in this process: memory of the first time, CPU time of the others."""
     before = reset_peak_mb()
     model.predict(photos[0])
