@@ -19,11 +19,13 @@ def ascending(
         count: How many; None = all.
     """
     order = values.argsort(kind="stable")
-    apart = np.diff(values[order]) > tolerance  # an order's place from the next one
-    if count is not None and count < len(values):
+    ordered = values[order]
+    apart = ordered[1:] - ordered[:-1] > tolerance
+    if apart.all():  # the usual case, which should cost little
+        return order[:count]
+    if count is not None:  # what is equal to the last of them has a say as well
         ends = np.flatnonzero(apart[max(count - 1, 0) :])
         kept = max(count, 1) + int(ends[0]) if len(ends) else len(values)
         order, apart = order[:kept], apart[: kept - 1]
-    if not apart.all():
-        order = order[np.lexsort((order, np.concatenate([[0], apart.cumsum()])))]
+    order = order[np.lexsort((order, np.concatenate([[0], apart.cumsum()])))]
     return order[:count]
