@@ -17,9 +17,7 @@ from setuptools.command.build_py import build_py
 RENDER = Path(__file__).parent / "tokengroups" / "render"
 _spec = importlib.util.spec_from_file_location("render_build", RENDER / "build.py")
 assert _spec is not None and _spec.loader is not None
-render_build = importlib.util.module_from_spec(
-    _spec
-)  # not through the package, whose dependencies may be missing
+render_build = importlib.util.module_from_spec(_spec)  # not through the package, whose dependencies may be missing
 _spec.loader.exec_module(render_build)
 
 

@@ -36,9 +36,7 @@ BOOTSTRAP_DRAWS = 10_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=SETS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
     parser.add_argument("--config", type=Path, default=CONFIG)
@@ -61,9 +59,7 @@ def main() -> None:
     print_tables(args, variants)
 
 
-def run(
-    args: argparse.Namespace, name: str, variant: Variant, seed: int, cache: dict[bytes, Geometry]
-) -> None:
+def run(args: argparse.Namespace, name: str, variant: Variant, seed: int, cache: dict[bytes, Geometry]) -> None:
     """Train a variant's stages and measure the last one; nothing if that is done already."""
     folder = run_folder(args, name, seed)
     if (folder / "result.json").exists():
@@ -113,17 +109,13 @@ def print_tables(args: argparse.Namespace, variants: dict[str, Variant]) -> None
         cells = [cell(np.array([run[metric] for run in runs.values()])) for metric in METRICS]
         print(f"| {name} | {' '.join(map(str, runs))} | {' | '.join(cells)} |")
     reference = next(iter(variants))
-    print(
-        f"\n| difference to {reference} | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}"
-    )
+    print(f"\n| difference to {reference} | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}")
     for name, runs in found.items():
         shared = [seed for seed in runs if seed in found.get(reference, {})]
         if name == reference or not shared:
             continue
         pairs = [(runs[seed], found[reference][seed]) for seed in shared]
-        differences = {
-            m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in METRICS
-        }
+        differences = {m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in METRICS}
         cells = [cell(differences[metric], signed=True) for metric in METRICS]
         print(f"| {name} | {' '.join(map(str, shared))} | {' | '.join(cells)} |")
 
@@ -131,11 +123,7 @@ def print_tables(args: argparse.Namespace, variants: dict[str, Variant]) -> None
 def read_results(args: argparse.Namespace, name: str) -> dict[int, dict[str, list[float]]]:
     """Finished runs of a variant by seed."""
     files = (run_folder(args, name, seed) / "result.json" for seed in args.seeds)
-    return {
-        seed: json.loads(file.read_text())
-        for seed, file in zip(args.seeds, files, strict=True)
-        if file.exists()
-    }
+    return {seed: json.loads(file.read_text()) for seed, file in zip(args.seeds, files, strict=True) if file.exists()}
 
 
 def run_folder(args: argparse.Namespace, name: str, seed: int) -> Path:

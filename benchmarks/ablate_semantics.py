@@ -40,11 +40,7 @@ from tokengroups.training.optim import learning_rate, set_learning_rate
 from tokengroups.training.tasks.system import SystemTask
 
 CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny_semantics.yaml"
-VARIANTS = {
-    "anchor-only": (True, False),
-    "group-only": (False, True),
-    "full": (True, True),
-}  # residuals, embeddings
+VARIANTS = {"anchor-only": (True, False), "group-only": (False, True), "full": (True, True)}  # residuals, embeddings
 KEYS = (
     "miou_source", "miou_target", "acc_target", "miou_target_dataset", "recall1_names", "recall1_unseen",
     "semantic_scalars",
@@ -53,9 +49,7 @@ DIFFERENCES = (("full", "group-only"), ("group-only", "anchor-only"), ("full", "
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="token_groups_tiny", help="token groups with semantics")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
@@ -101,9 +95,7 @@ def make_head(config: TokenGroupsConfig, residuals: bool, embeddings: bool) -> S
 def train(task: SystemTask, system: TokenGroups, heads: dict[str, SemanticHead]) -> None:
     """Train all heads on the same decoded scenes."""
     training, masks = task.experiment.training, task.experiment.losses.masks
-    optimizers = {
-        name: torch.optim.AdamW(decay_groups(head, training.weight_decay)) for name, head in heads.items()
-    }
+    optimizers = {name: torch.optim.AdamW(decay_groups(head, training.weight_decay)) for name, head in heads.items()}
     for step in tqdm(range(training.steps), desc=f"seed {training.seed}", unit="step"):
         batch = task.batch(step, range(training.batch_size))
         with autocast(training.precision, batch.context.images.device):
@@ -164,9 +156,7 @@ def print_tables(runs: list[dict[str, Any]]) -> None:
     seeds = ", ".join(str(run["seed"]) for run in runs)
     print(f"seeds {seeds}\n\n| variant | {' | '.join(KEYS)} |\n|---|{'--:|' * len(KEYS)}")
     for variant in VARIANTS:
-        cells = [
-            cell([run[variant][key] for run in runs], 0 if key == "semantic_scalars" else 3) for key in KEYS
-        ]
+        cells = [cell([run[variant][key] for run in runs], 0 if key == "semantic_scalars" else 3) for key in KEYS]
         if variant == "anchor-only":  # no embeddings to search
             cells = ["-" if key.startswith("recall") else text for key, text in zip(KEYS, cells, strict=True)]
         print(f"| {variant} | {' | '.join(cells)} |")

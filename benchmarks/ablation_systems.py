@@ -27,16 +27,8 @@ from tokengroups.systems.token_groups.anchors import Anchors, take_anchors
 from tokengroups.systems.token_groups.model import TokenGroupsOutput
 from tokengroups.systems.token_groups.objective import mean_of, render_groups
 from tokengroups.systems.token_groups.system import TokenGroups, TokenGroupsSettings
-from tokengroups.systems.token_groups_tiny import (
-    TokenGroupsTiny,
-    TokenGroupsTinyConfig,
-    TokenGroupTinyModel,
-)
-from tokengroups.systems.token_groups_tiny.objective import (
-    TokenGroupsTinyObjective,
-    anchor_instances,
-    contrastive_loss,
-)
+from tokengroups.systems.token_groups_tiny import TokenGroupsTiny, TokenGroupsTinyConfig, TokenGroupTinyModel
+from tokengroups.systems.token_groups_tiny.objective import TokenGroupsTinyObjective, anchor_instances, contrastive_loss
 from tokengroups.types import Cameras, stack
 
 VOID = 30_000  # above every instance id
@@ -94,9 +86,7 @@ class DuplicatedAnchors(CachedTokenGroups):
 class _DuplicatingModel(TokenGroupTinyModel):
     """Candidates are the centres of the context patches, however few they are."""
 
-    def sample(
-        self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None
-    ) -> Anchors:
+    def sample(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None) -> Anchors:
         """Sample the anchors of every scene, and copies of the first candidate for those that are missing."""
         patch, count = self.config.context_patch, self.config.anchors_for(images.shape[1])
         candidates = surface_points(images, geometry, patch)
@@ -140,9 +130,7 @@ class SeparateMatchingObjective(TokenGroupsTinyObjective):
         terms |= {"anchor_dice": anchors.dice, "contrastive": contrastive}
         return weights.rendering * mse + weights.segmentation_at(step) * segmentation, terms
 
-    def view_losses(
-        self, probabilities: Float[Tensor, "V H W L"], ids: Int64[Tensor, "V H W"]
-    ) -> list[MaskLosses]:
+    def view_losses(self, probabilities: Float[Tensor, "V H W L"], ids: Int64[Tensor, "V H W"]) -> list[MaskLosses]:
         """Mask losses on the rendered views of one scene: on all together, or view by view."""
         if not self.per_view:
             return [self.matched(probabilities, ids)]

@@ -29,9 +29,7 @@ class FixedExamples(ExampleStream):
         unlabelled: Share of the instances whose labels are hidden.
     """
 
-    def __init__(
-        self, config: ExampleConfig, seed: int, batch_size: int, count: int, unlabelled: float
-    ) -> None:
+    def __init__(self, config: ExampleConfig, seed: int, batch_size: int, count: int, unlabelled: float) -> None:
         super().__init__(config, seed, batch_size)
         self.count, self.unlabelled = count, unlabelled
 
@@ -58,11 +56,7 @@ class AblationTask(SystemTask):
     system: CachedTokenGroups
 
     def __init__(
-        self,
-        experiment: Any,
-        create: type[CachedTokenGroups],
-        num_scenes: int,
-        cache: dict[bytes, Geometry],
+        self, experiment: Any, create: type[CachedTokenGroups], num_scenes: int, cache: dict[bytes, Geometry]
     ) -> None:
         super().__init__(experiment, create)  # pyright: ignore[reportArgumentType] (its network is narrower)
         training = experiment.training

@@ -64,9 +64,7 @@ class FittedRoom:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="token_groups_tiny")
     parser.add_argument("--views", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
@@ -218,9 +216,7 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
     from matplotlib.ticker import NullLocator
 
     counts = sorted({run["views"] for run in runs})
-    figure, axes = pyplot.subplots(
-        1, len(counts), figsize=(4.2 * len(counts), 3.4), sharey=True, squeeze=False
-    )
+    figure, axes = pyplot.subplots(1, len(counts), figsize=(4.2 * len(counts), 3.4), sharey=True, squeeze=False)
     for axis, views in zip(axes[0], counts, strict=True):
         chosen = [run for run in runs if run["views"] == views]
         for start, label, color in (
@@ -229,8 +225,7 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
         ):
             names = [name for name in chosen[0]["methods"] if name.startswith(start)]
             line = [
-                (values(chosen, name, "seconds").mean(), *interval(values(chosen, name, "ap_all")))
-                for name in names
+                (values(chosen, name, "seconds").mean(), *interval(values(chosen, name, "ap_all"))) for name in names
             ]
             if line:
                 axis.errorbar(*zip(*line, strict=True), color=color, marker="o", capsize=3, label=label)
@@ -241,9 +236,7 @@ def draw(runs: list[dict[str, Any]], file: Path) -> None:
         ):
             seconds = values(chosen, name, "seconds").mean()
             style = {"color": color, "marker": marker, "markersize": 12 if marker == "*" else 6}
-            axis.errorbar(
-                seconds, *interval(values(chosen, name, "ap_all")), label=label, linestyle="none", **style
-            )
+            axis.errorbar(seconds, *interval(values(chosen, name, "ap_all")), label=label, linestyle="none", **style)
         axis.set(xscale="log", xlabel="seconds a scene, one CPU thread", title=f"{views} photos", ylim=(0, 1))
         low, high = axis.get_xlim()
         ticks = [tick for tick in SECONDS_TICKS if low <= tick <= high]

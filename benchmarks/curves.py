@@ -74,9 +74,7 @@ GROUPS = (
 )
 ENCODER = (
     Picture(
-        "point_error",
-        "point error of held-out rooms / mean distance",
-        (Line("evaluate/point_error", "all", BLUE),),
+        "point_error", "point error of held-out rooms / mean distance", (Line("evaluate/point_error", "all", BLUE),)
     ),
     Picture(
         "rotation",
@@ -137,9 +135,7 @@ class Stage:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="output folders of training, in order")
     parser.add_argument("--out", type=Path, required=True, help="folder for the PNGs")
     args = parser.parse_args()
@@ -205,9 +201,7 @@ def set_range(axes: Axes, picture: Picture) -> None:
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def draw_stages(
-    axes: Axes, picture: Picture, stages: Sequence[Stage], positions: Sequence[np.ndarray]
-) -> None:
+def draw_stages(axes: Axes, picture: Picture, stages: Sequence[Stage], positions: Sequence[np.ndarray]) -> None:
     """The stages one after another, each named at its start, with a line between them."""
     ends = np.cumsum([0.0, *(each[-1] for each in positions)])
     for index, (stage, own) in enumerate(zip(stages, positions, strict=True)):
@@ -230,9 +224,7 @@ def draw_line(axes: Axes, line: Line, x: np.ndarray, values: np.ndarray, label: 
     """Held-out numbers as dots with lines; the loss faint, under its running mean."""
     name = line.label if label else None
     if line.key == "loss":
-        axes.plot(
-            x, values, color=line.color, alpha=0.25, linewidth=0.8, label="as logged" if label else None
-        )
+        axes.plot(x, values, color=line.color, alpha=0.25, linewidth=0.8, label="as logged" if label else None)
         axes.plot(x, running_mean(values), color=line.color, linewidth=1.6, label=name)
         return
     style = "--" if line.dashed else "-"

@@ -13,9 +13,7 @@ from tokengroups.data.procedural import generate_room
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rooms", type=int, default=20)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)

@@ -57,9 +57,7 @@ def compare(kind: str, path: Path) -> list[Comparison]:
         UserError: The system does not exist here, or the file cannot be read or is of another kind.
     """
     if kind in LATER:
-        raise UserError(
-            f"{kind}: this version of tokengroups has no such system; choose from {', '.join(KINDS)}"
-        )
+        raise UserError(f"{kind}: this version of tokengroups has no such system; choose from {', '.join(KINDS)}")
     module, _, function = KINDS[kind].partition(":")
     rows = getattr(importlib.import_module(module), function)(read_golden(path))
     if not rows:
@@ -75,10 +73,7 @@ def describe(kind: str, path: Path, rows: Sequence[Comparison]) -> dict[str, Any
         "torch": torch.__version__,
         "passed": all(row.passed for row in rows),
         "outputs": [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in all_of
-            }
+            {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in all_of}
             for all_of in ((asdict(row) | {"passed": row.passed}).items() for row in rows)
         ],
     }

@@ -90,9 +90,7 @@ def golden_scene(golden: Golden) -> Scene:
     """
     missing = {*INPUTS.values(), "size_wh"} - set(golden.tensors)
     if missing:
-        raise UserError(
-            f"{golden.path}: no golden file of the renderer, it lacks {', '.join(sorted(missing))}"
-        )
+        raise UserError(f"{golden.path}: no golden file of the renderer, it lacks {', '.join(sorted(missing))}")
     width, height = golden.tensors["size_wh"].tolist()
     return Scene(**{ours: golden.tensors[theirs] for ours, theirs in INPUTS.items()}, size_hw=(height, width))
 

@@ -77,9 +77,7 @@ def network_config(golden: Golden) -> VGGTConfig:
         what = ", ".join(sorted(missing))
         raise UserError(f"{golden.path}: the metadata lacks {what} of a network of width {width}")
     if facts.get("num_heads") != golden.metadata.get("dino_num_heads", facts.get("num_heads")):
-        raise UserError(
-            f"{golden.path}: DINO and trunk differ in their number of heads; those of VGGT do not"
-        )
+        raise UserError(f"{golden.path}: DINO and trunk differ in their number of heads; those of VGGT do not")
     sizes = {
         "embed_dim": width,
         "dpt_layers": layers,
@@ -96,9 +94,7 @@ def network_config(golden: Golden) -> VGGTConfig:
 
 def _facts(golden: Golden) -> dict[str, Any]:
     """Fields of `VGGTConfig` that the metadata gives, under our names or others."""
-    found = {
-        field: golden.metadata.get(field, golden.metadata.get(ALIASES.get(field, ""))) for field in FIELDS
-    }
+    found = {field: golden.metadata.get(field, golden.metadata.get(ALIASES.get(field, ""))) for field in FIELDS}
     return {field: tuple(v) if isinstance(v, list) else v for field, v in found.items() if v is not None}
 
 
@@ -153,8 +149,7 @@ def _compare_network(golden: Golden) -> Iterator[Comparison]:
     numbers = golden.numbered("tokens")
     names = config.dpt_layers if set(config.dpt_layers) <= set(numbers) else range(len(out.tokens))
     answers: dict[str, tuple[Tensor | None, str]] = {
-        f"tokens.{name}": (tokens[..., ::step], "tokens")
-        for name, tokens in zip(names, out.tokens, strict=True)
+        f"tokens.{name}": (tokens[..., ::step], "tokens") for name, tokens in zip(names, out.tokens, strict=True)
     }
     answers |= {f"pose_enc.{i}": (encoding, "pose") for i, encoding in enumerate(out.pose_encodings)}
     cam_from_world, intrinsics = decode_pose(out.pose_encodings[-1], (height, width))

@@ -138,9 +138,7 @@ def batch_difference(model: SceneSystem, images: Tensor) -> dict[str, float]:
     alone = [decode(model, photos[None]) for photos in images]
     depth = torch.cat([each.depth for _, each in alone])
     poses = torch.cat([each.cameras.cam_from_world for _, each in alone])
-    batched = [
-        _group_of_pixel(*each) for each in zip(together.anchor_pixels, together.assignment, strict=True)
-    ]
+    batched = [_group_of_pixel(*each) for each in zip(together.anchor_pixels, together.assignment, strict=True)]
     single = [_group_of_pixel(each.anchor_pixels[0], each.assignment[0]) for each, _ in alone]
     common = [(a[key], b[key]) for a, b in zip(batched, single, strict=True) for key in a.keys() & b.keys()]
     return {
@@ -195,7 +193,4 @@ def _parts(reconstruction: Reconstruction) -> tuple[Tensor, ...]:
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """Over the rows where there is a value."""
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    return {
-        key: float(np.nan if np.isnan(column).all() else np.nanmean(column))
-        for key, column in columns.items()
-    }
+    return {key: float(np.nan if np.isnan(column).all() else np.nanmean(column)) for key, column in columns.items()}

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SEED, EVALUATION_ROOMS, TRAINING_ROOMS, BATCH_SIZE = 101, 6, 8, 2
-TASKS = (
-    "geometry",
-    "perspective",
-    "pixel_gaussians",
-    "token_groups",
-    "token_groups_anchors",
-    "token_groups_semantics",
-)
+TASKS = ("geometry", "perspective", "pixel_gaussians", "token_groups", "token_groups_anchors", "token_groups_semantics")
 
 
 class Package(Protocol):
@@ -154,11 +147,7 @@ class New:
         config, *changes = self.configs[name]
         root = Path(take("tokengroups.__file__")).parents[1]
         common = ("training.precision=fp32", "training.optimizer=adamw", f"training.batch_size={BATCH_SIZE}")
-        files = (
-            f"training.output={folder}",
-            f"data.root={folder}",
-            f"data.options.num_rooms={TRAINING_ROOMS}",
-        )
+        files = (f"training.output={folder}", f"data.root={folder}", f"data.options.num_rooms={TRAINING_ROOMS}")
         read = take("tokengroups.training.experiments.read_experiment")
         return read(root / "configs" / f"{config}.yaml", [*changes, *common, *files]).build()
 

@@ -33,9 +33,7 @@ TITLES = ("photo", "photo", "rendered", "groups", "removed", "moved")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="token_groups_tiny")
     parser.add_argument("--rooms", nargs="+", type=room, default=[(103, 2), (102, 0)], metavar="SEED:INDEX")
     parser.add_argument("--groups", nargs="+", type=int, metavar="ID", help="one of every room")

@@ -33,9 +33,7 @@ DIFFERENCES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", default="token_groups_tiny")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--num-scenes", type=int, default=32)
@@ -48,9 +46,7 @@ def main() -> None:
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:
-        data = EvaluationData(
-            "procedural", FramePlan(args.views), "test", seed, known_intrinsics=args.known_intrinsics
-        )
+        data = EvaluationData("procedural", FramePlan(args.views), "test", seed, known_intrinsics=args.known_intrinsics)
         scenes = (
             cut_example(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data.plan)
             for i in range(args.num_scenes)
@@ -59,9 +55,7 @@ def main() -> None:
         result = evaluate_scenes(model.predict, progress, data, args.weights, semantics=semantics)
         runs.append(result.to_json())
     print(runs[0]["protocol"]["text"])
-    print(
-        f"seeds {args.seeds}, {args.num_scenes} scenes each; torch {torch.__version__}, {platform.machine()}\n"
-    )
+    print(f"seeds {args.seeds}, {args.num_scenes} scenes each; torch {torch.__version__}, {platform.machine()}\n")
     print_table(runs)
     if args.json is not None:
         args.json.write_text(json.dumps(runs, indent=1) + "\n")

@@ -74,9 +74,7 @@ class Store:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     store = commands.add_parser("store", help="compute and write a store")
     store.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -98,9 +96,7 @@ def compute(start: Store | None) -> Store:
     torch.set_num_threads(1)
     kind = next((kind for module, kind in PACKAGES.items() if importlib.util.find_spec(module)), None)
     if kind is None:
-        raise SystemExit(
-            f"this package has none of the modules {', '.join(PACKAGES)}; add its API to `PACKAGES`"
-        )
+        raise SystemExit(f"this package has none of the modules {', '.join(PACKAGES)}; add its API to `PACKAGES`")
     began, package = time.monotonic(), kind()
     print(f"{kind.__name__} API, package in {Path(take('tokengroups.__file__')).parent}", flush=True)
     tensors, numbers = scenes_of(package), dict(numbers_in("evaluate", package.evaluation()))

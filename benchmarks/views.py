@@ -95,9 +95,7 @@ class PlannedFrames(FramePlan):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", default=["token_groups_tiny"])
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
@@ -141,30 +139,20 @@ def measure(weights: str, args: argparse.Namespace) -> dict[str, Any]:
         results["invariances"] = []
         for seed in args.seeds:
             frames = PlannedFrames(NUM_PHOTOS, kind="nested", most_views=max(8, *args.views))
-            results["invariances"].append(
-                measure_invariances(model, load_scenes(model, frames, seed, args.num_scenes))
-            )
+            results["invariances"].append(measure_invariances(model, load_scenes(model, frames, seed, args.num_scenes)))
         print(f"\n## {weights}: what should not matter\n")
         print_invariances(results["invariances"])
     return results
 
 
 def evaluate(
-    model: SceneSystem,
-    weights: str,
-    data: EvaluationData,
-    num_scenes: int,
-    semantics: SemanticEvaluation | None,
+    model: SceneSystem, weights: str, data: EvaluationData, num_scenes: int, semantics: SemanticEvaluation | None
 ) -> dict[str, Any]:
     """The numbers of `tokengroups evaluate` with the plan's frames, and the median of the seconds a scene."""
     assert isinstance(data.plan, PlannedFrames) and data.seed is not None
     label = f"{data.plan.kind}, {data.plan.num_views} photos, seed {data.seed}"
     progress = tqdm(
-        load_scenes(model, data.plan, data.seed, num_scenes),
-        total=num_scenes,
-        desc=label,
-        unit="scene",
-        leave=False,
+        load_scenes(model, data.plan, data.seed, num_scenes), total=num_scenes, desc=label, unit="scene", leave=False
     )
     result = evaluate_scenes(model.predict, progress, data, weights, semantics=semantics).to_json()
     return result | {"seconds_median": median(scene["seconds"] for scene in result["per_scene"])}

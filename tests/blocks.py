@@ -46,9 +46,7 @@ def scene_of(blocks: Sequence[Block], points: int = 9) -> TokenScene:
     """One group per block, a regular grid of equal Gaussians in each; float64."""
     ticks = (torch.arange(points, dtype=torch.float64) + 0.5) / points - 0.5
     grid = torch.cartesian_prod(ticks, ticks, ticks)
-    return scene_of_points(
-        [block.box().centre + (grid * block.box().size) @ block.axes() for block in blocks]
-    )
+    return scene_of_points([block.box().centre + (grid * block.box().size) @ block.axes() for block in blocks])
 
 
 def scene_of_points(parts: Sequence[torch.Tensor]) -> TokenScene:
@@ -86,9 +84,7 @@ def noisy(scene: TokenScene, noise: float) -> TokenScene:
     poses = scene.cameras.cam_from_world.double().clone()
     poses[:, :3] += normal(poses[:, :3])
     means, opacities = scene.gaussians.means, scene.gaussians.opacities
-    gaussians = replace(
-        scene.gaussians, means=means + normal(means), opacities=opacities * (1 + normal(opacities))
-    )
+    gaussians = replace(scene.gaussians, means=means + normal(means), opacities=opacities * (1 + normal(opacities)))
     return replace(scene, gaussians=gaussians, cameras=replace(scene.cameras, cam_from_world=poses))
 
 

@@ -24,12 +24,7 @@ PLANES = (
 )
 BALL_CENTRE, BALL_RADIUS = (-0.15, 0.5, 1.7), 0.4
 # Where the cameras after the first one stand, and how far they are rolled, in degrees; all look at one place.
-STANDS = (
-    ((-0.5, -0.1, 0.1), 5.0),
-    ((0.5, -0.15, 0.05), -5.0),
-    ((0.0, -0.5, 0.2), 0.0),
-    ((0.2, 0.35, 0.5), 0.0),
-)
+STANDS = (((-0.5, -0.1, 0.1), 5.0), ((0.5, -0.15, 0.05), -5.0), ((0.0, -0.5, 0.2), 0.0), ((0.2, 0.35, 0.5), 0.0))
 LOOKED_AT = (0.1, 0.2, 1.9)
 FREQUENCIES = (4.0, 9.0, 16.0, 25.0)  # of the texture, in radians per unit of length
 

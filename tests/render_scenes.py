@@ -61,10 +61,7 @@ def _dense_image(scene: Scene, camera: int) -> Dense:
     )
     x = torch.arange(width, dtype=z.dtype) + 0.5
     y = torch.arange(height, dtype=z.dtype) + 0.5
-    dx, dy = (
-        x[None, :, None] - means2d[0, :, 0],
-        y[:, None, None] - means2d[0, :, 1],
-    )  # [H, W, M] by broadcasting
+    dx, dy = (x[None, :, None] - means2d[0, :, 0], y[:, None, None] - means2d[0, :, 1])  # [H, W, M] by broadcasting
     a, b, c = conics[0].unbind(-1)
     free = scene.opacities[kept] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
     alpha = torch.where(free >= 1 / 255, free.clamp_max(0.999), torch.zeros_like(free))
@@ -114,11 +111,7 @@ def random_scene(
 
 
 def single_camera_scene(
-    means: Sequence[Sequence[float]],
-    *,
-    scale: float = 0.1,
-    opacity: float = 0.5,
-    size_hw: tuple[int, int] = (12, 16),
+    means: Sequence[Sequence[float]], *, scale: float = 0.1, opacity: float = 0.5, size_hw: tuple[int, int] = (12, 16)
 ) -> Scene:
     """Round Gaussians in front of a camera at the origin that looks along z, with focal length 16 pixels."""
     count = len(means)

@@ -54,11 +54,7 @@ def random_semantics(groups: int, anchors: int, dim: int, rng: torch.Generator) 
     embeddings = torch.nn.functional.normalize(torch.randn(groups, dim, generator=rng), dim=1)
     projection = torch.randn(dim, 2, generator=torch.Generator().manual_seed(99))
     return Semantics(
-        embeddings,
-        0.1 * torch.randn(anchors, 2, generator=rng),
-        projection,
-        torch.tensor([12.0, 0.5]),
-        "words:1",
+        embeddings, 0.1 * torch.randn(anchors, 2, generator=rng), projection, torch.tensor([12.0, 0.5]), "words:1"
     )
 
 

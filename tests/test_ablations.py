@@ -75,9 +75,7 @@ def test_the_second_sequential_stage_moves_groups_alone(scripts, experiment):
     _, variants = scripts
     task = variants.GroupsAlone(experiment, 2, {})
     task.losses(task.batch(0, range(2)), 0).total.backward()
-    moved = {
-        name for name, p in task.model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
-    }
+    moved = {name for name, p in task.model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     assert any(name.startswith("group_decoder.") for name in moved)
     assert any(name.startswith("anchor_key.") for name in moved)
     assert not any(name.startswith(("anchor_decoder.", "gaussian_head.", "context.")) for name in moved)
@@ -107,9 +105,7 @@ def test_separate_matching_of_everything_together_is_the_usual_loss_on_rendering
 
 def test_matching_per_view_never_costs_more_than_one_matching(scripts, experiment):
     _, variants = scripts
-    together, per_view = (
-        kind(experiment, 2, {}) for kind in (variants.SeparateMatching, variants.PerViewMatching)
-    )
+    together, per_view = (kind(experiment, 2, {}) for kind in (variants.SeparateMatching, variants.PerViewMatching))
     per_view.model.load_state_dict(together.model.state_dict())
     probabilities = torch.rand(2, 6, 5, 4).softmax(dim=-1)
     ids = torch.arange(60).reshape(2, 6, 5) % 3
@@ -121,9 +117,7 @@ def test_matching_per_view_never_costs_more_than_one_matching(scripts, experimen
 
 def test_unlabelled_pixels_are_ignored_or_pushed_down(scripts, experiment):
     _, variants = scripts
-    ignored, pushed = (
-        kind(experiment, 2, {}) for kind in (variants.UnlabelledIgnored, variants.UnlabelledPushedDown)
-    )
+    ignored, pushed = (kind(experiment, 2, {}) for kind in (variants.UnlabelledIgnored, variants.UnlabelledPushedDown))
     probabilities = torch.rand(1, 6, 6, 4).softmax(dim=-1).requires_grad_()
     ids = torch.zeros(1, 6, 6, dtype=torch.int64)
     ids[:, 3:] = -1
@@ -139,9 +133,7 @@ def test_bootstrap_agrees_with_scipy_for_one_seed(scripts):
     ablate, _ = scripts
     values = np.random.default_rng(1).normal(size=(1, 40))
     low, high = ablate.bootstrap(values)
-    expected = stats.bootstrap(
-        (values[0],), np.mean, method="percentile", n_resamples=10_000
-    ).confidence_interval
+    expected = stats.bootstrap((values[0],), np.mean, method="percentile", n_resamples=10_000).confidence_interval
     assert abs(low - expected.low) < 0.02 and abs(high - expected.high) < 0.02
 
 
@@ -157,9 +149,7 @@ def test_every_set_is_readable(scripts):
 def test_a_variant_is_trained_measured_and_tabulated(scripts, experiment, tmp_path, capsys, monkeypatch):
     ablate, variants = scripts
     monkeypatch.setitem(
-        variants.SETS,
-        "training",
-        {"joint": variants.Variant(), "sequential": variants.sequential(0.5)},
+        variants.SETS, "training", {"joint": variants.Variant(), "sequential": variants.sequential(0.5)}
     )
     sizes = {f"model.{k}": v for k, v in dataclasses.asdict(MODEL).items() if isinstance(v, int) and v > 1}
     settings = sizes | {

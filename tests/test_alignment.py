@@ -24,9 +24,7 @@ from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 def scenes() -> tuple[Views, Views]:
     """Context and target views of two rooms."""
     rooms = [generate_room(4, index, num_views=4, size=24) for index in range(2)]
-    return collate([to_views(room, [0, 2]) for room in rooms]), collate(
-        [to_views(room, [1, 3]) for room in rooms]
-    )
+    return collate([to_views(room, [0, 2]) for room in rooms]), collate([to_views(room, [1, 3]) for room in rooms])
 
 
 def points_from_first(context: Views, scale: torch.Tensor) -> torch.Tensor:
@@ -43,9 +41,7 @@ def test_cameras_see_what_they_saw_in_a_world_of_another_unit() -> None:
     cameras, found = align_cameras(targets.cameras, context, points_from_first(context, scale))
     torch.testing.assert_close(found, scale, **tolerance("float32"))
     truth = world_points(targets.depth, targets.cameras.cam_from_world, targets.cameras.intrinsics)
-    predicted = world_points(
-        targets.depth * scale[:, None, None, None], cameras.cam_from_world, cameras.intrinsics
-    )
+    predicted = world_points(targets.depth * scale[:, None, None, None], cameras.cam_from_world, cameras.intrinsics)
     first = context.cameras.cam_from_world[:, 0]
     expected = transform_points(first, truth.flatten(1, 3)) * scale[:, None, None]
     torch.testing.assert_close(predicted.flatten(1, 3), expected, **tolerance("float32_chain"))
@@ -75,17 +71,13 @@ def test_metric_and_loss_use_the_same_cameras() -> None:
     poses = relative_cameras(context.cameras.cam_from_world, first, torch.tensor(0.7))
     world = rigid(rotation_from_vector(torch.tensor([0.3, -0.2, 0.1])), torch.tensor([1.0, 2.0, 3.0]))
     moved = Cameras(poses @ invert_rigid(world), context.cameras.intrinsics, context.cameras.size_hw)
-    empty = Gaussians(
-        torch.zeros(1, 3), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.zeros(1, 1, 3)
-    )
+    empty = Gaussians(torch.zeros(1, 3), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.zeros(1, 1, 3))
     scene = TokenScene(
         empty, torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3), torch.ones(1, 1),
         torch.zeros(1, dtype=torch.int64), torch.zeros(1, 0), moved,
     )  # fmt: skip
     prediction = Reconstruction(scene, context.depth * 0.7, torch.zeros(1, 3, dtype=torch.int64))
     got, scale = target_cameras(prediction, context, targets.cameras)
-    expected = relative_cameras(targets.cameras.cam_from_world, first, torch.tensor(0.7)) @ invert_rigid(
-        world
-    )
+    expected = relative_cameras(targets.cameras.cam_from_world, first, torch.tensor(0.7)) @ invert_rigid(world)
     assert abs(scale - 0.7) < 1e-5
     torch.testing.assert_close(got.cam_from_world, expected, **tolerance("float32_chain"))

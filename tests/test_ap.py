@@ -19,9 +19,7 @@ GT1, GT2 = (0, 1000), (1000, 2000)
 
 
 def test_thresholds_stop_at_090() -> None:
-    assert (
-        np.allclose(THRESHOLDS, [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]) and LOOSE_THRESHOLD == 0.25
-    )
+    assert np.allclose(THRESHOLDS, [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]) and LOOSE_THRESHOLD == 0.25
 
 
 @pytest.mark.parametrize("case", range(40))

@@ -83,13 +83,7 @@ def test_invariances(benchmark, random_weights: Path, capsys: pytest.CaptureFixt
     scene = Example(context, targets, (frames.instance_classes,), (frames.name,))
     same = replace(invariances.CASES[0], other=(0, 1, 2, 3))
     still = invariances.measure_case(model, [scene], same)
-    zero = (
-        "psnr, change",
-        "depth apart",
-        "points apart",
-        "other anchors",
-        "pixels of photo 1 in another group",
-    )
+    zero = ("psnr, change", "depth apart", "points apart", "other anchors", "pixels of photo 1 in another group")
     assert all(still[name] == pytest.approx(0, abs=1e-6) for name in zero)
     results = invariances.measure_invariances(model, [scene])
     invariances.print_invariances([results])

@@ -53,14 +53,7 @@ def test_every_truncation_and_foreign_files_are_one_line(tmp_path: Path) -> None
     path, broken = tmp_path / "a.safetensors", tmp_path / "broken.safetensors"
     write_tensors(path, TENSORS)
     whole = path.read_bytes()
-    foreign = [
-        b"",
-        b"hello",
-        b"\x89PNG\r\n" + bytes(200),
-        b"\xff" * 64,
-        whole[8:],
-        json.dumps({"a": 1}).encode() * 9,
-    ]
+    foreign = [b"", b"hello", b"\x89PNG\r\n" + bytes(200), b"\xff" * 64, whole[8:], json.dumps({"a": 1}).encode() * 9]
     for content in [*(whole[:n] for n in range(0, len(whole), 29)), *foreign]:
         broken.write_bytes(content)
         for read in (read_tensors, read_metadata):

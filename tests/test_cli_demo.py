@@ -48,9 +48,7 @@ def check(page: str) -> Checker:
 
 
 def test_page_is_well_formed_escaped_and_needs_no_network() -> None:
-    gallery = Gallery(
-        "a < b", "text & more", [Picture("x/1.png", "<one>", colour="#ff0000")], ["cmd 'x' > y"]
-    )
+    gallery = Gallery("a < b", "text & more", [Picture("x/1.png", "<one>", colour="#ff0000")], ["cmd 'x' > y"])
     table = Table(("name", "value"), [("PSNR", "1.0")], numbers=(1,))
     page = build_page("T", "lead", [Section("s1", "S", "S", "", [gallery], [table])], "end")
     checker = check(page)

@@ -71,9 +71,7 @@ def evaluated(words: list[str], out: Path) -> dict:
     return json.loads(out.read_text())
 
 
-def test_writes_a_table_and_the_numbers(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_writes_a_table_and_the_numbers(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
     words = ["evaluate", "--seed", "3", "--num-scenes", "2", "--weights", str(weights), "--json", str(out)]
     assert main(words) == 0
@@ -86,9 +84,7 @@ def test_writes_a_table_and_the_numbers(
     assert numbers["protocol"]["weights"] == "groups" and numbers["protocol"]["seed"] == 3
 
 
-def test_folder_of_scenes_in_scannets_layout(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_of_scenes_in_scannets_layout(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))
     words = ["evaluate", "--data", str(tmp_path / "scans"), "--views", "1", "--weights", str(weights)]
     assert main([*words, "--frame-step", "2", "--split", "all"]) == 0
@@ -114,9 +110,7 @@ def test_of_a_folder_the_held_out_scenes_are_measured(
     assert measured() == (["c"], "val")
     printed = capsys.readouterr()
     assert "on 1 scenes of scans (split val), 32x32" in " ".join(printed.out.split())
-    assert (
-        "note: 1 of 3 scenes are held out (val: by its sub-folders); --split all measures all" in printed.err
-    )
+    assert "note: 1 of 3 scenes are held out (val: by its sub-folders); --split all measures all" in printed.err
     assert measured("--split", "train") == (["a", "b"], "train")
     assert measured("--split", "all") == (["a", "b", "c"], None)
     assert main(["evaluate", *command, "--split", "test"]) == 2
@@ -166,16 +160,12 @@ def test_weights_with_semantics_are_measured_on_the_vocabulary(
     speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(
-        "tokengroups.cli.text.load_encoder_for", lambda *words: asked.append(words) or Words()
-    )
+    monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", lambda *words: asked.append(words) or Words())
     out, words = tmp_path / "out.json", ["--weights", str(speaking)]
     numbers = evaluated([*words, "--vocabulary", "wall, floor,other", "--text-encoder", "mine"], out)
     assert asked == [("words:1", "mine")]
     assert numbers["protocol"]["vocabulary"] == ["wall", "floor", "other"]
-    assert (
-        0 <= numbers["miou_target"] <= 1 and numbers["semantic_scalars_per_gaussian_baseline"] == 48 * 3 * 6
-    )
+    assert 0 <= numbers["miou_target"] <= 1 and numbers["semantic_scalars_per_gaussian_baseline"] == 48 * 3 * 6
     assert "(vocabulary: wall, floor, other)" in " ".join(capsys.readouterr().out.split())
     assert len(evaluated(words, out)["protocol"]["vocabulary"]) == 44
     write_scannet(tmp_path / "scans" / "scene0001_00", generate_room(1, 0, "test", num_views=5, size=48))

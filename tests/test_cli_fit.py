@@ -66,14 +66,10 @@ def test_a_capture_becomes_a_scene(capture: Path, capsys: pytest.CaptureFixture[
     masks = [np.asarray(Image.open(capture / "masks" / f"{view}.png")) for view in range(4)]
     assert set(scene.group_ids.tolist()) <= set(np.unique(masks).tolist()) - {0}
     pose = json.loads((capture / "transforms.json").read_text())["frames"][0]["transform_matrix"]
-    np.testing.assert_allclose(
-        scene.provenance["world_from_scene"], np.array(pose) @ OPENCV_FROM_OPENGL, atol=1e-6
-    )
+    np.testing.assert_allclose(scene.provenance["world_from_scene"], np.array(pose) @ OPENCV_FROM_OPENGL, atol=1e-6)
 
 
-def test_recorded_rooms_and_captures_give_the_same_scene(
-    recorded: Path, capture: Path, tmp_path: Path
-) -> None:
+def test_recorded_rooms_and_captures_give_the_same_scene(recorded: Path, capture: Path, tmp_path: Path) -> None:
     """ScanNet's pixel centre and ids are converted; names of the instances come along."""
     assert fit(recorded, "-o", tmp_path / "a.safetensors", *QUICK) == 0
     assert fit(capture, "-o", tmp_path / "b.safetensors", *QUICK) == 0
@@ -137,9 +133,7 @@ def test_lists_renders_and_edits_work_on_it(capture: Path) -> None:
     assert len(load_scene(capture / "edited.safetensors").group_ids) == len(load_scene(output).group_ids) - 1
 
 
-def test_photos_and_cameras_without_each_other_are_noted(
-    capture: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_and_cameras_without_each_other_are_noted(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (capture / "images" / "1.jpg").rename(capture / "images" / "x.jpg")
     (capture / "masks" / "2.png").unlink()
     words = (capture / "images", "--cameras", capture / "transforms.json", "--masks", capture / "masks")

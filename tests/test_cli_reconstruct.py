@@ -24,11 +24,7 @@ def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    for name, shape in (
-        ("IMG_2.jpg", (96, 128, 3)),
-        ("IMG_10.jpg", (200, 150, 3)),
-        ("IMG_3.png", (80, 80, 4)),
-    ):
+    for name, shape in (("IMG_2.jpg", (96, 128, 3)), ("IMG_10.jpg", (200, 150, 3)), ("IMG_3.png", (80, 80, 4))):
         image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
         image.save(folder / name, **({"exif": exif} if name == "IMG_2.jpg" else {}))
     return folder
@@ -38,9 +34,7 @@ def reconstruct(*words: object) -> int:
     return main(["reconstruct", *map(str, words)])
 
 
-def test_photos_become_a_scene(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_become_a_scene(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = photos.parent / "scene.safetensors"
     assert reconstruct(photos, "-o", output, "--weights", random_weights, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
@@ -82,9 +76,7 @@ def test_focal_length_in_pixels_or_from_exif(
     assert reconstruct(photos.parent / "phone.jpg", *common) == 0
     assert "--focal exif makes a better scene" in capsys.readouterr().out
     assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", 90) == 0
-    torch.testing.assert_close(
-        load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0)
     capsys.readouterr()
     output.unlink()
     for focal, message in (
@@ -100,9 +92,7 @@ def test_focal_length_in_pixels_or_from_exif(
     assert not output.exists()
 
 
-def test_sharpening_is_a_choice(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sharpening_is_a_choice(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = []
     for steps in (0, 2):
         path = photos.parent / f"{steps}.safetensors"
@@ -118,9 +108,7 @@ def test_sharpening_is_a_choice(
     assert not bad.exists()
 
 
-def test_one_photo_works_with_a_note(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_photo_works_with_a_note(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = photos.parent / "scene.safetensors"
     assert reconstruct(photos / "IMG_3.png", "-o", output, "--weights", random_weights) == 0
     assert "only one photo" in capsys.readouterr().out

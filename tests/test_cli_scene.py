@@ -72,11 +72,7 @@ def test_unknown_command_and_missing_arguments_exit_with_2(capsys: pytest.Captur
     [(UserError("no such thing"), 2, "error: no such thing\n"), (KeyboardInterrupt(), 130, "interrupted\n")],
 )
 def test_errors_become_exit_codes(
-    error: BaseException,
-    code: int,
-    text: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tokengroups.cli import info
 
@@ -110,9 +106,7 @@ def test_list_prints_a_row_per_group(scene_file: Path, capsys: pytest.CaptureFix
     assert all(line.split()[1:3] == ["2", "8"] and "thing" in line for line in lines[2:])
 
 
-def test_list_as_json_with_thumbnails(
-    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_as_json_with_thumbnails(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", scene_file, "--json", "--thumbnails", tmp_path / "t", "--thumbnail-size", 40) == 0
     groups = json.loads(capsys.readouterr().out)
     assert {group["id"] for group in groups} == {2, 5, 8}
@@ -121,9 +115,7 @@ def test_list_as_json_with_thumbnails(
         assert len(group["centre"]) == len(group["size"]) == len(group["color"]) == 3
         assert 0 <= group["visible_share"] <= 1
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == [f"group_00{i}.png" for i in (2, 5, 8)]
-    assert "16 to 2048" in refused(
-        capsys, "list", scene_file, "--thumbnails", tmp_path, "--thumbnail-size", 1
-    )
+    assert "16 to 2048" in refused(capsys, "list", scene_file, "--thumbnails", tmp_path, "--thumbnail-size", 1)
 
 
 # --- render ---------------------------------------------------------------------------------------------------------
@@ -133,10 +125,7 @@ def test_render_writes_every_kind_of_picture(
     scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert (
-        run("render", scene_file, "--camera", "context", "-o", out, "--what", "color,depth,groups", "--json")
-        == 0
-    )
+    assert run("render", scene_file, "--camera", "context", "-o", out, "--what", "color,depth,groups", "--json") == 0
     files = [Path(name) for name in json.loads(capsys.readouterr().out)]
     kinds = ["color", "depth", "depth_preview", "groups", "group_ids"]
     expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json"}
@@ -150,19 +139,14 @@ def test_render_writes_every_kind_of_picture(
     assert depth.dtype == np.uint16 and 1000 < np.median(depth[depth > 0]) < 5000
 
 
-def test_render_from_other_cameras(
-    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("render", scene_file, "--camera", "orbit:3", "-o", tmp_path / "a", "--size", 48) == 0
     assert "rendered 3 views of 64x48 (color)" in capsys.readouterr().out
     assert run("render", scene_file, "--camera", tmp_path / "a" / "cameras.json", "-o", tmp_path / "b") == 0
     for index in range(3):  # what was used is written, and gives the same pictures
         name = f"color_00{index}.png"
         assert np.array_equal(picture(tmp_path / "a" / name), picture(tmp_path / "b" / name))
-    assert (
-        run("render", scene_file, "--camera", "context:1", "-o", tmp_path / "c", "--background", "#ff0000")
-        == 0
-    )
+    assert run("render", scene_file, "--camera", "context:1", "-o", tmp_path / "c", "--background", "#ff0000") == 0
     assert picture(tmp_path / "c" / "color_000.png")[0, 0].tolist() == [255, 0, 0]
 
 
@@ -192,35 +176,20 @@ def test_render_refuses_bad_options(
 # --- edit -----------------------------------------------------------------------------------------------------------
 
 
-def test_edit_applies_operations_in_order(
-    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_edit_applies_operations_in_order(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "edited.safetensors"
     words = f"remove 2 move 5 -0.4 0 0 rotate 5 --axis y --degrees 30 insert {scene_file}:2 --at 0 0.2 1.5 -o {out}"
     assert run("edit", scene_file, *words.split(), "--render", tmp_path / "pictures") == 0
     text = capsys.readouterr().out
-    for line in (
-        "removed 2",
-        "moved 5 by -0.4 0 0",
-        "turned 5 about y by 30 degrees",
-        "as group 9",
-        f"wrote {out}",
-    ):
+    for line in ("removed 2", "moved 5 by -0.4 0 0", "turned 5 about y by 30 degrees", "as group 9", f"wrote {out}"):
         assert line in text
     assert load_scene(out).group_ids.tolist() == [5, 8, 9]
-    assert [edit["operation"] for edit in load_scene(out).provenance["edits"]] == [
-        "remove",
-        "move",
-        "rotate",
-        "insert",
-    ]
+    assert [edit["operation"] for edit in load_scene(out).provenance["edits"]] == ["remove", "move", "rotate", "insert"]
     names = [f"{when}_00{index}.png" for when in ("after", "before") for index in (0, 1)]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == names
 
 
-def test_edit_takes_options_anywhere(
-    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_edit_takes_options_anywhere(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "edited.safetensors"
     assert run("edit", "-o", out, "--json", scene_file, "keep", 5, 8) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -294,9 +263,7 @@ def test_full_disk_leaves_the_old_scene_intact(scene_file: Path, tmp_path: Path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_folder_is_refused(
-    scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_read_only_folder_is_refused(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     assert "not writable" in refused(capsys, "edit", scene_file, "remove", 2, "-o", folder / "a.safetensors")

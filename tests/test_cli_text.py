@@ -125,9 +125,7 @@ def test_a_query_with_another_encoder_is_refused(scene_file, tmp_path, capsys):
 def test_a_hub_id_without_network_and_a_missing_package_are_one_line(scene_file, capsys, monkeypatch):
     line = refused(capsys, "query", scene_file, "chair", "--text-encoder", "google/siglip2-base-patch16-224")
     assert "google/siglip2-base-patch16-224" in line
-    assert "no text encoder 'nonsense'" in refused(
-        capsys, "query", scene_file, "chair", "--text-encoder", "nonsense"
-    )
+    assert "no text encoder 'nonsense'" in refused(capsys, "query", scene_file, "chair", "--text-encoder", "nonsense")
     real = builtins.__import__
 
     def without(name: str, *args: object, **kwargs: object) -> object:

@@ -144,11 +144,7 @@ def test_included_files_are_merged_and_later_values_win(tmp_path: Path) -> None:
 
 def test_a_file_may_be_included_twice_but_not_by_itself(tmp_path: Path) -> None:
     path = files(
-        tmp_path,
-        a="include: [b.yaml, c.yaml]",
-        b="include: d.yaml",
-        c="include: d.yaml\nrate: 2",
-        d="name: d",
+        tmp_path, a="include: [b.yaml, c.yaml]", b="include: d.yaml", c="include: d.yaml\nrate: 2", d="name: d"
     )
     assert load_config(Outer, path) == Outer("d", rate=2.0)
 
@@ -166,10 +162,7 @@ def test_a_file_may_be_included_twice_but_not_by_itself(tmp_path: Path) -> None:
         ({"a": "include: [b.yaml, {c: d}]"}, r"'include' must be the name"),
         ({"a": "include: b.yaml", "b": "- name"}, r"b.yaml: a configuration is a mapping"),
         ({"a": "include: b.yaml", "b": "name: [", "c": ""}, r"b.yaml, line 1: not valid YAML"),
-        (
-            {"a": "include: b.yaml\nname: x", "b": "inner: {widht: 3}"},
-            r"unknown key 'inner.widht'; did you mean",
-        ),
+        ({"a": "include: b.yaml\nname: x", "b": "inner: {widht: 3}"}, r"unknown key 'inner.widht'; did you mean"),
         ({"a": "name: x\ninner: {include: b.yaml}", "b": ""}, r"unknown key 'inner.include'"),
     ],
 )

@@ -13,15 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokengroups.data.base import (
-    DATASETS,
-    MEASURED,
-    WATCHED,
-    Dataset,
-    FrameSequence,
-    choose_split,
-    open_dataset,
-)
+from tokengroups.data.base import DATASETS, MEASURED, WATCHED, Dataset, FrameSequence, choose_split, open_dataset
 from tokengroups.data.example import FramePlan, cut_example
 from tokengroups.data.procedural import CLASS_NAMES, generate_room
 from tokengroups.data.readers.scannet import write_scannet
@@ -45,11 +37,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for index in range(10):
         frames = generate_room(3, index, num_views=3, size=16)
-        arrays = {
-            f.name: getattr(frames, f.name)
-            for f in fields(frames)
-            if f.name not in ("name", "instance_classes")
-        }
+        arrays = {f.name: getattr(frames, f.name) for f in fields(frames) if f.name not in ("name", "instance_classes")}
         names = [frames.instance_classes[number] for number in range(len(frames.instance_classes))]
         np.savez(folder / f"room{index}.npz", class_of_id=np.array(names), **arrays)
     return folder
@@ -83,9 +71,7 @@ def test_built_in_data_sets_are_data_sets(tmp_path: Path) -> None:
         np.testing.assert_array_equal(last.depth, scene[:].depth[1::2])
     assert rooms.class_names == CLASS_NAMES and choose_split(rooms, MEASURED) == "test"
     assert choose_split(rooms, WATCHED) == "val" and set(DATASETS) == {"procedural", "scannet", "capture"}
-    with pytest.raises(
-        UserError, match=r"no scene in the split val or test; its splits are: train \(1\), val \(0\)"
-    ):
+    with pytest.raises(UserError, match=r"no scene in the split val or test; its splits are: train \(1\), val \(0\)"):
         choose_split(scans, WATCHED)
 
 
@@ -99,9 +85,7 @@ def test_built_in_data_sets_are_data_sets(tmp_path: Path) -> None:
         ("fractions:Fraction", {}, "its class lacks class_names, splits"),
     ],
 )
-def test_what_cannot_be_opened_is_refused(
-    own: Path, name: str, options: dict[str, object], message: str
-) -> None:
+def test_what_cannot_be_opened_is_refused(own: Path, name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_dataset(name, own if name.startswith("my_rooms") else None, options=options)
 

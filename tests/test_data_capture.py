@@ -51,9 +51,7 @@ def test_captures_are_the_scenes_that_they_photograph(captures: Path) -> None:
         assert capture.name == name and len(capture) == 5
         frames = capture[1:4:2]
         np.testing.assert_array_equal(frames.images, truth.images)
-        np.testing.assert_array_equal(
-            frames.group_ids, np.where(truth.group_ids < 0, -1, truth.group_ids + 1)
-        )
+        np.testing.assert_array_equal(frames.group_ids, np.where(truth.group_ids < 0, -1, truth.group_ids + 1))
         np.testing.assert_allclose(frames.cam_from_world, truth.cam_from_world, atol=1e-7)
         np.testing.assert_allclose(frames.intrinsics, truth.intrinsics, rtol=1e-12)
         assert (frames.depth == 0).all()

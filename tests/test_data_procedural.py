@@ -107,9 +107,7 @@ def test_cameras_walk_as_by_hand(rooms: list[SceneFrames]) -> None:
         wide = np.linalg.norm(centres(frames)[2:] - centres(frames)[:-2], axis=1)
         assert (wide > 0.35).all() and (wide <= 1.2).all()
         rotations = frames.cam_from_world[:, :3, :3]
-        np.testing.assert_allclose(
-            rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (5, 1, 1)), atol=1e-8
-        )
+        np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (5, 1, 1)), atol=1e-8)
         np.testing.assert_allclose(np.linalg.det(rotations), 1, atol=1e-8)
         field = 2 * np.degrees(np.arctan(SIZE / 2 / frames.intrinsics[:, 0, 0]))
         assert (field >= 50).all() and (field <= 75).all()
@@ -169,9 +167,7 @@ def test_rectangles_overlap_as_sampled_points_say() -> None:
     for _ in range(60):
         pair = [
             Rectangle(
-                tuple(draw.point((0, 0), (2, 2))),
-                tuple(draw.point((0.1, 0.1), (0.8, 0.8))),
-                draw.uniform(0, 6.28),
+                tuple(draw.point((0, 0), (2, 2))), tuple(draw.point((0.1, 0.1), (0.8, 0.8))), draw.uniform(0, 6.28)
             )
             for _ in range(2)
         ]

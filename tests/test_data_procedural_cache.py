@@ -82,8 +82,7 @@ def test_splits_are_rooms_of_the_seeds_and_of_one_to_watch_with(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"seeds": 3}, {"seeds": []}, {"seeds": [-1]}, {"seeds": ["a"]}, {"num_rooms": 0}, {"num_room": 4}],
+    "options", [{"seeds": 3}, {"seeds": []}, {"seeds": [-1]}, {"seeds": ["a"]}, {"num_rooms": 0}, {"num_room": 4}]
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"data set procedural: .*{next(iter(options))}"):
@@ -111,9 +110,7 @@ def test_mirrored_scene_is_a_consistent_scene(frames: SceneFrames) -> None:
         moved = transform_points(pose[1] @ invert_rigid(pose[0]), points)
         pixels, depth = project(moved, pinhole[1])
         locations.append((pixels.reshape(32, 32, 2), depth.reshape(32, 32)))
-        torch.testing.assert_close(
-            torch.linalg.det(pose[:, :3, :3]), torch.ones(2).double(), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(torch.linalg.det(pose[:, :3, :3]), torch.ones(2).double(), rtol=0, atol=1e-5)
     (pixels, depth), (mirrored_pixels, mirrored_depth) = locations
     torch.testing.assert_close(mirrored_depth.flip(-1), depth, rtol=0, atol=1e-5)
     torch.testing.assert_close(32 - mirrored_pixels[..., 0].flip(-1), pixels[..., 0], rtol=1e-4, atol=1e-3)

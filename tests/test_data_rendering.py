@@ -38,18 +38,14 @@ def lighting(*lights: Light, ambient: float = 0.0) -> Lighting:
 
 def shifted_room(*extra: tuple[Solid, bool]) -> TriangleScene:
     """A floor slab (top z = 0) and a back slab (front y = 3), then `extra`."""
-    return TriangleScene(
-        [(box((0, 0, -0.5), (60, 60, 1)), False), (box((0, 3.5, 0), (60, 1, 60)), False), *extra]
-    )
+    return TriangleScene([(box((0, 0, -0.5), (60, 60, 1)), False), (box((0, 3.5, 0), (60, 1, 60)), False), *extra])
 
 
 def test_depth_is_z_of_the_planes() -> None:
     view = render_view(shifted_room(), *camera(), SIZE, lighting(ambient=1.0))
     down = (np.arange(SIZE) + 0.5 - SIZE / 2) / SIZE
     expected = np.where(down > 1 / 7, 1 / np.maximum(down, 1e-9), 7.0)
-    np.testing.assert_allclose(
-        view.depth, np.tile(expected[:, None], (1, SIZE)), atol=2 / DEPTH_STEPS, rtol=1e-5
-    )
+    np.testing.assert_allclose(view.depth, np.tile(expected[:, None], (1, SIZE)), atol=2 / DEPTH_STEPS, rtol=1e-5)
     np.testing.assert_array_equal(view.instances[:, 0], np.where(down > 1 / 7, 0, 1))
 
 

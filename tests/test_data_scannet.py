@@ -51,9 +51,7 @@ def test_files_hold_what_scannet_says(frames: SceneFrames, folder: Path) -> None
     np.testing.assert_allclose(pose @ frames.cam_from_world[3], np.eye(4), atol=1e-7)
     intrinsics = np.loadtxt(folder / "intrinsic/intrinsic_color.txt")
     assert intrinsics.shape == (4, 4)
-    assert (
-        intrinsics[0, 2] == frames.intrinsics[0, 0, 2] - 0.5
-    )  # ScanNet counts from the first pixel's centre
+    assert intrinsics[0, 2] == frames.intrinsics[0, 0, 2] - 0.5  # ScanNet counts from the first pixel's centre
 
 
 def test_frames_are_in_order_of_their_numbers(frames: SceneFrames, folder: Path) -> None:
@@ -62,9 +60,7 @@ def test_frames_are_in_order_of_their_numbers(frames: SceneFrames, folder: Path)
     np.testing.assert_array_equal(scene[1::5].group_ids, frames.group_ids[1::5])
 
 
-def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(
-    frames: SceneFrames, tmp_path: Path
-) -> None:
+def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(frames: SceneFrames, tmp_path: Path) -> None:
     ids, depth = frames.group_ids.copy(), frames.depth.copy()
     ids[:, :4], depth[:, :4] = -1, 0
     write_scannet(tmp_path / "holes", replace(frames, group_ids=ids, depth=depth))
@@ -91,9 +87,7 @@ def test_smaller_depth_and_missing_maps(frames: SceneFrames, folder: Path) -> No
     (folder / "instance-filt/0.png").unlink()
     (folder / "depth/1.png").unlink()
     read = read_scannet(folder)
-    np.testing.assert_array_equal(
-        read.depth[0], np.kron(read.depth[0][1::2, 1::2], np.ones((2, 2), np.float32))
-    )
+    np.testing.assert_array_equal(read.depth[0], np.kron(read.depth[0][1::2, 1::2], np.ones((2, 2), np.float32)))
     np.testing.assert_allclose(read.depth[0][1::2, 1::2], frames.depth[0][1::2, 1::2], atol=0.00051)
     assert (read.depth[1] == 0).all() and (read.group_ids[0] == -1).all()
 
@@ -172,16 +166,7 @@ def test_nothing_is_left_behind_when_writing_fails(
 
 
 def test_command_writes_rooms_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [
-        "data",
-        "procedural",
-        "--out",
-        str(tmp_path / "out"),
-        "--num-scenes",
-        "2",
-        "--num-views",
-        "2",
-    ]
+    arguments = ["data", "procedural", "--out", str(tmp_path / "out"), "--num-scenes", "2", "--num-views", "2"]
     assert main([*arguments, "--size", "24", "--seed", "9", "--json"]) == 0
     scenes = json.loads(capsys.readouterr().out)["scenes"]
     assert [Path(scene) for scene in scenes] == find_scenes(tmp_path / "out")

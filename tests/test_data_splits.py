@@ -17,12 +17,7 @@ def names_of(root: Path, scenes: list[Path]) -> dict[str, list[str]]:
 
 
 def test_sub_folders_are_splits(tmp_path: Path) -> None:
-    scenes = [
-        tmp_path / "val" / "a",
-        tmp_path / "train" / "b",
-        tmp_path / "train" / "c",
-        tmp_path / "test" / "d",
-    ]
+    scenes = [tmp_path / "val" / "a", tmp_path / "train" / "b", tmp_path / "train" / "c", tmp_path / "test" / "d"]
     assert names_of(tmp_path, scenes) == {"train": ["b", "c"], "val": ["a"], "test": ["d"]}
     assert recorded_splits(tmp_path, scenes)[1] == "by its sub-folders"
 
@@ -74,9 +69,7 @@ def test_known_rooms_stay_where_they_are() -> None:
 def test_recordings_of_one_room_stay_together() -> None:
     names = [f"scene{number:04d}_{scan:02d}" for number in range(40) for scan in range(3)]
     held_out = hashed_out(names)
-    assert len(held_out) % 3 == 0 and {name[:9] for name in held_out} == {
-        name[:9] for name in hashed_out(names[::3])
-    }
+    assert len(held_out) % 3 == 0 and {name[:9] for name in held_out} == {name[:9] for name in hashed_out(names[::3])}
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

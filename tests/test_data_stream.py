@@ -84,9 +84,7 @@ def test_a_recording_too_short_for_the_step_is_refused(recorded):
 def test_training_never_draws_the_recordings_that_watch_it(recorded):
     """They are watched in their own data set, at its own frame step, as `tokengroups evaluate` cuts them."""
     drawn = {PathStream(recorded, seed=0).path(draw).name for draw in range(12)}
-    config = ExampleConfig(
-        dataset="scannet", root=recorded.root, num_frames=3, size=24, context_views=1, frame_step=2
-    )
+    config = ExampleConfig(dataset="scannet", root=recorded.root, num_frames=3, size=24, context_views=1, frame_step=2)
     examples = list(held_out_examples(config))
     watched = [example.names[0] for example in examples]
     assert sorted([*drawn, *watched]) == [f"scene{index:04d}_00" for index in range(4)]
@@ -101,9 +99,7 @@ def test_training_never_draws_the_recordings_that_watch_it(recorded):
 
 def test_procedural_training_is_watched_on_rooms_of_a_seed_of_its_own(config):
     examples = list(
-        held_out_examples(
-            ExampleConfig(root=config.root, num_frames=3, size=32, context_views=1, evaluation_scenes=2)
-        )
+        held_out_examples(ExampleConfig(root=config.root, num_frames=3, size=32, context_views=1, evaluation_scenes=2))
     )
     expected = [cut_example(generate_room(714_025, n, "test", 3, 32), FramePlan(1)) for n in range(2)]
     assert [example.names for example in examples] == [("test_714025_000000",), ("test_714025_000001",)]
@@ -140,13 +136,10 @@ def test_zoom_varies_the_focal_length_within_its_bound(config):
     views = stream.path(0).views
     focal = views.cameras.intrinsics[0, 0, 0]
     factors = [
-        (stream.augment(views, np.random.default_rng(seed)).cameras.intrinsics[:, 0, 0] / focal)
-        for seed in range(20)
+        (stream.augment(views, np.random.default_rng(seed)).cameras.intrinsics[:, 0, 0] / focal) for seed in range(20)
     ]
     assert all((factor == factor[0]).all() for factor in factors)  # one lens a scene
-    assert (
-        min(f[0] for f in factors) >= 0.97 and 1.3 < max(f[0] for f in factors) < 1.55
-    )  # whole source pixels
+    assert min(f[0] for f in factors) >= 0.97 and 1.3 < max(f[0] for f in factors) < 1.55  # whole source pixels
     untouched = sum(bool(factor[0] == 1) for factor in factors)
     assert 4 <= untouched <= 16  # about every second scene keeps its lens
 
@@ -174,17 +167,13 @@ def test_turned_photos_show_the_same_points_of_the_same_objects(config):
                         order=1, mode="nearest")
         for v in range(len(pixels)) for c in range(3)
     ]  # fmt: skip
-    torch.testing.assert_close(
-        turned.images.flatten(0, 1), torch.from_numpy(np.stack(seen)).float(), rtol=0, atol=2e-3
-    )
+    torch.testing.assert_close(turned.images.flatten(0, 1), torch.from_numpy(np.stack(seen)).float(), rtol=0, atol=2e-3)
 
 
 def test_turns_are_shortened_to_what_the_photo_shows(config):
     cameras = PathStream(config, seed=0).path(0).views.cameras
     turns = torch.tensor([[0.0, 0.02, 0.0], [0.0, 1.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    angles = [
-        float(((r.trace() - 1) / 2).clamp(-1, 1).acos()) for r in shrink_turns(cameras, turns, zoom=1.3)
-    ]
+    angles = [float(((r.trace() - 1) / 2).clamp(-1, 1).acos()) for r in shrink_turns(cameras, turns, zoom=1.3)]
     assert angles[0] == pytest.approx(0.02, abs=1e-4)  # fits as it is
     assert 0 < angles[1] < 0.3 and angles[2] < 0.3 and angles[3] == 0
     still = shrink_turns(cameras, turns, zoom=1.0)

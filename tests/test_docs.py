@@ -50,9 +50,7 @@ def test_every_module_has_a_layer():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_paths_in_documents_exist(document: Path):
-    missing = [
-        name for name in paths_in(document) if not any((base / name).exists() for base in (ROOT, PACKAGE))
-    ]
+    missing = [name for name in paths_in(document) if not any((base / name).exists() for base in (ROOT, PACKAGE))]
     made_by_commands = ("out/", "runs/")
     assert [name for name in missing if not name.startswith(made_by_commands)] == []
 

@@ -62,9 +62,7 @@ EXAMPLES: dict[str, Callable[[TokenScene], TokenScene]] = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alone(
-    name: str, tmp_path: Path
-) -> None:
+def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alone(name: str, tmp_path: Path) -> None:
     scene, copy = random_scene(), random_scene()
     edited = EXAMPLES[name](scene)
     save_scene(tmp_path / "a.safetensors", edited)
@@ -72,9 +70,7 @@ def test_every_edit_gives_a_scene_that_can_be_saved_and_leaves_its_argument_alon
     assert again.provenance == edited.provenance
     assert again.provenance["edits"][-1]["operation"] == name
     assert torch.equal(again.gaussians.means, edited.gaussians.means)
-    assert torch.equal(scene.gaussians.means, copy.gaussians.means) and torch.equal(
-        scene.assignment, copy.assignment
-    )
+    assert torch.equal(scene.gaussians.means, copy.gaussians.means) and torch.equal(scene.assignment, copy.assignment)
     assert "edits" not in scene.provenance
 
 
@@ -96,9 +92,7 @@ def test_remove_takes_one_group_out_and_renormalises() -> None:
     stays = scene.assignment.argmax(dim=1) != 1
     expected = scene.assignment[stays][:, [0, 2]]
     torch.testing.assert_close(edited.assignment, expected / expected.sum(dim=1, keepdim=True))
-    assert torch.equal(
-        edited.anchors[edited.anchor_ids], scene.anchors[scene.anchor_ids][~of_group(scene, 5)]
-    )
+    assert torch.equal(edited.anchors[edited.anchor_ids], scene.anchors[scene.anchor_ids][~of_group(scene, 5)])
     assert torch.equal(edited.group_tokens, scene.group_tokens[[0, 2]])
 
 
@@ -144,9 +138,7 @@ def test_rotations_add_up_and_a_full_turn_is_none() -> None:
         torch.testing.assert_close(
             getattr(turned.gaussians, name), getattr(scene.gaussians, name), **tolerance("float32_chain")
         )
-    torch.testing.assert_close(
-        covariances(turned.gaussians), covariances(scene.gaussians), **tolerance("float32")
-    )
+    torch.testing.assert_close(covariances(turned.gaussians), covariances(scene.gaussians), **tolerance("float32"))
 
 
 def test_turned_group_looks_the_same_to_a_camera_that_turns_with_it() -> None:
@@ -172,9 +164,7 @@ def test_scale_keeps_the_centre_and_grows_everything() -> None:
     edited = scale(scene, 5, 2.0)
     mine, centre = of_group(scene, 5), centre_of(scene, 5)
     torch.testing.assert_close(
-        edited.gaussians.means[mine] - centre,
-        2 * (scene.gaussians.means[mine] - centre),
-        **tolerance("float32_chain"),
+        edited.gaussians.means[mine] - centre, 2 * (scene.gaussians.means[mine] - centre), **tolerance("float32_chain")
     )
     assert torch.equal(edited.gaussians.scales[mine], 2 * scene.gaussians.scales[mine])
     assert_others_untouched(scene, edited, 5)
@@ -198,9 +188,7 @@ def test_duplicate_adds_a_shifted_copy_under_a_new_id() -> None:
 def test_copy_can_be_removed_again() -> None:
     scene = random_scene()
     back = remove(duplicate(scene, 5), 9)
-    assert torch.equal(back.gaussians.means, scene.gaussians.means) and torch.equal(
-        back.anchors, scene.anchors
-    )
+    assert torch.equal(back.gaussians.means, scene.gaussians.means) and torch.equal(back.anchors, scene.anchors)
     torch.testing.assert_close(back.assignment, scene.assignment)
 
 

@@ -50,10 +50,7 @@ def random_prediction() -> dict[str, Any]:
         "cameras": Cameras(poses, intrinsics, (HEIGHT, WIDTH)),
         "evidence": {
             MATCH_DESCRIPTORS: torch.randn(BATCH, VIEWS, 12, 4),
-            SINGLE_VIEW_FEATURES: (
-                torch.randn(BATCH, VIEWS, 6, 4, 4),
-                torch.randn(BATCH, VIEWS, 2, 8, 8),
-            ),
+            SINGLE_VIEW_FEATURES: (torch.randn(BATCH, VIEWS, 6, 4, 4), torch.randn(BATCH, VIEWS, 2, 8, 8)),
         },
     }
 
@@ -123,12 +120,7 @@ def test_a_scene_of_a_batch_is_one_index_of_every_tensor() -> None:
 
 @pytest.mark.parametrize(
     "build",
-    [
-        lambda: VGGT(PUBLISHED),
-        lambda: VGGTTiny(TINY),
-        lambda: VGGTTiny(WITH_SINGLE_VIEW),
-        lambda: flat_wall()(),
-    ],
+    [lambda: VGGT(PUBLISHED), lambda: VGGTTiny(TINY), lambda: VGGTTiny(WITH_SINGLE_VIEW), lambda: flat_wall()()],
     ids=["vggt", "vggt_tiny", "vggt_tiny_single_view", "docstring"],
 )
 def test_an_encoder_keeps_what_the_protocol_promises(build) -> None:

@@ -59,9 +59,7 @@ def test_pose_encodings_and_unprojection_reproduce_the_official_functions(data_d
 
 def test_the_size_of_pose_encodings_follows_from_the_metadata_or_the_cameras(data_dir):
     golden = read_golden(data_dir / "pose_encoding.safetensors")
-    cameras = {
-        name: golden.tensors[name] for name in ("pose_enc", "extrinsics", "intrinsics", "pose_enc_back")
-    }
+    cameras = {name: golden.tensors[name] for name in ("pose_enc", "extrinsics", "intrinsics", "pose_enc_back")}
 
     def names(rows: list[Comparison]) -> list[str]:
         return [row.name for row in rows if row.passed]

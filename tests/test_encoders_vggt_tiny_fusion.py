@@ -35,9 +35,7 @@ def test_focal_lengths_are_weighted_by_their_variances() -> None:
     )
     size_hw = (64, 96)  # the shorter side is what focal lengths are measured in
     for deviation, share in ((0.0, 1.0), (CAMERA_HEAD_LOG_FOCAL_STD, 0.5), (1e6, 0.0)):
-        factor = focal_factor(
-            intrinsics, replace(prediction, deviation=torch.full((1, 2), deviation)), size_hw
-        )
+        factor = focal_factor(intrinsics, replace(prediction, deviation=torch.full((1, 2), deviation)), size_hw)
         assert float(factor) == pytest.approx((66 / 60) ** share, rel=1e-5)
 
 
@@ -64,9 +62,7 @@ def test_depth_moves_towards_the_single_view_network_s(size_hw) -> None:
     assert (difference - difference.mean()).abs().max() < 0.004  # cells' middles are whole pixels
     assert difference.mean().abs() < 0.005
     if height > width:
-        assert torch.equal(change[:, 0], change[:, top]) and torch.equal(
-            change[:, -1], change[:, top + side - 1]
-        )
+        assert torch.equal(change[:, 0], change[:, top]) and torch.equal(change[:, -1], change[:, top + side - 1])
 
 
 def test_equal_predictions_leave_the_depth_and_wild_ones_are_bounded() -> None:
@@ -77,9 +73,7 @@ def test_equal_predictions_leave_the_depth_and_wild_ones_are_bounded() -> None:
     wild = same.clone()
     wild[:, 5, 7] += 100
     change = depth_change(depth, wild)
-    assert (
-        0 < change.max() <= SINGLE_VIEW_DEPTH_WEIGHT * MAX_LOG_DEPTH_DIFFERENCE / 9 + 1e-6
-    )  # one of nine cells
+    assert 0 < change.max() <= SINGLE_VIEW_DEPTH_WEIGHT * MAX_LOG_DEPTH_DIFFERENCE / 9 + 1e-6  # one of nine cells
     assert (change != 0).float().mean() < 0.1
 
 

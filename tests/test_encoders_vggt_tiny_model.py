@@ -11,13 +11,7 @@ from tests.test_encoders_vggt_model import SIZES, images, tensors
 from tests.test_encoders_vggt_model import TINY as POINTS_TOO
 from tests.tiny_encoder import TINY, WITH_SINGLE_VIEW
 from tests.tolerances import tolerance
-from tokengroups.encoders.base import (
-    MATCH_DESCRIPTORS,
-    PAIR_AFFINITY,
-    PAIR_OFFSETS,
-    SINGLE_VIEW_FEATURES,
-    Encoder,
-)
+from tokengroups.encoders.base import MATCH_DESCRIPTORS, PAIR_AFFINITY, PAIR_OFFSETS, SINGLE_VIEW_FEATURES, Encoder
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny import VGGTTiny, VGGTTinyConfig
 from tokengroups.encoders.vggt_tiny.fusion import depth_change, focal_factor

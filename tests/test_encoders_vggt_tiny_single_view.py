@@ -16,19 +16,12 @@ def test_features_are_what_the_maps_are_made_from(details: int) -> None:
     torch.manual_seed(0)
     network = SingleViewNetwork((8, 16, 24, 32), depth=1, detail_channels=details).eval()
     prediction = network(torch.rand(2, 3, 64, 64))
-    assert [tuple(m.shape) for m in prediction.features] == [(2, 56, 16, 16), (2, details, 32, 32)][
-        : 1 + bool(details)
-    ]
+    assert [tuple(m.shape) for m in prediction.features] == [(2, 56, 16, 16), (2, details, 32, 32)][: 1 + bool(details)]
     again = network.maps(prediction.features[0])
     assert torch.equal(again[:, :3], prediction.normals) and torch.equal(again[:, 3], prediction.log_depth)
     assert (prediction.pair_affinity is None) == (details == 0)
     if network.details is not None:
-        assert prediction.pair_affinity is not None and prediction.pair_affinity.shape == (
-            2,
-            len(PAIR_OFFSETS),
-            32,
-            32,
-        )
+        assert prediction.pair_affinity is not None and prediction.pair_affinity.shape == (2, len(PAIR_OFFSETS), 32, 32)
         assert torch.equal(network.details.pair_affinity(prediction.features[1]), prediction.pair_affinity)
 
 

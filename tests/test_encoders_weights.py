@@ -74,9 +74,7 @@ def edit(folder: Path, **changes) -> None:
     (folder / "config.json").write_text(json.dumps(saved))
 
 
-@pytest.mark.parametrize(
-    ("config", "network"), [(PUBLISHED, VGGT), (TINY, VGGTTiny), (WITH_SINGLE_VIEW, VGGTTiny)]
-)
+@pytest.mark.parametrize(("config", "network"), [(PUBLISHED, VGGT), (TINY, VGGTTiny), (WITH_SINGLE_VIEW, VGGTTiny)])
 def test_an_encoder_comes_back_as_what_it_was(config, network, tmp_path: Path) -> None:
     torch.manual_seed(0)
     saved = network(config)
@@ -130,9 +128,7 @@ def test_names_of_classes_that_are_no_encoders_are_one_line(own_module: str) -> 
 
 def test_weights_of_a_system_never_import_a_module_of_their_choice(own_module: str, tmp_path: Path) -> None:
     """A file that somebody sent may name an encoder; only what is imported already is taken."""
-    save_weights(
-        tmp_path / "sent", {}, {"system": "token_groups", "config": {}, "encoder": f"{own_module}:Own"}
-    )
+    save_weights(tmp_path / "sent", {}, {"system": "token_groups", "config": {}, "encoder": f"{own_module}:Own"})
     assert f"import {own_module} first if you trust it" in one_line(load_model, tmp_path / "sent")
 
 

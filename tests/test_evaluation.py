@@ -123,9 +123,7 @@ def test_any_world_of_the_prediction_will_do(scene: Example) -> None:
         world,
         gaussians=replace(world.gaussians, means=transform_points(other_from_world, world.gaussians.means)),
         anchors=transform_points(other_from_world, world.anchors),
-        cameras=replace(
-            world.cameras, cam_from_world=world.cameras.cam_from_world @ invert_rigid(other_from_world)
-        ),
+        cameras=replace(world.cameras, cam_from_world=world.cameras.cam_from_world @ invert_rigid(other_from_world)),
     )
     here, there = _evaluate(scene, prediction), _evaluate(scene, replace(prediction, scene=elsewhere))
     for name in ("psnr", "ssim", "ap_all", "ap50_objects", "point_error", "rotation_error_deg"):
@@ -134,10 +132,7 @@ def test_any_world_of_the_prediction_will_do(scene: Example) -> None:
 
 @pytest.mark.parametrize("unit", [0.2, 7.0])
 def test_unit_of_the_prediction_does_not_matter(scene: Example, unit: float) -> None:
-    metres, other = (
-        _evaluate(scene, from_truth(scene.context)),
-        _evaluate(scene, from_truth(scene.context, unit)),
-    )
+    metres, other = (_evaluate(scene, from_truth(scene.context)), _evaluate(scene, from_truth(scene.context, unit)))
     assert other["per_scene"][0]["scale"] == pytest.approx(unit, rel=1e-5)
     for name in ("psnr", "ssim", "ap_all", "ap50_objects_planes_hdbscan", "translation_length_ratio"):
         assert other[name] == pytest.approx(metres[name], abs=0.02), name

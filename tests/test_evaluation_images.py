@@ -16,9 +16,7 @@ def _pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_each_image_equals_scikit_image() -> None:
     predicted, photos = _pair()
-    for image, photo, measured in zip(
-        predicted, photos, ssim(predicted.double(), photos.double()), strict=True
-    ):
+    for image, photo, measured in zip(predicted, photos, ssim(predicted.double(), photos.double()), strict=True):
         expected = structural_similarity(
             photo.double().numpy(), image.double().numpy(), channel_axis=0, data_range=1.0,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False,

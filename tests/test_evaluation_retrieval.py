@@ -47,13 +47,7 @@ def test_shared_pixels_are_counts() -> None:
     assert shared.instance_ids == (1, 2, 5, 7, 8) and shared.num_pixels == 1000
     assert shared.instance_classes == ("chair", "chair", "sofa", "cup", "wall")
     assert shared.intersections.tolist() == [[100, 50, 0, 0, 0], [0, 50, 200, 9, 400]]
-    assert shared.group_sizes.tolist() == [150, 850] and shared.instance_sizes.tolist() == [
-        100,
-        100,
-        200,
-        9,
-        400,
-    ]
+    assert shared.group_sizes.tolist() == [150, 850] and shared.instance_sizes.tolist() == [100, 100, 200, 9, 400]
     assert shared.ious()[0, 1] == pytest.approx(50 / 200)
     assert shared.group_classes() == ["chair", "wall"]
 
@@ -97,9 +91,7 @@ def test_true_labels_break_ties_by_the_pixels_of_the_class() -> None:
     """Groups 0 and 2 are chairs; 2 holds more chair, although its main chair fills less of it than group 0's does."""
     shared = shared_pixels([(0, 90), (200, 400), (40, 200), (410, 500)])
     chair, sofa, cup, wall = 1.0, 0.3, 0.2, 0.1
-    cosines = np.array(
-        [[chair, chair, sofa, cup, wall], [0.3, 0.3, 1.0, 0.2, 0.1], [-0.2, -0.2, -0.9, -0.3, -0.8]]
-    )
+    cosines = np.array([[chair, chair, sofa, cup, wall], [0.3, 0.3, 1.0, 0.2, 0.1], [-0.2, -0.2, -0.9, -0.3, -0.8]])
     assert true_label_tops(shared, cosines).tolist() == [2, 1, 2]  # the group without a label never answers
     cosines[:, 0] += 1e-8  # one name embedded twice: a product of matrices may round its columns differently
     assert true_label_tops(shared, cosines).tolist() == [2, 1, 2]

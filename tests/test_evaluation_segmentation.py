@@ -39,9 +39,7 @@ def test_image_present_is_torchmetrics_per_class_mean() -> None:
     predicted, true = images()
     metric = MeanIoU(CLASSES + 1, include_background=False, per_class=True, input_format="index")
     for one, truth in zip(predicted, true, strict=True):
-        metric.update(
-            torch.from_numpy(np.where(truth < 0, 0, one + 1))[None], torch.from_numpy(truth + 1)[None]
-        )
+        metric.update(torch.from_numpy(np.where(truth < 0, 0, one + 1))[None], torch.from_numpy(truth + 1)[None])
     per_class = metric.compute()
     assert (per_class < 0).sum() == 1  # the class that never occurs is -1 there and left out here
     got = segmentation_scores([count_classes(predicted, true, CLASSES)])

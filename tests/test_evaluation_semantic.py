@@ -50,11 +50,7 @@ def with_meaning(scene: Example, renamed: dict[str, str] | None = None) -> Recon
     embeddings = Meanings().encode_text([(renamed or {}).get(name, name) for name in names])
     anchors = len(prediction.scene.anchors)
     semantics = Semantics(
-        embeddings,
-        torch.zeros(anchors, 2),
-        torch.randn(len(CLASS_NAMES), 2),
-        torch.tensor([40.0, 0.5]),
-        "all:1",
+        embeddings, torch.zeros(anchors, 2), torch.randn(len(CLASS_NAMES), 2), torch.tensor([40.0, 0.5]), "all:1"
     )
     return replace(prediction, scene=replace(prediction.scene, semantics=semantics))
 
@@ -183,7 +179,5 @@ def test_evaluation_adds_meaning_and_changes_nothing_else(scene: Example) -> Non
 
 
 def test_a_model_without_meaning_leaves_it_out(scene: Example) -> None:  # noqa: F811
-    result = evaluate_scenes(
-        lambda _: from_truth(scene.context), [scene], DATA, "truth", semantics=EVALUATION
-    )
+    result = evaluate_scenes(lambda _: from_truth(scene.context), [scene], DATA, "truth", semantics=EVALUATION)
     assert result.semantics is None and result.protocol.vocabulary is None

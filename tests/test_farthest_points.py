@@ -38,9 +38,7 @@ def test_indices_are_distinct_even_where_points_coincide(num_distinct):
     indices = farthest_point_sampling(points, 64)
     assert sorted(indices[0].tolist()) == list(range(64))
     first = farthest_point_sampling(points, num_distinct)
-    assert (
-        len({tuple(p) for p in points[0, first[0]].tolist()}) == num_distinct
-    )  # no double before all are seen
+    assert len({tuple(p) for p in points[0, first[0]].tolist()}) == num_distinct  # no double before all are seen
 
 
 def test_a_batch_of_two_equals_two_of_one():

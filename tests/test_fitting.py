@@ -97,16 +97,12 @@ def test_world_and_unit_of_the_cameras_do_not_matter(unit: float) -> None:
     assert bool(there.notes) == (unit < 0.1)  # nothing that small could be rendered: the near plane is 0.01
     if not there.notes:
         assert extents[1] / extents[0] == pytest.approx(unit, rel=0.05)
-    assert judge(there, elsewhere(targets), classes)[0] == pytest.approx(
-        judge(here, targets, classes)[0], abs=0.5
-    )
+    assert judge(there, elsewhere(targets), classes)[0] == pytest.approx(judge(here, targets, classes)[0], abs=0.5)
 
 
 def test_a_scene_keeps_the_convention_of_the_first_camera() -> None:
     context, result = room()[0], fitted()
-    torch.testing.assert_close(
-        result.scene.cameras.cam_from_world[0], torch.eye(4), **tolerance("float32_chain")
-    )
+    torch.testing.assert_close(result.scene.cameras.cam_from_world[0], torch.eye(4), **tolerance("float32_chain"))
     world_from_scene = torch.tensor(result.scene.provenance["world_from_scene"], dtype=torch.float64)
     back = result.scene.cameras.cam_from_world.double() @ invert_rigid(world_from_scene)
     torch.testing.assert_close(back, context.cameras.cam_from_world.double(), **tolerance("float32_chain"))
@@ -180,9 +176,7 @@ def test_nothing_labelled_is_refused() -> None:
 def test_tiny_photos_are_refused() -> None:
     pinhole = torch.tensor([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]])[None]
     cameras = Cameras(torch.eye(4)[None], pinhole, (8, 8))
-    views = Views(
-        torch.zeros(1, 3, 8, 8), cameras, torch.zeros(1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64)
-    )
+    views = Views(torch.zeros(1, 3, 8, 8), cameras, torch.zeros(1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="too small"):
         fit_scene(views)
 

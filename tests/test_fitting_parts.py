@@ -64,9 +64,7 @@ def test_ssim_is_that_of_scikit_image_and_has_its_gradient() -> None:
         for a, b in zip(one, other, strict=True)
     ]  # fmt: skip
     torch.testing.assert_close(ssim(one, other), torch.tensor(expected), **tolerance("float64"))
-    assert torch.autograd.gradcheck(
-        ssim, (one[:1, :, :12, :13].clone().requires_grad_(), other[:1, :, :12, :13])
-    )
+    assert torch.autograd.gradcheck(ssim, (one[:1, :, :12, :13].clone().requires_grad_(), other[:1, :, :12, :13]))
 
 
 def test_ssim_of_equal_images_is_one_and_needs_eleven_pixels() -> None:
@@ -93,9 +91,7 @@ def test_split_follows_the_papers_double_sum() -> None:
     copies = torch.tensor([1, 2, 5, 12, MAX_COPIES])
     new, factors = split_opacities(opacities, copies)
     torch.testing.assert_close(1 - (1 - new) ** copies, opacities, **tolerance("float64"))
-    expected = [
-        loop_factor(float(o), float(n), int(c)) for o, n, c in zip(opacities, new, copies, strict=True)
-    ]
+    expected = [loop_factor(float(o), float(n), int(c)) for o, n, c in zip(opacities, new, copies, strict=True)]
     torch.testing.assert_close(factors, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
     assert float(factors[0]) == pytest.approx(1)
 
@@ -116,9 +112,7 @@ def test_relocation_keeps_the_picture_and_revives_the_dead() -> None:
     assert float(torch.cdist(rows["means"][20:], means[:20]).amin(dim=1).max()) == 0
     naive = Parameters({name: rows[name].clone() for name in FIELDS}, LearningRates())
     naive["logits"].fill_(torch.logit(torch.tensor(0.6)))  # copies without the correction
-    assert float((picture(naive.gaussians()) - before).abs().mean()) > 3 * float(
-        (after - before).abs().mean()
-    )
+    assert float((picture(naive.gaussians()) - before).abs().mean()) > 3 * float((after - before).abs().mean())
 
 
 @torch.no_grad()
@@ -242,9 +236,7 @@ def wall_views() -> Views:
     y = axis[None, :, None].expand(3, size, size)
     red = 0.5 + 0.25 * torch.sin(9 * x) + 0.25 * torch.sin(31 * x + 5 * y)
     green = 0.5 + 0.5 * torch.sin(17 * y + 11 * x)
-    images = torch.stack([red.expand_as(y), green.expand_as(y), (red * green).expand_as(y)], dim=1).clamp(
-        0, 1
-    )
+    images = torch.stack([red.expand_as(y), green.expand_as(y), (red * green).expand_as(y)], dim=1).clamp(0, 1)
     cameras = Cameras(poses, pinhole.expand(3, 3, 3), (size, size))
     ids = torch.zeros(3, size, size, dtype=torch.int64)
     return Views(images.contiguous(), cameras, torch.zeros(3, size, size), ids)

@@ -57,9 +57,7 @@ def test_activations_and_inverses_are_pairs() -> None:
 
 def test_ends_of_the_range_are_finite_and_exact_in_float32() -> None:
     ends = torch.tensor([0.0, 1.0])
-    assert logit_from_opacity(ends).isfinite().all() and torch.equal(
-        opacity_from_logit(logit_from_opacity(ends)), ends
-    )
+    assert logit_from_opacity(ends).isfinite().all() and torch.equal(opacity_from_logit(logit_from_opacity(ends)), ends)
     zero = torch.tensor([0.0])
     assert log_from_scale(zero).isfinite().all() and torch.equal(scale_from_log(log_from_scale(zero)), zero)
 
@@ -112,9 +110,7 @@ def test_covariance_turns_and_scales_with_the_transform() -> None:
     moved = transform(gaussians, shift, rotation, 1.7)
     expected = 1.7**2 * rotation @ covariances(gaussians) @ rotation.T
     torch.testing.assert_close(covariances(moved), expected, **tolerance("float64"))
-    torch.testing.assert_close(
-        moved.means, 1.7 * gaussians.means @ rotation.T + shift, **tolerance("float64")
-    )
+    torch.testing.assert_close(moved.means, 1.7 * gaussians.means @ rotation.T + shift, **tolerance("float64"))
     assert torch.equal(moved.opacities, gaussians.opacities)
 
 

@@ -48,16 +48,9 @@ def test_half_turns_are_well_conditioned(axis):
 
 
 def test_quaternion_product_is_composition():
-    left, right = (
-        Rotation.random(50, rng=np.random.default_rng(4)),
-        Rotation.random(50, rng=np.random.default_rng(5)),
-    )
-    product = geometry.multiply_quaternions(
-        *(torch.tensor(r.as_quat()[:, [3, 0, 1, 2]]) for r in (left, right))
-    )
-    torch.testing.assert_close(
-        geometry.rotation_from_quaternion(product), torch.tensor((left * right).as_matrix())
-    )
+    left, right = (Rotation.random(50, rng=np.random.default_rng(4)), Rotation.random(50, rng=np.random.default_rng(5)))
+    product = geometry.multiply_quaternions(*(torch.tensor(r.as_quat()[:, [3, 0, 1, 2]]) for r in (left, right)))
+    torch.testing.assert_close(geometry.rotation_from_quaternion(product), torch.tensor((left * right).as_matrix()))
 
 
 def test_first_pixel_centre_is_at_one_half():
@@ -90,9 +83,7 @@ def test_median_distance_ratio_recovers_a_scale_among_outliers():
     points = reference * torch.tensor([0.5, 2.0, 7.0])[:, None, None]
     points[:, :20] *= 50
     valid = torch.ones(3, 101, dtype=torch.bool)
-    torch.testing.assert_close(
-        geometry.median_distance_ratio(points, reference, valid), torch.tensor([0.5, 2.0, 7.0])
-    )
+    torch.testing.assert_close(geometry.median_distance_ratio(points, reference, valid), torch.tensor([0.5, 2.0, 7.0]))
     assert geometry.median_distance_ratio(points, reference, ~valid).tolist() == [1, 1, 1]
 
 

@@ -59,9 +59,7 @@ def test_metrics_equal_plain_loops() -> None:
     ratios = sorted(np.linalg.norm(t) / np.linalg.norm(p) for p, t in zip(predicted, true, strict=True))
     scale = ratios[(len(ratios) - 1) // 2]
     errors = [np.linalg.norm(scale * p - t) for p, t in zip(predicted, true, strict=True)]
-    assert result.point_error == pytest.approx(
-        np.mean(errors) / np.mean(np.linalg.norm(true, axis=-1)), rel=1e-9
-    )
+    assert result.point_error == pytest.approx(np.mean(errors) / np.mean(np.linalg.norm(true, axis=-1)), rel=1e-9)
     relative = np.abs(scale * depth.numpy() - true_depth.numpy())[valid] / true_depth.numpy()[valid]
     assert result.depth_absrel == pytest.approx(relative.mean(), rel=1e-9)
     angles, directions, lengths = [], [], []
@@ -75,9 +73,7 @@ def test_metrics_equal_plain_loops() -> None:
         cosine = moves[0] @ moves[1] / np.linalg.norm(moves[0]) / np.linalg.norm(moves[1])
         directions.append(np.degrees(np.arccos(cosine)))
         lengths.append(scale * np.linalg.norm(moves[0]) / np.linalg.norm(moves[1]))
-    assert result.rotation_error_deg == pytest.approx(
-        min(angles), rel=1e-6
-    )  # torch's median of two is the lower
+    assert result.rotation_error_deg == pytest.approx(min(angles), rel=1e-6)  # torch's median of two is the lower
     assert result.translation_error_deg == pytest.approx(min(directions), rel=1e-6)
     assert result.translation_length_ratio == pytest.approx(min(lengths), rel=1e-9)
 
@@ -105,9 +101,7 @@ def test_rotation_angle_is_exact_at_both_ends() -> None:
 
 
 def test_no_motion_has_no_direction() -> None:
-    angle = direction_angle_deg(
-        torch.tensor([[1.0, 0, 0], [0, 2.0, 0]]), torch.tensor([[0.0, 0, 0], [3.0, 0, 0]])
-    )
+    angle = direction_angle_deg(torch.tensor([[1.0, 0, 0], [0, 2.0, 0]]), torch.tensor([[0.0, 0, 0], [3.0, 0, 0]]))
     assert angle[0].isnan() and angle[1] == pytest.approx(90)
 
 

@@ -15,11 +15,7 @@ from tolerances import RELATIVE_L2
 @pytest.mark.parametrize("name", ["raster_a", "raster_b"])
 def test_every_backend_reproduces_images_and_gradients(name: str, data_dir: Path) -> None:
     rows = golden.compare("raster", data_dir / f"{name}.safetensors")
-    outputs = [
-        "render",
-        "alpha",
-        *(f"grad.{leaf}" for leaf in ("means", "quats", "scales", "opacities", "colors")),
-    ]
+    outputs = ["render", "alpha", *(f"grad.{leaf}" for leaf in ("means", "quats", "scales", "opacities", "colors"))]
     labels = list(dict.fromkeys(row.name.rpartition(": ")[0] for row in rows))
     assert labels[:2] == ["torch float64", "torch"]
     assert [row.name for row in rows] == [f"{label}: {output}" for label in labels for output in outputs]
@@ -28,9 +24,7 @@ def test_every_backend_reproduces_images_and_gradients(name: str, data_dir: Path
         assert row.error < (1e-10 if "float64" in row.name else RELATIVE_L2[gate]), row
 
 
-def test_errors_are_printed_and_written(
-    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_printed_and_written(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, report = data_dir / "pose_encoding.safetensors", tmp_path / "errors.json"
     assert golden.main(["vggt", str(path), "--json", str(report)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -95,8 +95,4 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_natural_order_counts() -> None:
-    assert sorted(["IMG_10.jpg", "img_2.jpg", "IMG_1.jpg"], key=natural_key) == [
-        "IMG_1.jpg",
-        "img_2.jpg",
-        "IMG_10.jpg",
-    ]
+    assert sorted(["IMG_10.jpg", "img_2.jpg", "IMG_1.jpg"], key=natural_key) == ["IMG_1.jpg", "img_2.jpg", "IMG_10.jpg"]

@@ -50,9 +50,7 @@ def test_without_a_network_it_says_so_at_once(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", not_cached)
     monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(
-        UserError, match=r"'a/b' is not in the hub's cache and huggingface\.co cannot be reached"
-    ):
+    with pytest.raises(UserError, match=r"'a/b' is not in the hub's cache and huggingface\.co cannot be reached"):
         hub_folder("a/b", ["*"])
 
 

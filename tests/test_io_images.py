@@ -95,11 +95,7 @@ def test_opaque_alpha_is_not_worth_a_note(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA", "I;16"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     values = np.full((64, 64), 200, np.uint8)
-    image = (
-        Image.fromarray(values.astype(np.uint16) * 257)
-        if mode == "I;16"
-        else Image.fromarray(values).convert(mode)
-    )
+    image = Image.fromarray(values.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(values).convert(mode)
     image.save(tmp_path / "a.tif")
     photos = load_photos([tmp_path / "a.tif"], 64)
     assert photos.images.shape == (1, 3, 64, 64)
@@ -115,9 +111,7 @@ def test_heic_is_read(tmp_path: Path) -> None:
     assert (photos.images[0, 0, 64] - torch.linspace(0, 1, 128)).abs().max() < 0.05
 
 
-def test_heic_without_its_reader_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heic_without_its_reader_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(b"x")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UserError, match="pip install pillow-heif"):

@@ -24,9 +24,7 @@ from tokengroups.io.posed_photos import MaskSource, load_posed_photos
 from tokengroups.io.transforms import load_transforms
 from tokengroups.types import Cameras
 
-needs_pycolmap = pytest.mark.skipif(
-    importlib.util.find_spec("pycolmap") is None, reason="pycolmap is not installed"
-)
+needs_pycolmap = pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap is not installed")
 # An OpenGL camera at (1, 2, 3) that looks along world -x with world +z up: its right is +y, its backward is +x.
 WORLD_FROM_CAM = [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
 
@@ -93,9 +91,7 @@ def test_point_cloud_beside_transforms_is_read(tmp_path: Path, colored: bool) ->
 
 
 def test_a_mesh_without_positions_is_no_point_cloud(tmp_path: Path) -> None:
-    (tmp_path / "x.ply").write_text(
-        "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n"
-    )
+    (tmp_path / "x.ply").write_text("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
     with pytest.raises(UserError, match="lack x, y or z"):
         load_points(tmp_path / "x.ply")
 
@@ -120,10 +116,7 @@ SCALED_POSE = [[2.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
         ({"w": 4, "h": 4, "frames": [frame()]}, "'fl_x' is missing"),
         ({"fl_x": 4, "frames": [frame()]}, "'w' is missing"),
         ({"w": 4, "h": 4, "fl_x": 4, "k1": 0.1, "frames": [frame()]}, "lens distortion k1 = 0.1; undistort"),
-        (
-            {"w": 4, "h": 4, "fl_x": 4, "camera_model": "OPENCV_FISHEYE", "frames": [frame()]},
-            "OPENCV_FISHEYE",
-        ),
+        ({"w": 4, "h": 4, "fl_x": 4, "camera_model": "OPENCV_FISHEYE", "frames": [frame()]}, "OPENCV_FISHEYE"),
     ],
 )
 def test_bad_transforms_are_refused_in_one_line(content: Any, message: str, tmp_path: Path) -> None:
@@ -229,10 +222,7 @@ def test_photos_find_their_cameras_by_name() -> None:
         ("r_0.png", "train/r_0"),
         ("x.png", "right/x.png"),
     ]
-    assert notes == [
-        "left out 1 photo without a camera: z.png",
-        "left out 1 camera without a photo: left/x.png",
-    ]
+    assert notes == ["left out 1 photo without a camera: z.png", "left out 1 camera without a photo: left/x.png"]
 
 
 def test_ambiguous_and_foreign_names_are_refused() -> None:
@@ -303,9 +293,7 @@ def photo_pairs(tmp_path: Path) -> list[tuple[Path, PosedCamera]]:
     return pairs
 
 
-def test_photos_and_masks_are_reduced_together(
-    photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path
-) -> None:
+def test_photos_and_masks_are_reduced_together(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
     loaded = load_posed_photos(photo_pairs, 32, MaskSource(tmp_path / "masks"))
     views = loaded.views
     assert views.images.shape == (3, 3, 24, 32) and loaded.names == ("0.png", "1.png", "2.png")
@@ -318,9 +306,7 @@ def test_photos_and_masks_are_reduced_together(
     assert other[1].shape == (48, 64) and other[1].unique().tolist() == [-1, 7, 10]
 
 
-def test_photos_of_another_shape_are_left_out(
-    photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path
-) -> None:
+def test_photos_of_another_shape_are_left_out(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
     Image.new("RGB", (48, 64)).save(tmp_path / "tall.png")
     pairs = [*photo_pairs, (tmp_path / "tall.png", camera("tall", (64, 48)))]
     loaded = load_posed_photos(pairs, 64, MaskSource(tmp_path / "masks"))

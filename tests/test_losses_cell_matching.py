@@ -27,10 +27,7 @@ def loop_cell_targets(views, side):
         matrices = views.cameras.intrinsics[b].double().numpy()
         for v in range(1, num_views):
             for cell in range(height // side * (width // side)):
-                i, j = (
-                    (cell // (width // side)) * side + side // 2,
-                    (cell % (width // side)) * side + side // 2,
-                )
+                i, j = ((cell // (width // side)) * side + side // 2, (cell % (width // side)) * side + side // 2)
                 z = views.depth[b, v, i, j].item()
                 if z <= 0:
                     continue

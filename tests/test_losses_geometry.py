@@ -44,9 +44,7 @@ def test_targets_are_in_the_first_camera_divided_by_the_mean_distance():
                 for j in range(WIDTH):
                     z = views.depth[b, v, i, j].item()
                     ray = np.linalg.inv(matrices[v]) @ np.array([j + 0.5, i + 0.5, 1.0])
-                    world.append(
-                        (first_from_cam @ np.append(ray * z, 1.0))[:3] if z > 0 else np.full(3, np.nan)
-                    )
+                    world.append((first_from_cam @ np.append(ray * z, 1.0))[:3] if z > 0 else np.full(3, np.nan))
         world = np.array(world)
         scale = np.nansum(np.linalg.norm(world, axis=-1)) / (np.isfinite(world[:, 0]).sum() + 1e-3)
         assert targets.scale[b].item() == pytest.approx(scale, rel=1e-5)
@@ -66,16 +64,11 @@ def test_targets_are_in_the_first_camera_divided_by_the_mean_distance():
 
 def test_targets_do_not_know_the_world_nor_its_unit():
     views = look_at_wall()
-    moved = rigid(
-        torch.from_numpy(Rotation.random(random_state=3).as_matrix()).float(), torch.tensor([1.0, -2.0, 0.5])
-    )
+    moved = rigid(torch.from_numpy(Rotation.random(random_state=3).as_matrix()).float(), torch.tensor([1.0, -2.0, 0.5]))
     pose = views.cameras.cam_from_world @ moved
     pose[..., :3, 3] *= 2.5
     other = Views(
-        views.images,
-        Cameras(pose, views.cameras.intrinsics, (HEIGHT, WIDTH)),
-        views.depth * 2.5,
-        views.group_ids,
+        views.images, Cameras(pose, views.cameras.intrinsics, (HEIGHT, WIDTH)), views.depth * 2.5, views.group_ids
     )
     left, right = normalise_targets(views), normalise_targets(other)
     torch.testing.assert_close(right.scale, left.scale * 2.5, rtol=1e-4, atol=0)
@@ -112,16 +105,12 @@ def test_camera_losses_match_a_loop_over_stages_and_scenes():
         for i, part in enumerate(parts):
             expected[i] += 0.6 ** (3 - k) / 4 * part.mean().item()
     actual = [losses.translation, losses.rotation, losses.field_of_view]
-    torch.testing.assert_close(
-        torch.stack(actual).double(), torch.tensor(expected).double(), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(torch.stack(actual).double(), torch.tensor(expected).double(), rtol=1e-5, atol=0)
 
 
 def test_camera_losses_are_zero_without_a_scene_that_counts():
     targets = normalise_targets(look_at_wall())
-    empty = GeometryTargets(
-        targets.pose_encodings, targets.depth, targets.points, targets.valid & False, targets.scale
-    )
+    empty = GeometryTargets(targets.pose_encodings, targets.depth, targets.points, targets.valid & False, targets.scale)
     prediction = torch.randn(BATCH, NUM_VIEWS, 9, requires_grad=True)
     losses = camera_losses((prediction,), empty, WEIGHTS)
     assert losses.translation == losses.rotation == losses.field_of_view == 0

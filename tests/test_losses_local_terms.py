@@ -52,8 +52,7 @@ def loop_normals(predicted, target, valid):
                     for a, b in zip(ring, ring[1:] + ring[:1], strict=True):
                         if m[n, i, j] and m[n][a] and m[n][b]:
                             normals = [
-                                np.cross((x[n][a] - x[n, i, j]).numpy(), (x[n][b] - x[n, i, j]).numpy())
-                                for x in (p, t)
+                                np.cross((x[n][a] - x[n, i, j]).numpy(), (x[n][b] - x[n, i, j]).numpy()) for x in (p, t)
                             ]
                             lengths = [np.linalg.norm(normal) for normal in normals]
                             errors.append(1 - float(normals[0] @ normals[1]) / (lengths[0] * lengths[1]))

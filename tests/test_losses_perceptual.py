@@ -75,16 +75,14 @@ def test_distance_with_given_trunk_equals_a_plain_computation(squeeze_weights: P
     expected = torch.zeros(2)
     for level, (a, b) in enumerate(zip(*maps, strict=True)):
         difference = (torch.nn.functional.normalize(a, dim=1) - torch.nn.functional.normalize(b, dim=1)) ** 2
-        expected += torch.einsum(
-            "bchw,c->bhw", difference, metric.network.lins[level].model[1].weight.flatten()
-        ).mean((1, 2))
+        expected += torch.einsum("bchw,c->bhw", difference, metric.network.lins[level].model[1].weight.flatten()).mean(
+            (1, 2)
+        )
     assert not metric.trunk_is_random
     torch.testing.assert_close(metric(first, second), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_random_trunk_is_logged_repeatable_and_leaves_the_random_state(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_random_trunk_is_logged_repeatable_and_leaves_the_random_state(caplog: pytest.LogCaptureFixture) -> None:
     before = torch.get_rng_state()
     with caplog.at_level(logging.WARNING):
         first, second = Lpips("alex"), Lpips("alex")

@@ -49,9 +49,7 @@ def test_cosines_are_those_of_the_full_features(parts):
     expected = functional.cosine_similarity(full_features(parts), wanted.double(), dim=-1).float()
     by_table = combination_cosines(coefficients, basis, parts["targets"], parts["index"])
     torch.testing.assert_close(by_table, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(
-        combination_cosines(coefficients, basis, wanted), expected, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(combination_cosines(coefficients, basis, wanted), expected, rtol=1e-4, atol=1e-5)
     unknown = parts["index"].clone()
     unknown[::3] = -1
     loss = pixel_distillation_loss(coefficients, basis, parts["targets"], unknown)
@@ -59,16 +57,12 @@ def test_cosines_are_those_of_the_full_features(parts):
 
 
 def test_gradients_are_those_of_the_full_features(parts):
-    leaves = [
-        parts[name].double().requires_grad_() for name in ("shares", "residual", "embeddings", "projection")
-    ]
+    leaves = [parts[name].double().requires_grad_() for name in ("shares", "residual", "embeddings", "projection")]
     shares, residual, embeddings, projection = leaves
 
     def direct() -> torch.Tensor:
         features = shares @ embeddings + residual @ projection.T
-        return (
-            1 - functional.cosine_similarity(features, parts["targets"].double()[parts["index"]], dim=-1)
-        ).mean()
+        return (1 - functional.cosine_similarity(features, parts["targets"].double()[parts["index"]], dim=-1)).mean()
 
     expected = torch.autograd.grad(direct(), leaves)
     coefficients, basis = torch.cat([shares, residual], dim=1), torch.cat([embeddings, projection.T])

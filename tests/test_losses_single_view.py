@@ -55,9 +55,7 @@ def predictions(count: int) -> SingleViewPrediction:
 
 def test_a_floor_s_normals_point_up() -> None:
     """Whatever the camera's pitch and roll: as targets, normals and the up vector are one for a floor."""
-    targets = [
-        single_view_targets(collate([floor(pitch, roll)]), CELLS) for pitch, roll in ((0.4, 0.1), (0.9, -0.3))
-    ]
+    targets = [single_view_targets(collate([floor(pitch, roll)]), CELLS) for pitch, roll in ((0.4, 0.1), (0.9, -0.3))]
     for target in targets:
         assert 0.3 < target.valid.float().mean() <= 1
         assert float(target.log_focal) == pytest.approx(math.log(FOCAL / SIDE))
@@ -114,9 +112,7 @@ def test_losses_equal_loops_in_float64() -> None:
     parts = [sum(values) / 2 for values in (focal, up, normals, depth)]
     found = [float(part) for part in (losses.focal, losses.up, losses.normals, losses.depth)]
     assert found == pytest.approx(parts, rel=1e-4)
-    assert float(losses.total) == pytest.approx(
-        parts[0] + 3 * parts[1] + 0.5 * parts[2] + 2 * parts[3], rel=1e-4
-    )
+    assert float(losses.total) == pytest.approx(parts[0] + 3 * parts[1] + 0.5 * parts[2] + 2 * parts[3], rel=1e-4)
 
 
 def test_unknown_depth_counts_for_nothing() -> None:
@@ -137,9 +133,7 @@ def test_the_pair_affinity_loss_equals_a_loop_in_float64() -> None:
     means = []
     for index, (down, right) in enumerate(PAIR_OFFSETS):
         entropies = []
-        for n, i, j in torch.cartesian_prod(
-            torch.arange(3), torch.arange(cells), torch.arange(cells)
-        ).tolist():
+        for n, i, j in torch.cartesian_prod(torch.arange(3), torch.arange(cells), torch.arange(cells)).tolist():
             if i + down >= cells or j + right >= cells:
                 continue
             own, other = (int(ids[n, 4 * r + 2, 4 * c + 2]) for r, c in ((i, j), (i + down, j + right)))
@@ -149,9 +143,7 @@ def test_the_pair_affinity_loss_equals_a_loop_in_float64() -> None:
             entropies.append(-math.log(same if own == other else 1 - same))
         means.append(sum(entropies) / len(entropies) if entropies else 0.0)
     found = pair_affinity_loss(logits, ids)
-    assert float(found) == pytest.approx(
-        sum(means) / len(PAIR_OFFSETS), rel=1e-5
-    )  # nothing is 8 cells away here
+    assert float(found) == pytest.approx(sum(means) / len(PAIR_OFFSETS), rel=1e-5)  # nothing is 8 cells away here
     unlabelled = torch.full_like(ids, -1)
     assert float(pair_affinity_loss(logits, unlabelled)) == 0
     losses = single_view_losses(

@@ -60,8 +60,7 @@ def test_console_script_and_module_answer_alike() -> None:
     script = str(Path(sys.executable).with_name("tokengroups"))
     commands = ([script], [sys.executable, "-m", "tokengroups"])
     by_script, by_module = (
-        subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-        for command in commands
+        subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout for command in commands
     )
     assert by_script == by_module
     for command in COMMANDS:
@@ -91,9 +90,7 @@ def test_every_imported_library_is_declared() -> None:
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     providers = importlib.metadata.packages_distributions()
-    missing = {
-        name for name in foreign if not declared & {canonicalize_name(p) for p in providers.get(name, [])}
-    }
+    missing = {name for name in foreign if not declared & {canonicalize_name(p) for p in providers.get(name, [])}}
     assert missing == set()
 
 
@@ -104,11 +101,7 @@ def test_readme_quick_start_runs(tmp_path: Path, random_weights: Path, monkeypat
         pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
         write_pixels(tmp_path / name, pixels)
     ids = "scene.group_ids.tolist()"
-    replaced = {
-        '"token_groups_tiny"': repr(str(random_weights)),
-        "[7]": f"{ids}[:1]",
-        " 3, (": f" {ids}[1], (",
-    }
+    replaced = {'"token_groups_tiny"': repr(str(random_weights)), "[7]": f"{ids}[:1]", " 3, (": f" {ids}[1], ("}
     for old, new in replaced.items():
         assert old in code
         code = code.replace(old, new)

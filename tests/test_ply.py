@@ -117,11 +117,7 @@ def test_other_orders_types_and_extra_properties_are_read(tmp_path: Path) -> Non
     vertices = vertices_from_gaussians(random_gaussians(7, 1))
     names = [name for name in (vertices.dtype.names or ()) if not name.startswith("n")]
     shuffled = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-    fields = [
-        ("segment", "<i4"),
-        *((name, "<f8" if name == "x" else "<f4") for name in shuffled),
-        ("flag", "|u1"),
-    ]
+    fields = [("segment", "<i4"), *((name, "<f8" if name == "x" else "<f4") for name in shuffled), ("flag", "|u1")]
     other = np.zeros(7, fields)
     for name in shuffled:
         other[name] = vertices[name]
@@ -168,32 +164,17 @@ def refused(case: str) -> tuple[bytes, str]:
     return {
         "truncated": (data[:-1], words),
         "truncated header": (data[:100], "the PLY header does not end"),
-        "truncated ascii": (
-            header.replace(b"binary_little_endian", b"ascii") + b"end_header\n1 2",
-            "truncated",
-        ),
-        "words in ascii": (
-            header.replace(b"binary_little_endian", b"ascii") + b"end_header\na b",
-            "damaged ascii",
-        ),
+        "truncated ascii": (header.replace(b"binary_little_endian", b"ascii") + b"end_header\n1 2", "truncated"),
+        "words in ascii": (header.replace(b"binary_little_endian", b"ascii") + b"end_header\na b", "damaged ascii"),
         "no ply": (b"hello", "not a PLY file"),
         "point cloud": (
             b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
             b"end_header\n0 0 0\n",
             "not a 3DGS PLY: it lacks the properties f_dc_0",
         ),
-        "mesh first": (
-            header.replace(b"element vertex", b"element face") + b"end_header\n",
-            "element 'vertex'",
-        ),
-        "compressed": (
-            b"ply\nformat binary_little_endian 1.0\nelement chunk 1\nend_header\n",
-            "compressed PLY",
-        ),
-        "list property": (
-            header.replace(b"float x", b"list uchar int x") + b"end_header\n",
-            "damaged PLY header",
-        ),
+        "mesh first": (header.replace(b"element vertex", b"element face") + b"end_header\n", "element 'vertex'"),
+        "compressed": (b"ply\nformat binary_little_endian 1.0\nelement chunk 1\nend_header\n", "compressed PLY"),
+        "list property": (header.replace(b"float x", b"list uchar int x") + b"end_header\n", "damaged PLY header"),
         "bad count": (header.replace(b"vertex 256", b"vertex many") + b"end_header\n", "damaged PLY header"),
         "no format": (b"ply\nelement vertex 1\nend_header\n", "damaged PLY header"),
         "two rest": (

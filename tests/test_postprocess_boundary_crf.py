@@ -23,31 +23,23 @@ def flat_scene(height: int, width: int, couplings: torch.Tensor) -> Geometry:
     depth = torch.full((num_views, height, width), 2.0)
     poses = torch.eye(4).repeat(num_views, 1, 1)
     poses[:, 0, 3] = 3.0 * torch.arange(num_views)  # far enough apart to share nothing
-    intrinsics = torch.tensor([[40.0, 0, width / 2], [0, 40.0, height / 2], [0, 0, 1]]).expand(
-        num_views, 3, 3
-    )
+    intrinsics = torch.tensor([[40.0, 0, width / 2], [0, 40.0, height / 2], [0, 0, 1]]).expand(num_views, 3, 3)
     points = world_points(depth, poses, intrinsics)
     cameras = Cameras(poses, intrinsics, (height, width))
-    return Geometry(
-        torch.zeros(num_views, 1, 1, 1), points, depth, depth, cameras, {PAIR_AFFINITY: couplings}
-    )
+    return Geometry(torch.zeros(num_views, 1, 1, 1), points, depth, depth, cameras, {PAIR_AFFINITY: couplings})
 
 
 def uneven(geometry: Geometry, generator: torch.Generator) -> Geometry:
     """The scene with other depths at every pixel, so that no two neighbours are equally near."""
     depth = geometry.depth * (1 + 0.1 * torch.rand(geometry.depth.shape, generator=generator))
     cameras = geometry.cameras
-    return replace(
-        geometry, depth=depth, points=world_points(depth, cameras.cam_from_world, cameras.intrinsics)
-    )
+    return replace(geometry, depth=depth, points=world_points(depth, cameras.cam_from_world, cameras.intrinsics))
 
 
 def middles(num_views: int, top: int = 0, left: int = 0) -> torch.Tensor:
     """An anchor in the middle of every cell."""
     at = 3 * torch.arange(CELLS) + 1
-    return torch.stack(
-        torch.meshgrid(torch.arange(num_views), top + at, left + at, indexing="ij"), -1
-    ).flatten(0, 2)
+    return torch.stack(torch.meshgrid(torch.arange(num_views), top + at, left + at, indexing="ij"), -1).flatten(0, 2)
 
 
 def two_objects(column: int, certainty: float = 4.0) -> torch.Tensor:
@@ -147,9 +139,7 @@ def test_order_of_anchors_names_of_groups_and_the_unit_of_length_do_not_matter()
     again = BoundaryCRF(iterations=2).refine(start[anchors][:, groups], pixels[anchors], geometry)
     torch.testing.assert_close(again, result[anchors][:, groups])
     large = replace(geometry, points=7 * geometry.points, depth=7 * geometry.depth)
-    torch.testing.assert_close(
-        BoundaryCRF(iterations=2).refine(start, pixels, large), result, rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(BoundaryCRF(iterations=2).refine(start, pixels, large), result, rtol=1e-3, atol=1e-4)
 
 
 def test_anchors_outside_the_square_keep_their_groups():
@@ -169,9 +159,7 @@ def test_no_rounds_one_anchor_and_groups_without_anchors():
     geometry, pixels = flat_scene(30, 30, two_objects(5)), middles(1)
     start = torch.tensor([0.6, 0.4, 0.0]).repeat(len(pixels), 1)
     assert BoundaryCRF(iterations=0).refine(start, pixels, geometry) is start
-    torch.testing.assert_close(
-        BoundaryCRF(iterations=2).refine(start[:1], pixels[:1], geometry), torch.eye(3)[:1]
-    )
+    torch.testing.assert_close(BoundaryCRF(iterations=2).refine(start[:1], pixels[:1], geometry), torch.eye(3)[:1])
     assert BoundaryCRF(iterations=2).refine(start, pixels, geometry)[:, 1:].abs().max() == 0
     with pytest.raises(ValueError, match="must not be negative, got -1"):
         BoundaryCRF(iterations=-1).refine(start, pixels, geometry)

@@ -10,11 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from tokengroups.geometry import project, rigid, transform_points, unproject
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, node_weights
-from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
-    Estimate,
-    ViewMatches,
-    _unknowns,
-)
+from tokengroups.postprocess.bundle_adjustment.gauss_newton import Estimate, ViewMatches, _unknowns
 from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     PixelMatches,
     SearchedPhoto,
@@ -84,9 +80,7 @@ def scene() -> dict[str, torch.Tensor]:
     }
 
 
-def refine(
-    scene: dict[str, torch.Tensor], second: torch.Tensor = WRONG, zoom: float = 1.0, **settings
-) -> Cameras:
+def refine(scene: dict[str, torch.Tensor], second: torch.Tensor = WRONG, zoom: float = 1.0, **settings) -> Cameras:
     """Cameras refined from a wrong pose of the second view and wrong focal lengths."""
     return refine_both(scene, second, zoom, **settings)[0]
 
@@ -135,13 +129,7 @@ def test_matches_recover_the_pose(scene, radii):
 def test_matches_recover_the_focal_length(scene, zoom):
     """Also with wrong poses; both views get the same factor and keep their principal points."""
     refined = refine(
-        scene,
-        zoom=zoom,
-        max_iterations=20,
-        cell_weight=1.0,
-        patch_weight=1.0,
-        focal_prior_std=0.5,
-        **SO_FAR_OFF,
+        scene, zoom=zoom, max_iterations=20, cell_weight=1.0, patch_weight=1.0, focal_prior_std=0.5, **SO_FAR_OFF
     )
     wrong = abs(zoom - 1) * 60
     assert (refined.intrinsics[..., 0, 0] - 60).abs().max() < 0.5 * wrong, refined.intrinsics[..., 0, 0]
@@ -209,9 +197,7 @@ def test_many_views_are_refined_like_few(scene):
     refined, depth = refine_geometry(cameras=cameras, **many)
     assert errors(refined.cam_from_world)[0] < errors(start(WRONG))[0] / 3
     for view in range(2, 5):
-        torch.testing.assert_close(
-            refined.cam_from_world[0, 1], refined.cam_from_world[0, view], rtol=0, atol=1e-4
-        )
+        torch.testing.assert_close(refined.cam_from_world[0, 1], refined.cam_from_world[0, view], rtol=0, atol=1e-4)
     assert (depth / scene["depth"][:, [0, 1, 1, 1, 1]]).log().abs().mean() < 0.03
 
 
@@ -236,9 +222,7 @@ def test_patches_are_found_at_a_subpixel_shift():
     pixels = torch.tensor([[20.0, 20.0], [25.0, 30.0]])
     photos = SearchedPhoto.of(image(0, 0)), SearchedPhoto.of(image(1.4, -0.7))
     matches = patch_matches(*photos, pixels, pixels, radius=3)
-    torch.testing.assert_close(
-        matches.target - pixels, torch.tensor([[1.4, -0.7]]).expand(2, 2), rtol=0, atol=0.1
-    )
+    torch.testing.assert_close(matches.target - pixels, torch.tensor([[1.4, -0.7]]).expand(2, 2), rtol=0, atol=0.1)
     assert (matches.weight > 0.8).all()
     far = patch_matches(*photos, pixels, pixels + 40, radius=3)
     assert (far.weight == 0).all()  # outside the photo
@@ -326,9 +310,7 @@ def test_neighbours_help_where_view_0_cannot(scene):
     cameras = Cameras(poses, INTRINSICS.expand(1, 3, 3, 3), (SIZE, SIZE))
     descriptors = torch.zeros(1, 3, CELLS**2, 8)
     depths = torch.cat([scene["depth"], depth[None, None]], dim=1)
-    refined, _ = refine_geometry(
-        images, cameras, depths, descriptors, BundleAdjustmentSettings(cell_weight=0.0)
-    )
+    refined, _ = refine_geometry(images, cameras, depths, descriptors, BundleAdjustmentSettings(cell_weight=0.0))
     known = refined.cam_from_world[0, 2] @ torch.linalg.inv(refined.cam_from_world[0, 1])
     true = third @ torch.linalg.inv(TRUE)
     turn = Rotation.from_matrix((known[:3, :3] @ true[:3, :3].T).numpy()).magnitude()

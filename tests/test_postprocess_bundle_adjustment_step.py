@@ -21,11 +21,7 @@ from tokengroups.encoders.base import MATCH_DESCRIPTORS
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.geometry import rigid, world_points
 from tokengroups.postprocess import Draft, Step, check_evidence
-from tokengroups.postprocess.bundle_adjustment import (
-    BundleAdjustment,
-    BundleAdjustmentSettings,
-    refine_geometry,
-)
+from tokengroups.postprocess.bundle_adjustment import BundleAdjustment, BundleAdjustmentSettings, refine_geometry
 from tokengroups.types import Cameras
 
 PATCH, FEATURES = 14, 6
@@ -158,15 +154,11 @@ def test_given_intrinsics_stay_and_the_rest_is_pulled_back():
 def test_photos_may_come_in_any_order():
     """The world is that of the first photo, so it stays in front; from four photos on, pairs are searched one way."""
     scene, order = room(5), [0, 3, 1, 4, 2]
-    shuffled = scene.draft(
-        photos=scene.photos[order], geometry=scene.predicted.map(lambda tensor: tensor[order])
-    )
+    shuffled = scene.draft(photos=scene.photos[order], geometry=scene.predicted.map(lambda tensor: tensor[order]))
     plain, found = (BundleAdjustment()(draft).geometry for draft in (scene.draft(), shuffled))
     back = torch.tensor(order).argsort()
     assert_pulled_back(scene, found.map(lambda tensor: tensor[back]))
-    torch.testing.assert_close(
-        found.cameras.cam_from_world[back], plain.cameras.cam_from_world, rtol=0, atol=0.02
-    )
+    torch.testing.assert_close(found.cameras.cam_from_world[back], plain.cameras.cam_from_world, rtol=0, atol=0.02)
 
 
 def test_points_follow_and_everything_else_stays():
@@ -204,11 +196,7 @@ def test_match_descriptors_are_used_where_there_are_some_and_settings_are_the_st
     for name, geometry, given in (("without", scene.predicted, None), ("with", with_them, descriptors[None])):
         found = step(scene.draft(geometry=geometry)).geometry
         cameras, depth = refine_geometry(
-            scene.photos[None],
-            geometry.cameras.map(lambda tensor: tensor[None]),
-            geometry.depth[None],
-            given,
-            settings,
+            scene.photos[None], geometry.cameras.map(lambda tensor: tensor[None]), geometry.depth[None], given, settings
         )
         assert torch.equal(found.depth, depth[0])
         assert torch.equal(found.cameras.cam_from_world, cameras.cam_from_world[0])

@@ -84,8 +84,7 @@ def test_photos_along_a_walk_hang_on_their_neighbours_in_whatever_order():
     assert all(v - u <= 2 for u, v in covisible_pairs(mutual_shares(descriptors)))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     known = {
-        tuple(sorted((int(order[u]), int(order[v]))))
-        for u, v in covisible_pairs(mutual_shares(descriptors[order]))
+        tuple(sorted((int(order[u]), int(order[v])))) for u, v in covisible_pairs(mutual_shares(descriptors[order]))
     }
     assert {(u, u + 1) for u in range(5)} <= known and all(v - u <= 2 for u, v in known)
 

@@ -28,9 +28,7 @@ def depth() -> torch.Tensor:
 
 
 def assignments(seed: int = 1, sharpness: float = 8.0) -> torch.Tensor:
-    logits = sharpness * torch.randn(
-        len(grid_anchors()), GROUPS, generator=torch.Generator().manual_seed(seed)
-    )
+    logits = sharpness * torch.randn(len(grid_anchors()), GROUPS, generator=torch.Generator().manual_seed(seed))
     return logits.softmax(dim=-1)
 
 
@@ -73,9 +71,7 @@ def test_neighbours_of_other_views_and_depths_have_no_say(depth):
     depth = torch.ones_like(depth)
     depth[0, :, 9:] = 4.0
     own = torch.eye(3)
-    average = average_mirrored(
-        torch.stack([own, own]), torch.stack([pixels, mirrored(pixels)]), depth, STRIDE
-    )
+    average = average_mirrored(torch.stack([own, own]), torch.stack([pixels, mirrored(pixels)]), depth, STRIDE)
     assert (average.argmax(dim=1) == torch.arange(3)).all()
     assert average[0, 1] < 1e-3 and average[0, 2] < 0.05
 

@@ -129,15 +129,9 @@ def test_names_and_settings_build_steps_in_their_order():
         ),
         ("no_such_module:Step", "x.yaml: no step 'no_such_module:Step': there is no module no_such_module"),
         ("pathlib:Path", "x.yaml: pathlib:Path: no step; it must be a dataclass with `when`"),
-        (
-            "test_postprocess_steps:NoCall",
-            "x.yaml: test_postprocess_steps:NoCall: no step; it must be a dataclass",
-        ),
+        ("test_postprocess_steps:NoCall", "x.yaml: test_postprocess_steps:NoCall: no step; it must be a dataclass"),
         ("test_postprocess_steps:example", "x.yaml: test_postprocess_steps:example: no step; it must be"),
-        (
-            "test_postprocess_steps:Named",
-            "x.yaml: test_postprocess_steps:Named: its setting 'name' would hide",
-        ),
+        ("test_postprocess_steps:Named", "x.yaml: test_postprocess_steps:Named: its setting 'name' would hide"),
         (
             "test_postprocess_steps:Late",
             "x.yaml: test_postprocess_steps:Late: `when` must be before_decoding or after_decoding, got 'afterwards'",
@@ -175,10 +169,7 @@ def test_descriptions_build_the_same_steps_again():
     described = describe_steps(steps)
     assert described[1] == {"name": "photometric_refinement", "steps": 3}
     assert described[4] == {"name": f"{__name__}:Silence", "volume": 0.125}
-    assert all(
-        set(entry) == {"name", *(f.name for f in fields(s))}
-        for entry, s in zip(described, steps, strict=True)
-    )
+    assert all(set(entry) == {"name", *(f.name for f in fields(s))} for entry, s in zip(described, steps, strict=True))
     assert build_steps(described, "a file", typed=False) == steps
 
 
@@ -191,9 +182,7 @@ def test_the_shipped_steps_are_their_own_description():
 def test_missing_evidence_names_the_step_and_the_encoder(model):
     needing = replace(Silence())
     object.__setattr__(needing, "needs", frozenset({"smell", "taste"}))
-    message = (
-        f"the step {__name__}:Silence needs smell, taste, which VGGT does not predict; leave it out, or use"
-    )
+    message = f"the step {__name__}:Silence needs smell, taste, which VGGT does not predict; leave it out, or use"
     with pytest.raises(UserError, match=message):
         check_evidence([FlipEnsemble(), needing], model.encoder)
     check_evidence([FlipEnsemble(), BundleAdjustment()], model.encoder)  # they need none

@@ -42,9 +42,7 @@ def test_batch_equals_one_call_each(backend: str) -> None:
     gaussians, (poses, intrinsics) = _gaussians(2, 3), _cameras(2, 3, 2)
     features = torch.randn(2, 3, 4, 5)
     ids = torch.arange(20) % 4
-    together = render(
-        gaussians, poses, intrinsics, (16, 20), anchor_ids=ids, anchor_features=features, backend=backend
-    )
+    together = render(gaussians, poses, intrinsics, (16, 20), anchor_ids=ids, anchor_features=features, backend=backend)
     assert together.colors.shape == (2, 3, 2, 16, 20, 3)
     assert together.features is not None and together.features.shape == (2, 3, 2, 16, 20, 5)
     assert together.alphas.shape == together.depths.shape == (2, 3, 2, 16, 20)
@@ -58,9 +56,7 @@ def test_batch_equals_one_call_each(backend: str) -> None:
                 assert torch.equal(alone.colors[0], together.colors[i, j, c])
                 assert torch.equal(alone.depths[0], together.depths[i, j, c])
                 assert alone.features is not None
-                torch.testing.assert_close(
-                    alone.features[0], together.features[i, j, c], **tolerance("float32")
-                )
+                torch.testing.assert_close(alone.features[0], together.features[i, j, c], **tolerance("float32"))
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
@@ -94,9 +90,7 @@ def test_depth_is_expected_z_and_zero_where_empty(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
-@pytest.mark.parametrize(
-    "name", ["means", "quats", "scales", "opacities", "colors", "cam_from_world", "intrinsics"]
-)
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors", "cam_from_world", "intrinsics"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_not_finite_input_is_named(name: str, value: float, backend: str) -> None:
     scene = random_scene(0, 20, (8, 8), channels=5, features=3)
@@ -111,9 +105,7 @@ def test_not_finite_anchor_features_are_named(backend: str) -> None:
     scene = random_scene(0, 20, (8, 8), features=3)
     assert scene.anchor_features is not None
     with pytest.raises(ValueError, match="anchor_features contain NaN"):
-        with_fields(scene, anchor_features=torch.full_like(scene.anchor_features, float("nan"))).render(
-            backend
-        )
+        with_fields(scene, anchor_features=torch.full_like(scene.anchor_features, float("nan"))).render(backend)
 
 
 def test_misuse_is_refused_with_the_value() -> None:
@@ -291,9 +283,7 @@ def test_first_call_in_a_fresh_process_is_quick() -> None:
         "rasterize(*t, torch.eye(4)[None], torch.eye(3)[None], (32, 32), backend='cpp')\n"
         "print(time.process_time() - start)\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert float(answer.stdout) < 0.3
 
 

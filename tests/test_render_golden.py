@@ -30,10 +30,7 @@ def test_float64_tiles_equal_golden_to_rounding(data_dir: Path) -> None:
     scene = scene.to(torch.float64, grad=True)
     output = scene.render("torch")
     torch.testing.assert_close(output.colors, data["render"], **tolerance("float64"))
-    weights = {
-        "colors": data["cotangent_render"].double(),
-        "alphas": data["cotangent_alpha"][..., 0].double(),
-    }
+    weights = {"colors": data["cotangent_render"].double(), "alphas": data["cotangent_alpha"][..., 0].double()}
     found = gradients(scene, output, weights)
     for leaf in ("means", "quats", "scales", "opacities", "colors"):
         assert relative_l2(found[leaf], data[f"grad.{leaf}"]) < 1e-10, leaf

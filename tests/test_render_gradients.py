@@ -7,15 +7,7 @@ import torch
 from gsplat.cuda._torch_impl import _spherical_harmonics
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from render_scenes import (
-    BACKENDS,
-    cotangents,
-    dense_render,
-    gradients,
-    random_scene,
-    relative_l2,
-    single_camera_scene,
-)
+from render_scenes import BACKENDS, cotangents, dense_render, gradients, random_scene, relative_l2, single_camera_scene
 from tolerances import RELATIVE_L2, tolerance
 
 from tokengroups.geometry import rigid, rotation_from_quaternion
@@ -112,14 +104,7 @@ def test_gradients_through_harmonics_and_poses(
         poses = rigid(turn, twist[:, 3:6]) @ base.cam_from_world.to(dtype)
         out = render(gaussians, poses, base.intrinsics.to(dtype), (12, 17), backend=name)
         weight = torch.randn(out.colors.shape, generator=g, dtype=torch.float64)
-        tensors = [
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            gaussians.sh,
-            twist,
-        ]
+        tensors = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh, twist]
         return list(torch.autograd.grad((out.colors * weight).sum(), tensors))
 
     wanted = run(torch.float64, "torch")

@@ -44,15 +44,11 @@ def test_golden(name: str, data_dir: Path) -> None:
     scene, data = load_golden(data_dir / f"{name}.safetensors")
     scene = _on(scene, "cuda").to(torch.float32, grad=True)
     output = scene.render("gsplat")
-    torch.testing.assert_close(
-        output.colors.double().cpu(), data["render"], **tolerance("render_pixels_flip")
-    )
+    torch.testing.assert_close(output.colors.double().cpu(), data["render"], **tolerance("render_pixels_flip"))
     weights = {"colors": data["cotangent_render"].cuda(), "alphas": data["cotangent_alpha"][..., 0].cuda()}
     found = gradients(scene, output, weights)
     for leaf in ("means", "quats", "scales", "opacities", "colors"):
-        assert relative_l2(found[leaf].cpu(), data[f"grad.{leaf}"]) < RELATIVE_L2["render_gradients_flip"], (
-            leaf
-        )
+        assert relative_l2(found[leaf].cpu(), data[f"grad.{leaf}"]) < RELATIVE_L2["render_gradients_flip"], leaf
 
 
 @pytest.mark.gpu
@@ -91,13 +87,7 @@ def test_real_splats(data_dir: Path) -> None:
     intrinsics = torch.tensor([[[200.0, 0, 80], [0, 200.0, 60], [0, 0, 1]]])
     colors = 0.5 + 0.282 * torch.cat([part.sh[:, 0] for part in parts])
     _compare(
-        Scene(
-            **tensors,
-            colors=colors,
-            cam_from_world=torch.eye(4)[None],
-            intrinsics=intrinsics,
-            size_hw=(120, 160),
-        )
+        Scene(**tensors, colors=colors, cam_from_world=torch.eye(4)[None], intrinsics=intrinsics, size_hw=(120, 160))
     )
 
 

@@ -79,14 +79,7 @@ def test_near_plane_and_behind(z: float, backend: str) -> None:
 
 def test_frustum_clamp_of_the_jacobian(backend: str) -> None:
     """Wide Gaussians beside the image: their x / z and y / z leave the limits in all four directions."""
-    sides = [
-        (3.0, 0.1, 1.5),
-        (-3.0, 0.0, 1.4),
-        (0.1, 2.5, 1.3),
-        (0.0, -2.5, 1.2),
-        (3.0, 3.0, 1.6),
-        (0.2, 0.1, 1.1),
-    ]
+    sides = [(3.0, 0.1, 1.5), (-3.0, 0.0, 1.4), (0.1, 2.5, 1.3), (0.0, -2.5, 1.2), (3.0, 3.0, 1.6), (0.2, 0.1, 1.1)]
     check(single_camera_scene(sides, scale=1.2), backend)
 
 
@@ -125,18 +118,12 @@ def test_zero_quaternion_means_no_rotation(backend: str) -> None:
 def test_equal_depths_keep_the_order_of_the_gaussians(backend: str) -> None:
     scene = single_camera_scene([(0.0, 0.0, 1.0)] * 3, scale=100.0)
     expected = dense_render(scene.to(torch.float64))
-    torch.testing.assert_close(
-        scene.render(backend).colors.double(), expected.colors, **tolerance("render_pixels")
-    )
+    torch.testing.assert_close(scene.render(backend).colors.double(), expected.colors, **tolerance("render_pixels"))
 
 
 def test_huge_and_distant_gaussians_stay_finite(backend: str) -> None:
-    scene = single_camera_scene(
-        [(0.0, 0.0, 1.0), (1e6, 0.0, 2.0), (0.0, 1e10, 3.0), (0.0, 0.0, 1e9), (0.1, 0.1, 0.02)]
-    )
-    scene = with_fields(
-        scene, scales=torch.tensor([[1e4] * 3, [1e6, 1, 1], [1e12] * 3, [1e10] * 3, [5.0, 1e-3, 1]])
-    )
+    scene = single_camera_scene([(0.0, 0.0, 1.0), (1e6, 0.0, 2.0), (0.0, 1e10, 3.0), (0.0, 0.0, 1e9), (0.1, 0.1, 0.02)])
+    scene = with_fields(scene, scales=torch.tensor([[1e4] * 3, [1e6, 1, 1], [1e12] * 3, [1e10] * 3, [5.0, 1e-3, 1]]))
     scene = scene.to(torch.float32, grad=True)
     output = scene.render(backend)
     found = gradients(scene, output, cotangents(output))
@@ -157,9 +144,7 @@ def test_more_gaussians_on_a_pixel_than_a_chunk_holds(backend: str) -> None:
     check(with_fields(scene, opacities=scene.opacities * 0.03), backend)
 
 
-@pytest.mark.parametrize(
-    ("channels", "features"), [(0, 0), (1, 0), (2, 3), (4, 0), (20, 0), (3, 108), (19, 17)]
-)
+@pytest.mark.parametrize(("channels", "features"), [(0, 0), (1, 0), (2, 3), (4, 0), (20, 0), (3, 108), (19, 17)])
 def test_any_number_of_channels(channels: int, features: int, backend: str) -> None:
     check(random_scene(5, 60, (13, 18), channels=channels, features=features), backend)
 

@@ -19,9 +19,7 @@ def test_results_are_one_page() -> None:
 
 
 def test_every_claim_has_a_date_a_commit_and_a_table() -> None:
-    for section in re.split(
-        r"^## ", (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )[1:]:
+    for section in re.split(r"^## ", (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         if "as at the top" not in section:
             assert re.search(r"\d{4}-\d\d-\d\d", section), section
             assert re.search(r"`[0-9a-f]{7}`", section), section

@@ -28,9 +28,7 @@ def scene() -> TokenScene:
     embeddings[4] = 0  # nothing is known about it
     calibration = torch.tensor([10.0, 0.7])
     return replace(
-        made,
-        semantics=replace(made.semantics, embeddings=embeddings, calibration=calibration),
-        group_names=(),
+        made, semantics=replace(made.semantics, embeddings=embeddings, calibration=calibration), group_names=()
     )
 
 
@@ -109,9 +107,7 @@ def test_a_text_selects_what_it_matches(scene):
     assert select_groups(scene, ["zero"], embed) == (ids[0],)
     assert select_groups(scene, [ids[1], "zero", ids[1]], embed) == (ids[1], ids[0])
     assert select_groups(scene, ["two"], embed, every=True) == (ids[2], ids[3])
-    with pytest.raises(
-        UserError, match=rf"'two' matches 2 groups: {ids[2]} \(probability 0.95\), {ids[3]} .*--all"
-    ):
+    with pytest.raises(UserError, match=rf"'two' matches 2 groups: {ids[2]} \(probability 0.95\), {ids[3]} .*--all"):
         select_groups(scene, ["two"], embed)
     with pytest.raises(UserError, match=r"no group is 'nothing'; the nearest are \d+ \(probability 0.00\)"):
         select_groups(scene, ["nothing"], embed, every=True)
@@ -132,9 +128,7 @@ def test_instructions_are_resolved_in_the_scene_that_they_speak_of(scene, tmp_pa
     ids = scene.group_ids.tolist()
     source = tmp_path / "other.safetensors"
     save_scene(source, replace(scene, group_ids=scene.group_ids + 100))
-    move, insert, remove = parse_edits(
-        f"move two 1 0 0 insert {source}:zero --at 0 0 1 remove {ids[1]}".split()
-    )
+    move, insert, remove = parse_edits(f"move two 1 0 0 insert {source}:zero --at 0 0 1 remove {ids[1]}".split())
     assert move.resolve(scene, embed, every=True).groups == (ids[2], ids[3])
     assert insert.resolve(scene, embed).groups == (ids[0] + 100,)
     assert remove.resolve(scene, embed) == remove

@@ -86,9 +86,7 @@ def rewritten(path: Path, tensors: dict[str, torch.Tensor] | None = None, **meta
         ({"scene": '{"size_hw": [9, 9], "group_names": ["a"], "provenance": {}}'}, "1 group names for 3"),
     ],
 )
-def test_other_versions_and_damaged_metadata_are_refused(
-    saved: Path, metadata: dict[str, str], words: str
-) -> None:
+def test_other_versions_and_damaged_metadata_are_refused(saved: Path, metadata: dict[str, str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         load_scene(rewritten(saved, **metadata))
     assert "\n" not in str(caught.value)
@@ -203,9 +201,7 @@ def test_views_show_groups_where_something_is() -> None:
         assert view.color.shape == (24, 32, 3) and view.depth.shape == view.group_map.shape == (24, 32)
         assert torch.equal(view.group_map >= 0, view.alpha >= 0.5)
         assert set(view.group_map.unique().tolist()) <= {-1, 2, 5, 8}
-    shares = torch.stack(
-        [(view.group_map[..., None] == scene.group_ids).float().mean((0, 1)) for view in views]
-    )
+    shares = torch.stack([(view.group_map[..., None] == scene.group_ids).float().mean((0, 1)) for view in views])
     torch.testing.assert_close(visible_shares(scene), shares.mean(dim=0))
 
 
@@ -218,29 +214,21 @@ def test_resized_cameras_see_the_same() -> None:
     cameras, points = two_cameras(), torch.rand(10, 3) + torch.tensor([0.0, 0.0, 2.0])
     large = resize_cameras(cameras, 48)
     assert large.size_hw == (48, 64)
-    torch.testing.assert_close(
-        project(points, large.intrinsics[0])[0], 2 * project(points, cameras.intrinsics[0])[0]
-    )
+    torch.testing.assert_close(project(points, large.intrinsics[0])[0], 2 * project(points, cameras.intrinsics[0])[0])
     assert torch.equal(select_cameras(cameras, [1]).cam_from_world[0], cameras.cam_from_world[1])
 
 
 def test_orbit_keeps_distance_and_sight_of_its_focus() -> None:
     scene = random_scene()
     cameras = orbit_cameras(scene, 8)
-    torch.testing.assert_close(
-        cameras.cam_from_world[0], scene.cameras.cam_from_world[0], **tolerance("float32")
-    )
+    torch.testing.assert_close(cameras.cam_from_world[0], scene.cameras.cam_from_world[0], **tolerance("float32"))
     world_from_cam = invert_rigid(cameras.cam_from_world.double())
     eyes, forward = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
     focus = (eyes[0] + eyes[4]) / 2  # opposite places
     distance = (eyes - focus).norm(dim=1)
     torch.testing.assert_close(distance, distance[:1].expand(8), **tolerance("float32_chain"))
-    torch.testing.assert_close(
-        eyes + distance[:, None] * forward, focus.expand(8, 3), **tolerance("float32_chain")
-    )
-    torch.testing.assert_close(
-        eyes[:, 1], eyes[:1, 1].expand(8), **tolerance("float32_chain")
-    )  # y is up here
+    torch.testing.assert_close(eyes + distance[:, None] * forward, focus.expand(8, 3), **tolerance("float32_chain"))
+    torch.testing.assert_close(eyes[:, 1], eyes[:1, 1].expand(8), **tolerance("float32_chain"))  # y is up here
 
 
 def test_orbit_of_cameras_that_cancel_out_goes_about_the_first_ones_up() -> None:
@@ -257,9 +245,7 @@ def test_orbit_of_cameras_that_cancel_out_goes_about_the_first_ones_up() -> None
 def test_arc_has_the_first_camera_in_its_middle() -> None:
     scene = random_scene()
     cameras = orbit_cameras(scene, 3, 40.0)
-    torch.testing.assert_close(
-        cameras.cam_from_world[1], scene.cameras.cam_from_world[0], **tolerance("float32")
-    )
+    torch.testing.assert_close(cameras.cam_from_world[1], scene.cameras.cam_from_world[0], **tolerance("float32"))
     between = cameras.cam_from_world[0, :3, :3] @ cameras.cam_from_world[2, :3, :3].T
     angle = torch.rad2deg(torch.acos((between.trace() - 1) / 2))
     assert float(angle) == pytest.approx(40, abs=0.01)
@@ -270,9 +256,7 @@ def test_look_at_puts_the_target_on_the_axis() -> None:
     for down in (torch.tensor([0.0, 1.0, 0.0]), target - eye):  # the second has no right direction of its own
         pose = look_at(eye, target, down)
         seen = transform_points(pose, target[None])[0]
-        torch.testing.assert_close(
-            seen, torch.stack([seen.new_zeros(()), seen.new_zeros(()), (target - eye).norm()])
-        )
+        torch.testing.assert_close(seen, torch.stack([seen.new_zeros(()), seen.new_zeros(()), (target - eye).norm()]))
         torch.testing.assert_close(pose[:3, :3] @ pose[:3, :3].T, torch.eye(3), **tolerance("float32"))
         assert torch.linalg.det(pose[:3, :3]) > 0
 

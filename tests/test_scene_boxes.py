@@ -35,9 +35,7 @@ def test_faint_floaters_do_not_count() -> None:
     expected = oriented_box(scene, 0, UP)
     means[:5] = torch.tensor([9.0, -9.0, 9.0]).double()
     opacities[:5] = 0.01
-    box = oriented_box(
-        replace(scene, gaussians=replace(scene.gaussians, means=means, opacities=opacities)), 0, UP
-    )
+    box = oriented_box(replace(scene, gaussians=replace(scene.gaussians, means=means, opacities=opacities)), 0, UP)
     torch.testing.assert_close(box.size, expected.size, rtol=0, atol=0.13)  # one layer of the grid of 9
 
 
@@ -64,10 +62,7 @@ def symmetric_shapes() -> dict[str, torch.Tensor]:
     """Several yaws of each are exactly as good as each other, some at 45 degrees to the first camera."""
     ticks = torch.linspace(-0.5, 0.5, 10, dtype=torch.float64)
     square, quarter = torch.cartesian_prod(ticks, ticks), ring(4, 45.0)
-    oblong, turned = (
-        square * torch.tensor([1.0, 0.3]).double(),
-        torch.tensor([[1.0, 1], [-1, 1]]).double() / 2**0.5,
-    )
+    oblong, turned = (square * torch.tensor([1.0, 0.3]).double(), torch.tensor([[1.0, 1], [-1, 1]]).double() / 2**0.5)
     return {
         "square": spread(square),
         "square at 45 degrees": spread(square @ turned),
@@ -185,6 +180,4 @@ def test_footprint_is_nearly_the_smallest(seed: int) -> None:
         axes = turn((0, 1, 0), degrees)
         low, high = (scene.gaussians.means @ axes.T).sort(dim=0).values[[11, 588]]  # 2 % of 600 at either end
         areas.append(float((high - low)[0] * (high - low)[2]))
-    assert (
-        min(areas) * 0.99 < float(box.size[:2].prod()) < min(areas) * 1.05
-    )  # 4 %, and what lies between them
+    assert min(areas) * 0.99 < float(box.size[:2].prod()) < min(areas) * 1.05  # 4 %, and what lies between them

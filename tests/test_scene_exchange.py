@@ -39,9 +39,7 @@ def test_real_folder_is_read_with_its_ids_and_anchors(real: Path) -> None:
     assert scene.group_ids.tolist() == [6, 11, 40]
     assert scene.anchors.shape == (11, 3) and scene.gaussians.means.shape == (352, 3)
     assert torch.equal(scene.anchor_ids, torch.arange(11).repeat_interleave(32))
-    assert torch.equal(
-        scene.assignment.sum(dim=1), torch.ones(11)
-    ) and scene.assignment.unique().tolist() == [0, 1]
+    assert torch.equal(scene.assignment.sum(dim=1), torch.ones(11)) and scene.assignment.unique().tolist() == [0, 1]
     assert torch.equal(scene.gaussians.means[-32:], load_ply(real / "tok_13.ply").means)
     assert len(imported.notes) == 1 and "no cameras.json: one camera at the origin" in imported.notes[0]
     torch.testing.assert_close(scene.anchors[0], scene.gaussians.means[:32].mean(dim=0))
@@ -150,9 +148,7 @@ def test_group_list_says_what_and_where_groups_are(tmp_path: Path) -> None:
         for name in ("centre", "axes", "size"):
             value = torch.tensor(entry["oriented_box"][name], dtype=torch.float64)
             torch.testing.assert_close(value, getattr(boxes[column], name), rtol=1e-5, atol=1e-6)
-        assert entry["relations"] == [
-            {"kind": r.kind, "group": r.other} for r in expected if r.group == entry["id"]
-        ]
+        assert entry["relations"] == [{"kind": r.kind, "group": r.other} for r in expected if r.group == entry["id"]]
         embedding = scene.semantics.embeddings[column].tolist()
         assert entry["embedding"] == [float(f"{value:.6g}") for value in embedding]
 
@@ -347,11 +343,7 @@ def test_sidecar_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
         ("groups.json", "{", "not JSON"),
         ("groups.json", "[]", "expected a JSON object"),
         ("groups.json", '{"format": "x"}', "not tokengroups.groups version 1"),
-        (
-            "groups.json",
-            '{"format": "tokengroups.groups", "version": 3}',
-            "not tokengroups.groups version 1 or 2",
-        ),
+        ("groups.json", '{"format": "tokengroups.groups", "version": 3}', "not tokengroups.groups version 1 or 2"),
         ("groups.json", '{"format": "tokengroups.groups", "version": 2}', "damaged group list"),
         ("meta.json", '{"instances": [{"file": "tok_08.ply"}]}', "damaged instance list"),
     ],

@@ -129,9 +129,7 @@ def test_things_made_with_a_ruler_are_related_whatever_the_rounding(seed: int) -
         return 1 + noise * torch.randn(3).double()
 
     for noise in (0.0, 1e-15, 1e-6):
-        rounded = [
-            replace(box, centre=box.centre * factor(noise), size=box.size * factor(noise)) for box in boxes
-        ]
+        rounded = [replace(box, centre=box.centre * factor(noise), size=box.size * factor(noise)) for box in boxes]
         assert named(relations(rounded, range(len(boxes))), *blocks) == expected
 
 

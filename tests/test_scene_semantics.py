@@ -46,11 +46,7 @@ def test_a_scene_comes_back_bit_equal(scene, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
-        (
-            "embeddings",
-            torch.zeros(3, 6),
-            r"embeddings has shape \[3, 6\], the other tensors ask for \[4, 6\]",
-        ),
+        ("embeddings", torch.zeros(3, 6), r"embeddings has shape \[3, 6\], the other tensors ask for \[4, 6\]"),
         ("residuals", torch.full((12, 2), float("nan")), "residuals holds NaN"),
         ("projection", torch.zeros(6, 3), r"projection has shape \[6, 3\]"),
         ("calibration", torch.zeros(3), r"calibration has shape \[3\]"),
@@ -107,10 +103,7 @@ def test_an_inserted_group_brings_its_meaning_if_the_language_is_the_same(scene)
     partly = insert(scene, turned, 8, (0.0, 0.0, 2.0))
     assert torch.equal(semantics(partly).embeddings[-1], semantics(other).embeddings[2])
     assert (semantics(partly).residuals[-2:] == 0).all()
-    for foreign in (
-        replace(other, semantics=replace(semantics(other), encoder="words:2")),
-        random_scene(seed=7),
-    ):
+    for foreign in (replace(other, semantics=replace(semantics(other), encoder="words:2")), random_scene(seed=7)):
         mute = insert(scene, foreign, 8, (0.0, 0.0, 2.0))
         assert (semantics(mute).embeddings[-1] == 0).all() and (semantics(mute).residuals[-2:] == 0).all()
     assert insert(random_scene(), other, 8, (0.0, 0.0, 2.0)).semantics is None
@@ -119,6 +112,4 @@ def test_an_inserted_group_brings_its_meaning_if_the_language_is_the_same(scene)
 def test_edits_of_scenes_with_semantics_can_be_saved(scene, tmp_path):
     edited = duplicate(remove(scene, [2]), 5, (0.5, 0.0, 0.0))
     save_scene(tmp_path / "a.safetensors", edited)
-    assert torch.equal(
-        semantics(load_scene(tmp_path / "a.safetensors")).embeddings, semantics(edited).embeddings
-    )
+    assert torch.equal(semantics(load_scene(tmp_path / "a.safetensors")).embeddings, semantics(edited).embeddings)

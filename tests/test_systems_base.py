@@ -162,16 +162,10 @@ def test_a_system_of_ones_own_trains_by_its_import_path(own, tmp_path, capsys):
 def test_what_is_no_system_is_refused_in_one_line(own, tmp_path):
     own("my_parts", "class Empty:\n    pass\n")
     for task, message in (
-        (
-            "nothing",
-            r"'task' must be one of geometry, single_view, token_groups, .*, or module:Class; got 'nothing'",
-        ),
+        ("nothing", r"'task' must be one of geometry, single_view, token_groups, .*, or module:Class; got 'nothing'"),
         ("no_such_module:System", "no system 'no_such_module:System': there is no module no_such_module"),
         ("my_parts:Missing", "no system 'my_parts:Missing': my_parts has no Missing"),
-        (
-            "my_parts:Empty",
-            "task my_parts:Empty: no system, .*; add settings_class, a dataclass, for_training, losses",
-        ),
+        ("my_parts:Empty", "task my_parts:Empty: no system, .*; add settings_class, a dataclass, for_training, losses"),
         ("my_parts:dataclass", "task my_parts:dataclass: no system"),
     ):
         with pytest.raises(UserError, match=message) as error:
@@ -186,9 +180,7 @@ def test_an_encoder_of_ones_own_carries_a_built_in_system(own, tmp_path):
         "context_patch": 8, "anchor_stride": 8, "num_anchors": 16, "num_groups": 3, "gaussians_per_anchor": 2,
         "dim": 16, "num_heads": 2, "anchor_layers": 1, "group_layers": 1,
     }  # fmt: skip
-    config = configuration(
-        tmp_path, "token_groups", encoder="my_wall:FlatWall", model=model, losses={"lpips": 0.0}
-    )
+    config = configuration(tmp_path, "token_groups", encoder="my_wall:FlatWall", model=model, losses={"lpips": 0.0})
     assert main(["train", str(config)]) == 0
     loaded = load_model(tmp_path / "run" / "weights")  # its module has been imported by the training
     scene = loaded.reconstruct(random_photos())

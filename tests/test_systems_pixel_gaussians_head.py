@@ -80,9 +80,7 @@ def test_gaussians_lie_on_the_unprojected_points_within_their_bounds(stride: int
                 ray = torch.linalg.solve(intrinsics, pixel)
                 point = (world_from_cam @ torch.cat([z * ray, torch.ones(1, dtype=torch.float64)]))[:3]
                 footprint = stride * z / float(intrinsics[0, 0])
-                assert (
-                    plain.means[0, n] - point
-                ).abs().max() <= 0.1 * footprint  # a new head hardly moves them
+                assert (plain.means[0, n] - point).abs().max() <= 0.1 * footprint  # a new head hardly moves them
                 offset = (excited.means[0, n] - point).abs().max() / footprint
                 reached = max(reached, float(offset))
                 assert offset <= 0.7 * 1.001

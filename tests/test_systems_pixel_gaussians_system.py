@@ -31,11 +31,7 @@ from tokengroups.systems.pixel_gaussians import (
     PixelGaussiansLossWeights,
     PixelGaussiansSettings,
 )
-from tokengroups.systems.pixel_gaussians.system import (
-    PixelGaussianNetwork,
-    PixelGaussiansOutput,
-    render_targets,
-)
+from tokengroups.systems.pixel_gaussians.system import PixelGaussianNetwork, PixelGaussiansOutput, render_targets
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.loop import train
@@ -94,9 +90,7 @@ def task(experiment: PixelGaussiansExperiment) -> SystemTask:
     return build_task(experiment)
 
 
-def test_a_batch_is_a_pure_function_of_step_and_slots(
-    task: SystemTask, experiment: PixelGaussiansExperiment
-) -> None:
+def test_a_batch_is_a_pure_function_of_step_and_slots(task: SystemTask, experiment: PixelGaussiansExperiment) -> None:
     both = task.batch(3, range(2))
     assert both.context.images.shape == (2, 2, 3, 32, 32)
     assert both.targets.images.shape == (2, 5, 3, 32, 32)
@@ -236,13 +230,9 @@ class CrashingTask(SystemTask):
         return super().losses(batch, step)
 
 
-def test_a_crashed_run_continues_to_the_same_bits(
-    experiment: PixelGaussiansExperiment, tmp_path: Path
-) -> None:
+def test_a_crashed_run_continues_to_the_same_bits(experiment: PixelGaussiansExperiment, tmp_path: Path) -> None:
     def run(name: str, kind: type[SystemTask] = SystemTask) -> None:
-        training = replace(
-            experiment.training, output=str(tmp_path / name), checkpoint_every=2, precision="bf16"
-        )
+        training = replace(experiment.training, output=str(tmp_path / name), checkpoint_every=2, precision="bf16")
         changed = replace(experiment, training=training)
         train(kind(changed, PixelGaussians), training, config_to_dict(changed))
 

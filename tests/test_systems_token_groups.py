@@ -48,9 +48,7 @@ def test_reconstruct_gives_a_consistent_scene(model, photos):
     assert scene.gaussians.means.shape == (48 * 3, 3)
     assert scene.anchors.shape == (48, 3)
     assert scene.cameras.cam_from_world.shape == (2, 4, 4)
-    torch.testing.assert_close(
-        scene.cameras.cam_from_world[0], torch.eye(4)
-    )  # the first photo's camera is the world
+    torch.testing.assert_close(scene.cameras.cam_from_world[0], torch.eye(4))  # the first photo's camera is the world
     assert scene.assignment.shape == (48, len(scene.group_ids)) == (48, len(scene.group_tokens))
     torch.testing.assert_close(scene.assignment.sum(-1), torch.ones(48))
     owners = scene.group_ids[scene.assignment.argmax(-1)]
@@ -111,10 +109,7 @@ def test_bundle_adjustment_keeps_a_known_focal_length():
     frames = generate_room(5, 0, "test", num_views=5, size=128)
     context = to_views(frames, [1, 3])
     known, step = context.cameras.intrinsics, BundleAdjustment()
-    told, plain = (
-        step(tiny.encode(context.images, known)).geometry,
-        step(tiny.encode(context.images)).geometry,
-    )
+    told, plain = (step(tiny.encode(context.images, known)).geometry, step(tiny.encode(context.images)).geometry)
     torch.testing.assert_close(told.cameras.intrinsics, known, rtol=1e-4, atol=0)
     assert (plain.cameras.intrinsics[:, 0, 0] / known[:, 0, 0] - 1).abs().max() > 0.01
     assert not torch.allclose(told.cameras.cam_from_world, plain.cameras.cam_from_world, atol=1e-4)
@@ -154,11 +149,7 @@ def test_any_number_of_photos(model, num_photos):
 
 
 def test_reconstruction_is_repeatable_and_the_start_moves_the_first_anchor(model, photos):
-    first, again, other = (
-        model.reconstruct(photos),
-        model.reconstruct(photos),
-        model.reconstruct(photos, fps_start=5),
-    )
+    first, again, other = (model.reconstruct(photos), model.reconstruct(photos), model.reconstruct(photos, fps_start=5))
     assert torch.equal(first.gaussians.means, again.gaussians.means)
     assert not torch.equal(first.anchors[0], other.anchors[0])
     assert [scene.provenance["seed"] for scene in (first, other)] == [None, 5]

@@ -77,10 +77,7 @@ def test_the_head_learns_what_the_teacher_says(teacher):
         (losses.pixels + losses.groups).backward()
         optimizer.step()
         history.append((losses.pixels.item(), losses.groups.item()))
-    assert history[-1][0] < 0.8 * history[0][0] and history[-1][1] < 0.3 * history[0][1], (
-        history[0],
-        history[-1],
-    )
+    assert history[-1][0] < 0.8 * history[0][0] and history[-1][1] < 0.3 * history[0][1], (history[0], history[-1])
 
 
 def test_a_teacher_that_says_nothing_teaches_nothing(teacher):

@@ -110,17 +110,13 @@ def test_total_weighs_the_terms_and_calls_the_perceptual_loss_per_image(losses, 
 
 
 def test_lpips_without_a_weight_is_not_computed(losses):
-    found = losses(
-        random_rendering(2, 3, 5), TokenGroupsLossWeights(lpips=0.0), lambda *_: pytest.fail("called")
-    )
+    found = losses(random_rendering(2, 3, 5), TokenGroupsLossWeights(lpips=0.0), lambda *_: pytest.fail("called"))
     assert found.terms["lpips"] == 0
 
 
 def test_permuting_the_groups_changes_nothing(losses):
     rendered = random_rendering(2, 3, num_groups=5)
-    permuted = RenderOutput(
-        rendered.colors, rendered.alphas, rendered.depths, rendered.features[..., [4, 2, 0, 1, 3]]
-    )
+    permuted = RenderOutput(rendered.colors, rendered.alphas, rendered.depths, rendered.features[..., [4, 2, 0, 1, 3]])
     first, second = losses(rendered).terms, losses(permuted).terms
     torch.testing.assert_close(first["bce"], second["bce"])
     torch.testing.assert_close(first["dice"], second["dice"])

@@ -21,11 +21,7 @@ from tokengroups.errors import UserError
 from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.systems import save_system
 from tokengroups.systems.token_groups import TokenGroupModel
-from tokengroups.systems.token_groups_tiny import (
-    TokenGroupsTiny,
-    TokenGroupsTinyConfig,
-    TokenGroupTinyModel,
-)
+from tokengroups.systems.token_groups_tiny import TokenGroupsTiny, TokenGroupsTinyConfig, TokenGroupTinyModel
 from tokengroups.systems.token_groups_tiny.single_view_features import SingleViewEmbedding
 from tokengroups.training.experiments import read_experiment
 
@@ -191,16 +187,12 @@ def test_no_maps_to_read_is_refused(tmp_path) -> None:
     experiment = read_experiment(CONFIGS / "token_groups_tiny.yaml", [*overrides, "postprocess=[]"])
     with pytest.raises(UserError, match="plain does not fit the model: single_view_features needs"):
         experiment.build()
-    experiment = read_experiment(
-        CONFIGS / "token_groups_tiny.yaml", [*overrides, "model.single_view_features=false"]
-    )
+    experiment = read_experiment(CONFIGS / "token_groups_tiny.yaml", [*overrides, "model.single_view_features=false"])
     with pytest.raises(UserError, match="boundary_crf needs pair_affinity, which VGGT does not predict"):
         experiment.build()
 
 
-@pytest.mark.parametrize(
-    ("step", "setting"), [("photometric_refinement", "steps"), ("boundary_crf", "iterations")]
-)
+@pytest.mark.parametrize(("step", "setting"), [("photometric_refinement", "steps"), ("boundary_crf", "iterations")])
 def test_negative_numbers_of_steps_are_refused(step, setting, tmp_path) -> None:
     overrides = ["training.output=unused", f"data.root={tmp_path}"]
     spec = f"postprocess=[{{name: {step}, {setting}: -1}}]"

@@ -68,12 +68,7 @@ def test_anchors_decide_the_matching_where_rendered_masks_say_nothing():
 
 def test_anchor_terms_enter_the_total_with_their_weight(losses):
     weights = TokenGroupsTinyLossWeights(
-        lpips=0.0,
-        rendering=0.3,
-        segmentation=0.2,
-        segmentation_warmup_steps=100,
-        anchors=2.0,
-        contrastive=0.1,
+        lpips=0.0, rendering=0.3, segmentation=0.2, segmentation_warmup_steps=100, anchors=2.0, contrastive=0.1
     )
     found = losses(weights)
     terms = found.terms
@@ -109,9 +104,7 @@ def test_the_contrastive_term_is_the_mean_over_scenes():
 
 
 def test_without_rendering_the_masks_on_the_anchors_are_the_loss(example, monkeypatch):
-    weights = TokenGroupsTinyLossWeights(
-        rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0
-    )
+    weights = TokenGroupsTinyLossWeights(rendering=0.0, segmentation=0.5, segmentation_warmup_steps=0, anchors=1.0)
     monkeypatch.setattr(module, "render_groups", None)  # calling it would fail
     output = decoded(2, num_groups=5)
     found = TokenGroupsTinyObjective(weights)(output, example, example.targets.cameras, 0)

@@ -79,9 +79,7 @@ def test_the_shipped_weights_are_a_tiny_system_and_its_encoder():
 
 
 def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
-    assert refused(folder.parent / "encoder").endswith(
-        "holds the encoder 'vggt'; give the weights of a system"
-    )
+    assert refused(folder.parent / "encoder").endswith("holds the encoder 'vggt'; give the weights of a system")
     assert "holds no system; give the weights of a system" in refused(changed(system=..., encoder=...))
 
 
@@ -90,23 +88,14 @@ def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
     [
         ({"system": "token_group"}, "no system 'token_group'; choose from token_groups, token_groups_tiny, "),
         ({"system": "pixel_gaussians"}, "the system 'pixel_gaussians' makes no scenes"),
-        (
-            {"system": "planted_part:Groups"},
-            "a file asks for the system 'planted_part:Groups': import planted_part",
-        ),
+        ({"system": "planted_part:Groups"}, "a file asks for the system 'planted_part:Groups': import planted_part"),
         ({"system": "pathlib:Path"}, "the system 'pathlib:Path' makes no scenes"),
         ({"system": 3}, "the key 'system' must be str, got 3 (int)"),
         ({"encoder": ...}, "the key 'encoder' is missing"),
         ({"encoder": None}, "the key 'encoder' must be str, got None"),
         ({"encoder": "nowhere"}, "no VGGT weights at nowhere"),
-        (
-            {"encoder": "token_groups_tiny"},
-            "holds the system 'token_groups_tiny'; give the weights of an encoder",
-        ),
-        (
-            {"encoder": "planted_part:Eye"},
-            "a file asks for the encoder 'planted_part:Eye': import planted_part",
-        ),
+        ({"encoder": "token_groups_tiny"}, "holds the system 'token_groups_tiny'; give the weights of an encoder"),
+        ({"encoder": "planted_part:Eye"}, "a file asks for the encoder 'planted_part:Eye': import planted_part"),
         ({"config": []}, "the key 'config' must be"),
         ({"config": {"groups": 3}}, "unknown key 'groups'; did you mean 'num_groups'?"),
         ({"config": {"anchor_stride": 3}}, "anchor_stride must divide context_patch, got 3 and 16"),
@@ -114,10 +103,7 @@ def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
         ({"postprocess": "flip_ensemble"}, "the key 'postprocess' must be a list"),
         ({"postprocess": [3]}, "the key 'postprocess' must be"),
         ({"postprocess": ["blur"]}, "no step 'blur'; choose from bundle_adjustment"),
-        (
-            {"postprocess": ["planted_part:Blur"]},
-            "a file asks for the step 'planted_part:Blur': import planted_part",
-        ),
+        ({"postprocess": ["planted_part:Blur"]}, "a file asks for the step 'planted_part:Blur': import planted_part"),
         ({"postprocess": [{"name": "flip_ensemble", "x": 1}]}, "flip_ensemble: unknown key 'x'"),
         ({"postprocess": ["boundary_crf"]}, "the step boundary_crf needs pair_affinity"),
         ({"sharpening": 3}, "unknown key 'sharpening'"),

@@ -71,9 +71,7 @@ def folder(request, tmp_path_factory) -> Path:
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     save_tokenizer(folder)
-    (folder / "preprocessor_config.json").write_text(
-        '{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}'
-    )
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}')
     return folder
 
 
@@ -139,9 +137,7 @@ def test_a_patch_goes_through_the_pooling_alone(folder):
         if folder.name == "tiny-siglip2":
             patches = pixels.unfold(2, 8, 8).unfold(3, 8, 8)  # [B, 3, 4, 4, 8, 8]
             rows = patches.permute(0, 2, 3, 4, 5, 1).reshape(2, 16, -1)
-            hidden = vision(
-                rows, torch.ones(2, 16, dtype=torch.int64), torch.tensor([[4, 4]] * 2)
-            ).last_hidden_state
+            hidden = vision(rows, torch.ones(2, 16, dtype=torch.int64), torch.tensor([[4, 4]] * 2)).last_hidden_state
         else:
             hidden = vision(pixel_values=pixels).last_hidden_state
         for row, column in [(0, 0), (1, 3), (3, 2)]:

@@ -50,9 +50,7 @@ def test_load_teacher_takes_the_configured_encoder(monkeypatch):
     asked = []
     monkeypatch.setattr(teachers, "load_text_encoder", lambda name: asked.append(name) or Letters())
     assert isinstance(teachers.load_teacher(SemanticsConfig(text_encoder="mine")), LabelTeacher)
-    assert isinstance(
-        teachers.load_teacher(SemanticsConfig(text_encoder="ours", teacher="images")), DenseTeacher
-    )
+    assert isinstance(teachers.load_teacher(SemanticsConfig(text_encoder="ours", teacher="images")), DenseTeacher)
     assert asked == ["mine", "ours"]
 
 

@@ -94,14 +94,9 @@ def test_a_run_evaluates_learns_and_leaves_everything_behind(tmp_path: Path) -> 
     assert [row["step"] for row in evaluations] == list(range(0, 61, 5))
     assert evaluations[-1]["evaluate/squared"] < 0.5 * evaluations[0]["evaluate/squared"]
     assert [row["step"] for row in rows(tmp_path) if "loss" in row] == list(range(2, 61, 2))
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == [
-        "step_00000056.safetensors",
-        "step_00000060.safetensors",
-    ]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step_00000056.safetensors", "step_00000060.safetensors"]
     assert list((tmp_path / "logs").rglob("events.out.*"))
-    averages = {
-        n.removeprefix("average."): t for n, t in read_tensors(newest(tmp_path)).items() if "average." in n
-    }
+    averages = {n.removeprefix("average."): t for n, t in read_tensors(newest(tmp_path)).items() if "average." in n}
     exported = load_weights(tmp_path / "weights")[0]
     assert all(torch.equal(exported[name], average) for name, average in averages.items())
 
@@ -153,14 +148,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step() -> None:
 
 def test_a_killed_process_leaves_a_valid_checkpoint_and_the_run_continues(tmp_path: Path) -> None:
     killed = tmp_path / "killed"
-    with subprocess.Popen(
-        [sys.executable, str(TOY), str(killed), "0.05", "0.1"], env=environment()
-    ) as process:
+    with subprocess.Popen([sys.executable, str(TOY), str(killed), "0.05", "0.1"], env=environment()) as process:
         deadline = time.monotonic() + 300
         while not list(killed.glob("checkpoints/step_*")):
-            assert process.poll() is None and time.monotonic() < deadline, (
-                "the run ended before it was killed"
-            )
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it was killed"
             time.sleep(0.01)
         process.kill()
     assert read_metadata(newest(killed))["format"].startswith("tokengroups training state")
@@ -201,13 +192,9 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="batch_size 4 cannot be shared by 1 process.* make it a multiple of 3"
-    ):
+    with pytest.raises(UserError, match="batch_size 4 cannot be shared by 1 process.* make it a multiple of 3"):
         run_toy(tmp_path, accumulation=3)
-    with pytest.raises(
-        UserError, match="tracker 'tensorbord' is not available; installed here: .*tensorboard"
-    ):
+    with pytest.raises(UserError, match="tracker 'tensorbord' is not available; installed here: .*tensorboard"):
         run_toy(tmp_path, trackers=("tensorbord",))
     with pytest.raises(ValueError, match=r"training\.steps must be >= 1, got 0"):
         run_toy(tmp_path, steps=0)
@@ -217,9 +204,7 @@ def test_an_output_folder_of_another_model_is_refused(tmp_path: Path) -> None:
     run_toy(tmp_path)
     other = ToyTask()
     other.model = nn.Sequential(nn.Linear(4, 3))
-    with pytest.raises(
-        UserError, match=r"step_00000012\.safetensors is of another model .*another output folder"
-    ):
+    with pytest.raises(UserError, match=r"step_00000012\.safetensors is of another model .*another output folder"):
         run_toy(tmp_path, other)
 
 
@@ -241,9 +226,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
         run_toy(tmp_path / "damaged")
 
 
-def test_changed_settings_are_named_when_a_run_continues(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changed_settings_are_named_when_a_run_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_toy(tmp_path)
     run_toy(tmp_path, steps=14)
     assert "continuing with changed settings: training.steps 12 -> 14" in caplog.text

@@ -21,12 +21,7 @@ from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.log import read_metrics
-from tokengroups.training.tasks.geometry import (
-    GeometryDataConfig,
-    GeometryExperiment,
-    GeometryTask,
-    build_task,
-)
+from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask, build_task
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
 
@@ -46,9 +41,7 @@ def task(experiment: GeometryExperiment) -> GeometryTask:
     return build_task(experiment)
 
 
-def test_a_batch_is_a_pure_function_of_step_and_slots(
-    task: GeometryTask, experiment: GeometryExperiment
-) -> None:
+def test_a_batch_is_a_pure_function_of_step_and_slots(task: GeometryTask, experiment: GeometryExperiment) -> None:
     whole, again = task.batch(5, range(4)), GeometryTask(experiment).batch(5, range(4))
     halves = [task.batch(5, range(2)), task.batch(5, range(2, 4))]
     for name in ("images", "depth", "group_ids"):
@@ -75,9 +68,7 @@ def test_drawn_frames_are_neighbours_along_the_path_in_any_order() -> None:
         assert np.diff(sorted(frames)).max() <= 3
     assert {frames[0] for frames in draws} == set(range(8))
     assert any(frames != sorted(frames) for frames in draws)
-    assert draw_frames(rng, 3, 3, max_gap=3) in [
-        [a, b, c] for a in range(3) for b in range(3) for c in range(3)
-    ]
+    assert draw_frames(rng, 3, 3, max_gap=3) in [[a, b, c] for a in range(3) for b in range(3) for c in range(3)]
     with pytest.raises(ValueError, match="num_frames must be at most the path's 3, got 4"):
         draw_frames(rng, 3, 4, max_gap=1)
 
@@ -86,9 +77,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(task: GeometryTask) -> Non
     with torch.no_grad():
         whole = task.losses(task.batch(1, range(4)), 1)
         parts = [task.losses(task.batch(1, slots), 1) for slots in (range(2), range(2, 4))]
-    torch.testing.assert_close(
-        whole.total, (parts[0].total + parts[1].total) / 2, **tolerance("float32_chain")
-    )
+    torch.testing.assert_close(whole.total, (parts[0].total + parts[1].total) / 2, **tolerance("float32_chain"))
     for name, value in whole.terms.items():
         mean = (parts[0].terms[name] + parts[1].terms[name]) / 2
         torch.testing.assert_close(value, mean, **tolerance("float32_chain"))
@@ -99,9 +88,7 @@ def test_every_trainable_parameter_learns(task: GeometryTask) -> None:
     task.losses(task.batch(0, range(2)), 0).total.backward()
     for name, parameter in task.model.named_parameters():
         assert parameter.requires_grad == (not name.endswith("mask_token")), name
-        assert not parameter.requires_grad or (
-            parameter.grad is not None and parameter.grad.abs().max() > 0
-        ), name
+        assert not parameter.requires_grad or (parameter.grad is not None and parameter.grad.abs().max() > 0), name
 
 
 def test_evaluation_names_its_numbers(task: GeometryTask) -> None:
@@ -127,9 +114,7 @@ def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_pat
         assert torch.equal(tensor, encoder.state_dict()[name])
 
 
-def test_the_published_architecture_trains_without_matching(
-    experiment: GeometryExperiment, tmp_path: Path
-) -> None:
+def test_the_published_architecture_trains_without_matching(experiment: GeometryExperiment, tmp_path: Path) -> None:
     shared = {field.name for field in fields(VGGTConfig)}
     sizes = {name: value for name, value in experiment.model.items() if name in shared}
     task = build_task(replace(experiment, architecture="vggt", model=sizes))
@@ -196,6 +181,4 @@ def test_the_shipped_configuration_trains_stops_and_continues(
 
 def test_a_mistyped_key_on_the_command_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(CONFIG), "training.stepz=1"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {CONFIG}: unknown key 'training.stepz'; did you mean 'steps'?\n"
-    )
+    assert capsys.readouterr().err == (f"error: {CONFIG}: unknown key 'training.stepz'; did you mean 'steps'?\n")

@@ -21,12 +21,7 @@ from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.systems import SYSTEMS
 from tokengroups.training.experiments import TASKS, read_experiment, run_experiment
 from tokengroups.training.log import MetricsLog, read_metrics
-from tokengroups.training.optim import (
-    AveragedWeights,
-    build_optimizer,
-    ema_decay,
-    learning_rate,
-)
+from tokengroups.training.optim import AveragedWeights, build_optimizer, ema_decay, learning_rate
 from tokengroups.training.prefetch import Prefetcher
 from tokengroups.training.processes import micro_batches, seed_step
 
@@ -82,9 +77,7 @@ def test_the_shares_of_all_processes_are_the_global_batch(num: int, accumulation
     config = toy_config("x", batch_size=num * accumulation * size, accumulation=accumulation)
     parts = [micro_batches(config, process, num) for process in range(num)]
     assert all(len(part) == size for share in parts for part in share)
-    assert sorted(slot for share in parts for part in share for slot in part) == list(
-        range(config.batch_size)
-    )
+    assert sorted(slot for share in parts for part in share for slot in part) == list(range(config.batch_size))
 
 
 def test_random_state_is_a_function_of_seed_step_and_process() -> None:

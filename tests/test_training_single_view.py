@@ -35,12 +35,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> SingleViewExperiment
     torch.manual_seed(0)
     save_encoder(folder / "encoder", VGGTTiny(TINY).state_dict(), TINY)
     data = SingleViewDataConfig(
-        root=str(folder / "rooms"),
-        options={"num_rooms": 4},
-        num_frames=4,
-        size=32,
-        zoom=1.3,
-        evaluation_scenes=2,
+        root=str(folder / "rooms"), options={"num_rooms": 4}, num_frames=4, size=32, zoom=1.3, evaluation_scenes=2
     )
     training = TrainingConfig(output="unused", steps=10, batch_size=4, optimizer="muon", seed=3)
     model = SingleViewConfig((8, 8, 16, 32), depth=1)
@@ -52,9 +47,7 @@ def task(experiment: SingleViewExperiment) -> SingleViewTask:
     return build_task(experiment)
 
 
-def test_a_batch_is_a_pure_function_of_step_and_slots(
-    task: SingleViewTask, experiment: SingleViewExperiment
-) -> None:
+def test_a_batch_is_a_pure_function_of_step_and_slots(task: SingleViewTask, experiment: SingleViewExperiment) -> None:
     whole, again = task.batch(5, range(4)), SingleViewTask(experiment).batch(5, range(4))
     halves = [task.batch(5, range(2)), task.batch(5, range(2, 4))]
     assert whole.images.shape == (4, 2, 3, 32, 32)
@@ -121,15 +114,11 @@ def test_exported_weights_are_the_encoder_with_the_network(
     assert load_encoder(tmp_path / "again").config == encoder.config
 
 
-def test_a_resumed_network_gets_details(
-    task: SingleViewTask, experiment: SingleViewExperiment, tmp_path: Path
-) -> None:
+def test_a_resumed_network_gets_details(task: SingleViewTask, experiment: SingleViewExperiment, tmp_path: Path) -> None:
     """Its weights stay; the new map learns to tell objects apart, and is kept when training goes on again."""
     task.export(tmp_path / "plain", task.model.state_dict())
     wish = replace(experiment.model, details=8)
-    resumed = build_task(
-        replace(experiment, encoder=str(tmp_path / "plain"), resume_network=True, model=wish)
-    )
+    resumed = build_task(replace(experiment, encoder=str(tmp_path / "plain"), resume_network=True, model=wish))
     before = load_encoder(tmp_path / "plain").state_dict()
     state = resumed.model.state_dict()
     added = {name for name in state if f"single_view.{name}" not in before}
@@ -158,9 +147,7 @@ def test_the_geometry_task_keeps_the_network(
     """Training that starts from such an encoder leaves its network as it is, and exports it again."""
     task.export(tmp_path, task.model.state_dict())
     rooms = experiment.data
-    data = GeometryDataConfig(
-        root=rooms.root, options=rooms.options, num_frames=4, size=32, evaluation_scenes=2
-    )
+    data = GeometryDataConfig(root=rooms.root, options=rooms.options, num_frames=4, size=32, evaluation_scenes=2)
     geometry = GeometryTask(
         GeometryExperiment(experiment.training, data, model=config_to_dict(TINY), start_from=str(tmp_path))
     )
@@ -192,12 +179,7 @@ def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment, tmp_pat
 def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
     command = ["train", str(CONFIG), f"training.output={output}", f"data.root={tmp_path}/rooms"]
-    command += [
-        "training.steps=1",
-        "training.batch_size=2",
-        "training.trackers=[]",
-        "data.options.num_rooms=2",
-    ]
+    command += ["training.steps=1", "training.batch_size=2", "training.trackers=[]", "data.options.num_rooms=2"]
     assert main([*command, "data.evaluation_scenes=1"]) == 0
     assert f"trained 1 steps: {output}/weights" in capsys.readouterr().out
     assert load_encoder(output / "weights").single_view is not None

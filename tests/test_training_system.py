@@ -143,9 +143,7 @@ def test_any_system_trains_and_leaves_weights_that_name_it(experiment, name, opt
 
 
 def test_without_rendering_the_masks_on_the_anchors_are_the_loss(experiment, monkeypatch):
-    task = experiment(
-        "token_groups_tiny", losses__rendering=0.0, losses__segmentation=0.5, losses__anchors=1.0
-    ).build()
+    task = experiment("token_groups_tiny", losses__rendering=0.0, losses__segmentation=0.5, losses__anchors=1.0).build()
     monkeypatch.setattr(tiny_objective, "render_groups", None)  # calling it would fail
     batch = task.batch(0, range(2))
     terms = task.losses(batch, 0)

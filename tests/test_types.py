@@ -123,9 +123,7 @@ def test_map_reaches_every_tensor_and_nothing_else(make) -> None:
         seen.append(id(tensor))
         return -tensor
 
-    before = {
-        key: value.clone() if isinstance(value, Tensor) else value for key, value in leaves(given).items()
-    }
+    before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in leaves(given).items()}
     mapped = given.map(negative)
     after = leaves(mapped)
     assert after.keys() == before.keys()
@@ -149,9 +147,7 @@ def test_map_gives_mappings_of_their_own() -> None:
 def test_to_and_detach_reach_evidence_and_cameras() -> None:
     given = geometry(0)
     assert all(
-        value.dtype == torch.float64
-        for value in leaves(given.to(torch.float64)).values()
-        if isinstance(value, Tensor)
+        value.dtype == torch.float64 for value in leaves(given.to(torch.float64)).values() if isinstance(value, Tensor)
     )
     learnt = given.map(lambda tensor: tensor.requires_grad_())
     tensors = [value for value in leaves(learnt.detach()).values() if isinstance(value, Tensor)]

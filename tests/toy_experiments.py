@@ -35,6 +35,4 @@ def read(folder: Path, encoder: Path, task: str = "token_groups", **changes: Any
         settings["losses"] |= {"segmentation": 0.1, "segmentation_warmup_steps": 0}
     path = folder / f"{task}.yaml"
     path.write_text(json.dumps(settings))
-    return read_experiment(
-        path, [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()]
-    )
+    return read_experiment(path, [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()])

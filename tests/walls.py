@@ -20,9 +20,7 @@ def look_at_wall(batch=BATCH, num_views=NUM_VIEWS, distance=3.0, noise=0.0, size
     rotation = torch.from_numpy(turn.as_matrix()).float().unflatten(0, (batch, num_views))
     centre = torch.from_numpy(generator.uniform(-0.3, 0.3, (batch, num_views, 3))).float()
     cam_from_world = rigid(rotation, -(rotation @ centre[..., None])[..., 0])
-    intrinsics = torch.tensor([[20.0, 0, width / 2], [0, 22.0, height / 2], [0, 0, 1]]).repeat(
-        batch, num_views, 1, 1
-    )
+    intrinsics = torch.tensor([[20.0, 0, width / 2], [0, 22.0, height / 2], [0, 0, 1]]).repeat(batch, num_views, 1, 1)
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     rays = torch.stack([(x - width / 2) / 20, (y - height / 2) / 22, torch.ones_like(x)], dim=-1)
     along = torch.einsum("hwj,bvj->bvhw", rays, rotation[..., :, 2])  # world z of the rays

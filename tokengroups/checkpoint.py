@@ -67,9 +67,7 @@ class _reading:  # noqa: N801 - reads as a verb: with _reading(path) as file
         )
 
 
-def write_tensors(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically: on any failure an existing file stays as it was.
 
     Args:

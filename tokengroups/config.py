@@ -30,9 +30,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is repeated", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is repeated", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -102,9 +100,7 @@ def _read_mapping(path: Path, including: Sequence[Path]) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: a configuration is a mapping of names to values, not a {type(values).__name__}"
-        )
+        raise UserError(f"{path}: a configuration is a mapping of names to values, not a {type(values).__name__}")
     return values
 
 
@@ -124,9 +120,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         for depth, key in enumerate(keys[:-1]):
             child = node.get(key, {})
             if not isinstance(child, Mapping):
-                raise UserError(
-                    f"override '{override}': '{'.'.join(keys[: depth + 1])}' has no keys below it"
-                )
+                raise UserError(f"override '{override}': '{'.'.join(keys[: depth + 1])}' has no keys below it")
             node[key] = dict(child)
             node = node[key]
         node[keys[-1]] = _parse_yaml(text, f"override '{override}'")

@@ -33,9 +33,7 @@ def rigid(rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3"])
     return torch.cat([torch.cat([rotation, translation[..., None]], dim=-1), bottom], dim=-2)
 
 
-def transform_points(
-    b_from_a: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*b M 3"]
-) -> Float[Tensor, "*b M 3"]:
+def transform_points(b_from_a: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*b M 3"]) -> Float[Tensor, "*b M 3"]:
     """Map points from frame a to frame b."""
     return points @ b_from_a[..., :3, :3].transpose(-1, -2) + b_from_a[..., None, :3, 3]
 
@@ -126,9 +124,7 @@ def cell_centres(side: int, cells: int, like: Tensor) -> Int64[Tensor, " g"]:
     return ((torch.arange(cells, device=like.device) + 0.5) * (side / cells)).long()
 
 
-def unproject(
-    depth: Float[Tensor, "*b H W"], intrinsics: Float[Tensor, "*b 3 3"]
-) -> Float[Tensor, "*b H W 3"]:
+def unproject(depth: Float[Tensor, "*b H W"], intrinsics: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b H W 3"]:
     """Camera-frame points of a z-depth map.
 
     Example:
@@ -160,9 +156,7 @@ def project(
 
 
 def world_points(
-    depth: Float[Tensor, "*b H W"],
-    cam_from_world: Float[Tensor, "*b 4 4"],
-    intrinsics: Float[Tensor, "*b 3 3"],
+    depth: Float[Tensor, "*b H W"], cam_from_world: Float[Tensor, "*b 4 4"], intrinsics: Float[Tensor, "*b 3 3"]
 ) -> Float[Tensor, "*b H W 3"]:
     """World-frame points of z-depth maps."""
     points = unproject(depth, intrinsics).flatten(-3, -2)
@@ -185,9 +179,7 @@ def median_distance_ratio(
 
 
 def relative_cameras(
-    cam_from_world: Float[Tensor, "*b V 4 4"],
-    first_from_world: Float[Tensor, "*b 4 4"],
-    scale: Float[Tensor, "*b"],
+    cam_from_world: Float[Tensor, "*b V 4 4"], first_from_world: Float[Tensor, "*b 4 4"], scale: Float[Tensor, "*b"]
 ) -> Float[Tensor, "*b V 4 4"]:
     """Cameras expressed in the frame of one camera, translations multiplied by one scale per scene."""
     cam_from_first = cam_from_world @ invert_rigid(first_from_world)[..., None, :, :]

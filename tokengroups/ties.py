@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 
-def ascending(
-    values: Float[np.ndarray, " n"], tolerance: float, count: int | None = None
-) -> Int64[np.ndarray, " k"]:
+def ascending(values: Float[np.ndarray, " n"], tolerance: float, count: int | None = None) -> Int64[np.ndarray, " k"]:
     """Indices of the smallest values, smallest first; of those that are equal up to a tolerance, the first comes first.
 
     Values between two that are equal in this sense are equal to both.

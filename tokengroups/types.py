@@ -167,9 +167,7 @@ class Semantics(TensorFields):
     embeddings: Float[Tensor, "L D"]  # s_l, of unit length; zero = unknown
     residuals: Float[Tensor, "K d"]  # r_k; d = 0 without residuals
     projection: Float[Tensor, "D d"]  # W_r
-    calibration: Float[
-        Tensor, "2"
-    ]  # (a, b): a group is what a text of cosine c says with p = sigmoid(a (c - b))
+    calibration: Float[Tensor, "2"]  # (a, b): a group is what a text of cosine c says with p = sigmoid(a (c - b))
     encoder: str  # name of the text encoder whose space this is
 
 

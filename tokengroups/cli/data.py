@@ -27,25 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add, add_limited = procedural.add_argument, partial(add_number, procedural)
-    add(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of the rooms' folders; created if missing",
-    )
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the rooms' folders; created if missing")
     add_limited("--num-scenes", 1, default=1, metavar="N", help="how many rooms (%(default)s)")
     add_limited("--num-views", 1, default=5, metavar="V", help="frames a room, along a path (%(default)s)")
-    add_limited(
-        "--size", MIN_SIZE_PX, default=128, metavar="PX", help="side of the square images (%(default)s)"
-    )
+    add_limited("--size", MIN_SIZE_PX, default=128, metavar="PX", help="side of the square images (%(default)s)")
     add_limited("--seed", 0, default=0, metavar="S", help="which rooms (%(default)s)")
-    add(
-        "--split",
-        choices=("test", "train"),
-        default="test",
-        help="rooms never shared by the two (%(default)s)",
-    )
+    add("--split", choices=("test", "train"), default="test", help="rooms never shared by the two (%(default)s)")
     add("--json", action="store_true", help="print the folders as JSON")
 
 

@@ -81,14 +81,7 @@ def run(args: argparse.Namespace) -> None:
     pictures = render_comparison(before, scene, args.render) if args.render else []
     if args.json:
         ids = scene.group_ids.tolist()
-        print_json(
-            {
-                "output": args.output,
-                "edits": done,
-                "groups": ids,
-                "pictures": [str(path) for path in pictures],
-            }
-        )
+        print_json({"output": args.output, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]})
         return
     print("\n".join(done))
     print(f"wrote {args.output}: {describe(scene)}")

@@ -53,23 +53,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)",
     )
     add_limited("--seed", 0, default=0, metavar="S", help="which procedural rooms (%(default)s)")
-    add_limited(
-        "--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split"
-    )
+    add_limited("--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split")
     add_limited("--views", 1, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
     add_limited("--frame-step", 1, default=1, metavar="K", help="take every K-th frame (%(default)s)")
-    add(
-        "--known-intrinsics",
-        action="store_true",
-        help="tell the model the photos' focal lengths, never poses",
-    )
+    add("--known-intrinsics", action="store_true", help="tell the model the photos' focal lengths, never poses")
     add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
     add_postprocess_option(parser)
     add_device_option(parser)
-    add(
-        "--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'"
-    )
+    add("--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'")
     add(
         "--vocabulary",
         metavar="NAMES",
@@ -123,13 +115,7 @@ def run(args: argparse.Namespace) -> None:
         return model.predict(photos.to(device), known, postprocess=steps)
 
     result = evaluate_scenes(
-        predict,
-        _examples(dataset, scenes, plan, size),
-        data,
-        Path(weights).name,
-        perceptual,
-        semantics,
-        metrics,
+        predict, _examples(dataset, scenes, plan, size), data, Path(weights).name, perceptual, semantics, metrics
     )
     print(format_report(result))
     if args.json is not None:
@@ -149,9 +135,7 @@ def _perceptual(weights: Path | None, device: str) -> Lpips | None:
     return None if weights is None else Lpips("vgg", weights).to(device)
 
 
-def _semantics(
-    args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]
-) -> SemanticEvaluation | None:
+def _semantics(args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]) -> SemanticEvaluation | None:
     """What semantics are measured with; None, with a note, where they cannot be and nobody chose an encoder."""
     from tokengroups.evaluation.semantic import SemanticEvaluation
 

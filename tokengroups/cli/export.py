@@ -26,12 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", help="scene file")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.ply", help="file of the whole scene")
     parser.add_argument("--groups", metavar="DIR", help="also one such file per group in this folder")
-    parser.add_argument(
-        "--vocabulary", metavar="NAMES", help="label each group with the best of these names (a,b,c)"
-    )
-    parser.add_argument(
-        "--writer", metavar="MODULE:FUNCTION", help="write another format by a function of your own"
-    )
+    parser.add_argument("--vocabulary", metavar="NAMES", help="label each group with the best of these names (a,b,c)")
+    parser.add_argument("--writer", metavar="MODULE:FUNCTION", help="write another format by a function of your own")
     add_text_encoder_option(parser)
     parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
 

@@ -38,57 +38,20 @@ The world of the scene is the first photo's camera, its unit that of the cameras
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add, add_limited = parser.add_argument, partial(add_number, parser)
-    add(
-        "photos",
-        nargs="*",
-        metavar="PHOTO|DIR",
-        help="photo files, or a folder of them or of a whole capture",
-    )
+    add("photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them or of a whole capture")
     add("--cameras", metavar="FILE|DIR", help="where their cameras are (default: found in the folder)")
     add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
+    add_limited("--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
+    add("--size", type=int, default=256, metavar="PX", help="longer side the photos are reduced to (%(default)s)")
     add_limited(
-        "--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)"
+        "--num-gaussians", 1, 5_000_000, metavar="N", help="at most (default: one for every 16 pixels, up to 100,000)"
     )
-    add(
-        "--size",
-        type=int,
-        default=256,
-        metavar="PX",
-        help="longer side the photos are reduced to (%(default)s)",
-    )
-    add_limited(
-        "--num-gaussians",
-        1,
-        5_000_000,
-        metavar="N",
-        help="at most (default: one for every 16 pixels, up to 100,000)",
-    )
-    add(
-        "--sh-degree",
-        type=int,
-        default=0,
-        choices=range(4),
-        help="colours that change with direction (%(default)s)",
-    )
+    add("--sh-degree", type=int, default=0, choices=range(4), help="colours that change with direction (%(default)s)")
     add("--points", metavar="FILE.ply", help="points to begin with, in the cameras' world")
-    add(
-        "--unlabelled",
-        type=int,
-        default=0,
-        metavar="VALUE",
-        help="mask value of no instance (%(default)s; -1 = none)",
-    )
-    add_limited(
-        "--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)"
-    )
-    add_limited(
-        "--hold-out",
-        2,
-        1000,
-        metavar="N",
-        help="keep every Nth photo out and report how well it is predicted",
-    )
+    add("--unlabelled", type=int, default=0, metavar="VALUE", help="mask value of no instance (%(default)s; -1 = none)")
+    add_limited("--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)")
+    add_limited("--hold-out", 2, 1000, metavar="N", help="keep every Nth photo out and report how well it is predicted")
     add_limited("--seed", 0, default=0, help="same seed, same scene on the same machine (%(default)s)")
     add_device_option(parser)
     add("--json", action="store_true", help="print the summary as JSON")
@@ -109,9 +72,7 @@ def run(args: argparse.Namespace) -> None:
     capture = find_capture(files).evenly_spaced(args.max_views)
     photos = capture.load(args.size)
     trained, held_out = _split(len(photos.names), args.hold_out)
-    example = Example(
-        photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,)
-    )
+    example = Example(photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,))
     names = [photos.names[i] for i in trained]
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
     result = _fit(example, capture.points, config, device, quiet=args.json)
@@ -133,9 +94,7 @@ def _split(count: int, every: int | None) -> tuple[list[int], list[int]]:
     return [i for i in range(count) if i not in held_out], held_out
 
 
-def _fit(
-    example: Example, points: PointCloud | None, config: FitConfig, device: str, quiet: bool
-) -> FitResult:
+def _fit(example: Example, points: PointCloud | None, config: FitConfig, device: str, quiet: bool) -> FitResult:
     from tqdm import tqdm
 
     from tokengroups.fitting import fit_scene
@@ -160,9 +119,7 @@ def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) ->
     return replace(scene, provenance=provenance, group_names=names if any(names) else ())
 
 
-def _summary(
-    output: Path, photos: list[str], notes: list[str], scene: TokenScene, result: FitResult
-) -> dict[str, Any]:
+def _summary(output: Path, photos: list[str], notes: list[str], scene: TokenScene, result: FitResult) -> dict[str, Any]:
     return {
         "scene": str(output),
         "photos": photos,
@@ -187,8 +144,6 @@ def _as_text(summary: dict[str, Any]) -> str:
     if "held_out" in summary:
         held = summary["held_out"]
         ap = "unknown" if held["ap"] is None else f"{held['ap']:.2f} (AP25 {held['ap25']:.2f})"
-        lines.append(
-            f"{held['num_photos']} photos kept out: PSNR {held['psnr']:.1f} dB, AP of the masks {ap}"
-        )
+        lines.append(f"{held['num_photos']} photos kept out: PSNR {held['psnr']:.1f} dB, AP of the masks {ap}")
     lines.append(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
     return "\n".join(lines)

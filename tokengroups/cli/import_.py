@@ -23,9 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fov_help = "field of view of the made camera in degrees (default: guessed)"
     add_number(parser, "--fov", 1, 170, kind=float, metavar="DEG", help=fov_help)
     add_number(parser, "--size", 16, 4096, metavar="PX", help="side of its picture in pixels (default: 256)")
-    parser.add_argument(
-        "--drop-invalid", action="store_true", help="leave out Gaussians with NaN or infinite values"
-    )
+    parser.add_argument("--drop-invalid", action="store_true", help="leave out Gaussians with NaN or infinite values")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -38,13 +36,7 @@ def run(args: argparse.Namespace) -> None:
     imported = import_scene(args.source, fov_degrees=args.fov, size=args.size, drop_invalid=args.drop_invalid)
     save_scene(args.output, imported.scene)
     if args.json:
-        print_json(
-            {
-                "output": args.output,
-                "groups": imported.scene.group_ids.tolist(),
-                "notes": list(imported.notes),
-            }
-        )
+        print_json({"output": args.output, "groups": imported.scene.group_ids.tolist(), "notes": list(imported.notes)})
         return
     for note in imported.notes:
         print(f"note: {note}")

@@ -92,9 +92,7 @@ def _devices() -> list[dict[str, str]]:
         return [*devices, {"name": "cuda", "details": f"none: {why}"}]
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
-        details = (
-            f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, capability {facts.major}.{facts.minor}"
-        )
+        details = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, capability {facts.major}.{facts.minor}"
         devices.append({"name": f"cuda:{index}", "details": f"{details}, CUDA {torch.version.cuda}"})
     return devices
 

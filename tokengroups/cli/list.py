@@ -32,13 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--thumbnails", metavar="DIR", help="write a picture of every group alone")
     add_number(
-        parser,
-        "--thumbnail-size",
-        16,
-        2048,
-        default=160,
-        metavar="PX",
-        help="their side in pixels (default 160)",
+        parser, "--thumbnail-size", 16, 2048, default=160, metavar="PX", help="their side in pixels (default 160)"
     )
     parser.add_argument(
         "--vocabulary", metavar="NAMES", help="names with commas between: say which fits each group best"

@@ -33,18 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them; first = world"
     )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
+    parser.add_argument("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
+    parser.add_argument("--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)")
     parser.add_argument(
-        "--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)"
-    )
-    parser.add_argument(
-        "--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)"
-    )
-    parser.add_argument(
-        "--max-views",
-        type=int,
-        default=DEFAULT_MAX_VIEWS,
-        metavar="N",
-        help="use at most N photos (%(default)s)",
+        "--max-views", type=int, default=DEFAULT_MAX_VIEWS, metavar="N", help="use at most N photos (%(default)s)"
     )
     parser.add_argument("--seed", type=int, help="start the anchor sampling elsewhere; same seed, same scene")
     parser.add_argument(
@@ -115,9 +107,7 @@ def _origin(weights: str, photos: Photos) -> dict[str, Any]:
     }
 
 
-def _summary(
-    output: Path, scene: TokenScene, photos: Photos, notes: list[str], seconds: float
-) -> dict[str, Any]:
+def _summary(output: Path, scene: TokenScene, photos: Photos, notes: list[str], seconds: float) -> dict[str, Any]:
     return {
         "scene": str(output),
         "photos": [str(photo.path) for photo in photos.photos],

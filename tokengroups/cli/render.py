@@ -38,9 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--camera", default="context", metavar="CAMERA", help="which views (default: all context views)"
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument(
-        "--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)"
-    )
+    parser.add_argument("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)")
     size_help = "height of the pictures in pixels (default: as the cameras say)"
     add_number(parser, "--size", 1, MAX_SIDE_PX, metavar="PX", help=size_help)
     parser.add_argument(
@@ -115,15 +113,11 @@ def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> C
     elif Path(text).suffix == ".json":
         cameras = load_cameras(text)
     else:
-        raise UserError(
-            f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json"
-        )
+        raise UserError(f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json")
     if height is not None:
         cameras = resize_cameras(cameras, height)
     if max(cameras.size_hw) > MAX_SIDE_PX:
-        raise UserError(
-            f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size"
-        )
+        raise UserError(f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size")
     return cameras
 
 

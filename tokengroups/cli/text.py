@@ -43,13 +43,9 @@ def parse_vocabulary(text: str) -> list[str]:
             repeated.append(name)
         names.setdefault(name.casefold(), name)
     if not names:
-        raise UserError(
-            "the vocabulary has no name in it; write names with commas between: chair,table,floor"
-        )
+        raise UserError("the vocabulary has no name in it; write names with commas between: chair,table,floor")
     if repeated:
-        print(
-            f"note: the vocabulary names {', '.join(repeated)} more than once; once counts", file=sys.stderr
-        )
+        print(f"note: the vocabulary names {', '.join(repeated)} more than once; once counts", file=sys.stderr)
     return [check_text(name) for name in names.values()]
 
 

@@ -16,9 +16,7 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("config", help="YAML file, e.g. one of configs/")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="changes to it, nested keys as a.b=value"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to it, nested keys as a.b=value")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,12 +26,8 @@ def run(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     result = run_experiment(args.config, args.overrides)
     if result.is_main and result.finished:
-        print(
-            f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl"
-        )
+        print(f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl")
     elif result.is_main:
-        print(
-            f"stopped after {result.step} steps, saved in {result.output}/checkpoints; the same command continues"
-        )
+        print(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; the same command continues")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)

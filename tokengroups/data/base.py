@@ -110,15 +110,11 @@ def open_dataset(
     else:
         unknown = [key for key in values if key not in parameters]
         if unknown:
-            raise UserError(
-                f"data set {name}: it has no option '{unknown[0]}'; it takes {', '.join(parameters)}"
-            )
+            raise UserError(f"data set {name}: it has no option '{unknown[0]}'; it takes {', '.join(parameters)}")
         dataset = create(**values)
     if not isinstance(dataset, Dataset):
         missing = [m for m in ("class_names", "splits", "__len__", "__getitem__") if not hasattr(dataset, m)]
-        raise UserError(
-            f"data set {name}: its class lacks {', '.join(missing)}; see tokengroups.data.base.Dataset"
-        )
+        raise UserError(f"data set {name}: its class lacks {', '.join(missing)}; see tokengroups.data.base.Dataset")
     return dataset
 
 
@@ -131,7 +127,5 @@ def choose_split(dataset: Dataset, wanted: Sequence[str]) -> str:
     found = next((name for name in wanted if len(dataset.splits.get(name, ())) > 0), None)
     if found is None:
         has = ", ".join(f"{name} ({len(scenes)})" for name, scenes in dataset.splits.items()) or "none"
-        raise UserError(
-            f"the data set has no scene in the split {' or '.join(wanted)}; its splits are: {has}"
-        )
+        raise UserError(f"the data set has no scene in the split {' or '.join(wanted)}; its splits are: {has}")
     return found

@@ -75,8 +75,7 @@ def cut_example(scene: FrameSequence, plan: FramePlan, size: int | None = None) 
             f"{plan.num_views} views need {plan.length}; ask for fewer views or a smaller step"
         )
     context, targets = (
-        to_views(frames, [number // plan.frame_step for number in numbers])
-        for numbers in (plan.context, plan.targets)
+        to_views(frames, [number // plan.frame_step for number in numbers]) for numbers in (plan.context, plan.targets)
     )
     if size is not None:
         context, targets = square_views(context, size), square_views(targets, size)

@@ -24,9 +24,7 @@ class DataConfig:
 
     dataset: str = "procedural"  # or scannet, or package.module:Class; see tokengroups.data.base
     root: str | None = None  # folder of the scenes; procedural rooms are kept there once they are generated
-    options: dict[str, Any] = field(
-        default_factory=dict
-    )  # of the data set's own, such as seeds of procedural rooms
+    options: dict[str, Any] = field(default_factory=dict)  # of the data set's own, such as seeds of procedural rooms
     num_frames: int = 8  # of the path that is taken from a scene
     frame_step: int = 1  # frames of a recording between neighbours of a path
     size: int = 128  # side of the square images
@@ -45,9 +43,7 @@ class DataConfig:
         if self.zoom < 1:
             raise ValueError(f"data.zoom must be >= 1, got {self.zoom}")
         if self.turn < 0 or (self.turn > 0 and self.zoom == 1):
-            raise ValueError(
-                f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}"
-            )
+            raise ValueError(f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}")
 
     def open(self, num_frames: int) -> Dataset:
         """The data set, with so many frames of every scene if it generates them."""
@@ -152,9 +148,7 @@ class ExampleStream:
         config = self.config
         rng = np.random.default_rng([SCENE, self.seed, step, slot])
         path = self.paths.path(step * self.batch_size + slot)
-        photos = np.random.default_rng([PHOTOS, self.seed, step]).integers(
-            self.fewest, config.context_views + 1
-        )
+        photos = np.random.default_rng([PHOTOS, self.seed, step]).integers(self.fewest, config.context_views + 1)
         stretch = 2 * int(photos) + 1
         start = int(rng.integers(0, config.num_frames - stretch + 1))
         order = list(range(start, start + stretch))

@@ -9,15 +9,7 @@ from pathlib import Path
 import torch
 
 from tokengroups.editing.base import Edit, expect, listed, parse_group, parse_numbers, take_option
-from tokengroups.editing.parts import (
-    Vector,
-    append,
-    group_semantics,
-    local_anchor_ids,
-    next_id,
-    record,
-    vector,
-)
+from tokengroups.editing.parts import Vector, append, group_semantics, local_anchor_ids, next_id, record, vector
 from tokengroups.editing.selection import EmbedText, select_groups
 from tokengroups.gaussians import select, transform
 from tokengroups.scene.file import load_scene

@@ -94,8 +94,7 @@ def append(
     anchors: Tensor,
     assignment: Tensor,  # [new anchors, L + 1]
     token: Tensor,
-    semantics: tuple[Tensor, Tensor]
-    | None,  # of `group_semantics`: embedding [D] and residuals [new anchors, d]
+    semantics: tuple[Tensor, Tensor] | None,  # of `group_semantics`: embedding [D] and residuals [new anchors, d]
     name: str,
 ) -> TokenScene:
     """Add one group as the last column."""

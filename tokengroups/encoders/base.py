@@ -15,9 +15,7 @@ from tokengroups.types import Cameras, TensorFields
 
 # Names of optional evidence. Systems and post-processing steps say which of it they need.
 MATCH_DESCRIPTORS = "match_descriptors"  # [*b V Q D], one per cell, row-major: products are matching logits
-SINGLE_VIEW_FEATURES = (
-    "single_view_features"  # maps [*b V C g g] of each photo's central square, coarse to fine
-)
+SINGLE_VIEW_FEATURES = "single_view_features"  # maps [*b V C g g] of each photo's central square, coarse to fine
 PAIR_AFFINITY = "pair_affinity"  # [*b V R d d]: logits that two cells of that square show one object
 # Rows and columns from a cell to its partner, one pair for each channel of the affinities.
 PAIR_OFFSETS = ((0, 1), (1, 0), (0, 2), (2, 0), (0, 4), (4, 0), (0, 8), (8, 0))

@@ -99,9 +99,7 @@ def _support(
     return support, (heights < -2 * tolerance).sum(axis=0)
 
 
-def _refit(
-    points: np.ndarray, free: np.ndarray, inliers: np.ndarray, tolerance: float
-) -> Bool[np.ndarray, " K"]:
+def _refit(points: np.ndarray, free: np.ndarray, inliers: np.ndarray, tolerance: float) -> Bool[np.ndarray, " K"]:
     """Least-squares plane through the inliers, and the free anchors on it."""
     centre = points[inliers].mean(axis=0)
     normal = np.linalg.svd(points[inliers] - centre, full_matrices=False)[2][-1]

@@ -24,9 +24,7 @@ class EncoderMetrics:
 
 def encoder_metrics(geometry: Geometry, views: Views) -> EncoderMetrics:
     """Compare the geometry of one scene (a batch of one) with the truth, by one scale a scene."""
-    metrics = geometry_metrics(
-        geometry.depth[0], _first(geometry.cameras), views.depth[0], _first(views.cameras)
-    )
+    metrics = geometry_metrics(geometry.depth[0], _first(geometry.cameras), views.depth[0], _first(views.cameras))
     descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
     if descriptors is None or isinstance(descriptors, tuple):
         return EncoderMetrics(metrics, None)

@@ -27,13 +27,7 @@ from tokengroups.errors import UserError
 from tokengroups.evaluation.alignment import target_cameras
 from tokengroups.evaluation.clustering import planes_hdbscan
 from tokengroups.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics, summarise
-from tokengroups.evaluation.masks import (
-    GroupMasks,
-    GroupOverlaps,
-    group_masks,
-    group_overlaps,
-    group_scores,
-)
+from tokengroups.evaluation.masks import GroupMasks, GroupOverlaps, group_masks, group_overlaps, group_scores
 from tokengroups.evaluation.metrics import Metric, mean_over_scenes
 from tokengroups.evaluation.protocol import EvaluationData, Protocol, make_protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
@@ -108,9 +102,7 @@ def evaluate_scenes(
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
         known = {"intrinsics": scene.context.cameras.intrinsics} if data.known_intrinsics else {}
-        measured.append(
-            _evaluate_scene(partial(predict, **known), scene, perceptual, semantics, metrics or {})
-        )
+        measured.append(_evaluate_scene(partial(predict, **known), scene, perceptual, semantics, metrics or {}))
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]
@@ -118,9 +110,7 @@ def evaluate_scenes(
     with_meaning = any(scene.semantics is not None for scene in measured)
     vocabulary = semantics.vocabulary if semantics is not None and with_meaning else None
     steps = measured[0].postprocess
-    protocol = make_protocol(
-        data, weights, names, size_hw, digest.hexdigest(), lpips_trunk, vocabulary, steps
-    )
+    protocol = make_protocol(data, weights, names, size_hw, digest.hexdigest(), lpips_trunk, vocabulary, steps)
     return _summarise(measured, protocol)
 
 
@@ -142,9 +132,7 @@ def oracle_groups(
 
 def nearest_view_psnr(context: Views, targets: Views) -> float:
     """Mean PSNR of answering each target with the context photo whose camera centre is nearest; the first of equals."""
-    centres = [
-        torch.linalg.inv(views.cameras.cam_from_world.double())[:, :3, 3] for views in (context, targets)
-    ]
+    centres = [torch.linalg.inv(views.cameras.cam_from_world.double())[:, :3, 3] for views in (context, targets)]
     distances = torch.linalg.vector_norm(centres[1][:, None] - centres[0], dim=-1).cpu().numpy()
     nearest = [int(ascending(row, _SAME_DISTANCE * float(distances.max()), 1)[0]) for row in distances]
     return psnr(context.images[nearest], targets.images).mean().item()
@@ -158,9 +146,7 @@ def _evaluate_scene(
     metrics: Mapping[str, Metric],
 ) -> _Measured:
     if not bool((scene.context.depth > 0).any()):
-        raise UserError(
-            f"scene {scene.names[0]}: its depth is unknown, so the scale of its cameras is too; add depth"
-        )
+        raise UserError(f"scene {scene.names[0]}: its depth is unknown, so the scale of its cameras is too; add depth")
     prediction, seconds = _timed(predict, scene.context.images)
     device = prediction.depth.device
     context, targets = scene.context.to(device), scene.targets.to(device)
@@ -173,9 +159,7 @@ def _evaluate_scene(
     ]
     semantics = None
     if evaluation is not None and rendered.coefficients is not None:
-        semantics = measure_semantics(
-            evaluation, prediction.scene, scene, rendered.coefficients, rendered.model.masks
-        )
+        semantics = measure_semantics(evaluation, prediction.scene, scene, rendered.coefficients, rendered.model.masks)
     result = SceneResult(
         name=scene.names[0],
         psnr=psnr(images, targets.images).mean().item(),
@@ -202,9 +186,7 @@ def _timed(predict: Predict, images: Tensor) -> tuple[Reconstruction, float]:
     return prediction, time.perf_counter() - start
 
 
-def _render_groupings(
-    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras
-) -> _Rendered:
+def _render_groupings(prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras) -> _Rendered:
     """One rendering; masks by the model's, the oracle's and the baseline's grouping of the same anchors."""
     scene = prediction.scene
     oracle, oracle_ids = oracle_groups(context_ids, prediction.anchor_pixels)

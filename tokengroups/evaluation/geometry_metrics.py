@@ -31,10 +31,7 @@ class GeometryMetrics:
 
 
 def geometry_metrics(
-    depth: Float[Tensor, "V H W"],
-    cameras: Cameras,
-    true_depth: Float[Tensor, "V H W"],
-    true_cameras: Cameras,
+    depth: Float[Tensor, "V H W"], cameras: Cameras, true_depth: Float[Tensor, "V H W"], true_cameras: Cameras
 ) -> GeometryMetrics:
     """Compare the predicted depth and cameras of one scene with the truth.
 
@@ -78,10 +75,7 @@ def summarise(scenes: Sequence[GeometryMetrics]) -> dict[str, float]:
     """Means of depth_absrel and point_error over the scenes, medians of the camera errors; NaN scenes are left out."""
     columns = {name: torch.tensor([asdict(scene)[name] for scene in scenes]) for name in asdict(scenes[0])}
     means = ("depth_absrel", "point_error")
-    return {
-        name: float(values.nanmean() if name in means else values.nanmedian())
-        for name, values in columns.items()
-    }
+    return {name: float(values.nanmean() if name in means else values.nanmedian()) for name, values in columns.items()}
 
 
 def relative_to_first(cameras: Cameras) -> Float[Tensor, "V 4 4"]:
@@ -112,9 +106,7 @@ def point_error(
     return errors.mean() / true_points[valid].norm(dim=-1).mean()
 
 
-def rotation_angle_deg(
-    first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]
-) -> Float[Tensor, "*b"]:
+def rotation_angle_deg(first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
     """Angle of the rotation between two orientations, in degrees; exact near 0 and 180 too."""
     between = first @ second.transpose(-1, -2)
     skew = between - between.transpose(-1, -2)

@@ -103,11 +103,7 @@ def make_protocol(
 
 
 def _text(
-    data: EvaluationData,
-    weights: str,
-    num_scenes: int,
-    image_size_hw: tuple[int, int],
-    postprocess: tuple[str, ...],
+    data: EvaluationData, weights: str, num_scenes: int, image_size_hw: tuple[int, int], postprocess: tuple[str, ...]
 ) -> str:
     rooms = f"{num_scenes} scenes of {data.name}"
     if data.seed is not None:

@@ -44,11 +44,7 @@ def format_report(result: EvaluationResult) -> str:
 
 
 def _group_table(result: EvaluationResult, width: int) -> list[str]:
-    rows = [
-        ("token groups", result.groups),
-        ("planes + HDBSCAN", result.planes_hdbscan),
-        ("oracle", result.oracle),
-    ]
+    rows = [("token groups", result.groups), ("planes + HDBSCAN", result.planes_hdbscan), ("oracle", result.oracle)]
     width = max(width, *(len(name) for name, _ in rows))
     header = "".join(f"{name:>9}" for name in ("AP all", "AP50", "AP25", "AP obj", "AP50", "AP25"))
     return [f"{'':<{width}}{header}", *(f"{name:<{width}}{_scores(scores)}" for name, scores in rows)]
@@ -78,9 +74,7 @@ def _semantics_tables(scores: SemanticScores, width: int) -> list[str]:
     return [
         *_score_table(scores, segmentation, ("mIoU", "dataset", "zero", "accuracy"), width),
         "",
-        *_score_table(
-            scores, queries, ("IoU .25", "IoU .50", "true labels", "true groups", "calib. error"), width
-        ),
+        *_score_table(scores, queries, ("IoU .25", "IoU .50", "true labels", "true groups", "calib. error"), width),
         "",
         *(f"{name:<{width}}  {value:>9}" for name, value in sizes),
     ]

@@ -39,9 +39,7 @@ class SharedPixels:
 
     def ious(self) -> Float[np.ndarray, "L M"]:
         """IoU of every group's mask with every instance."""
-        return self.intersections / (
-            self.group_sizes[:, None] + self.instance_sizes[None] - self.intersections
-        )
+        return self.intersections / (self.group_sizes[:, None] + self.instance_sizes[None] - self.intersections)
 
     def are(self, classes: Collection[str]) -> Bool[np.ndarray, " M"]:
         """Which instances are of these classes."""
@@ -63,9 +61,7 @@ class Answers:
 
     ious: Float[np.ndarray, " Q"]  # of the first answer's mask with the best instance of the asked classes
     ious_true_labels: Float[np.ndarray, " Q"]  # the same where the truth names the groups
-    hits_true_groups: Bool[
-        np.ndarray, " Q"
-    ]  # whether the first of the true instances is of the asked classes
+    hits_true_groups: Bool[np.ndarray, " Q"]  # whether the first of the true instances is of the asked classes
 
 
 def share_pixels(
@@ -154,8 +150,7 @@ def _best_ious(
 ) -> Float[np.ndarray, " Q"]:
     ious = shared.ious()
     return np.array(
-        [ious[top, shared.are(query.classes)].max() for query, top in zip(queries, tops, strict=True)],
-        dtype=np.float64,
+        [ious[top, shared.are(query.classes)].max() for query, top in zip(queries, tops, strict=True)], dtype=np.float64
     )
 
 

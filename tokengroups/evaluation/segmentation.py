@@ -30,9 +30,7 @@ class SegmentationScores:
     """Over a set of images; NaN where no pixel is labelled."""
 
     accuracy: float  # of all labelled pixels of the set together
-    image_present: (
-        float  # IoU per class over the images with it in truth or prediction (torchmetrics >= 1.7.1)
-    )
+    image_present: float  # IoU per class over the images with it in truth or prediction (torchmetrics >= 1.7.1)
     image_zero: float  # the same over all images, 0 where the class is absent (torchmetrics 1.4.2 to 1.7.0)
     dataset: float  # from one confusion matrix over the set, classes that occur
 
@@ -66,9 +64,7 @@ def label_pixels(ids: Int[np.ndarray, "V H W"], rows: Mapping[int, int]) -> Int6
     return table[position].reshape(ids.shape)
 
 
-def count_classes(
-    predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I H W"], num_classes: int
-) -> ClassCounts:
+def count_classes(predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I H W"], num_classes: int) -> ClassCounts:
     """Pixels per image and class, where the truth is known.
 
     Args:
@@ -87,8 +83,7 @@ def count_classes(
 def segmentation_scores(scenes: Sequence[ClassCounts]) -> SegmentationScores:
     """Accuracy and mIoU over the images of all scenes; their order does not matter."""
     correct, predicted, true = (
-        np.concatenate([getattr(scene, name) for scene in scenes])
-        for name in ("correct", "predicted", "true")
+        np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("correct", "predicted", "true")
     )
     unions = predicted + true - correct
     ious, present = correct / np.maximum(unions, 1), unions > 0
@@ -105,6 +100,4 @@ def segmentation_scores(scenes: Sequence[ClassCounts]) -> SegmentationScores:
 
 
 def _histograms(classes: np.ndarray, num_classes: int) -> Int64[np.ndarray, "I C"]:
-    return np.stack(
-        [np.bincount(image[image >= 0], minlength=num_classes) for image in classes.astype(np.int64)]
-    )
+    return np.stack([np.bincount(image[image >= 0], minlength=num_classes) for image in classes.astype(np.int64)])

@@ -66,9 +66,7 @@ def relocate(parameters: Parameters, config: DensityConfig, limit: int, generato
     parameters["logits"][split] = torch.logit(new_opacities)
     parameters["log_scales"][split] += factors.log()[:, None]
     if added:
-        parameters.append(
-            torch.zeros(max(int(targets.max()) + 1 - count, 0), dtype=torch.int64, device=dead.device)
-        )
+        parameters.append(torch.zeros(max(int(targets.max()) + 1 - count, 0), dtype=torch.int64, device=dead.device))
     parameters.copy_rows(sources, targets)
     return len(targets)
 
@@ -91,9 +89,7 @@ def explore(parameters: Parameters, size: float, generator: torch.Generator) -> 
     means += torch.einsum("nij,nj->ni", rotations, local)
 
 
-def regulariser(
-    opacities: Float[Tensor, " N"], scales: Float[Tensor, "N 3"], config: DensityConfig
-) -> Tensor:
+def regulariser(opacities: Float[Tensor, " N"], scales: Float[Tensor, "N 3"], config: DensityConfig) -> Tensor:
     """Mean opacity and mean scale (in extents), weighted: what nothing needs fades and becomes free to move."""
     return config.opacity_weight * opacities.mean() + config.scale_weight * scales.mean()
 

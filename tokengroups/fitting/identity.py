@@ -51,10 +51,7 @@ def pixel_loss(
 
 
 def neighbour_loss(
-    means: Float[Tensor, "N 3"],
-    logits: Float[Tensor, "N M"],
-    samples: Int64[Tensor, " A"],
-    num_neighbours: int,
+    means: Float[Tensor, "N 3"], logits: Float[Tensor, "N M"], samples: Int64[Tensor, " A"], num_neighbours: int
 ) -> Float[Tensor, ""]:
     """Mean KL divergence of sampled Gaussians' group probabilities from their nearest neighbours' (the paper's eq. 4).
 

@@ -97,9 +97,7 @@ class Optimisation:
             loss = loss + config.weight * pixel_loss(features[0], *arguments)
         if config.neighbour_weight > 0 and step % config.neighbour_every == 0:
             count = min(config.samples, len(parameters))
-            samples = torch.randint(
-                len(parameters), (count,), generator=self.generator, device=self.columns.device
-            )
+            samples = torch.randint(len(parameters), (count,), generator=self.generator, device=self.columns.device)
             logits = self.classifier(parameters["identities"])
             near = neighbour_loss(parameters["means"], logits, samples, config.neighbours)
             loss = loss + config.neighbour_weight * near

@@ -29,10 +29,7 @@ class Parameters:
     def __init__(self, leaves: dict[str, Tensor], rates: LearningRates) -> None:
         """Take the initial values, one tensor [N, ...] per name in `FIELDS`."""
         self._leaves = {name: leaves[name].detach().clone().requires_grad_() for name in FIELDS}
-        groups = [
-            {"params": [leaf], "lr": getattr(rates, name), "name": name}
-            for name, leaf in self._leaves.items()
-        ]
+        groups = [{"params": [leaf], "lr": getattr(rates, name), "name": name} for name, leaf in self._leaves.items()]
         self.optimizer = torch.optim.Adam(groups, eps=1e-15)  # 3DGS' eps: gradients of pixels are tiny
 
     def __getitem__(self, name: str) -> Tensor:
@@ -45,11 +42,7 @@ class Parameters:
         """The Gaussians as they are rendered, attached to the leaves."""
         leaves = self._leaves
         return Gaussians(
-            leaves["means"],
-            leaves["quats"],
-            leaves["log_scales"].exp(),
-            leaves["logits"].sigmoid(),
-            leaves["sh"],
+            leaves["means"], leaves["quats"], leaves["log_scales"].exp(), leaves["logits"].sigmoid(), leaves["sh"]
         )
 
     def set_position_rate(self, rate: float) -> None:

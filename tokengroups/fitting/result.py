@@ -16,11 +16,7 @@ MAX_CAMERAS = 16  # context views; evenly spaced ones of more photos, as for imp
 
 @torch.no_grad()
 def build_scene(
-    parameters: Parameters,
-    classifier: nn.Linear,
-    ids: Int64[Tensor, " M"],
-    cameras: Cameras,
-    unit: float,
+    parameters: Parameters, classifier: nn.Linear, ids: Int64[Tensor, " M"], cameras: Cameras, unit: float
 ) -> TokenScene:
     """The scene of these parameters on the CPU: faint Gaussians and groups that own none are left out.
 

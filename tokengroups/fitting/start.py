@@ -49,9 +49,7 @@ def start_points(views: Views, count: int, points: PointCloud | None, generator:
     if len(means) > count:
         kept = torch.randperm(len(means), generator=generator, device=means.device)[:count].sort().values
         means, colors = means[kept], colors[kept]
-    return Start(
-        means, pixel_footprints(means, views.cameras) * _spacing_px(views, len(means)) * _SPREAD, colors
-    )
+    return Start(means, pixel_footprints(means, views.cameras) * _spacing_px(views, len(means)) * _SPREAD, colors)
 
 
 def depth_range(cameras: Cameras) -> tuple[float, float]:

@@ -46,6 +46,4 @@ def hub_folder(hub_id: str, patterns: list[str]) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"cannot download '{hub_id}': {reason}; check the id, or give a local folder"
-        ) from error
+        raise UserError(f"cannot download '{hub_id}': {reason}; check the id, or give a local folder") from error

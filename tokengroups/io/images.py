@@ -54,18 +54,12 @@ class Photos:
 
     def messages(self) -> list[str]:
         """Everything worth telling the user, one line each."""
-        about_photos = [
-            f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes
-        ]
+        about_photos = [f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
         return [*about_photos, *self.notes]
 
 
 def load_photos(
-    sources: Sequence[str | os.PathLike[str]],
-    size: int,
-    *,
-    patch_size: int = 1,
-    max_views: int | None = None,
+    sources: Sequence[str | os.PathLike[str]], size: int, *, patch_size: int = 1, max_views: int | None = None
 ) -> Photos:
     """Load photos as square images for a model.
 
@@ -98,9 +92,7 @@ def load_photos(
     """
     if size < patch_size or size % patch_size:
         near = max(size // patch_size, 1) * patch_size
-        raise UserError(
-            f"--size {size}: must be a multiple of {patch_size}, such as {near} or {near + patch_size}"
-        )
+        raise UserError(f"--size {size}: must be a multiple of {patch_size}, such as {near} or {near + patch_size}")
     paths = find_photos(sources)
     kept = _evenly_spaced(paths, max_views)
     notes = []
@@ -195,21 +187,12 @@ def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, li
                 orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
                 image = ImageOps.exif_transpose(opened) if upright else opened.copy()
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path}: not a photo that can be read (its content is no known image format)"
-        ) from error
+        raise UserError(f"{path}: not a photo that can be read (its content is no known image format)") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too many pixels; reduce the photo first") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-    ) as error:  # what Pillow's decoders raise for damaged files
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise for damaged files
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: damaged or truncated photo ({reason}); take it out or get it again"
-        ) from error
+        raise UserError(f"{path}: damaged or truncated photo ({reason}); take it out or get it again") from error
     if upright and orientation in range(2, 9):
         notes.append(f"turned upright (EXIF orientation {orientation})")
     else:

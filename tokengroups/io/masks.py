@@ -37,17 +37,13 @@ def read_mask(path: str | os.PathLike[str]) -> Int64[np.ndarray, "H W"]:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: a mask that cannot be read ({reason}); save it again") from error
     if (channels != channels[..., :1]).any():
-        raise UserError(
-            f"{path}: a coloured picture; save masks as 8 or 16-bit grey or palette PNG, value = instance"
-        )
+        raise UserError(f"{path}: a coloured picture; save masks as 8 or 16-bit grey or palette PNG, value = instance")
     return channels[..., 0]
 
 
 def resize_mask(ids: Int64[np.ndarray, "H W"], size_hw: tuple[int, int]) -> Int64[np.ndarray, "h w"]:
     """The nearest pixel at another resolution of the same picture; ids are never mixed."""
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size_hw, ids.shape, strict=True)
-    )
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size_hw, ids.shape, strict=True))
     return ids[np.ix_(rows, columns)]
 
 

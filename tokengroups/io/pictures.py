@@ -12,16 +12,12 @@ from torch import Tensor
 
 from tokengroups.io.files import atomic_path
 
-DEPTH_UNIT = (
-    0.001  # one step of a 16-bit depth PNG, in scene units: ScanNet's millimetres when a unit is a metre
-)
+DEPTH_UNIT = 0.001  # one step of a 16-bit depth PNG, in scene units: ScanNet's millimetres when a unit is a metre
 NO_GROUP_COLOR = (0, 0, 0)
 _UINT16_MAX = 65535
 _GOLDEN_RATIO = 0.618033988749895
 # Stops of the depth preview, near to far: light yellow, orange, magenta, dark blue.
-_DEPTH_STOPS = np.array(
-    [[252, 253, 191], [254, 159, 109], [183, 55, 121], [81, 18, 124], [8, 8, 40]], np.float64
-)
+_DEPTH_STOPS = np.array([[252, 253, 191], [254, 159, 109], [183, 55, 121], [81, 18, 124], [8, 8, 40]], np.float64)
 
 
 def save_color(path: str | os.PathLike[str], image: Float[Tensor, "H W 3"]) -> None:
@@ -44,9 +40,7 @@ def save_depth_preview(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]
         near, far = np.quantile(values[known], [0.01, 0.99])
         place = ((values[known] - near) / max(far - near, 1e-9)).clip(0, 1) * (len(_DEPTH_STOPS) - 1)
         stops = np.arange(len(_DEPTH_STOPS))
-        picture[known] = np.stack(
-            [np.interp(place, stops, channel) for channel in _DEPTH_STOPS.T], -1
-        ).round()
+        picture[known] = np.stack([np.interp(place, stops, channel) for channel in _DEPTH_STOPS.T], -1).round()
     _save(path, picture)
 
 

@@ -31,9 +31,7 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
         raise UserError(f"{path}: there is no such file; the scene is incomplete") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: not an image that can be read ({reason}); export the scene again"
-        ) from error
+        raise UserError(f"{path}: not an image that can be read ({reason}); export the scene again") from error
 
 
 def write_pixels(path: str | os.PathLike[str], pixels: np.ndarray) -> None:

@@ -95,9 +95,7 @@ def match_photos(
         common = [_common_tail(_parts(str(photo)), _parts(camera.name)) for camera in candidates]
         best = [camera for camera, n in zip(candidates, common, strict=True) if n == max(common)]
         if len(best) > 1:
-            raise UserError(
-                f"{photo}: fits the cameras of {best[0].name} and {best[1].name}; rename one of them"
-            )
+            raise UserError(f"{photo}: fits the cameras of {best[0].name} and {best[1].name}; rename one of them")
         pairs.append((photo, best[0]))
     if not pairs:
         raise UserError(

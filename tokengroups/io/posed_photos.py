@@ -40,9 +40,7 @@ class PosedPhotos:
     notes: tuple[str, ...]
 
 
-def load_posed_photos(
-    pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None
-) -> PosedPhotos:
+def load_posed_photos(pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None) -> PosedPhotos:
     """Load photos as stored (cameras know nothing of EXIF), reduced to `size` pixels along the longer side.
 
     Photos of another aspect than most are left out with a note. A photo without a mask is unlabelled.
@@ -66,17 +64,13 @@ def load_posed_photos(
     notes = []
     if len(kept) < len(pairs):
         odd = [path.name for (path, _), fit in zip(pairs, fits, strict=True) if not fit]
-        notes.append(
-            f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ..."
-        )
+        notes.append(f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ...")
     same = [image.resize((width, height)) for image, fit in zip(images, fits, strict=True) if fit]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in same]))
     paths = [path for path, _ in kept]
     ids = np.full((len(kept), *size_hw), -1, np.int64)
     if masks is not None:
-        ids = _read_masks(
-            paths, [_shape(images[i]) for i, fit in enumerate(fits) if fit], masks, size_hw, notes
-        )
+        ids = _read_masks(paths, [_shape(images[i]) for i, fit in enumerate(fits) if fit], masks, size_hw, notes)
     cameras = Cameras(
         torch.from_numpy(np.stack([camera.cam_from_world for _, camera in kept])),
         torch.from_numpy(np.stack([camera.pinhole(size_hw) for _, camera in kept])),
@@ -117,18 +111,14 @@ def _read_masks(
     ids = np.full((len(paths), *size_hw), -1, np.int64)
     if not any(found):
         wanted = f"{paths[0].stem}.png for {paths[0].name}"
-        raise UserError(
-            f"{source.folder}: no mask in it for any of the {len(paths)} photos, such as {wanted}"
-        )
+        raise UserError(f"{source.folder}: no mask in it for any of the {len(paths)} photos, such as {wanted}")
     for view, (path, shape) in enumerate(zip(found, shapes, strict=True)):
         if path is None:
             continue
         mask = read_mask(path)
         if not _same_aspect(mask.shape, shape):
             size = f"{mask.shape[1]}x{mask.shape[0]}"
-            raise UserError(
-                f"{path}: {size} pixels, another shape than its photo {paths[view].name}; export it again"
-            )
+            raise UserError(f"{path}: {size} pixels, another shape than its photo {paths[view].name}; export it again")
         values = resize_mask(mask, size_hw)
         ids[view] = np.where(values == source.unlabelled, -1, values + source.first_id)
     missing = [path.name for path, mask in zip(paths, found, strict=True) if mask is None]

@@ -93,9 +93,7 @@ class GeometryLosses(TensorFields):
         return flat
 
 
-def geometry_losses(
-    output: VGGTOutput, views: Views, weights: GeometryLossWeights | None = None
-) -> GeometryLosses:
+def geometry_losses(output: VGGTOutput, views: Views, weights: GeometryLossWeights | None = None) -> GeometryLosses:
     """VGGT's loss of the predictions for `views` (batched: axes B V); computed in float32.
 
     Args:
@@ -106,9 +104,7 @@ def geometry_losses(
     weights = weights or GeometryLossWeights()
     targets = normalise_targets(views)
     camera = camera_losses(output.pose_encodings, targets, weights)
-    total = weights.camera * (
-        camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view
-    )
+    total = weights.camera * (camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view)
     depth = points = None
     if output.depth is not None and output.depth_confidence is not None:
         depth = dense_losses(

@@ -12,10 +12,7 @@ MIN_NORMALS = 10  # a scale with fewer valid normals does not count
 
 
 def gradient_loss(
-    predicted: Float[Tensor, "N H W C"],
-    target: Float[Tensor, "N H W C"],
-    valid: Bool[Tensor, "N H W"],
-    scales: int = 4,
+    predicted: Float[Tensor, "N H W C"], target: Float[Tensor, "N H W C"], valid: Bool[Tensor, "N H W"], scales: int = 4
 ) -> Float[Tensor, ""]:
     """Neighbour differences of the error field, averaged over strides 1, 2, 4, 8."""
     total = predicted.new_zeros(())
@@ -31,10 +28,7 @@ def gradient_loss(
 
 
 def normal_loss(
-    predicted: Float[Tensor, "N H W 3"],
-    target: Float[Tensor, "N H W 3"],
-    valid: Bool[Tensor, "N H W"],
-    scales: int = 3,
+    predicted: Float[Tensor, "N H W 3"], target: Float[Tensor, "N H W 3"], valid: Bool[Tensor, "N H W"], scales: int = 3
 ) -> Float[Tensor, ""]:
     """1 - cosine between the normals that neighbours span, averaged over strides 1, 2, 4."""
     total = predicted.new_zeros(())

@@ -59,9 +59,7 @@ class Lpips(nn.Module):
             _fill_trunk(self.network.net, state, str(trunk_weights), self.trunk)
         self.requires_grad_(False)
 
-    def forward(
-        self, predicted: Float[Tensor, "M 3 H W"], photos: Float[Tensor, "M 3 H W"]
-    ) -> Float[Tensor, " M"]:
+    def forward(self, predicted: Float[Tensor, "M 3 H W"], photos: Float[Tensor, "M 3 H W"]) -> Float[Tensor, " M"]:
         """Distance of each pair, 0 = the same; gradients flow to both arguments."""
         return self.network(predicted, photos, normalize=True).flatten()
 
@@ -83,9 +81,7 @@ def _build(trunk: Trunk) -> Any:
     import lpips
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", module="torchvision"
-        )  # lpips speaks an older dialect of its interface
+        warnings.filterwarnings("ignore", module="torchvision")  # lpips speaks an older dialect of its interface
         torch.manual_seed(0)
         return lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
 
@@ -96,16 +92,12 @@ def _fill_trunk(slices: nn.Module, state: dict[str, Tensor], path: str, torchvis
     for name in slices.state_dict():
         source = re.sub(r"^slice\d+\.", "features.", name)
         if source not in state:
-            raise UserError(
-                f"{path}: '{source}' is missing; give the state dict of torchvision's {torchvision_name}"
-            )
+            raise UserError(f"{path}: '{source}' is missing; give the state dict of torchvision's {torchvision_name}")
         renamed[name] = state[source]
     try:
         slices.load_state_dict(renamed)
     except RuntimeError:
-        raise UserError(
-            f"{path}: shapes differ from torchvision's {torchvision_name}; give its weights"
-        ) from None
+        raise UserError(f"{path}: shapes differ from torchvision's {torchvision_name}; give its weights") from None
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -116,7 +108,5 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
         raise UserError(f"{path}: not a PyTorch state dict; give torchvision's .pth file") from None
     if not isinstance(state, dict):
-        raise UserError(
-            f"{path}: not a state dict but a {type(state).__name__}; give torchvision's .pth file"
-        )
+        raise UserError(f"{path}: not a state dict but a {type(state).__name__}; give torchvision's .pth file")
     return state

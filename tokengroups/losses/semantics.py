@@ -70,9 +70,7 @@ def pixel_distillation_loss(
     return (1 - combination_cosines(coefficients[known], basis, targets, target_idx[known])).mean()
 
 
-def group_distillation_loss(
-    embeddings: Float[Tensor, "N D"], teacher_means: Float[Tensor, "N D"]
-) -> Float[Tensor, ""]:
+def group_distillation_loss(embeddings: Float[Tensor, "N D"], teacher_means: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Mean of 1 - cosine between the embeddings of matched groups and the teacher's mean over their masks."""
     if len(embeddings) == 0:
         return embeddings.sum() * 0

@@ -101,19 +101,14 @@ def single_view_losses(
 
 
 def add_pair_affinity(
-    losses: SingleViewLosses,
-    logits: Float[Tensor, "N R d d"],
-    group_ids: Int64[Tensor, "*b H W"],
-    weight: float,
+    losses: SingleViewLosses, logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "*b H W"], weight: float
 ) -> SingleViewLosses:
     """Add `pair_affinity_loss` of these logits to the losses."""
     affinity = pair_affinity_loss(logits, group_ids.flatten(0, -3))
     return replace(losses, total=losses.total + weight * affinity, pair_affinity=affinity)
 
 
-def pair_affinity_loss(
-    logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"]
-) -> Float[Tensor, ""]:
+def pair_affinity_loss(logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"]) -> Float[Tensor, ""]:
     """Cross-entropy of whether two cells show one object: mean over the pairs of each offset, then over offsets.
 
     Args:

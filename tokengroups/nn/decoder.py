@@ -21,9 +21,7 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(
-        self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:
         """Attend; no mask."""
         q = rearrange(self.query(queries), "b q (h d) -> b h q d", h=self.num_heads)
         k, v = rearrange(self.key_value(memory), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
@@ -40,13 +38,9 @@ class DecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(dim)
         self.cross_attention = Attention(dim, num_heads)
         hidden_dim = int(dim * mlp_ratio)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
 
-    def forward(
-        self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:
         """Update the queries."""
         if self.self_norm is not None and self.self_attention is not None:
             normed = self.self_norm(queries)
@@ -59,24 +53,14 @@ class CrossAttentionDecoder(nn.Module):
     """`num_layers` decoder layers over one normalised memory, and a final norm."""
 
     def __init__(
-        self,
-        dim: int,
-        num_layers: int,
-        num_heads: int,
-        *,
-        mlp_ratio: float = 4.0,
-        self_attention: bool = False,
+        self, dim: int, num_layers: int, num_heads: int, *, mlp_ratio: float = 4.0, self_attention: bool = False
     ) -> None:
         super().__init__()
         self.memory_norm = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList(
-            DecoderLayer(dim, num_heads, mlp_ratio, self_attention) for _ in range(num_layers)
-        )
+        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, mlp_ratio, self_attention) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(
-        self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:
         """Decode the queries against the memory."""
         memory = self.memory_norm(memory)
         for layer in self.layers:

@@ -17,9 +17,7 @@ def decay_groups(
     and positions) is not. The weights of Linear layers within the modules `hidden` form a group of their own with
     ``muon`` = True.
     """
-    inner = {
-        id(module.weight) for part in hidden for module in part.modules() if isinstance(module, nn.Linear)
-    }
+    inner = {id(module.weight) for part in hidden for module in part.modules() if isinstance(module, nn.Linear)}
     matrices = {
         id(module.weight)
         for module in model.modules()

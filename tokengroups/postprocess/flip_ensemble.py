@@ -39,12 +39,8 @@ class FlipEnsemble:
         prediction = draft.predicted()
         photos = draft.photos.flip(-1)
         answer = draft.model.encode(photos).geometry
-        geometry = replace(
-            mirror_geometry(draft.geometry), features=answer.features, evidence=answer.evidence
-        )
-        other = draft.model.decode(
-            replace(draft, photos=photos, geometry=geometry, prediction=None)
-        ).predicted()
+        geometry = replace(mirror_geometry(draft.geometry), features=answer.features, evidence=answer.evidence)
+        other = draft.model.decode(replace(draft, photos=photos, geometry=geometry, prediction=None)).predicted()
         assignment = average_mirrored(
             torch.stack([prediction.assignment, other.assignment]),
             torch.stack([prediction.anchor_pixels, other.anchor_pixels]),

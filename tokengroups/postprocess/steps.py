@@ -145,9 +145,7 @@ def describe_steps(steps: Iterable[Step]) -> list[dict[str, Any]]:
 def _checked(step: Any, where: str) -> Step:
     """Refuse what is no step, and one that no phase would run."""
     if not isinstance(step, Step):
-        raise UserError(
-            f"{where}: no step; it must be a dataclass with `when`, `needs` and `__call__(draft)`"
-        )
+        raise UserError(f"{where}: no step; it must be a dataclass with `when`, `needs` and `__call__(draft)`")
     if step.when not in PHASES:
         raise UserError(f"{where}: `when` must be {' or '.join(PHASES)}, got {step.when!r}")
     if "name" in _settings(step):

@@ -136,9 +136,7 @@ def _run(
     chosen = _choose(backend, means)
     if chosen != "cpp":  # which looks for itself
         check_finite(flat)
-    images = _BACKENDS[chosen](
-        RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids)
-    )
+    images = _BACKENDS[chosen](RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids))
     colors = images.colors
     if background is not None:
         colors = colors + (1 - images.alphas)[..., None] * background
@@ -187,9 +185,7 @@ def _choose(backend: str, means: Tensor) -> str:
     if missing is not None:
         raise ValueError(f"backend {backend} cannot be used: {missing}")
     if means.device.type != device or means.dtype == torch.float64:
-        raise ValueError(
-            f"backend {backend} needs float32 tensors on {device}, got {means.dtype} on {means.device}"
-        )
+        raise ValueError(f"backend {backend} needs float32 tensors on {device}, got {means.dtype} on {means.device}")
     return backend
 
 

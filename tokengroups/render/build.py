@@ -56,18 +56,7 @@ def build_library(folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             objects = [_compile(compiler, name, Path(scratch), x86) for name in sources]
             library = Path(scratch) / "library.so"
-            _run(
-                [
-                    compiler,
-                    "-shared",
-                    "-fopenmp",
-                    "-static-libgcc",
-                    "-static-libstdc++",
-                    *objects,
-                    "-o",
-                    str(library),
-                ]
-            )
+            _run([compiler, "-shared", "-fopenmp", "-static-libgcc", "-static-libstdc++", *objects, "-o", str(library)])
             target = folder / library_name()
             os.replace(library, target)
     except OSError as error:
@@ -86,7 +75,5 @@ def _compile(compiler: str, name: str, scratch: Path, x86: bool) -> str:
 def _run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        reason = next(
-            (line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200]
-        )
+        reason = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200])
         raise BuildError(f"{command[0]} failed: {reason}")

@@ -27,9 +27,7 @@ def check_shapes(tensors: dict[str, Tensor], batch: torch.Size, size_hw: tuple[i
         if tensor.shape != wanted[name]:
             raise ValueError(f"{name} must have shape {list(wanted[name])}, got {list(tensor.shape)}")
         if not tensor.is_floating_point() or tensor.device != means.device:
-            raise ValueError(
-                f"{name} must be floating point on {means.device}, got {tensor.dtype} on {tensor.device}"
-            )
+            raise ValueError(f"{name} must be floating point on {means.device}, got {tensor.dtype} on {tensor.device}")
     if min(size_hw) < 1:
         raise ValueError(f"size_hw must be at least (1, 1), got {size_hw}")
 
@@ -55,6 +53,4 @@ def check_anchors(ids: Tensor | None, features: Tensor | None, batch: torch.Size
     if ids.dtype != torch.int64 or ids.shape != (count,):
         raise ValueError(f"anchor_ids must be int64 of shape [{count}], got {ids.dtype} {list(ids.shape)}")
     if count and not (0 <= int(ids.min()) and int(ids.max()) < features.shape[-2]):
-        raise ValueError(
-            f"anchor_ids must lie in [0, {features.shape[-2]}), got {int(ids.min())}..{int(ids.max())}"
-        )
+        raise ValueError(f"anchor_ids must lie in [0, {features.shape[-2]}), got {int(ids.min())}..{int(ids.max())}")

@@ -126,9 +126,7 @@ class _Rasterize(torch.autograd.Function):
         gradients = tuple(torch.empty_like(tensor) for tensor in tensors)
         pointers = [gradient.data_ptr() for gradient in gradients]
         with_cameras = ctx.needs_input_grad[8]
-        packed = Gradients(
-            *pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None
-        )
+        packed = Gradients(*pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None)
         status = load_library().tg_backward(
             ctx.call.variant, ctypes.byref(_scene(ctx.call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(_images(cotangents)), ctx.state.pointer, ctypes.byref(packed),

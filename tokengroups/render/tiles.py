@@ -54,9 +54,7 @@ def project_splats(
         limit = means.new_tensor([size_hw[1], size_hw[0]])
         near, far = candidates.means + candidates.extents, candidates.means - candidates.extents
         kept = kept[((near > 0) & (far < limit)).all(dim=-1) & (determinants <= MAX_DETERMINANT)]
-    splats, _ = _project(
-        means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw
-    )
+    splats, _ = _project(means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw)
     return replace(splats, indices=kept)
 
 

@@ -103,9 +103,7 @@ def rank(
     return order, cosines[order]
 
 
-def name_groups(
-    scene: TokenScene, names: Sequence[str], embeddings: Float[Tensor, "n D"]
-) -> list[GroupLabel]:
+def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tensor, "n D"]) -> list[GroupLabel]:
     """The best name of a vocabulary for every group, in the order of the scene's columns.
 
     Raises:

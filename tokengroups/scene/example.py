@@ -81,6 +81,4 @@ def _ball() -> Float[Tensor, "M 3"]:
     index = torch.arange(200) + 0.5
     y, angle = 1 - index / 100, index * math.pi * (3 - math.sqrt(5))
     ring = (1 - y * y).sqrt()
-    return 0.3 * torch.stack([ring * angle.cos(), y, ring * angle.sin()], dim=1) + torch.tensor(
-        [0.5, 0.6, 2.8]
-    )
+    return 0.3 * torch.stack([ring * angle.cos(), y, ring * angle.sin()], dim=1) + torch.tensor([0.5, 0.6, 2.8])

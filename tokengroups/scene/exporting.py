@@ -29,9 +29,7 @@ from tokengroups.scene.sidecars import CAMERAS_FILE, check_unclaimed
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
 
-Writer = Callable[
-    [Path, Gaussians], None
-]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
+Writer = Callable[[Path, Gaussians], None]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
 WRITERS = {".ply": "tokengroups.io.ply:save_ply"}  # by suffix
 _DIGITS = 6  # significant ones of what is measured: float32 has no more
 _TRUSTED_LABEL = 0.5  # from this probability on a label tells walls and floors from things
@@ -182,20 +180,14 @@ def _entry(scene: TokenScene, column: int, file: str, first: int, known: _Descri
         label=label.name if label else None,
         label_probability=_rounded([label.probability])[0] if label else None,
         visible_share=_rounded(known.visible_shares[column : column + 1])[0],
-        oriented_box=BoxEntry(
-            _rounded(box.centre), [_rounded(axis) for axis in box.axes], _rounded(box.size)
-        ),
+        oriented_box=BoxEntry(_rounded(box.centre), [_rounded(axis) for axis in box.axes], _rounded(box.size)),
         relations=[RelationEntry(r.kind, r.other) for r in known.relations if r.group == group_id],
         embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
     )
 
 
 def _write_sidecars(
-    folder: Path,
-    scene: TokenScene,
-    entries: list[GroupEntry],
-    known: _Description,
-    vocabulary: Sequence[str] | None,
+    folder: Path, scene: TokenScene, entries: list[GroupEntry], known: _Description, vocabulary: Sequence[str] | None
 ) -> list[Path]:
     cameras = folder / CAMERAS_FILE
     save_cameras(cameras, scene.cameras)

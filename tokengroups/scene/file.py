@@ -120,9 +120,7 @@ def _read_content(path: Path) -> dict[str, Any]:
     """The JSON metadata, after checking that the file is a scene of this version."""
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: a safetensors file, but no token scene; make one with reconstruct or import"
-        )
+        raise UserError(f"{path}: a safetensors file, but no token scene; make one with reconstruct or import")
     for what, current in (("version", VERSION), ("conventions", CONVENTIONS_VERSION)):
         _check_version(path, what, metadata.get(what, "none"), current)
     try:

@@ -116,9 +116,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _lines(values: dict[str, Any], indent: int) -> str:
-    return ",\n".join(
-        f"{' ' * indent}{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()
-    )
+    return ",\n".join(f"{' ' * indent}{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
 
 
 def _entry(entry: dict[str, Any], with_embedding: bool) -> GroupEntry:

@@ -119,9 +119,7 @@ def weighted_quantile(
     """
     ordered, order = values.sort(dim=0)
     cumulative = weights[order].cumsum(dim=0)
-    first = (
-        (cumulative < (quantile - _TIE / len(values)) * cumulative[-1]).sum(dim=0).clamp(max=len(values) - 1)
-    )
+    first = (cumulative < (quantile - _TIE / len(values)) * cumulative[-1]).sum(dim=0).clamp(max=len(values) - 1)
     return ordered.gather(0, first[None])[0]
 
 

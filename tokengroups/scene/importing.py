@@ -99,9 +99,7 @@ def _group(folder: Path, entry: GroupEntry, whole: Gaussians, valid: Tensor) -> 
     count = available if entry.count is None else entry.count
     if not 0 <= entry.first <= entry.first + count <= len(valid):
         asked = f"group {entry.id} asks for {count} from number {entry.first}"
-        raise UserError(
-            f"{folder / entry.file}: it holds {len(valid)} Gaussians, but {asked}; correct the sidecar"
-        )
+        raise UserError(f"{folder / entry.file}: it holds {len(valid)} Gaussians, but {asked}; correct the sidecar")
     anchors = _anchor_numbers(folder, entry, count)
     window = slice(entry.first, entry.first + count)
     keep = valid[window]
@@ -120,9 +118,7 @@ def _anchor_numbers(folder: Path, entry: GroupEntry, count: int) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
 
 
-def _cameras(
-    folder: Path, gaussians: Gaussians, fov: float | None, size: int | None, notes: list[str]
-) -> Cameras:
+def _cameras(folder: Path, gaussians: Gaussians, fov: float | None, size: int | None, notes: list[str]) -> Cameras:
     """The cameras beside the files, else a guessed one; adds to the notes."""
     path = folder / CAMERAS_FILE
     if not path.is_file():

@@ -64,9 +64,7 @@ class _Pairs:
 
     footprint_share: Float[Tensor, "L L"]  # of the group's footprint, over the other's
     gap: Float[Tensor, "L L"]  # shortest horizontal distance; 0 = footprints touch
-    height_overlap: Float[
-        Tensor, "L L"
-    ]  # length of the common range of heights; negative = vertical distance
+    height_overlap: Float[Tensor, "L L"]  # length of the common range of heights; negative = vertical distance
     rise: Float[Tensor, "L L"]  # from the other's top to the group's bottom
     noise: Float[Tensor, ""]  # length: limits that are missed by less are met
 
@@ -101,9 +99,7 @@ def cameras_up(cameras: Cameras) -> Float[Tensor, "3"]:
     return torch.nn.functional.normalize(total if total.norm() > 1e-3 * len(up) else up[0], dim=0)
 
 
-def relations(
-    boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Sequence[str] = ()
-) -> list[Relation]:
+def relations(boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Sequence[str] = ()) -> list[Relation]:
     """What is on, inside or next to what, ordered by group.
 
     - inside: most of the group's volume lies in the other's box, which is clearly larger and no structure.
@@ -127,11 +123,7 @@ def relations(
     taken = inside | inside.T | on | on.T
     beside = _next_to(boxes, pairs) & apart & ~structure[:, None] & ~structure & ~taken
     kinds: tuple[tuple[RelationKind, Tensor], ...] = (("on", on), ("inside", inside), ("next to", beside))
-    found = [
-        Relation(kind, group_ids[a], group_ids[b])
-        for kind, holds in kinds
-        for a, b in holds.nonzero().tolist()
-    ]
+    found = [Relation(kind, group_ids[a], group_ids[b]) for kind, holds in kinds for a, b in holds.nonzero().tolist()]
     return sorted(found, key=lambda relation: (relation.group, relation.kind, relation.other))
 
 

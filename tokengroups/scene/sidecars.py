@@ -8,14 +8,7 @@ from pathlib import Path
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import natural_key
-from tokengroups.scene.group_file import (
-    GROUPS_FILE,
-    GroupEntry,
-    GroupList,
-    is_group_file,
-    read_groups,
-    read_object,
-)
+from tokengroups.scene.group_file import GROUPS_FILE, GroupEntry, GroupList, is_group_file, read_groups, read_object
 
 CAMERAS_FILE, FOREIGN_FILE = "cameras.json", "meta.json"
 INSTOK3D_GAUSSIANS_PER_ANCHOR = 32
@@ -63,9 +56,7 @@ def locate_groups(source: Path) -> FoundGroups:
     if entries:
         groups = replace(described, groups=entries)
     else:
-        groups = GroupList(
-            [GroupEntry(id=i, name=Path(file).stem, file=file) for i, file in enumerate(files)]
-        )
+        groups = GroupList([GroupEntry(id=i, name=Path(file).stem, file=file) for i, file in enumerate(files)])
     _check_entries(folder, groups.groups)
     return FoundGroups(folder, groups)
 

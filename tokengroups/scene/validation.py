@@ -12,9 +12,7 @@ _TOLERANCE = 1e-3  # of sums of probabilities and of orthonormal rotations, afte
 _INTEGERS = ("anchor_ids", "group_ids")
 
 
-def find_fault(
-    tensors: Mapping[str, Tensor], size_hw: tuple[int, int], group_names: tuple[str, ...]
-) -> str | None:
+def find_fault(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], group_names: tuple[str, ...]) -> str | None:
     """The first thing that is wrong with a scene's content, in words; None if all is well.
 
     Args:

@@ -154,9 +154,7 @@ def render_portrait(
     return out.colors[0]
 
 
-def look_at(
-    eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Tensor, "3"]
-) -> Float[Tensor, "4 4"]:
+def look_at(eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
     """Pose cam_from_world at `eye`, looking at `target`; `down` points to the picture's lower edge."""
     forward = torch.nn.functional.normalize(target - eye, dim=0)
     right = torch.linalg.cross(down, forward)
@@ -167,9 +165,7 @@ def look_at(
     return rigid(rotation, -rotation @ eye)
 
 
-def _seen_depths(
-    gaussians: Gaussians, cameras: Cameras, view: int
-) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
+def _seen_depths(gaussians: Gaussians, cameras: Cameras, view: int) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """Depth (z) and opacity of the Gaussians whose centres lie in a camera's picture."""
     points = transform_points(cameras.cam_from_world[view].double(), gaussians.means.double())
     pixels, depth = project(points, cameras.intrinsics[view].double())

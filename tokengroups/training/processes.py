@@ -34,10 +34,7 @@ def start_accelerator(config: TrainingConfig, output: Path, description: dict[st
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(
-        cpu=cpu,
-        log_with=list(config.trackers) or None,
-        project_dir=str(output),
-        kwargs_handlers=[parallel],
+        cpu=cpu, log_with=list(config.trackers) or None, project_dir=str(output), kwargs_handlers=[parallel]
     )
     share = accelerator.num_processes * config.accumulation
     if config.batch_size % share:

@@ -68,16 +68,12 @@ class Checkpoints:
                 _log.warning("%s; trying the one before", error)
                 continue
             if metadata.get("format") != _FORMAT:
-                raise UserError(
-                    f"{path} is no training checkpoint of this version; choose another output folder"
-                )
+                raise UserError(f"{path} is no training checkpoint of this version; choose another output folder")
             self._load(tensors, path)
             _log_changes(json.loads(metadata["config"]), description)
             return RunState(**json.loads(metadata["state"]))
         if found:
-            raise UserError(
-                f"no checkpoint in {self.folder} can be read; remove them or choose another output folder"
-            )
+            raise UserError(f"no checkpoint in {self.folder} can be read; remove them or choose another output folder")
         return None
 
     def remove_leftovers(self) -> None:

@@ -18,14 +18,10 @@ SIZE_PX = 128
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder (%(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder (%(default)s)")
     add_number(parser, "--scenes", 1, default=3, metavar="N", help="number of rooms (%(default)s)")
     add_number(parser, "--seed", 0, default=0, metavar="S", help="which held-out rooms (%(default)s)")
-    parser.add_argument(
-        "--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)"
-    )
+    parser.add_argument("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,8 +34,7 @@ def run(args: argparse.Namespace) -> None:
     out = make_folder(args.out)
     print(f"making {args.scenes} rooms that the weights have never seen, and {NUM_VIEWS} photos of each")
     rooms = [
-        make_room(out / f"room_{number}", number, args.seed, NUM_VIEWS, SIZE_PX)
-        for number in range(1, args.scenes + 1)
+        make_room(out / f"room_{number}", number, args.seed, NUM_VIEWS, SIZE_PX) for number in range(1, args.scenes + 1)
     ]
     made = [reconstruct_room(room, args.weights) for room in rooms]
     numbers = evaluate(args, out / "metrics.json")

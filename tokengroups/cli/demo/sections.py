@@ -20,53 +20,24 @@ LEAD = (
 )
 FOOTER = "Made by tokengroups demo. The pictures and scene files lie beside this page; it needs no network."
 SCORES = (  # key, name, unit, what it means
-    (
-        "psnr",
-        "PSNR of new views",
-        "dB",
-        "rendered against true pictures from places without a photo; higher is better",
-    ),
+    ("psnr", "PSNR of new views", "dB", "rendered against true pictures from places without a photo; higher is better"),
     ("psnr_nearest_view", "... of copying a photo", "dB", "what the nearest input photo scores as an answer"),
     ("ssim", "SSIM of new views", "", "similarity of structure, 1 is perfect"),
     ("lpips", "LPIPS of new views", "", "perceptual distance, lower is better; - without its trunk weights"),
-    (
-        "point_error",
-        "Point error",
-        "",
-        "mean distance of predicted from true surface points, over mean distance",
-    ),
-    (
-        "rotation_error_deg",
-        "Camera rotation error",
-        "deg",
-        "of the second photo's camera, median over the rooms",
-    ),
-    (
-        "translation_length_ratio",
-        "Baseline, predicted / true",
-        "",
-        "1 is perfect; near 0 = no motion was seen",
-    ),
+    ("point_error", "Point error", "", "mean distance of predicted from true surface points, over mean distance"),
+    ("rotation_error_deg", "Camera rotation error", "deg", "of the second photo's camera, median over the rooms"),
+    ("translation_length_ratio", "Baseline, predicted / true", "", "1 is perfect; near 0 = no motion was seen"),
     (
         "recall1_names",
         "Found by name",
         "",
         "share of questions for a class whose first answer covers a thing of it (IoU > 0.25)",
     ),
-    (
-        "recall1_unseen",
-        "Found by description",
-        "",
-        "the same with synonyms and descriptions never trained on",
-    ),
+    ("recall1_unseen", "Found by description", "", "the same with synonyms and descriptions never trained on"),
     ("groups_used", "Groups seen", "", "per room, in at least 100 pixels of the new views"),
     ("seconds_per_scene", "Time per room", "s", "photos to scene"),
 )
-AP_COLUMNS = (
-    ("this model", ""),
-    ("ceiling: true groups", "_oracle"),
-    ("planes + HDBSCAN", "_planes_hdbscan"),
-)
+AP_COLUMNS = (("this model", ""), ("ceiling: true groups", "_oracle"), ("planes + HDBSCAN", "_planes_hdbscan"))
 AP_ROWS = (("all", "everything (walls, floor, objects)"), ("objects", "objects alone"))
 
 
@@ -99,10 +70,7 @@ def numbers_section(numbers: Mapping[str, Any]) -> Section:
     """The card of the evaluation, from `evaluate --json`."""
     rows = [(name, _number(numbers[key], unit), meaning) for key, name, unit, meaning in SCORES]
     ap_rows = [
-        (
-            f"{level.upper()}, {what}",
-            *(_number(numbers[f"{level}_{kind}{suffix}"]) for _, suffix in AP_COLUMNS),
-        )
+        (f"{level.upper()}, {what}", *(_number(numbers[f"{level}_{kind}{suffix}"]) for _, suffix in AP_COLUMNS))
         for kind, what in AP_ROWS
         for level in ("ap", "ap50", "ap25")
     ]
@@ -115,9 +83,7 @@ def numbers_section(numbers: Mapping[str, Any]) -> Section:
         f"Protocol: {numbers['protocol']['text']}",
         tables=(
             Table(("New views and geometry", "value", "meaning"), rows, numbers=(1,)),
-            Table(
-                ("Groups: average precision", *(name for name, _ in AP_COLUMNS)), ap_rows, numbers=(1, 2, 3)
-            ),
+            Table(("Groups: average precision", *(name for name, _ in AP_COLUMNS)), ap_rows, numbers=(1, 2, 3)),
         ),
     )
 
@@ -159,11 +125,7 @@ def _novel_views(finished: Finished, page: Path) -> Gallery:
 def _groups(finished: Finished, page: Path) -> Gallery:
     made = finished.made
     shown = made.groups[:MOST_GROUPS]
-    more = (
-        f" The {len(shown)} most visible of {len(made.groups)} are shown."
-        if len(made.groups) > len(shown)
-        else ""
-    )
+    more = f" The {len(shown)} most visible of {len(made.groups)} are shown." if len(made.groups) > len(shown) else ""
     pictures = [
         Picture(
             _link(made.room.folder / "groups" / f"group_{group['id']:03d}.png", page),
@@ -205,9 +167,7 @@ def _answers(finished: Finished, page: Path) -> Gallery:
 
 
 def _edits(finished: Finished, page: Path) -> Gallery:
-    before = Picture(
-        _link(finished.made.room.folder / "context" / "color_000.png", page), "Before", "photo 1's view"
-    )
+    before = Picture(_link(finished.made.room.folder / "context" / "color_000.png", page), "Before", "photo 1's view")
     after = [Picture(_link(edit.picture, page), edit.title, edit.caption) for edit in finished.edits]
     return Gallery(
         "Edits",

@@ -153,8 +153,7 @@ def likely_objects(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     objects = [
         group
         for group in groups
-        if MIN_SHARE <= group["visible_share"] <= MAX_SHARE
-        and max(group["size"]) <= MAX_RELATIVE_SIZE * longest
+        if MIN_SHARE <= group["visible_share"] <= MAX_SHARE and max(group["size"]) <= MAX_RELATIVE_SIZE * longest
     ]
     objects.sort(key=lambda group: -group["visible_share"] / max(group["size"]))
     return objects or list(groups[1:] or groups)
@@ -231,17 +230,10 @@ def edit_room(made: Reconstructed, donor: Reconstructed) -> tuple[Edit, ...]:
     removed, moved = made.objects[0], made.objects[min(1, len(made.objects) - 1)]
     guest = donor.objects[0]
     shift = STEP * moved["size"][0] * (-1 if moved["centre"][0] > 0 else 1)
-    insertion = (
-        "insert",
-        f"{donor.room.scene}:{guest['id']}",
-        "--at",
-        *(f"{x:.3f}" for x in removed["centre"]),
-    )
+    insertion = ("insert", f"{donor.room.scene}:{guest['id']}", "--at", *(f"{x:.3f}" for x in removed["centre"]))
     return (
         _edit(room, "removed", f"group {removed['id']} is gone", "remove", removed["id"]),
-        _edit(
-            room, "moved", f"group {moved['id']} shifted sideways", "move", moved["id"], f"{shift:.3f}", 0, 0
-        ),
+        _edit(room, "moved", f"group {moved['id']} shifted sideways", "move", moved["id"], f"{shift:.3f}", 0, 0),
         _edit(
             room,
             "inserted",

@@ -89,9 +89,7 @@ def aim(draw: Draw, positions: np.ndarray, focus: np.ndarray) -> np.ndarray:
 
     World z points up; camera axes are OpenCV's (x right, y down, z forward).
     """
-    start, end = (
-        focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2)
-    )
+    start, end = (focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2))
     lean = draw.signed(0.05)
     poses = np.tile(np.eye(4), (len(positions), 1, 1))
     for view, position in enumerate(positions):

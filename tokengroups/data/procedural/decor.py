@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from tokengroups.data.procedural.draw import Draw, Number, product, rotation_x, rotation_y, rotation_z
 from tokengroups.data.procedural.shapes import Builder
-from tokengroups.data.procedural.textures import (
-    ceramic,
-    fabric,
-    glowing,
-    hue_colour,
-    leaf,
-    metal,
-    neutral,
-    paint,
-    wood,
-)
+from tokengroups.data.procedural.textures import ceramic, fabric, glowing, hue_colour, leaf, metal, neutral, paint, wood
 
 
 def floor_lamp(draw: Draw, b: Builder) -> None:
@@ -68,18 +58,12 @@ def _plant(draw: Draw, b: Builder, radius: Number, height: Number) -> None:
         turn = product(rotation_z(k * 0.83 + draw.signed(0.2)), rotation_y(draw.uniform(0.15, 0.7)))
         length = crown * draw.uniform(0.75, 1.0)
         tip = turn[:, 2] * length / 2
-        b.ball(
-            (tip[0], tip[1], pot_height + tip[2] - 0.01), (radius * 0.22, radius * 0.6, length), green, turn
-        )
+        b.ball((tip[0], tip[1], pot_height + tip[2] - 0.01), (radius * 0.22, radius * 0.6, length), green, turn)
 
 
 def bin_(draw: Draw, b: Builder) -> None:
     """A waste bin, open or with a lid."""
-    radius, height, material = (
-        draw.uniform(0.12, 0.18),
-        draw.uniform(0.28, 0.45),
-        draw.pick((metal, paint))(draw),
-    )
+    radius, height, material = (draw.uniform(0.12, 0.18), draw.uniform(0.28, 0.45), draw.pick((metal, paint))(draw))
     widen = draw.uniform(1.0, 1.3)
     b.cylinder((0, 0, height / 2), radius / widen, height, material, top=widen)
     if draw.chance(0.5):

@@ -53,11 +53,7 @@ def _at_table(plan: Plan, table: Placed) -> Placed | None:
         side = -1 if table.thing.kind.name == "desk" else draw.pick((-1, 1))
         x = draw.signed(float(high[0] - low[0]) * 0.3)
         gap = draw.uniform(0.0, 0.1)
-        y = (
-            float(low[1]) - gap + float(thing.low[1])
-            if side < 0
-            else float(high[1]) + gap - float(thing.low[1])
-        )
+        y = float(low[1]) - gap + float(thing.low[1]) if side < 0 else float(high[1]) + gap - float(thing.low[1])
         offset = rotate(np.array([x, y, 0.0]), rotation_z(table.angle))
         angle = table.angle + (math.pi if side < 0 else 0.0) + draw.signed(0.12)
         candidate = Placed(thing, angle, table.origin + offset)
@@ -72,9 +68,7 @@ def _row(plan: Plan) -> bool:
     kind, count = draw.pick([k for k in KINDS if k.rows]), draw.integer(2, 4)
     gap = TOUCH_M if draw.chance(0.5) else (0.03, 0.2)
     if kind.place == SMALL and not (kind.floor_too and draw.chance(0.4)):
-        carrier = floor_object(
-            plan, BY_NAME[draw.pick(("table", "desk", "dresser", "tv stand", "bench", "cabinet"))]
-        )
+        carrier = floor_object(plan, BY_NAME[draw.pick(("table", "desk", "dresser", "tv stand", "bench", "cabinet"))])
         return carrier is not None and _small_row(plan, carrier, kind, count, gap)
     first = floor_object(plan, kind)
     if first is None:

@@ -25,9 +25,7 @@ OBJECTS_SHARE = 0.12  # of the pixels: what all objects together must take in ev
 MEAN_LUMINANCE = 0.2  # linear light, the target of the automatic exposure
 
 
-def generate_room(
-    seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128
-) -> SceneFrames:
+def generate_room(seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128) -> SceneFrames:
     """Generate one room and photograph it along a handheld-like path.
 
     Rooms of the two splits can never coincide: the split is part of the random entropy. 4-12 objects stand
@@ -72,9 +70,7 @@ def _attempt(draw: Draw, name: str, *, with_row: bool, num_views: int, size: int
     focus = np.round(np.mean([thing.middle for thing in plan.things], axis=0), 9)
     poses = cameras.aim(draw, positions, focus)
     matrix = cameras.intrinsics(draw, size)
-    instances = [(solid, opaque) for _, solid, opaque in shell.parts] + [
-        (thing.solid(), True) for thing in plan.things
-    ]
+    instances = [(solid, opaque) for _, solid, opaque in shell.parts] + [(thing.solid(), True) for thing in plan.things]
     classes = [part[0] for part in shell.parts] + [thing.thing.kind.name for thing in plan.things]
     scene = TriangleScene(instances)
     if not all(_well_seen(scene, pose, matrix, size, len(shell.parts)) for pose in poses):
@@ -112,9 +108,7 @@ def _well_seen(
     """Whether a view shows at least three objects of some size, and enough of them altogether."""
     seen = visible_instances(scene, cam_from_world, intrinsics, size, max(size // 32, 1))
     pixels = np.bincount(seen)[first_object:]
-    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(
-        seen
-    )
+    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(seen)
 
 
 def soft_shoulder(linear: np.ndarray) -> np.ndarray:
@@ -137,10 +131,7 @@ def _expose(draw: Draw, views: list[RenderedView], size: int) -> np.ndarray:
         noise = draw.generator.random(linear.shape, np.float32) - np.float32(0.5)
         encoded = np.sqrt(np.maximum(linear, 0)) + np.float32(3.5 * noise_level) * noise
         image[:] = (
-            np.clip(encoded * 255 + np.float32(0.5), 0, 255)
-            .astype(np.uint8)
-            .reshape(3, size, size)
-            .transpose(1, 2, 0)
+            np.clip(encoded * 255 + np.float32(0.5), 0, 255).astype(np.uint8).reshape(3, size, size).transpose(1, 2, 0)
         )
     return images
 

@@ -35,9 +35,7 @@ class Placed:
     def footprint(self) -> Rectangle:
         """Its bounding rectangle on the floor."""
         low, high = self.thing.low, self.thing.high
-        middle = rotate(
-            np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0.0]), rotation_z(self.angle)
-        )
+        middle = rotate(np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, 0.0]), rotation_z(self.angle))
         centre = self.origin + middle
         half = (float(high[0] - low[0]) / 2, float(high[1] - low[1]) / 2)
         return Rectangle((float(centre[0]), float(centre[1])), half, self.angle)
@@ -124,9 +122,7 @@ def _free(plan: Plan, thing: Thing) -> Placed:
     draw, focus, reach = plan.draw, plan.area.focus, 1.3
     x = focus[0] + draw.signed(reach)
     y = focus[1] + draw.signed(reach * 0.75)
-    angle = draw.pick((0.0, 0.5, 1.0, 1.5)) * math.pi + (
-        draw.signed(0.3) if draw.chance(0.5) else draw.signed(1.5)
-    )
+    angle = draw.pick((0.0, 0.5, 1.0, 1.5)) * math.pi + (draw.signed(0.3) if draw.chance(0.5) else draw.signed(1.5))
     return Placed(thing, angle, np.array([x, y, 0.0]))
 
 
@@ -136,10 +132,6 @@ def beside(draw: Draw, neighbour: Placed, thing: Thing, gap: float, side: int | 
     low, high = neighbour.thing.low, neighbour.thing.high
     x = float(high[0] + gap - thing.low[0]) if side > 0 else float(low[0] - gap - thing.high[0])
     in_line = neighbour.thing.kind.place == WALL
-    y = (
-        float(high[1] - thing.high[1])
-        if in_line
-        else float(low[1] + high[1] - thing.low[1] - thing.high[1]) / 2
-    )
+    y = float(high[1] - thing.high[1]) if in_line else float(low[1] + high[1] - thing.low[1] - thing.high[1]) / 2
     offset = rotate(np.array([x, y, 0.0]), rotation_z(neighbour.angle))
     return Placed(thing, neighbour.angle, neighbour.origin + offset)

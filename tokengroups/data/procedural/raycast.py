@@ -100,14 +100,7 @@ def _interpolants(corners: np.ndarray, normals: np.ndarray, coordinates: np.ndar
     area2 = np.maximum(dot(normal.T, normal.T), 1e-24)[:, None]
     grad_u, grad_v = np.cross(e2, normal) / area2, np.cross(normal, e1) / area2
     unit = normal / np.sqrt(area2)
-    rows = [
-        unit.T,
-        dot(unit.T, a.T)[None],
-        grad_u.T,
-        dot(grad_u.T, a.T)[None],
-        grad_v.T,
-        dot(grad_v.T, a.T)[None],
-    ]
+    rows = [unit.T, dot(unit.T, a.T)[None], grad_u.T, dot(grad_u.T, a.T)[None], grad_v.T, dot(grad_v.T, a.T)[None]]
     for values in (normals, coordinates):
         rows += [values[:, 0].T, (values[:, 1] - values[:, 0]).T, (values[:, 2] - values[:, 0]).T]
     return np.concatenate(rows).astype(np.float32)

@@ -95,9 +95,7 @@ def _upholstered(draw: Draw, b: Builder, width: Number, places: int) -> None:
     for k in range(places):
         x = inner * ((k + 0.5) / places - 0.5)
         b.cushion((x, -0.09, seat - 0.02), (inner / places - 0.01, depth - 0.22, 0.17), seats)
-        b.cushion(
-            (x, depth / 2 - 0.24, seat + 0.23), (inner / places - 0.02, 0.18, 0.4), seats, rotation_x(-0.15)
-        )
+        b.cushion((x, depth / 2 - 0.24, seat + 0.23), (inner / places - 0.02, 0.18, 0.4), seats, rotation_x(-0.15))
     b.support((0, -0.16), (inner * 0.8, 0.32), seat + 0.055)
 
 
@@ -125,16 +123,12 @@ def bed(draw: Draw, b: Builder) -> None:
     b.box((0, 0, (0.12 + height) / 2), (width, length, height - 0.1), frame)
     b.cushion((0, -0.02, height + 0.07), (width * 0.98, length * 0.97, 0.24), sheet)
     share = draw.uniform(0.5, 0.72)
-    b.cushion(
-        (0, -length * (0.99 - share) / 2, height + 0.11), (width * 1.03, length * share, 0.22), fabric(draw)
-    )
+    b.cushion((0, -length * (0.99 - share) / 2, height + 0.11), (width * 1.03, length * share, 0.22), fabric(draw))
     b.box((0, length / 2 - 0.02, head / 2), (width + 0.06, 0.06, head), frame)
     if draw.chance(0.4):
         b.box((0, -length / 2 + 0.0, height / 2 + 0.1), (width + 0.04, 0.05, height + 0.2), frame)
     pillows, case = (1 if width < 1.1 else 2), fabric(draw)
     for k in range(pillows):
         x = width * ((k + 0.5) / pillows - 0.5)
-        b.cushion(
-            (x, length / 2 - 0.28, height + 0.24), (width / pillows * 0.8, 0.4, 0.15), case, rotation_x(0.2)
-        )
+        b.cushion((x, length / 2 - 0.28, height + 0.24), (width / pillows * 0.8, 0.4, 0.15), case, rotation_x(0.2))
     b.support((0, -length * 0.15), (width * 0.7, length * 0.4), height + 0.215)

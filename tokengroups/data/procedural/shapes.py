@@ -38,9 +38,7 @@ class Solid:
     def placed(self, rotation: np.ndarray, origin: np.ndarray) -> Solid:
         """Turned, then moved; textures stay fixed to the object."""
         corners = rotate(self.soup.corners, rotation) + origin
-        return Solid(
-            Soup(corners, rotate(self.soup.normals, rotation), self.soup.coordinates), self.materials
-        )
+        return Solid(Soup(corners, rotate(self.soup.normals, rotation), self.soup.coordinates), self.materials)
 
 
 @dataclass(frozen=True)
@@ -74,19 +72,12 @@ class Builder:
         """An ellipsoid with these full diameters."""
         self._add(_ball(1 if max(size) < 0.15 else 2), centre, size, material, turn)
 
-    def cushion(
-        self, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None = None
-    ) -> None:
+    def cushion(self, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None = None) -> None:
         """A box with well rounded edges, as of stuffed cloth."""
         self._add(_cushion(), centre, size, material, turn)
 
     def ring(
-        self,
-        centre: Vector,
-        radius: Number,
-        thickness: Number,
-        material: Material,
-        turn: np.ndarray | None = None,
+        self, centre: Vector, radius: Number, thickness: Number, material: Material, turn: np.ndarray | None = None
     ) -> None:
         """A horizontal torus: radius to the tube's middle, tube diameter `thickness`."""
         ratio = round(thickness / (2 * radius) * 20) / 20
@@ -102,9 +93,7 @@ class Builder:
         half = (size[0] / 2, size[1] / 2)
         self.supports.append(Support((float(centre[0]), float(centre[1])), half, float(height)))
 
-    def _add(
-        self, unit: Soup, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None
-    ) -> None:
+    def _add(self, unit: Soup, centre: Vector, size: Vector, material: Material, turn: np.ndarray | None) -> None:
         scale = np.asarray(size, dtype=np.float64)
         corners, normals = unit.corners * scale, unit.normals / scale
         coordinates = corners
@@ -158,9 +147,7 @@ def _frustum(top: Number) -> Soup:
     mesh = trimesh.creation.cylinder(radius=0.5, height=1.0, sections=16)
     corners = np.round(np.asarray(mesh.triangles, dtype=np.float64), 9)
     caps = _flat(corners)[..., 2:] ** 2 > 1e-12
-    sides = np.stack(
-        [corners[..., 0], corners[..., 1], np.full(corners.shape[:2], 0.25 * (1 - top))], axis=-1
-    )
+    sides = np.stack([corners[..., 0], corners[..., 1], np.full(corners.shape[:2], 0.25 * (1 - top))], axis=-1)
     share = np.where(corners[..., 2:] > 0, max(top, 0.01), 1.0)
     tapered = corners * np.concatenate([share, share, np.ones_like(share)], axis=-1)
     return _soup(tapered, np.where(caps, _flat(corners), sides))

@@ -100,9 +100,7 @@ def _wall(frame: WallFrame, height: float, material: Material) -> Solid:
     return _uniform(Soup(local, normals, local), material).placed(rotation_z(frame.angle), frame.at(0.0))
 
 
-def _fixtures(
-    draw: Draw, frame: WallFrame, parts: list[Part], blocked: list[Rectangle], *, at_least_one: bool
-) -> None:
+def _fixtures(draw: Draw, frame: WallFrame, parts: list[Part], blocked: list[Rectangle], *, at_least_one: bool) -> None:
     """Put doors, windows and pictures side by side on a wall until it is full or the dice say stop."""
     x = draw.uniform(0.2, 0.8)
     count = draw.integer(1 if at_least_one else 0, 3)
@@ -125,11 +123,7 @@ def _fixtures(
 
 
 def _door(draw: Draw, b: Builder) -> float:
-    width, height, leaf = (
-        draw.uniform(0.8, 0.95),
-        draw.uniform(1.98, 2.1),
-        draw.pick((wood, neutral, paint))(draw),
-    )
+    width, height, leaf = (draw.uniform(0.8, 0.95), draw.uniform(1.98, 2.1), draw.pick((wood, neutral, paint))(draw))
     frame = leaf if draw.chance(0.4) else draw.pick((wood, neutral))(draw)
     b.box((0, -0.01, height / 2), (width - 0.1, 0.03, height - 0.05), leaf)
     for x in (-width / 2 + 0.035, width / 2 - 0.035):
@@ -148,9 +142,7 @@ def _window(draw: Draw, b: Builder) -> float:
     sky = hue_colour(draw.uniform(0.5, 0.62), draw.uniform(0.1, 0.6), draw.uniform(0.75, 1.0))
     land = hue_colour(draw.uniform(0.2, 0.6), draw.uniform(0.1, 0.5), draw.uniform(0.5, 0.95))
     middle = sill + height / 2
-    b.box(
-        (0, -0.002, middle), (width - 0.06, 0.012, height - 0.06), glowing(sky, draw.uniform(0.4, 0.75), land)
-    )
+    b.box((0, -0.002, middle), (width - 0.06, 0.012, height - 0.06), glowing(sky, draw.uniform(0.4, 0.75), land))
     for x in (-width / 2 + 0.035, width / 2 - 0.035):
         b.box((x, -0.012, middle), (0.07, 0.05, height), frame)
     for z in (sill + 0.035, sill + height - 0.035):

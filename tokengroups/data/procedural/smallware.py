@@ -39,14 +39,7 @@ def cup(draw: Draw, b: Builder) -> None:
 def bottle(draw: Draw, b: Builder) -> None:
     """Body, shoulder, neck, cap and label."""
     r, h, material = draw.uniform(0.04, 0.06), draw.uniform(0.24, 0.36), paint(draw)
-    profile = [
-        (r * 0.9, 0),
-        (r, 0.01),
-        (r, h * 0.55),
-        (r * 0.4, h * 0.75),
-        (r * 0.35, h * 0.92),
-        (0, h * 0.92),
-    ]
+    profile = [(r * 0.9, 0), (r, 0.01), (r, h * 0.55), (r * 0.4, h * 0.75), (r * 0.35, h * 0.92), (0, h * 0.92)]
     b.lathe((0, 0, 0), profile, material)
     b.cylinder((0, 0, h * 0.94), r * 0.45, h * 0.1, neutral(draw))
     b.cylinder((0, 0, h * 0.3), r * 1.03, h * 0.25, paint(draw, light=True))
@@ -56,14 +49,7 @@ def vase(draw: Draw, b: Builder) -> None:
     """A turned vase, half of them with flowers."""
     r, h = draw.uniform(0.06, 0.1), draw.uniform(0.2, 0.34)
     waist, mouth = draw.uniform(0.35, 0.6), draw.uniform(0.45, 0.9)
-    profile = [
-        (r * 0.6, 0),
-        (r, h * 0.3),
-        (r * 0.9, h * 0.5),
-        (r * waist, h * 0.8),
-        (r * mouth, h),
-        (0, h * 0.97),
-    ]
+    profile = [(r * 0.6, 0), (r, h * 0.3), (r * 0.9, h * 0.5), (r * waist, h * 0.8), (r * mouth, h), (0, h * 0.97)]
     b.lathe((0, 0, 0), profile, ceramic(draw))
     if draw.chance(0.5):
         green, petals = leaf(draw), paint(draw)
@@ -159,9 +145,7 @@ def speaker(draw: Draw, b: Builder) -> None:
     b.box((0, 0, height / 2), (width, depth, height), body)
     for z, share in ((0.32, 0.8), (0.74, 0.5)):
         b.ball((0, -depth / 2, height * z), (width * share, 0.03, width * share), cone)
-        b.ball(
-            (0, -depth / 2 - 0.008, height * z), (width * share * 0.4, 0.03, width * share * 0.4), metal(draw)
-        )
+        b.ball((0, -depth / 2 - 0.008, height * z), (width * share * 0.4, 0.03, width * share * 0.4), metal(draw))
 
 
 def clock(draw: Draw, b: Builder) -> None:

@@ -66,9 +66,7 @@ def _drawers(
             if knobs:
                 b.ball((centre_x, y - 0.03, centre_z), (0.035, 0.035, 0.035), handle)
             else:
-                b.box(
-                    (centre_x, y - 0.03, centre_z + height * 0.2), (min(0.16, cell * 0.5), 0.02, 0.02), handle
-                )
+                b.box((centre_x, y - 0.03, centre_z + height * 0.2), (min(0.16, cell * 0.5), 0.02, 0.02), handle)
 
 
 def nightstand(draw: Draw, b: Builder) -> None:
@@ -124,12 +122,8 @@ def cabinet(draw: Draw, b: Builder) -> None:
     b.box((0, 0, height / 2), (width, depth, height), body)
     b.box((0, -0.01, height + 0.015), (width + 0.03, depth + 0.04, 0.03), body)
     for side in (-1, 1):
-        b.box(
-            (side * width / 4, -depth / 2 - 0.01, height / 2), (width / 2 - 0.03, 0.02, height - 0.08), front
-        )
-        b.box(
-            (side * width / 4, -depth / 2 - 0.022, height / 2), (width / 2 - 0.15, 0.01, height - 0.22), body
-        )
+        b.box((side * width / 4, -depth / 2 - 0.01, height / 2), (width / 2 - 0.03, 0.02, height - 0.08), front)
+        b.box((side * width / 4, -depth / 2 - 0.022, height / 2), (width / 2 - 0.15, 0.01, height - 0.22), body)
         b.ball((side * 0.05, -depth / 2 - 0.035, height * 0.55), (0.035, 0.035, 0.035), handle)
     b.support((0, 0), (width * 0.88, depth * 0.75), height + 0.03)
 
@@ -177,11 +171,7 @@ def washing_machine(draw: Draw, b: Builder) -> None:
     body, rim, glass = neutral(draw, 0.7, 0.97), metal(draw), neutral(draw, 0.1, 0.25)
     front = -depth / 2
     b.box((0, 0, height / 2), (width, depth, height), body)
-    b.box(
-        (0, front - 0.006, height * 0.88),
-        (width * 0.92, 0.012, height * 0.14),
-        draw.pick((metal, paint))(draw),
-    )
+    b.box((0, front - 0.006, height * 0.88), (width * 0.92, 0.012, height * 0.14), draw.pick((metal, paint))(draw))
     b.ball((0, front - 0.01, height * 0.44), (0.32, 0.12, 0.32), glass)
     b.ball((0, front, height * 0.44), (0.42, 0.06, 0.42), rim)
     b.ball((width * 0.3, front - 0.02, height * 0.88), (0.06, 0.05, 0.06), rim)

@@ -106,9 +106,7 @@ def fabric(draw: Draw) -> Material:
 
 def ceramic(draw: Draw) -> Material:
     """Glazed ware, white or strongly coloured, sometimes with bands."""
-    colour = hue_colour(
-        draw.uniform(), draw.pick((0.05, 0.8)) * draw.uniform(0.7, 1), draw.uniform(0.5, 0.97)
-    )
+    colour = hue_colour(draw.uniform(), draw.pick((0.05, 0.8)) * draw.uniform(0.7, 1), draw.uniform(0.5, 0.97))
     other = hue_colour(draw.uniform(), draw.uniform(0.3, 0.9), draw.uniform(0.2, 0.9))
     pattern = STRIPES if draw.chance(0.35) else PLAIN
     return Material(colour, other, pattern, (0.0, 0.0, draw.uniform(8, 20)), _offset(draw), 0.05, 0.45)
@@ -137,9 +135,7 @@ def floor_finish(draw: Draw) -> Material:
         plain = wood(draw)
         across = draw.uniform(5, 14)
         frequency = (across * 0.1, across, 1.0) if draw.chance(0.5) else (across, across * 0.1, 1.0)
-        return Material(
-            plain.colour, plain.second, WOOD, frequency, _offset(draw), 0.15, draw.uniform(0, 0.2)
-        )
+        return Material(plain.colour, plain.second, WOOD, frequency, _offset(draw), 0.15, draw.uniform(0, 0.2))
     colour = hue_colour(draw.uniform(), draw.uniform(0.02, 0.4), draw.uniform(0.35, 0.9))
     second = shade(colour, draw.uniform(0.4, 0.8))
     pattern = {"tiles": TILES, "checker": CHECKER, "carpet": PLAIN, "stone": BLOTCHES}[kind]

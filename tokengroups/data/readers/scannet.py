@@ -154,9 +154,7 @@ def _read_frames(folder: Path, stems: Sequence[str]) -> SceneFrames:
     shape = photos[0].shape
     for stem, photo in zip(stems, photos, strict=True):
         if photo.shape != shape or len(shape) != 3:
-            raise UserError(
-                f"{folder}/color/{stem}: size {photo.shape[:2]} is not that of the first, {shape[:2]}"
-            )
+            raise UserError(f"{folder}/color/{stem}: size {photo.shape[:2]} is not that of the first, {shape[:2]}")
     pinhole = read_pinhole(folder, "color")
     poses = np.stack([read_matrix(folder / "pose" / f"{stem}.txt") for stem in stems])
     ids = np.stack([read_instances(folder, stem, shape[:2]) for stem in stems])
@@ -184,9 +182,7 @@ def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already; remove it or choose another folder")
     if int(scene.group_ids.max()) >= MAX_INSTANCES:
-        raise UserError(
-            f"scene {scene.name} has more than {MAX_INSTANCES} instances, the most that 8-bit maps hold"
-        )
+        raise UserError(f"scene {scene.name} has more than {MAX_INSTANCES} instances, the most that 8-bit maps hold")
     if not (scene.intrinsics == scene.intrinsics[0]).all():
         raise ValueError("ScanNet's layout holds one pinhole for all frames of a scene")
     make_folder(folder.parent)
@@ -223,10 +219,7 @@ def _write_frames(folder: Path, scene: SceneFrames) -> None:
         write_pixels(folder / "instance-filt" / f"{view}.png", (ids + 1).astype(np.uint8))
         write_pixels(folder / "label-filt" / f"{view}.png", label_of[ids])
         write_text(folder / "pose" / f"{view}.txt", matrix_text(poses[view]))
-    tables = {
-        "instances": scene.instance_classes,
-        "labels": {number: name for name, number in numbers.items()},
-    }
+    tables = {"instances": scene.instance_classes, "labels": {number: name for name, number in numbers.items()}}
     write_text(folder / INSTANCES_FILE, json.dumps(tables, indent=1) + "\n")
 
 

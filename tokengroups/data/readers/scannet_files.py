@@ -26,9 +26,7 @@ def _frame_stems(folder: Path) -> list[str]:
     photos = [path for path in folder.glob("color/*") if path.suffix.lower() in PHOTO_SUFFIXES]
     stems = [path.stem for path in photos if (folder / "pose" / f"{path.stem}.txt").is_file()]
     if not stems:
-        raise UserError(
-            f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?"
-        )
+        raise UserError(f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?")
     return sorted(stems, key=natural_key)
 
 
@@ -81,27 +79,20 @@ def read_depth(folder: Path, stem: str, pinhole: np.ndarray, size: tuple[int, in
     if not path.is_file():
         return np.zeros(size, np.float32)
     millimetres = _one_channel(path)
-    metres = (
-        _nearest(millimetres, read_pinhole(folder, "depth"), pinhole, size, 0).astype(np.float64)
-        / MILLIMETRES
-    )
+    metres = _nearest(millimetres, read_pinhole(folder, "depth"), pinhole, size, 0).astype(np.float64) / MILLIMETRES
     return metres.astype(np.float32)
 
 
 def _one_channel(path: Path) -> np.ndarray:
     pixels = read_pixels(path)
     if pixels.ndim != 2:
-        raise UserError(
-            f"{path}: a colour picture where numbers in one channel are expected; export the scene again"
-        )
+        raise UserError(f"{path}: a colour picture where numbers in one channel are expected; export the scene again")
     return pixels
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The nearest pixel at another resolution of the same picture."""
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, pixels.shape, strict=True)
-    )
+    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, pixels.shape, strict=True))
     return pixels[np.ix_(rows, columns)]
 
 
@@ -119,9 +110,7 @@ def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) 
     aggregations = sorted(folder.glob("*.aggregation.json"), key=lambda path: len(path.name))
     try:
         if ours.is_file():
-            return {
-                int(number): str(name) for number, name in json.loads(ours.read_text())["instances"].items()
-            }
+            return {int(number): str(name) for number, name in json.loads(ours.read_text())["instances"].items()}
         if aggregations:
             groups = json.loads(aggregations[0].read_text())["segGroups"]
             return {int(group["objectId"]): str(group["label"]) for group in groups}

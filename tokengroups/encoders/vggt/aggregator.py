@@ -35,11 +35,7 @@ class Aggregator(nn.Module):
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(
                 TransformerBlock(
-                    dim,
-                    config.num_heads,
-                    mlp_ratio=config.mlp_ratio,
-                    layer_scale=config.layer_scale,
-                    qk_norm=True,
+                    dim, config.num_heads, mlp_ratio=config.mlp_ratio, layer_scale=config.layer_scale, qk_norm=True
                 )
                 for _ in range(config.depth)
             )

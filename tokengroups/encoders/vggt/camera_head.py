@@ -26,9 +26,7 @@ class CameraHead(nn.Module):
         dim = 2 * config.embed_dim
         self.iterations = config.camera_iterations
         self.trunk = nn.ModuleList(
-            TransformerBlock(
-                dim, config.camera_heads, mlp_ratio=config.mlp_ratio, layer_scale=config.layer_scale
-            )
+            TransformerBlock(dim, config.camera_heads, mlp_ratio=config.mlp_ratio, layer_scale=config.layer_scale)
             for _ in range(config.camera_depth)
         )
         self.token_norm = nn.LayerNorm(dim)

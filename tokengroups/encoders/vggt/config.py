@@ -33,9 +33,7 @@ class VGGTConfig:
     def __post_init__(self) -> None:
         """Reject sizes that do not fit together."""
         if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
-            )
+            raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
         if len(self.dpt_layers) != 4 or len(self.dpt_channels) != 4:
             raise ValueError("dpt_layers and dpt_channels must have four entries each")
         if not all(0 <= layer < self.depth for layer in self.dpt_layers):

@@ -142,13 +142,9 @@ class DPTHead(nn.Module):
         )
         self.scratch = DPTScratch(config, out_channels)
 
-    def forward(
-        self, tokens: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]
-    ) -> Float[Tensor, "N D H W"]:
+    def forward(self, tokens: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
         """Raw maps of N frames, before any activation."""
-        return self.finish(
-            self.scratch.output_conv1(self.scratch.fuse(self.layer_maps(tokens, size_hw))), size_hw
-        )
+        return self.finish(self.scratch.output_conv1(self.scratch.fuse(self.layer_maps(tokens, size_hw))), size_hw)
 
     def layer_maps(
         self, tokens: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]

@@ -113,10 +113,7 @@ class VGGT(nn.Module):
         return self.geometry(images, self(images), intrinsics)
 
     def geometry(
-        self,
-        images: Float[Tensor, "B V 3 H W"],
-        output: VGGTOutput,
-        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
+        self, images: Float[Tensor, "B V 3 H W"], output: VGGTOutput, intrinsics: Float[Tensor, "B V 3 3"] | None = None
     ) -> Geometry:
         """Turn the raw predictions for `images` into cameras, depth, points and patch features."""
         assert output.depth is not None and output.depth_confidence is not None, "needs a depth head"
@@ -149,9 +146,7 @@ class VGGT(nn.Module):
         """Frame block and global block `index`: both outputs; the second is the next layer's input."""
         return self.aggregator.layer(index, tokens, grid_hw)
 
-    def run_layers(
-        self, embedding: Embedding
-    ) -> tuple[tuple[Float[Tensor, "B V P C"], ...], Float[Tensor, "B V C"]]:
+    def run_layers(self, embedding: Embedding) -> tuple[tuple[Float[Tensor, "B V P C"], ...], Float[Tensor, "B V C"]]:
         """Run all layers: the tokens of `config.dpt_layers`, and the last layer's camera tokens."""
         tokens, kept, camera_tokens = embedding.tokens, {}, None
         for index in range(self.config.depth):

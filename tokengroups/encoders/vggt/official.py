@@ -36,9 +36,7 @@ def load_official(source: str | Path, config: VGGTConfig | None = None) -> VGGT:
     tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith(tuple(dropped))}
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    differing = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:
         name = differing[0]
         raise UserError(
@@ -59,9 +57,7 @@ def find_official(source: str | Path) -> Path:
             raise UserError(f"no {FILE_NAME} in {path}; download it from the model's page into this folder")
         return path / FILE_NAME
     if isinstance(source, Path) or not is_hub_id(source):
-        raise UserError(
-            f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B"
-        )
+        raise UserError(f"no VGGT weights at {source}; give a file, a folder or a hub id like facebook/VGGT-1B")
     file = hub_folder(source, [FILE_NAME]) / FILE_NAME
     if not file.is_file():
         raise UserError(f"the hub's '{source}' holds no {FILE_NAME}; check the id, or give a local file")

@@ -40,18 +40,14 @@ class CellMatching(nn.Module):
         self.from_stem = nn.Conv2d(config.stem_channels[self.stage], out, kernel_size=1)
         self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(out, out, kernel_size=3, padding=1))
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_SCALE).log())
-        self.feedback = nn.Sequential(
-            nn.Linear(CELLS**2 * DISPLACEMENT_DIM, dim), nn.GELU(), nn.Linear(dim, dim)
-        )
+        self.feedback = nn.Sequential(nn.Linear(CELLS**2 * DISPLACEMENT_DIM, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(
         self, patches: Float[Tensor, "B V HW C"], stem_map: Float[Tensor, "N D h w"], grid_hw: tuple[int, int]
     ) -> Matches:
         """Match all frames with view 0 (view 0 with itself too) and add the displacements to the patch tokens."""
         views = patches.shape[1]
-        descriptors = rearrange(
-            self.describe(patches, stem_map, grid_hw), "(b v) d h w -> b v (h w) d", v=views
-        )
+        descriptors = rearrange(self.describe(patches, stem_map, grid_hw), "(b v) d h w -> b v (h w) d", v=views)
         with torch.autocast(patches.device.type, enabled=False):
             descriptors = functional.normalize(descriptors.float(), dim=-1)
             scale = self.log_scale.exp().clamp(max=MAX_SCALE)

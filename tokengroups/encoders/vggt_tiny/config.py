@@ -33,12 +33,7 @@ class VGGTTinyConfig(VGGTConfig):
     dpt_hidden: int = 16
     dpt_chunk: int = 64
 
-    stem_channels: tuple[int, ...] = (
-        16,
-        48,
-        96,
-        192,
-    )  # stride-2 convolutions in place of the patch projection
+    stem_channels: tuple[int, ...] = (16, 48, 96, 192)  # stride-2 convolutions in place of the patch projection
     stem_skip: bool = True  # add the stem's fine maps inside the DPT heads: sharper depth edges
     matching: bool = True  # match cells with those of view 0 and feed their displacement to the transformer
     matching_dim: int = 64
@@ -52,9 +47,7 @@ class VGGTTinyConfig(VGGTConfig):
         super().__post_init__()
         stages = len(self.stem_channels)
         if 2**stages != self.patch_size:
-            raise ValueError(
-                f"{stages} stem stages have stride {2**stages}, but patch_size is {self.patch_size}"
-            )
+            raise ValueError(f"{stages} stem stages have stride {2**stages}, but patch_size is {self.patch_size}")
         if (self.stem_skip or self.matching) and stages < 3:
             raise ValueError("stem_skip and matching need stem_channels with at least three stages")
         channels = self.single_view_channels
@@ -64,8 +57,7 @@ class VGGTTinyConfig(VGGTConfig):
             or channels[-1] % 32
         ):
             raise ValueError(
-                "single_view_channels must be 2 to 6 multiples of 8, the last one of 32, "
-                f"got {list(channels)}"
+                f"single_view_channels must be 2 to 6 multiples of 8, the last one of 32, got {list(channels)}"
             )
         details = self.single_view_details
         if details < 0 or details % 8 or (details and len(channels) < 3):

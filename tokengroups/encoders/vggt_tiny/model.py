@@ -19,14 +19,7 @@ from tokengroups.encoders.base import (
     geometry_of,
 )
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import (
-    VGGT,
-    Embedding,
-    VGGTOutput,
-    predict_depth,
-    predict_points,
-    run_in_chunks,
-)
+from tokengroups.encoders.vggt.model import VGGT, Embedding, VGGTOutput, predict_depth, predict_points, run_in_chunks
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny.cell_matching import CellMatching
 from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig
@@ -89,12 +82,8 @@ class VGGTTiny(VGGT):
         layers, camera_tokens = self.run_layers(embedding)
         size_hw = (images.shape[-2], images.shape[-1])
         stem_maps = [x.unflatten(0, images.shape[:2]) for x in embedding.stem_maps]
-        depth, depth_confidence = predict_depth(
-            self._run_head(self.depth_head, [*layers, *stem_maps], size_hw)
-        )
-        points, points_confidence = predict_points(
-            self._run_head(self.point_head, [*layers, *stem_maps], size_hw)
-        )
+        depth, depth_confidence = predict_depth(self._run_head(self.depth_head, [*layers, *stem_maps], size_hw))
+        points, points_confidence = predict_points(self._run_head(self.point_head, [*layers, *stem_maps], size_hw))
         return VGGTTinyOutput(
             tokens=layers,
             pose_encodings=self.predict_poses(camera_tokens),
@@ -116,10 +105,7 @@ class VGGTTiny(VGGT):
         return StemEmbedding(self.aggregator.add_special_tokens(patches), grid_hw, stem_maps, descriptors)
 
     def geometry(
-        self,
-        images: Float[Tensor, "B V 3 H W"],
-        output: VGGTOutput,
-        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
+        self, images: Float[Tensor, "B V 3 H W"], output: VGGTOutput, intrinsics: Float[Tensor, "B V 3 3"] | None = None
     ) -> Geometry:
         """Fuse the heads' and the single-view network's predictions.
 
@@ -164,9 +150,7 @@ class VGGTTiny(VGGT):
             return run_in_chunks(head, layers, size_hw, self.config.dpt_chunk)
 
 
-def _evidence(
-    output: VGGTOutput, single: SingleViewPrediction | None
-) -> dict[str, Tensor | tuple[Tensor, ...]]:
+def _evidence(output: VGGTOutput, single: SingleViewPrediction | None) -> dict[str, Tensor | tuple[Tensor, ...]]:
     evidence: dict[str, Tensor | tuple[Tensor, ...]] = {}
     if isinstance(output, VGGTTinyOutput) and output.match_descriptors is not None:
         evidence[MATCH_DESCRIPTORS] = output.match_descriptors.float()
@@ -177,10 +161,6 @@ def _evidence(
     return evidence
 
 
-def with_single_view(
-    config: VGGTTinyConfig, channels: tuple[int, ...], depth: int, details: int
-) -> VGGTTinyConfig:
+def with_single_view(config: VGGTTinyConfig, channels: tuple[int, ...], depth: int, details: int) -> VGGTTinyConfig:
     """The configuration of an encoder with such a single-view network."""
-    return replace(
-        config, single_view_channels=channels, single_view_depth=depth, single_view_details=details
-    )
+    return replace(config, single_view_channels=channels, single_view_depth=depth, single_view_details=details)

@@ -59,15 +59,11 @@ class SingleViewNetwork(nn.Module):
         )
         self.token = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(0.02 * torch.randn(1, coarse**2, dim))
-        self.blocks = nn.ModuleList(
-            TransformerBlock(dim, dim // HEAD_DIM, layer_scale=0.2) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(dim, dim // HEAD_DIM, layer_scale=0.2) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.camera = nn.Linear(dim, 5)
         self.maps = nn.Conv2d(channels[-2] + dim, 4, kernel_size=1)
-        self.details = (
-            DetailMap(channels[-3], channels[-2] + dim, detail_channels) if detail_channels else None
-        )
+        self.details = DetailMap(channels[-3], channels[-2] + dim, detail_channels) if detail_channels else None
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> SingleViewPrediction:
         """Predict from photos in [0, 1] of any size; results in float32."""

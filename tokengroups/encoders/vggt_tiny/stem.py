@@ -49,9 +49,7 @@ class ConvStem(nn.Module):
         self.stages = nn.ModuleList(StemStage(i, o) for i, o in zip(inputs, channels, strict=True))
         self.out = nn.Conv2d(channels[-1], embed_dim, kernel_size=1)
 
-    def forward(
-        self, images: Float[Tensor, "N 3 H W"]
-    ) -> tuple[Float[Tensor, "N C h w"], tuple[Tensor, ...]]:
+    def forward(self, images: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N C h w"], tuple[Tensor, ...]]:
         """The patch map and the maps of all stages (stride 2, 4, 8, ...)."""
         maps = []
         x = images
@@ -119,9 +117,7 @@ class StemDPTHead(DPTHead):
         count = len(self.projects)
         tokens, stem_maps = tokens[:count], tokens[count:]
         maps = self.layer_maps(tokens, size_hw)
-        skips = [
-            conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)
-        ]
+        skips = [conv(stem_maps[stage]) for conv, stage in zip(self.stem_skips, self.skip_stages, strict=True)]
         if skips:
             maps[0] = maps[0] + skips[0]
         x = self.scratch.output_conv1(self.scratch.fuse(maps))

@@ -50,9 +50,7 @@ class Pinhole:
         """Pixels of camera-frame points."""
         return self.focal * points[:, :2] / points[:, 2:].clamp_min(MIN_DEPTH) + self.centre
 
-    def project_motions(
-        self, points: Float[Tensor, "Q 3"], motions: Float[Tensor, "Q 3 c"]
-    ) -> Float[Tensor, "Q 2 c"]:
+    def project_motions(self, points: Float[Tensor, "Q 3"], motions: Float[Tensor, "Q 3 c"]) -> Float[Tensor, "Q 2 c"]:
         """Derivatives of `project` along motions of the points."""
         z = points[:, 2:].clamp_min(MIN_DEPTH)
         sideways = motions[:, :2] - (points[:, :2] / z)[..., None] * motions[:, 2:]
@@ -90,9 +88,7 @@ class Frames(Pinhole):
     @classmethod
     def of(cls, frames: Sequence[Frame], view: Int64[Tensor, " Q"]) -> Frames:
         """Stack photos for pixels that lie in some of them."""
-        depth, intrinsics = (
-            torch.stack([getattr(f, name) for f in frames]) for name in ("depth", "intrinsics")
-        )
+        depth, intrinsics = (torch.stack([getattr(f, name) for f in frames]) for name in ("depth", "intrinsics"))
         return cls(depth, intrinsics[view], view)
 
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:

@@ -55,9 +55,7 @@ class _StackedMatches:
         views = torch.tensor([[match.source, match.target] for match in matches], device=device)
         source, target = views.repeat_interleave(torch.tensor(counts, device=device), dim=0).unbind(dim=1)
         names = ("source", "target", "weight")
-        pixels = PixelMatches(
-            *(torch.cat([getattr(match.pixels, name) for match in matches]) for name in names)
-        )
+        pixels = PixelMatches(*(torch.cat([getattr(match.pixels, name) for match in matches]) for name in names))
         return cls(source, target, pixels, counts)
 
 
@@ -76,9 +74,7 @@ class Estimate:
     def frames(self, predicted: list[Frame]) -> list[Frame]:
         """The photos with this estimate's focal lengths and depths."""
         factors = depth_factors(self.nodes, predicted[0].size_hw)
-        return [
-            frame.corrected(self.log_focal, factor) for frame, factor in zip(predicted, factors, strict=True)
-        ]
+        return [frame.corrected(self.log_focal, factor) for frame, factor in zip(predicted, factors, strict=True)]
 
     def moved(self, step: Float[Tensor, " N"]) -> Estimate:
         """After a step of all unknowns."""

@@ -108,9 +108,7 @@ def patch_matches(
     size = pixels.new_tensor([other.grey.shape[1], other.grey.shape[0]])
     inside &= ((found > BORDER_PX) & (found < size - BORDER_PX)).all(dim=-1)
     inside &= patches.square().mean(dim=(1, 2)) > MIN_VARIANCE
-    return PixelMatches(
-        pixels, found, ((best - MIN_CORRELATION) / (1 - MIN_CORRELATION)).clamp(0, 1) * inside
-    )
+    return PixelMatches(pixels, found, ((best - MIN_CORRELATION) / (1 - MIN_CORRELATION)).clamp(0, 1) * inside)
 
 
 def _smooth_grey(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:

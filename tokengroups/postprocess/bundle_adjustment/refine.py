@@ -16,17 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import rigid, transform_points
-from tokengroups.postprocess.bundle_adjustment.covisibility import (
-    covisible_pairs,
-    mutual_shares,
-    overlap_shares,
-)
+from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, mutual_shares, overlap_shares
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
-from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
-    Estimate,
-    ViewMatches,
-    adjust,
-)
+from tokengroups.postprocess.bundle_adjustment.gauss_newton import Estimate, ViewMatches, adjust
 from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     PixelMatches,
     SearchedPhoto,

@@ -44,12 +44,7 @@ class Equations:
 
 
 def match_equations(
-    source: Pinhole,
-    target: Pinhole,
-    relative: Float[Tensor, "*q 4 4"],
-    matches: PixelMatches,
-    side: int,
-    noise: Noise,
+    source: Pinhole, target: Pinhole, relative: Float[Tensor, "*q 4 4"], matches: PixelMatches, side: int, noise: Noise
 ) -> list[Equations]:
     """Residuals and Jacobians of pixels matched in another photo, weighted by Cauchy's loss.
 
@@ -100,9 +95,7 @@ def match_equations(
     difference = (depth.log() - target.depth_at(found).clamp_min(MIN_DEPTH).log()) / noise.consistency_std
     trust = (noise.consistency_weight * weight * in_front / (1 + difference.square())).sqrt()
     other_nodes = node_weights(found, side, target.size_hw)
-    by_consistency = torch.cat(
-        [by_camera[:, 2], by_depth[:, 2:] * nodes, -depth[:, None] * other_nodes], dim=-1
-    )
+    by_consistency = torch.cat([by_camera[:, 2], by_depth[:, 2:] * nodes, -depth[:, None] * other_nodes], dim=-1)
     rows = by_consistency * (trust / noise.consistency_std / depth)[:, None]
     return [*equations, Equations(rows, difference * trust)]
 

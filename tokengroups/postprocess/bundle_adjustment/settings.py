@@ -14,9 +14,7 @@ DEPTH_STD = 0.2  # relative, of a pixel's depth
 CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
 DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
 DEPTH_CONSISTENCY_WEIGHT = 0.3
-FOCAL_PRIOR_STD_AFTER_RIGID = (
-    0.03  # of the log focal length, once depths are corrected: they hardly constrain it
-)
+FOCAL_PRIOR_STD_AFTER_RIGID = 0.03  # of the log focal length, once depths are corrected: they hardly constrain it
 GIVEN_FOCAL_LOG_STD = 1e-4  # of a given focal length: it stays
 CORRECTION_NODES = 8  # a side of the grid of log-depth corrections
 CORRECTION_PRIOR_STD = 0.3  # of a node
@@ -32,9 +30,7 @@ class BundleAdjustmentSettings:
     patch_weight: float = 0.5  # of a patch's match
     search_radii_px: tuple[int, ...] = (8, 6, 4, 3)  # around the expected pixel, one stage each
     patch_stds_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
-    wide_search_below: float = (
-        0.25  # share of patches found in the first stage: below it, a wide stage comes first
-    )
+    wide_search_below: float = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
     rigid_stages: int = 2  # stages before depths are corrected
     rotation_prior_std: float = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: float = 0.2  # in the geometry's unit

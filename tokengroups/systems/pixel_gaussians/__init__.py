@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from tokengroups.systems.pixel_gaussians.head import PixelGaussianHead, PixelGaussiansConfig
-from tokengroups.systems.pixel_gaussians.system import (
-    PixelGaussians,
-    PixelGaussiansLossWeights,
-    PixelGaussiansSettings,
-)
+from tokengroups.systems.pixel_gaussians.system import PixelGaussians, PixelGaussiansLossWeights, PixelGaussiansSettings
 
 __all__ = [
     "PixelGaussianHead", "PixelGaussians", "PixelGaussiansConfig", "PixelGaussiansLossWeights",

@@ -155,10 +155,7 @@ class PixelGaussians:
             images = render_targets(output, batch).clamp(0, 1)
             rendered_psnr.append(float(psnr(images, batch.targets.images).mean()))
             nearest_psnr.append(nearest_view_psnr(example.context, example.targets))
-        numbers = {
-            "psnr": float(np.mean(rendered_psnr)),
-            "psnr_nearest_view": float(np.mean(nearest_psnr)),
-        }
+        numbers = {"psnr": float(np.mean(rendered_psnr)), "psnr_nearest_view": float(np.mean(nearest_psnr))}
         return numbers | summarise_encoder(scenes)
 
     def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
@@ -172,9 +169,7 @@ class PixelGaussians:
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write an encoder's weight folder, without the auxiliary head."""
-        encoder = {
-            name.removeprefix(ENCODER): tensor for name, tensor in state.items() if name.startswith(ENCODER)
-        }
+        encoder = {name.removeprefix(ENCODER): tensor for name, tensor in state.items() if name.startswith(ENCODER)}
         save_encoder(folder, encoder, self.network.encoder.config)
 
 

@@ -28,10 +28,7 @@ class Anchors(TensorFields):
 
 
 def sample_anchors(
-    images: Float[Tensor, "B V 3 H W"],
-    geometry: Geometry,
-    config: TokenGroupsConfig,
-    fps_start: int | None = None,
+    images: Float[Tensor, "B V 3 H W"], geometry: Geometry, config: TokenGroupsConfig, fps_start: int | None = None
 ) -> Anchors:
     """Sample anchors from a pixel grid of the point map; no point comes twice.
 

@@ -29,9 +29,7 @@ class TokenGroupsConfig:
     covered_views: int = 2  # views whose pixels the anchors are assumed to cover; sets their spacing
     scale_bound: float = 0.8  # largest standard deviation, in anchor spacings; above 0.35
     assignment_temperature: float = 3.0  # initial factor of the scaled dot products
-    semantic_dim: int = (
-        0  # channels of the text encoder whose space the group embeddings are in; 0 = no semantics
-    )
+    semantic_dim: int = 0  # channels of the text encoder whose space the group embeddings are in; 0 = no semantics
     residual_dim: int = 8  # of an anchor's semantic residual
     group_embeddings: bool = True  # False: semantics are in the residuals alone (the paper's Table 4)
     text_encoder: str = ""  # name of the text encoder

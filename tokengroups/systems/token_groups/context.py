@@ -33,18 +33,14 @@ class ContextEmbedding(nn.Module):
         p = self.patch
         size_hw = (images.shape[-2] // p, images.shape[-1] // p)
         rgb = rearrange(images - 0.5, "b v c (h p) (w q) -> b (v h w) (c p q)", p=p, q=p)
-        features = F.interpolate(
-            geometry.features.flatten(0, 1), size_hw, mode="bilinear", align_corners=False
-        )
+        features = F.interpolate(geometry.features.flatten(0, 1), size_hw, mode="bilinear", align_corners=False)
         features = rearrange(features, "(b v) c h w -> b (v h w) c", b=images.shape[0])
         centres = geometry.points[:, :, p // 2 :: p, p // 2 :: p]
         point_map = self._point_patches(geometry, centres)
         position = rearrange(centres, "b v h w c -> b (v h w) c") / scale[:, None, None]
         return self.rgb(rgb) + self.feature(features) + self.point_map(point_map) + self.position(position)
 
-    def _point_patches(
-        self, geometry: Geometry, centres: Float[Tensor, "B V h w 3"]
-    ) -> Float[Tensor, "B M E"]:
+    def _point_patches(self, geometry: Geometry, centres: Float[Tensor, "B V h w 3"]) -> Float[Tensor, "B M E"]:
         """Points relative to their patch's centre in units of the patch's size on the surface, and log confidence."""
         p = self.patch
         focal_px = geometry.cameras.intrinsics[..., 0, 0, None, None]

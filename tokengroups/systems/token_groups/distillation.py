@@ -87,9 +87,7 @@ def distillation_losses(
         pixels.append(pixel_distillation_loss(channels.flatten(0, 2), basis, teacher.features, index))
         group_idx, instance_idx = match_groups(mask_costs(channels[..., :num_groups].detach(), ids, weights))
         known = index >= 0
-        means = mask_means(
-            teacher.features[index[known]], ids.flatten()[known], instance_ids(ids)[instance_idx]
-        )
+        means = mask_means(teacher.features[index[known]], ids.flatten()[known], instance_ids(ids)[instance_idx])
         spoken = means.norm(dim=1) > 0  # the teacher says nothing about the others
         matched = output.semantics.embeddings[scene, group_idx]
         groups.append(group_distillation_loss(matched[spoken], means[spoken]))

@@ -69,9 +69,7 @@ class TokenGroupModel(nn.Module):
         )
         self.semantic_head = None
         if config.semantic_dim:
-            self.semantic_head = SemanticHead(
-                dim, config.semantic_dim, config.residual_dim, config.group_embeddings
-            )
+            self.semantic_head = SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)
 
     def forward(
         self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None = None
@@ -103,24 +101,16 @@ class TokenGroupModel(nn.Module):
         """Context tokens X."""
         return self.context(images, geometry, scale)
 
-    def sample(
-        self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None
-    ) -> Anchors:
+    def sample(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry, fps_start: int | None) -> Anchors:
         """Sample the anchors of every scene."""
         return sample_anchors(images, geometry, self.config, fps_start)
 
     def anchor_queries(
-        self,
-        context: Float[Tensor, "B M D"],
-        anchors: Anchors,
-        geometry: Geometry,
-        scale: Float[Tensor, " B"],
+        self, context: Float[Tensor, "B M D"], anchors: Anchors, geometry: Geometry, scale: Float[Tensor, " B"]
     ) -> Float[Tensor, "B K D"]:
         """A^(0): the context token that holds the anchor plus an MLP of its position."""
         del geometry
-        return take(context, anchors.context_index) + self.anchor_position(
-            anchors.points / scale[:, None, None]
-        )
+        return take(context, anchors.context_index) + self.anchor_position(anchors.points / scale[:, None, None])
 
     def _build_more(self, config: TokenGroupsConfig) -> None:
         """Build the parts that a relative of this model adds to context and queries."""

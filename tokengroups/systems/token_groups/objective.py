@@ -135,9 +135,7 @@ def render_groups(output: TokenGroupsOutput, cameras: Cameras) -> RenderOutput:
     )
 
 
-def matched_mask_losses(
-    probabilities: Float[Tensor, "V H W L"], ids: Tensor, weights: MaskLossWeights
-) -> MaskLosses:
+def matched_mask_losses(probabilities: Float[Tensor, "V H W L"], ids: Tensor, weights: MaskLossWeights) -> MaskLosses:
     """Match groups to instances once over all views of a scene, then compare; unlabelled pixels are ignored."""
     return mask_losses(probabilities, ids, *match_groups(mask_costs(probabilities, ids, weights)))
 

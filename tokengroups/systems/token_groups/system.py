@@ -33,16 +33,12 @@ from tokengroups.types import Semantics
 class TokenGroupsSettings:
     """The keys of a configuration with ``task: token_groups``, beside ``training`` and ``data``."""
 
-    encoder: str = (
-        "vggt_tiny"  # shipped name, weight folder, VGGT-1B (file, folder or hub id), or module:Class
-    )
+    encoder: str = "vggt_tiny"  # shipped name, weight folder, VGGT-1B (file, folder or hub id), or module:Class
     model: TokenGroupsConfig = field(default_factory=TokenGroupsConfig)
     losses: TokenGroupsLossWeights = field(default_factory=TokenGroupsLossWeights)
     perceptual: LpipsConfig = field(default_factory=LpipsConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
-    postprocess: tuple[
-        StepSpec, ...
-    ] = ()  # of evaluation and of the weights; those before decoding train too
+    postprocess: tuple[StepSpec, ...] = ()  # of evaluation and of the weights; those before decoding train too
     start_from: str | None = None  # shipped name or weight folder of the same system to start from
 
     def __post_init__(self) -> None:
@@ -66,9 +62,7 @@ class TokenGroups(SceneSystem):
     config_class: type[TokenGroupsConfig] = TokenGroupsConfig
     settings_class: type[TokenGroupsSettings] = TokenGroupsSettings
     objective_class: type[TokenGroupsObjective] = TokenGroupsObjective
-    optional_parts: tuple[str, ...] = (
-        "semantic_head.",
-    )  # may be missing in weights that a training starts from
+    optional_parts: tuple[str, ...] = ("semantic_head.",)  # may be missing in weights that a training starts from
 
     def __init__(self, encoder: Encoder, config: TokenGroupsConfig, steps: Sequence[Step] = ()) -> None:
         super().__init__(encoder, steps, config.context_patch)

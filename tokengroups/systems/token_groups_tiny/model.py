@@ -41,9 +41,7 @@ class TokenGroupTinyModel(TokenGroupModel):
 
     config: TokenGroupsTinyConfig
 
-    def __init__(
-        self, config: TokenGroupsTinyConfig, feature_dim: int, single_view_dims: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, config: TokenGroupsTinyConfig, feature_dim: int, single_view_dims: tuple[int, ...] = ()) -> None:
         self.single_view_dims = single_view_dims
         super().__init__(config, feature_dim)
 
@@ -64,11 +62,7 @@ class TokenGroupTinyModel(TokenGroupModel):
         return context + self.context_single_view(_maps(geometry), size_hw, self.config.context_patch)
 
     def anchor_queries(
-        self,
-        context: Float[Tensor, "B M D"],
-        anchors: Anchors,
-        geometry: Geometry,
-        scale: Float[Tensor, " B"],
+        self, context: Float[Tensor, "B M D"], anchors: Anchors, geometry: Geometry, scale: Float[Tensor, " B"]
     ) -> Float[Tensor, "B K D"]:
         """A^(0), with the photo's colour and single-view features."""
         queries = super().anchor_queries(context, anchors, geometry, scale)

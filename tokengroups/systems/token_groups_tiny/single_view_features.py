@@ -65,8 +65,7 @@ def _centres(size_hw: tuple[int, int], stride: int, like: Tensor) -> Float[Tenso
     """Centres of a photo's cells, its central square spanning [-1, 1]."""
     short = min(size_hw)
     rows, columns = (
-        ((torch.arange(side // stride, device=like.device, dtype=like.dtype) + 0.5) * stride - side / 2)
-        * (2 / short)
+        ((torch.arange(side // stride, device=like.device, dtype=like.dtype) + 0.5) * stride - side / 2) * (2 / short)
         for side in size_hw
     )
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]

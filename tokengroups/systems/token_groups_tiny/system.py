@@ -8,10 +8,7 @@ from tokengroups.encoders import Encoder
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.systems.token_groups.system import TokenGroups, TokenGroupsSettings
 from tokengroups.systems.token_groups_tiny.model import TokenGroupsTinyConfig, TokenGroupTinyModel
-from tokengroups.systems.token_groups_tiny.objective import (
-    TokenGroupsTinyLossWeights,
-    TokenGroupsTinyObjective,
-)
+from tokengroups.systems.token_groups_tiny.objective import TokenGroupsTinyLossWeights, TokenGroupsTinyObjective
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,4 @@ class TokenGroupsTiny(TokenGroups):
         Raises:
             ValueError: The configuration asks for single-view features that the encoder does not predict.
         """
-        return TokenGroupTinyModel(
-            config, encoder.feature_dim, encoder.evidence_dims.get(SINGLE_VIEW_FEATURES, ())
-        )
+        return TokenGroupTinyModel(config, encoder.feature_dim, encoder.evidence_dims.get(SINGLE_VIEW_FEATURES, ()))

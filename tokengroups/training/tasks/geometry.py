@@ -116,9 +116,7 @@ def _build(experiment: GeometryExperiment) -> VGGT:
     source = experiment.start_from
     tensors, saved = load_weights(find_weights(source) or source)
     values = config_to_dict(config)
-    kept = {
-        name: value for name, value in saved.get("config", {}).items() if name.startswith(SINGLE_VIEW_KEYS)
-    }
+    kept = {name: value for name, value in saved.get("config", {}).items() if name.startswith(SINGLE_VIEW_KEYS)}
     if kept and not values.get("single_view_channels"):
         config = build_config(config_class, values | kept, source)
     model = network(config)

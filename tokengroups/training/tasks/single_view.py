@@ -65,9 +65,7 @@ class SingleViewExperiment:
     training: TrainingConfig
     data: SingleViewDataConfig
     encoder: str = "vggt_tiny"  # shipped name or weight folder of the VGGT that gets the network
-    resume_network: bool = (
-        False  # train the encoder's own single-view network further, instead of a new one (`model`)
-    )
+    resume_network: bool = False  # train the encoder's own single-view network further, instead of a new one (`model`)
     model: SingleViewConfig = field(default_factory=SingleViewConfig)
     losses: SingleViewLossWeights = field(default_factory=SingleViewLossWeights)
 
@@ -80,9 +78,7 @@ class SingleViewTask:
         self.experiment = experiment
         encoder = load_vggt(experiment.encoder)
         if not isinstance(encoder, VGGTTiny):
-            raise UserError(
-                f"encoder: {experiment.encoder} is no vggt_tiny, which alone has a single-view network"
-            )
+            raise UserError(f"encoder: {experiment.encoder} is no vggt_tiny, which alone has a single-view network")
         self.encoder = encoder
         self.shape = experiment.model
         if experiment.resume_network:
@@ -120,13 +116,9 @@ class SingleViewTask:
         with autocast(self.experiment.training.precision, batch.images.device):
             prediction = self.model(batch.images.flatten(0, 1))
         weights = self.experiment.losses
-        losses = single_view_losses(
-            prediction, single_view_targets(batch, prediction.log_depth.shape[-1]), weights
-        )
+        losses = single_view_losses(prediction, single_view_targets(batch, prediction.log_depth.shape[-1]), weights)
         if prediction.pair_affinity is not None:
-            losses = add_pair_affinity(
-                losses, prediction.pair_affinity, batch.group_ids, weights.pair_affinity
-            )
+            losses = add_pair_affinity(losses, prediction.pair_affinity, batch.group_ids, weights.pair_affinity)
         terms = {name: value for name, value in vars(losses).items() if name != "total" and value is not None}
         return LossTerms(losses.total, terms)
 
@@ -150,9 +142,7 @@ class SingleViewTask:
         shape = self.shape
         config = with_single_view(self.encoder.config, shape.channels, shape.depth, shape.details)
         kept = {
-            name: tensor
-            for name, tensor in self.encoder.state_dict().items()
-            if not name.startswith("single_view.")
+            name: tensor for name, tensor in self.encoder.state_dict().items() if not name.startswith("single_view.")
         }
         save_encoder(folder, kept | {f"single_view.{name}": tensor for name, tensor in state.items()}, config)
 
