@@ -16,7 +16,6 @@ from tokengroups.encoders.vggt_tiny import SingleViewPrediction
 from tokengroups.geometry import rigid, unproject
 from tokengroups.losses.single_view import (
     SingleViewLossWeights,
-    add_pair_affinity,
     pair_affinity_loss,
     single_view_losses,
     single_view_targets,
@@ -110,7 +109,7 @@ def test_losses_equal_loops_in_float64() -> None:
         normals.append(sum(angles) / len(angles))
         depth.append(sum(abs(offset - mean) for offset in offsets) / len(offsets))
     parts = [sum(values) / 2 for values in (focal, up, normals, depth)]
-    found = [float(part) for part in (losses.focal, losses.up, losses.normals, losses.depth)]
+    found = [float(part) for part in (losses.terms[name] for name in ("focal", "up", "normals", "depth"))]
     assert found == pytest.approx(parts, rel=1e-4)
     assert float(losses.total) == pytest.approx(parts[0] + 3 * parts[1] + 0.5 * parts[2] + 2 * parts[3], rel=1e-4)
 
@@ -119,7 +118,7 @@ def test_unknown_depth_counts_for_nothing() -> None:
     views = collate([floor(0.4, 0.1)])
     unknown = replace(views, depth=torch.zeros_like(views.depth))
     losses = single_view_losses(predictions(1), single_view_targets(unknown, CELLS), SingleViewLossWeights())
-    assert float(losses.normals) == 0 and float(losses.depth) == 0
+    assert float(losses.terms["normals"]) == 0 and float(losses.terms["depth"]) == 0
     assert math.isfinite(float(losses.total))
     with pytest.raises(ValueError, match=">= 0"):
         SingleViewLossWeights(up=-1.0)
@@ -146,9 +145,12 @@ def test_the_pair_affinity_loss_equals_a_loop_in_float64() -> None:
     assert float(found) == pytest.approx(sum(means) / len(PAIR_OFFSETS), rel=1e-5)  # nothing is 8 cells away here
     unlabelled = torch.full_like(ids, -1)
     assert float(pair_affinity_loss(logits, unlabelled)) == 0
-    losses = single_view_losses(
-        predictions(3), single_view_targets(collate([floor(0.4, 0.1)] * 3), CELLS), SingleViewLossWeights()
+    targets, weights = (
+        single_view_targets(collate([floor(0.4, 0.1)] * 3), CELLS),
+        SingleViewLossWeights(pair_affinity=3.0),
     )
-    added = add_pair_affinity(losses, logits, ids[:, None], weight=3.0)
-    assert added.pair_affinity == found
+    targets = replace(targets, group_ids=ids)
+    losses = single_view_losses(predictions(3), targets, weights)
+    added = single_view_losses(replace(predictions(3), pair_affinity=logits), targets, weights)
+    assert added.terms["pair_affinity"] == found and "pair_affinity" not in losses.terms
     torch.testing.assert_close(added.total, losses.total + 3 * found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,6 +13,7 @@ from tokengroups.encoders.base import PAIR_OFFSETS
 from tokengroups.encoders.vggt_tiny import SingleViewPrediction
 from tokengroups.geometry import cell_centres, unproject
 from tokengroups.losses.local_terms import neighbour_masks, neighbour_normals
+from tokengroups.losses.terms import LossTerms
 from tokengroups.types import TensorFields, Views
 
 MIN_DEPTH = 1e-3  # metres; keeps logarithms of unknown depths finite
@@ -43,18 +44,7 @@ class SingleViewTargets(TensorFields):
     normals: Float[Tensor, "N 3 g g"]
     log_depth: Float[Tensor, "N g g"]
     valid: Bool[Tensor, "N g g"]
-
-
-@dataclass(frozen=True)
-class SingleViewLosses(TensorFields):
-    """The weighted total and its unweighted parts, means over the photos."""
-
-    total: Float[Tensor, ""]
-    focal: Float[Tensor, ""]  # negative log-likelihood
-    up: Float[Tensor, ""]  # 1 - cosine
-    normals: Float[Tensor, ""]  # likewise
-    depth: Float[Tensor, ""]  # mean difference of the logarithms, their mean removed
-    pair_affinity: Float[Tensor, ""] | None = None  # cross-entropy
+    group_ids: Int64[Tensor, "N H W"]
 
 
 def single_view_targets(views: Views, cells: int) -> SingleViewTargets:
@@ -80,13 +70,19 @@ def single_view_targets(views: Views, cells: int) -> SingleViewTargets:
         normals=normals.permute(0, 3, 1, 2)[cell],
         log_depth=middle.clamp(min=MIN_DEPTH).log(),
         valid=masks.any(dim=0)[cell] & (middle > 0),
+        group_ids=views.group_ids.flatten(0, -3),
     )
 
 
 def single_view_losses(
     prediction: SingleViewPrediction, targets: SingleViewTargets, weights: SingleViewLossWeights
-) -> SingleViewLosses:
-    """Likelihood of the focal length under a Laplace distribution of the predicted deviation, and the other terms."""
+) -> LossTerms:
+    """Losses as means over the photos.
+
+    ``focal`` is the negative log-likelihood under a Laplace distribution of the predicted deviation, ``up`` and
+    ``normals`` are 1 - cosine, ``depth`` is the mean difference of the logarithms, their mean removed, and
+    ``pair_affinity``, where it is predicted, a cross-entropy.
+    """
     error = (prediction.log_focal - targets.log_focal).abs()
     focal = (error / prediction.deviation + prediction.deviation.log()).mean()
     up = (1 - functional.cosine_similarity(prediction.up, targets.up, dim=-1)).mean()
@@ -97,15 +93,11 @@ def single_view_losses(
     difference = difference - (difference * share).sum(dim=(1, 2), keepdim=True)
     depth = (difference.abs() * share).sum(dim=(1, 2)).mean()
     total = focal + weights.up * up + weights.normals * normals + weights.depth * depth
-    return SingleViewLosses(total, focal, up, normals, depth)
-
-
-def add_pair_affinity(
-    losses: SingleViewLosses, logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "*b H W"], weight: float
-) -> SingleViewLosses:
-    """Add `pair_affinity_loss` of these logits to the losses."""
-    affinity = pair_affinity_loss(logits, group_ids.flatten(0, -3))
-    return replace(losses, total=losses.total + weight * affinity, pair_affinity=affinity)
+    terms = {"focal": focal, "up": up, "normals": normals, "depth": depth}
+    if prediction.pair_affinity is not None:
+        terms["pair_affinity"] = pair_affinity_loss(prediction.pair_affinity, targets.group_ids)
+        total = total + weights.pair_affinity * terms["pair_affinity"]
+    return LossTerms(total, terms)
 
 
 def pair_affinity_loss(logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"]) -> Float[Tensor, ""]:

@@ -59,6 +59,7 @@ class TokenGroups(SceneSystem):
         steps: Post-processing of ``postprocess="default"``.
     """
 
+    network: TokenGroupModel
     config_class: type[TokenGroupsConfig] = TokenGroupsConfig
     settings_class: type[TokenGroupsSettings] = TokenGroupsSettings
     objective_class: type[TokenGroupsObjective] = TokenGroupsObjective
@@ -151,15 +152,9 @@ class TokenGroups(SceneSystem):
 
     def _prediction(self, output: TokenGroupsOutput) -> Prediction:
         """The only scene of a batch."""
-        semantics, decoded = None, output.semantics
-        if decoded is not None:
-            semantics = Semantics(
-                decoded.embeddings[0],
-                decoded.residuals[0],
-                decoded.projection[0],
-                decoded.calibration[0],
-                self.text_encoder,
-            )
+        semantics = None
+        if output.semantics is not None:
+            semantics = Semantics(**vars(output.semantics.map(lambda tensor: tensor[0])), encoder=self.text_encoder)
         return Prediction(
             gaussians=output.gaussians.map(lambda tensor: tensor[0]),
             anchor_ids=output.anchor_ids,

@@ -21,7 +21,6 @@ from tokengroups.encoders.weights import load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.single_view import (
     SingleViewLossWeights,
-    add_pair_affinity,
     pair_affinity_loss,
     single_view_losses,
     single_view_targets,
@@ -115,12 +114,8 @@ class SingleViewTask:
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
             prediction = self.model(batch.images.flatten(0, 1))
-        weights = self.experiment.losses
-        losses = single_view_losses(prediction, single_view_targets(batch, prediction.log_depth.shape[-1]), weights)
-        if prediction.pair_affinity is not None:
-            losses = add_pair_affinity(losses, prediction.pair_affinity, batch.group_ids, weights.pair_affinity)
-        terms = {name: value for name, value in vars(losses).items() if name != "total" and value is not None}
-        return LossTerms(losses.total, terms)
+        targets = single_view_targets(batch, prediction.log_depth.shape[-1])
+        return single_view_losses(prediction, targets, self.experiment.losses)
 
     def evaluate(self) -> dict[str, float]:
         """Mean errors on held-out rooms; `focal_of_room` is that of the mean over a room's photos."""
@@ -161,7 +156,7 @@ def prediction_errors(prediction: SingleViewPrediction, views: Views) -> dict[st
         "normals_deg": math.degrees(turn[targets.valid].mean()),
     }
     if prediction.pair_affinity is not None:
-        loss = pair_affinity_loss(prediction.pair_affinity, views.group_ids.flatten(0, -3))
+        loss = pair_affinity_loss(prediction.pair_affinity, targets.group_ids)
         numbers["pair_affinity"] = float(loss)
     return numbers
 
