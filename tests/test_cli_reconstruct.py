@@ -30,11 +30,7 @@ def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    for name, shape in (
-        ("IMG_2.jpg", (96, 128, 3)),
-        ("IMG_10.jpg", (200, 150, 3)),
-        ("IMG_3.png", (80, 80, 4)),
-    ):
+    for name, shape in (("IMG_2.jpg", (96, 128, 3)), ("IMG_10.jpg", (200, 150, 3)), ("IMG_3.png", (80, 80, 4))):
         image = Image.fromarray(rng.integers(0, 256, shape, np.uint8))
         image.save(folder / name, **({"exif": exif} if name == "IMG_2.jpg" else {}))
     return folder
@@ -44,9 +40,7 @@ def reconstruct(*words: object) -> int:
     return main(["reconstruct", *map(str, words)])
 
 
-def test_photos_become_a_scene(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_become_a_scene(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = photos.parent / "scene.safetensors"
     assert reconstruct(photos, "-o", output, "--weights", random_weights, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
@@ -88,9 +82,7 @@ def test_focal_length_in_pixels_or_from_exif(
     assert reconstruct(photos.parent / "phone.jpg", *common) == 0
     assert "--focal exif makes a better scene" in capsys.readouterr().out
     assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", 90) == 0
-    torch.testing.assert_close(
-        load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(load_scene(output).cameras.intrinsics[0, 0, 0], torch.tensor(64.0), rtol=1e-3, atol=0)
     capsys.readouterr()
     output.unlink()
     for focal, message in (
@@ -106,9 +98,7 @@ def test_focal_length_in_pixels_or_from_exif(
     assert not output.exists()
 
 
-def test_postprocessing_is_a_choice(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_postprocessing_is_a_choice(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = []
     for choice in ("none", "photometric_refinement"):
         path = photos.parent / f"{choice}.safetensors"
@@ -131,10 +121,7 @@ def test_postprocessing_is_a_choice(
         ("none,flip_ensemble", "--postprocess: no step 'none'"),
         ("no_module_of_this_name:Step", "there is no module no_module_of_this_name"),
         ("pathlib:Path", "--postprocess: pathlib:Path: no step"),
-        (
-            "flip_ensemble,boundary_crf",
-            "the step boundary_crf needs pair_affinity, which VGGT does not predict",
-        ),
+        ("flip_ensemble,boundary_crf", "the step boundary_crf needs pair_affinity, which VGGT does not predict"),
     ],
 )
 def test_unknown_and_unserved_steps_are_refused_in_one_line(
@@ -191,9 +178,7 @@ def test_the_help_names_the_steps(command: str, capsys: pytest.CaptureFixture[st
     assert all(name in shown for name in STEPS)
 
 
-def test_one_photo_works_with_a_note(
-    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_photo_works_with_a_note(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = photos.parent / "scene.safetensors"
     assert reconstruct(photos / "IMG_3.png", "-o", output, "--weights", random_weights) == 0
     assert "only one photo" in capsys.readouterr().out

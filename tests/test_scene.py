@@ -64,9 +64,7 @@ def test_scene_without_tokens_and_names_comes_back(tmp_path: Path) -> None:
 
 def test_how_a_scene_was_postprocessed_comes_back(tmp_path: Path) -> None:
     steps = (BundleAdjustment(rigid_stages=1), FlipEnsemble(), BoundaryCRF(pair_weight=0.5))
-    save_scene(
-        tmp_path / "a.safetensors", replace(random_scene(), provenance={"postprocess": describe_steps(steps)})
-    )
+    save_scene(tmp_path / "a.safetensors", replace(random_scene(), provenance={"postprocess": describe_steps(steps)}))
     recorded = load_scene(tmp_path / "a.safetensors").provenance["postprocess"]
     assert build_steps(recorded, "the scene", typed=False) == steps
 
