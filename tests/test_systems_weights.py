@@ -12,7 +12,7 @@ import pytest
 import torch
 from toy_systems import ENCODER, GROUPS
 
-from tokengroups.checkpoint import shipped_weights
+from tokengroups.checkpoint import read_tensors, shipped_weights
 from tokengroups.encoders import load_encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
@@ -66,8 +66,11 @@ def test_a_folder_names_its_system_encoder_and_steps(folder):
 def test_loaded_weights_are_saved_alike(folder, tmp_path):
     loaded = load_model(folder)
     loaded.export(tmp_path / "again", loaded.network.state_dict())
-    for name in ("config.json", "model.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    again = tmp_path / "again"
+    assert (again / "config.json").read_text() == (folder / "config.json").read_text()
+    before, after = (read_tensors(path / "model.safetensors") for path in (folder, again))
+    assert before.keys() == after.keys() and all(value.dtype == torch.float16 for value in after.values())
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_shipped_weights_are_a_tiny_system_and_its_encoder():

@@ -79,7 +79,8 @@ class SceneSystem(nn.Module):
     """A system that turns photos into scenes: an encoder, steps before decoding, `decode`, steps after it.
 
     A subclass has a `network`, `decode`, and what else `System` asks for: `settings_class`, `for_training`, `losses`
-    and `export`. To be loaded by `load_model` it has a `config_class`, and its constructor takes (encoder, config, steps).
+    and `export`. To be loaded by `load_model` it has a `config_class`, and a constructor that takes (encoder, config,
+    steps).
 
     Args:
         encoder: The encoder; frozen here.
