@@ -146,6 +146,8 @@ def test_a_data_set_of_ones_own(weights: Path, tmp_path: Path, monkeypatch: pyte
         (["--data", "no-such-folder"], "no-such-folder"),
         (["--data", "no_such_module:Rooms"], "no module no_such_module"),
         (["--split", "all"], "no scene in the split all"),
+        (["--postprocess", "blur"], "--postprocess: no step 'blur'; choose from bundle_adjustment"),
+        (["--postprocess", "boundary_crf"], "the step boundary_crf needs pair_affinity"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -154,6 +156,19 @@ def test_bad_input_is_one_line(
     assert main(["evaluate", "--weights", str(weights), *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_postprocessing_is_a_choice_that_the_protocol_names(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, steps = ["--weights", str(weights)], ["flip_ensemble", "photometric_refinement"]
+    plain = evaluated(command, tmp_path / "out.json")
+    assert plain["protocol"]["postprocess"] == [] and "Post-processing: none." in plain["protocol"]["text"]
+    chosen = evaluated([*command, "--postprocess", ",".join(steps)], tmp_path / "out.json")
+    assert chosen["protocol"]["postprocess"] == steps
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Post-processing: flip_ensemble, photometric_refinement." in printed
+    assert chosen["psnr"] > plain["psnr"] and chosen["point_error"] == plain["point_error"]
 
 
 def test_weights_with_semantics_are_measured_on_the_vocabulary(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,11 @@ import torch
 from PIL import Image
 
 from tokengroups.cli.main import main
+from tokengroups.postprocess import STEPS, build_steps
+from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.scene import load_scene
 
+ROOT = Path(__file__).parents[1]
 ORIENTATION = 0x0112
 
 
@@ -92,20 +98,84 @@ def test_focal_length_in_pixels_or_from_exif(
     assert not output.exists()
 
 
-def test_sharpening_is_a_choice(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_postprocessing_is_a_choice(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = []
-    for steps in (0, 2):
-        path = photos.parent / f"{steps}.safetensors"
-        arguments = (photos, "-o", path, "--weights", random_weights, "--sharpening-steps", steps)
+    for choice in ("none", "photometric_refinement"):
+        path = photos.parent / f"{choice}.safetensors"
+        arguments = (photos, "-o", path, "--weights", random_weights, "--postprocess", choice, "--json")
         assert reconstruct(*arguments) == 0
         scenes.append(load_scene(path))
-    assert [scene.provenance["sharpening_steps"] for scene in scenes] == [0, 2]
+        assert json.loads(capsys.readouterr().out)["postprocess"] == [choice] * (choice != "none")
+    recorded = [scene.provenance["postprocess"] for scene in scenes]
+    assert recorded == [[], [{"name": "photometric_refinement", "steps": 20}]]
+    assert build_steps(recorded[1], "the scene", typed=False) == (PhotometricRefinement(20),)
     assert torch.equal(scenes[0].anchors, scenes[1].anchors)
     assert not torch.equal(scenes[0].gaussians.means, scenes[1].gaussians.means)
-    bad = photos.parent / "bad.safetensors"
-    assert reconstruct(photos, "-o", bad, "--weights", random_weights, "--sharpening-steps", -1) != 0
-    assert "--sharpening-steps must be 0 or more, got -1" in capsys.readouterr().err
-    assert not bad.exists()
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("sharpening", "--postprocess: no step 'sharpening'; choose from bundle_adjustment, flip_ensemble, "),
+        ("flip_ensemble,", "--postprocess: no step ''; choose from"),
+        ("none,flip_ensemble", "--postprocess: no step 'none'"),
+        ("no_module_of_this_name:Step", "there is no module no_module_of_this_name"),
+        ("pathlib:Path", "--postprocess: pathlib:Path: no step"),
+        ("flip_ensemble,boundary_crf", "the step boundary_crf needs pair_affinity, which VGGT does not predict"),
+    ],
+)
+def test_unknown_and_unserved_steps_are_refused_in_one_line(
+    choice: str, message: str, photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photos.parent / "scene.safetensors"
+    assert reconstruct(photos, "-o", output, "--weights", random_weights, "--postprocess", choice) == 2
+    answer = capsys.readouterr().err
+    assert answer.startswith("error: ") and answer.count("\n") == 1 and message in answer
+    assert not output.exists()
+
+
+def test_the_shipped_weights_keep_the_settings_of_their_steps(photos: Path) -> None:
+    output = photos.parent / "scene.safetensors"
+    recorded = []
+    for choice in ("default", "flip_ensemble,photometric_refinement"):
+        assert reconstruct(photos, "-o", output, "--size", 64, "--postprocess", choice) == 0
+        recorded.append(load_scene(output).provenance["postprocess"])
+    assert [step["name"] for step in recorded[0]] == list(STEPS)
+    assert recorded[1] == recorded[0][1:3]
+
+
+def test_a_step_of_ones_own_needs_one_file_in_the_working_folder(photos: Path, random_weights: Path) -> None:
+    """In a process of its own whose path does not hold the working folder, like an installed command."""
+    (photos.parent / "my_step.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "@dataclass(frozen=True)\n"
+        "class Fade:\n"
+        "    factor: float = 0.5\n"
+        "    when, needs = 'after_decoding', frozenset()\n"
+        "    def __call__(self, draft):\n"
+        "        prediction = draft.predicted()\n"
+        "        gaussians = prediction.gaussians\n"
+        "        fainter = replace(gaussians, opacities=self.factor * gaussians.opacities)\n"
+        "        return replace(draft, prediction=replace(prediction, gaussians=fainter))\n"
+    )
+    plain = photos.parent / "plain.safetensors"
+    assert reconstruct(photos, "-o", plain, "--weights", random_weights) == 0
+    command = [sys.executable, "-P", "-m", "tokengroups", "reconstruct", "photos", "-o", "faded.safetensors"]
+    words = ["--weights", str(random_weights), "--postprocess", "my_step:Fade"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, *words], cwd=photos.parent, env=environment, check=True, capture_output=True)
+    faded = load_scene(photos.parent / "faded.safetensors")
+    torch.testing.assert_close(faded.gaussians.opacities, 0.5 * load_scene(plain).gaussians.opacities)
+    assert faded.provenance["postprocess"] == [{"name": "my_step:Fade", "factor": 0.5}]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "evaluate"])
+def test_the_help_names_the_steps(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--postprocess STEPS" in shown and "'none', 'default'" in shown
+    assert all(name in shown for name in STEPS)
 
 
 def test_one_photo_works_with_a_note(photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

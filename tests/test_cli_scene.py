@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 from PIL import Image
 from scenes import random_scene
 
-from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
+from tokengroups.checkpoint import read_metadata, read_tensors, shipped_weights, write_tensors
 from tokengroups.cli.main import COMMANDS, main
 from tokengroups.errors import UserError
+from tokengroups.postprocess import STEPS
 from tokengroups.scene import load_scene, save_scene
 
 ROOT = Path(__file__).parents[1]
@@ -372,3 +374,17 @@ def test_info_says_what_works_and_why_not(capsys: pytest.CaptureFixture[str]) ->
     assert set(facts["render_backends"]) == {"gsplat", "cpp", "torch"}
     assert facts["render_backends"]["torch"] is None and facts["packages"]["torch"]
     assert facts["devices"][0]["name"] == "cpu"
+
+
+def test_info_lists_shipped_weights_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    entries = {entry["name"]: entry for entry in facts["weights"]}
+    assert list(entries) == shipped_weights() and {"token_groups_tiny", "vggt_tiny"} <= set(entries)
+    assert entries["token_groups_tiny"]["text_encoder"].startswith("minilm:")
+    assert entries["vggt_tiny"]["text_encoder"] is None and entries["vggt_tiny"]["megabytes"] > 1
+    assert list(facts["postprocess"]) == list(STEPS)
+    assert all(len(line) > 20 for line in facts["postprocess"].values())
+    assert run("info") == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^{name} +\w", shown, re.MULTILINE) for name in (*STEPS, *entries))

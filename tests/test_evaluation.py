@@ -95,7 +95,7 @@ def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
     numbers = _evaluate(scene, from_truth(scene.context))
     suffixes = ("", "_oracle", "_planes_hdbscan")
     assert set(numbers) == {
-        "protocol", "psnr", "ssim", "lpips", *(name + suffix for name in AP_NAMES for suffix in suffixes),
+        "protocol", "psnr", "ssim", "lpips", "metrics", *(name + suffix for name in AP_NAMES for suffix in suffixes),
         "psnr_nearest_view", "depth_absrel", "point_error", "rotation_error_deg", "translation_error_deg",
         "translation_length_ratio", "groups_used", "seconds_per_scene", "per_scene",
         "miou_source", "miou_target", "acc_source", "acc_target", "miou_source_dataset", "miou_target_dataset",

@@ -150,8 +150,9 @@ def test_none_default_and_names():
     chosen = choose_steps("flip_ensemble, photometric_refinement", own)
     assert chosen == (FlipEnsemble(), PhotometricRefinement(7))  # a default one keeps its settings
     assert choose_steps("photometric_refinement", ()) == (PhotometricRefinement(20),)
+    assert choose_steps("flip_ensemble,default", own) == (FlipEnsemble(), *own)  # all of them
     assert choose_steps([FlipEnsemble()], own) == (FlipEnsemble(),)
-    for wrong in ("", "flip_ensemble,", "none,flip_ensemble", "default,flip_ensemble", "Flip_Ensemble"):
+    for wrong in ("", "flip_ensemble,", "none,flip_ensemble", "Flip_Ensemble"):
         with pytest.raises(UserError, match=r"--postprocess: no step '\w*'; choose from bundle_adjustment, "):
             choose_steps(wrong, own)
     with pytest.raises(UserError, match="Late: `when` must be before_decoding or after_decoding"):
@@ -221,7 +222,7 @@ def test_a_step_of_ones_own_needs_one_file(example, model):
 
 
 def test_a_file_never_imports_a_step_of_its_choice(example):
-    with pytest.raises(UserError, match="a file asks for the step 'my_step:Brighten': import my_step first"):
+    with pytest.raises(UserError, match="a file asks for the step 'my_step:Brighten'; if you trust it, import my_step"):
         build_steps([example], "config.json", typed=False)
     assert "my_step" not in sys.modules
     build_steps([example], "config.json")  # typed by a user, who trusts it

@@ -13,8 +13,13 @@ from scenes import random_scene, two_cameras
 from tolerances import tolerance
 
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
+from tokengroups.editing import remove
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid, project, transform_points
+from tokengroups.postprocess import build_steps, describe_steps
+from tokengroups.postprocess.boundary_crf import BoundaryCRF
+from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
+from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.scene import (
     load_scene,
     orbit_cameras,
@@ -55,6 +60,27 @@ def test_scene_without_tokens_and_names_comes_back(tmp_path: Path) -> None:
     scene = replace(random_scene(token_dim=0, degree=0), group_names=(), provenance={})
     save_scene(tmp_path / "a.safetensors", scene)
     assert_same(load_scene(tmp_path / "a.safetensors"), scene)
+
+
+def test_how_a_scene_was_postprocessed_comes_back(tmp_path: Path) -> None:
+    steps = (BundleAdjustment(rigid_stages=1), FlipEnsemble(), BoundaryCRF(pair_weight=0.5))
+    save_scene(tmp_path / "a.safetensors", replace(random_scene(), provenance={"postprocess": describe_steps(steps)}))
+    recorded = load_scene(tmp_path / "a.safetensors").provenance["postprocess"]
+    assert build_steps(recorded, "the scene", typed=False) == steps
+
+
+def test_scenes_from_before_the_steps_are_still_read(data_dir: Path) -> None:
+    """A file of version 1 with what was recorded then; it was written by commit 3abc6bd."""
+    path = data_dir / "scene_before_steps.safetensors"
+    scene, tensors = load_scene(path), read_tensors(path)
+    assert scene.provenance["sharpening_steps"] == 20 and "postprocess" not in scene.provenance
+    assert [photo["name"] for photo in scene.provenance["photos"]] == ["a.jpg", "b.jpg"]
+    assert scene.semantics is not None and scene.semantics.encoder == "words:1"
+    found = vars(scene.gaussians) | vars(scene.cameras) | vars(scene.semantics) | vars(scene)
+    assert len(tensors) == 16 and all(torch.equal(found[name], value) for name, value in tensors.items())
+    assert scene.group_names == ("thing 0", "thing 1") and scene.cameras.size_hw == (24, 32)
+    edited = remove(scene, [int(scene.group_ids[0])])
+    assert edited.provenance["sharpening_steps"] == 20 and len(edited.group_ids) == 1
 
 
 def test_inconsistent_scene_is_not_saved(tmp_path: Path) -> None:

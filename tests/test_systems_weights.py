@@ -12,7 +12,7 @@ import pytest
 import torch
 from toy_systems import ENCODER, GROUPS
 
-from tokengroups.checkpoint import shipped_weights
+from tokengroups.checkpoint import read_tensors, shipped_weights
 from tokengroups.encoders import load_encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
@@ -66,8 +66,11 @@ def test_a_folder_names_its_system_encoder_and_steps(folder):
 def test_loaded_weights_are_saved_alike(folder, tmp_path):
     loaded = load_model(folder)
     loaded.export(tmp_path / "again", loaded.network.state_dict())
-    for name in ("config.json", "model.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    again = tmp_path / "again"
+    assert (again / "config.json").read_text() == (folder / "config.json").read_text()
+    before, after = (read_tensors(path / "model.safetensors") for path in (folder, again))
+    assert before.keys() == after.keys() and all(value.dtype == torch.float16 for value in after.values())
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_shipped_weights_are_a_tiny_system_and_its_encoder():
@@ -88,14 +91,17 @@ def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
     [
         ({"system": "token_group"}, "no system 'token_group'; choose from token_groups, token_groups_tiny, "),
         ({"system": "pixel_gaussians"}, "the system 'pixel_gaussians' makes no scenes"),
-        ({"system": "planted_part:Groups"}, "a file asks for the system 'planted_part:Groups': import planted_part"),
+        (
+            {"system": "planted_part:Groups"},
+            "a file asks for the system 'planted_part:Groups'; if you trust it, import",
+        ),
         ({"system": "pathlib:Path"}, "the system 'pathlib:Path' makes no scenes"),
         ({"system": 3}, "the key 'system' must be str, got 3 (int)"),
         ({"encoder": ...}, "the key 'encoder' is missing"),
         ({"encoder": None}, "the key 'encoder' must be str, got None"),
         ({"encoder": "nowhere"}, "no VGGT weights at nowhere"),
         ({"encoder": "token_groups_tiny"}, "holds the system 'token_groups_tiny'; give the weights of an encoder"),
-        ({"encoder": "planted_part:Eye"}, "a file asks for the encoder 'planted_part:Eye': import planted_part"),
+        ({"encoder": "planted_part:Eye"}, "a file asks for the encoder 'planted_part:Eye'; if you trust it, import"),
         ({"config": []}, "the key 'config' must be"),
         ({"config": {"groups": 3}}, "unknown key 'groups'; did you mean 'num_groups'?"),
         ({"config": {"anchor_stride": 3}}, "anchor_stride must divide context_patch, got 3 and 16"),
@@ -103,7 +109,10 @@ def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
         ({"postprocess": "flip_ensemble"}, "the key 'postprocess' must be a list"),
         ({"postprocess": [3]}, "the key 'postprocess' must be"),
         ({"postprocess": ["blur"]}, "no step 'blur'; choose from bundle_adjustment"),
-        ({"postprocess": ["planted_part:Blur"]}, "a file asks for the step 'planted_part:Blur': import planted_part"),
+        (
+            {"postprocess": ["planted_part:Blur"]},
+            "a file asks for the step 'planted_part:Blur'; if you trust it, import",
+        ),
         ({"postprocess": [{"name": "flip_ensemble", "x": 1}]}, "flip_ensemble: unknown key 'x'"),
         ({"postprocess": ["boundary_crf"]}, "the step boundary_crf needs pair_affinity"),
         ({"sharpening": 3}, "unknown key 'sharpening'"),
