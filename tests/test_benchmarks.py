@@ -16,6 +16,7 @@ from tokengroups.data.augment import to_views
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.postprocess import step_name
 from tokengroups.systems import load_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -153,30 +154,49 @@ def test_true_parts_are_used_and_steps_left_out(benchmark) -> None:
     model, data = load_model("token_groups_tiny"), EvaluationData("procedural", FramePlan(2), "test", 7)
     rooms = [generate_room(7, index, "test", num_views=5, size=model.image_size) for index in range(3)]
     scenes = [cut_example(room, data.plan) for room in rooms]  # of a single one the steps may worsen the PSNR
-    rows = ("as shipped", "true depth", "all true", "network alone")
-    shipped = model.decoder.config
-    found = {row: limits.measure(model, row, scenes, data) for row in rows}
-    assert model.decoder.config is shipped
-    assert model.encode(scenes[0].context.images[None]).depth.shape == (1, 2, 128, 128)
+    rows = limits.make_rows(model)
+    names = ("default steps", "true depth", "all true", "without photometric refinement", "no steps")
+    found = {name: limits.measure(rows[name], scenes, data) for name in names}
     assert found["all true"]["point_error"] < 1e-4 < found["true depth"]["point_error"]
-    assert found["true depth"]["point_error"] < found["as shipped"]["point_error"]
-    assert found["network alone"]["psnr"] < found["as shipped"]["psnr"]
+    assert found["true depth"]["point_error"] < found["default steps"]["point_error"]
+    assert found["default steps"]["point_error"] < found["no steps"]["point_error"]
+    assert found["without photometric refinement"]["psnr"] < found["default steps"]["psnr"]
+
+
+def test_rows_of_limits_are_lists_of_steps(benchmark) -> None:
+    model = load_model("token_groups_tiny")
+    rows = benchmark("limits").make_rows(model)
+    steps = {name: [step_name(step) for step in row.steps] for name, row in rows.items()}
+    names = [step_name(step) for step in model.steps]
+    assert steps["default steps"] == steps["true pose"] == names and steps["no steps"] == []
+    assert steps["without boundary CRF"] == [name for name in names if name != "boundary_crf"]
+    assert steps["without bundle adjustment"] == names[1:] and steps["only bundle adjustment"] == names[:1]
+    fewer, context = rows["without more anchors for more photos"].model, torch.rand(4, 3, 64, 64)
+    assert len(fewer.predict(context, postprocess="none").scene.anchors) == 1024
+    assert len(model.predict(context, postprocess="none").scene.anchors) == 1448  # 1024 * 2^0.5
+
+
+def test_an_unknown_row_of_limits_is_refused(benchmark, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["limits.py", "--only", "no stepz"])
+    with pytest.raises(SystemExit):
+        benchmark("limits").main()
+    assert "no row 'no stepz'; choose from default steps, true focal length" in capsys.readouterr().err
 
 
 def test_truth_comes_in_the_scale_and_world_of_the_prediction(benchmark) -> None:
     limits = benchmark("limits")
-    model, data = load_model("token_groups_tiny"), EvaluationData("procedural", FramePlan(2), "test", 7)
-    context = cut_example(generate_room(7, 1, "test", num_views=5, size=128), data.plan).context
-    own = model.encode(context.images[None])
-    informed = limits.with_truth(own, context, ("depth", "pose", "focal"))
-    torch.testing.assert_close(informed.cameras.cam_from_world[0, 0], torch.eye(4))
-    ratio = informed.depth[0] / context.depth
+    context = cut_example(generate_room(7, 1, "test", num_views=5, size=128), FramePlan(2)).context
+    draft = load_model("token_groups_tiny").encode(context.images)
+    own = draft.geometry
+    informed = limits.TrueGeometry(context, ("depth", "pose", "focal"))(draft).geometry
+    torch.testing.assert_close(informed.cameras.cam_from_world[0], torch.eye(4))
+    ratio = informed.depth / context.depth
     torch.testing.assert_close(ratio, ratio.median().expand_as(ratio), rtol=1e-4, atol=0)
-    torch.testing.assert_close((own.depth[0] / context.depth).median(), ratio.median())
-    turned = informed.cameras.cam_from_world[0, 1, :3, :3]
+    torch.testing.assert_close((own.depth / context.depth).median(), ratio.median())
+    turned = informed.cameras.cam_from_world[1, :3, :3]
     first, second = context.cameras.cam_from_world[:, :3, :3]
     torch.testing.assert_close(turned, second @ first.T, rtol=0, atol=1e-5)
-    unchanged = limits.with_truth(own, context, ())
+    unchanged = limits.TrueGeometry(context, ())(draft).geometry
     torch.testing.assert_close(unchanged.points, own.points, rtol=0, atol=1e-5)
 
 

@@ -23,6 +23,7 @@ from tokengroups.encoders import Encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
+from tokengroups.geometry import world_points
 from tokengroups.postprocess import Draft
 from tokengroups.postprocess.draft import Model
 from tokengroups.registry import resolve
@@ -138,6 +139,16 @@ def test_photos_must_suit_the_encoder_and_the_model():
     system = TokenGroups(VGGT(ENCODER), replace(GROUPS, context_patch=12, anchor_stride=4))
     assert system.size_multiple == 24 and system.image_size == 32
     assert system.train().encoder.training is False and system.network.training is True
+
+
+def test_steps_before_decoding_run_in_full_precision_under_autocast():
+    """Training in bfloat16 must not round points."""
+    model = load_model("token_groups_tiny")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        geometry = model.encode_batch(torch.rand(1, 2, 3, 64, 64))
+    cameras = geometry.cameras
+    exact = world_points(geometry.depth, cameras.cam_from_world, cameras.intrinsics)
+    torch.testing.assert_close(geometry.points, exact, rtol=0, atol=1e-6)
 
 
 def test_a_system_of_ones_own_trains_by_its_import_path(own, tmp_path, capsys):

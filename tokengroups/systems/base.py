@@ -134,14 +134,15 @@ class SceneSystem(nn.Module):
         raise NotImplementedError
 
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
-        """Geometry of a training batch after the steps before decoding; no gradients."""
+        """Geometry of a training batch after the steps before decoding; no gradients, and no autocast in the steps."""
         with torch.no_grad():
             geometry = self.encoder.encode(images)
             steps = [step for step in self.steps if step.when == "before_decoding"]
             if not steps:
                 return geometry
             drafts = [Draft(photos, geometry.scene(i), self) for i, photos in enumerate(images)]
-            return stack([run_steps(draft, steps, "before_decoding").geometry for draft in drafts])
+            with torch.autocast(images.device.type, enabled=False):
+                return stack([run_steps(draft, steps, "before_decoding").geometry for draft in drafts])
 
     def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]:
         """Measure what `tokengroups evaluate` measures, on held-out examples."""
