@@ -37,7 +37,8 @@ test: setup
 
 # Run the numerical tests again, with PyTorch's kernels for processors without vector instructions, which add in another order. This
 # shows results that depend on the last bit. Tests that start programs or train for long are left out.
-NOT_PORTABLE := $(addprefix tests/test_,ablations.py benchmarks.py cli_% docs.py extending.py packaging.py results_log.py shipped_recipe.py training%)
+NOT_PORTABLE := $(addprefix tests/test_,ablations.py benchmarks.py cli_% docs.py extending.py packaging.py results_log.py shipped_recipe.py tour.py \
+  training%)
 test-portable: setup
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q $(PYTEST_ARGS) \
 	  $(filter-out $(NOT_PORTABLE),$(wildcard tests/test_*.py))
