@@ -1,19 +1,26 @@
-"""Ray casting of triangle scenes with embree: which triangle a ray meets, and the surface there.
+"""Ray casting of triangle scenes with embree: the triangle that a ray meets, and the surface there.
 
-Embree only decides which triangle a ray meets. Everything after that is computed from the triangle with plain
-IEEE additions, products, quotients and square roots, so that machines with other vector units get the same
-pixels. Vectors are stored component first: [3, M].
+Embree only decides which triangle a ray meets; where there is no wheel of it, `triangles` does. Everything after that
+is computed from the triangle with plain IEEE additions, products, quotients and square roots, so that machines with
+other vector units get the same pixels. Vectors are stored component first: [3, M].
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 
 from tokengroups.data.procedural.shapes import Solid
+from tokengroups.data.procedural.triangles import NumpyScene
+
+try:
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
+except ImportError:  # no wheel for this platform
+    EmbreeScene = None
 
 
 class TriangleScene:
@@ -32,11 +39,9 @@ class TriangleScene:
         normals = np.concatenate([solid.soup.normals for solid in solids])
         coordinates = np.concatenate([solid.soup.coordinates for solid in solids])
         self._table = _interpolants(corners, normals, coordinates)
-        self._scene = EmbreeScene()
-        self._mesh = TriangleMesh(self._scene, corners.astype(np.float32))
-        opaque = np.repeat(np.array([throws for _, throws in instances]), counts)
-        self._occluders = EmbreeScene()
-        self._occluder_mesh = TriangleMesh(self._occluders, corners[opaque].astype(np.float32))
+        self._scene = build_scene(corners, counts)
+        throws = np.array([opaque for _, opaque in instances])
+        self._occluders = build_scene(corners[np.repeat(throws, counts)], np.array(counts)[throws].tolist())
 
     def first_hits(self, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Index [M] of the triangle that each ray from `origin` [3] along `directions` [3, M] meets."""
@@ -63,6 +68,15 @@ class TriangleScene:
         flat = rows[0:3] * away(facing)
         coordinates = rows[21:24] + u * rows[24:27] + v * rows[27:30]
         return Surface(points, distance, flat, smooth, coordinates, self._materials[:, hits])
+
+
+def build_scene(corners: np.ndarray, counts: Sequence[int]) -> Any:
+    """A scene of triangles [T, 3, 3], so many an instance, with the method ``run`` of embree's scenes."""
+    if EmbreeScene is None:
+        return NumpyScene(corners.astype(np.float32), counts)
+    scene = EmbreeScene()
+    TriangleMesh(scene, corners.astype(np.float32))  # adds itself to the scene
+    return scene
 
 
 @dataclass(frozen=True)
