@@ -24,8 +24,7 @@ def covisible_pairs(shares: Float[Tensor, "V V"]) -> list[tuple[int, int]]:
     Args:
         shares: Symmetric; what two views have in common, and -1 on the diagonal.
     """
-    count = min(PARTNERS, len(shares) - 1)
-    best = shares.sort(dim=1, descending=True, stable=True).indices[:, :count].tolist()  # shares are counts: they tie
+    best = shares.topk(min(PARTNERS, len(shares) - 1), dim=1).indices.tolist()
     pairs = {(min(view, partner), max(view, partner)) for view, row in enumerate(best) for partner in row}
     joined, rest = [0], set(range(1, len(shares)))
     while rest:  # Prim's algorithm
