@@ -25,7 +25,7 @@ def scene() -> TokenScene:
     assert made.semantics is not None
     embeddings = torch.eye(GROUPS, DIM)
     embeddings[3] = functional.normalize(embeddings[2] + 0.5 * embeddings[3], dim=0)
-    embeddings[4] = 0  # nothing is known about it
+    embeddings[4] = 0  # without an embedding
     calibration = torch.tensor([10.0, 0.7])
     return replace(
         made, semantics=replace(made.semantics, embeddings=embeddings, calibration=calibration), group_names=()
@@ -77,7 +77,7 @@ def test_every_group_gets_the_best_name_of_the_vocabulary(scene):
     assert [label.name for label in labels[:4]] == ["zero", "one", "two", "two"]
     assert labels[0].probability == pytest.approx(1 / (1 + math.exp(-3.0)), abs=1e-5)
     assert labels[4].probability == 0
-    with pytest.raises(UserError, match="no name in it"):
+    with pytest.raises(UserError, match="vocabulary is empty"):
         name_groups(scene, [], torch.zeros(0, DIM))
 
 
@@ -88,7 +88,7 @@ def test_probabilities_keep_their_batch_axes(scene):
     torch.testing.assert_close(match_probabilities(scene.semantics, cosines), rows)
 
 
-def test_a_scene_without_semantics_says_how_to_get_them(scene):
+def test_a_scene_without_semantics_is_refused_with_a_remedy(scene):
     with pytest.raises(UserError, match="has no semantics: reconstruct it with weights that have"):
         semantics_of(replace(scene, semantics=None))
 
@@ -124,7 +124,7 @@ def test_a_groups_own_name_comes_first_and_needs_no_semantics(scene):
         select_groups(named, ["two"], embed)
 
 
-def test_instructions_are_resolved_in_the_scene_that_they_speak_of(scene, tmp_path):
+def test_texts_are_resolved_in_the_scene_of_the_instruction(scene, tmp_path):
     ids = scene.group_ids.tolist()
     source = tmp_path / "other.safetensors"
     save_scene(source, replace(scene, group_ids=scene.group_ids + 100))

@@ -75,7 +75,7 @@ def folder(request, tmp_path_factory) -> Path:
     return folder
 
 
-def test_minilm_knows_what_words_mean(minilm):
+def test_minilm_finds_synonyms_and_descriptions(minilm):
     objects = ["chair", "bed", "bookshelf", "sofa", "lamp"]
     embeddings = minilm.encode_text(objects)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(5))
@@ -159,13 +159,13 @@ def test_images_of_other_sizes_are_resized(folder):
     assert encoder.encode_images(torch.rand(1, 3, 50, 70)).shape == (1, encoder.dim, 4, 4)
 
 
-def test_the_name_is_the_space(folder, minilm):
+def test_the_name_identifies_the_embedding_space(folder, minilm):
     assert load_text_encoder(str(folder)).name == load_text_encoder(str(folder)).name
     assert load_text_encoder(str(folder)).name.startswith(folder.name + ":")
     assert minilm.name.startswith("minilm:")
 
 
-def test_what_cannot_be_loaded_is_one_line(tmp_path):
+def test_an_encoder_that_cannot_be_loaded_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no text encoder 'nonsense': give minilm, a folder, or a hub id"):
         load_text_encoder("nonsense")
     with pytest.raises(UserError, match=r"huggingface\.co cannot be reached; give a local folder"):
@@ -185,21 +185,16 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 
 class Counting:
-    """Counts what reaches the encoder."""
+    """A text encoder that records what it encodes."""
 
     name, dim = "counting:1", 3
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.images = 0
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         self.texts += texts
         return functional.normalize(torch.tensor([[len(t) + 1.0, hash(t) % 7, 1.0] for t in texts]), dim=-1)
-
-    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        self.images += len(images)
-        return images[:, :, ::2, ::2]
 
 
 def test_the_cache_encodes_nothing_twice(tmp_path):
@@ -209,9 +204,6 @@ def test_the_cache_encodes_nothing_twice(tmp_path):
     assert encoder.texts == ["chair", "table"] and torch.equal(first[0], first[2])
     again = EmbeddingCache(Counting(), tmp_path)
     assert torch.equal(again.encode_text(["table", "chair"]), first[[1, 0]]) and again.encoder.texts == []
-    images = torch.rand(2, 3, 4, 4)
-    features = cache.encode_images(images)
-    assert torch.equal(cache.encode_images(images[1:])[0], features[1]) and encoder.images == 2
     assert cache.encode_text([]).shape == (0, 3)
 
 
@@ -224,8 +216,3 @@ def test_a_damaged_or_unwritable_cache_costs_time_only(tmp_path):
     assert torch.equal(cache.encode_text(["chair"]), expected) and encoder.texts == ["chair"] * 2
     blocked = EmbeddingCache(encoder, file)  # a file where the folder should be
     assert torch.equal(blocked.encode_text(["chair"]), expected)
-
-
-def test_text_alone_cannot_teach_images(minilm, tmp_path):
-    with pytest.raises(UserError, match="cannot encode images; use CLIP or SigLIP"):
-        EmbeddingCache(minilm, tmp_path).encode_images(torch.rand(1, 3, 8, 8))

@@ -33,7 +33,7 @@ def test_a_label_teacher_names_every_pixel(cache):
     assert look_up(torch.tensor([-1, 0, 7, 9]), {7: 2, 0: 1}).tolist() == [-1, 1, 2, -1]
 
 
-def test_a_dense_teacher_answers_at_the_cells_centres(cache):
+def test_a_dense_teacher_has_targets_at_the_centres_of_patches(cache):
     views = to_views(generate_room(3, 0, num_views=2, size=24), [0, 1])
     targets = DenseTeacher(cache).targets(views, {})
     assert targets.features.shape == (2 * 16, 6)
@@ -42,7 +42,7 @@ def test_a_dense_teacher_answers_at_the_cells_centres(cache):
     for view, row, column in [(0, 0, 0), (0, 3, 1), (1, 2, 3)]:
         index = targets.pixel_idx[view, 6 * row + 3, 6 * column + 3]
         torch.testing.assert_close(targets.features[index], grid[view, :, row, column])
-    with pytest.raises(UserError, match="needs CLIP or SigLIP, but 'words:1' has never seen an image"):
+    with pytest.raises(UserError, match="needs CLIP or SigLIP, but 'words:1' encodes text only"):
         DenseTeacher(EmbeddingCache(Words()))
 
 

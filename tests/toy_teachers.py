@@ -21,7 +21,7 @@ class Letters:
 
 
 class Words:
-    """Never saw an image."""
+    """A text encoder that is no image teacher."""
 
     name, dim = "words:1", 6
     encode_text = Letters.encode_text

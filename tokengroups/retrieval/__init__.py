@@ -1,4 +1,4 @@
-"""Text to groups: which groups of a scene a text names, and what each group is called."""
+"""Retrieval of groups by text, and names for groups."""
 
 from tokengroups.retrieval.search import (
     MATCH_PROBABILITY,

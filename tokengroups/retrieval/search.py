@@ -1,4 +1,4 @@
-"""Finding and naming the groups of a scene by text: cosines with at most L embeddings, never with the Gaussians."""
+"""Search and naming of a scene's groups by text: cosines with L group embeddings instead of N Gaussians."""
 
 from __future__ import annotations
 
@@ -15,60 +15,55 @@ from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_
 from tokengroups.ties import ascending
 from tokengroups.types import Semantics, TokenScene
 
-# A text selects a group from here on. Probabilities count every class that training knows as an alternative, so that
-# even right answers of small weights seldom pass a half.
+# Least probability of a group that a text selects. Every class of the training data is an alternative, so that right
+# answers of small weights seldom exceed a half.
 MATCH_PROBABILITY = 0.25
-_SAME_COSINE = 1e-6  # copies of a group have the same embedding, but sums in another order
+_SAME_COSINE = 1e-6  # copies of a group have cosines that are equal except for rounding
 
 
 @dataclass(frozen=True)
 class GroupMatch:
-    """A group as the answer to a text; lengths in scene units, world axes."""
+    """A group that was found by a text; lengths in scene units, world axes."""
 
     id: int
     name: str  # "" = unnamed
-    probability: float  # that the group is what the text says (see `match_probabilities`)
+    probability: float  # see `match_probabilities`
     cosine: float
     centre: tuple[float, float, float]
     size: tuple[float, float, float]  # of the axis-parallel box, as in `GroupSummary`
 
 
 def semantics_of(scene: TokenScene) -> Semantics:
-    """The scene's semantics.
-
-    Raises:
-        UserError: It has none.
-    """
-    semantics = scene.semantics
-    if semantics is None:
+    """The scene's semantics; raises UserError if it has none."""
+    if scene.semantics is None:
         raise UserError(
-            "the scene has no semantics: reconstruct it with weights that have (`tokengroups info` lists them), or "
-            "train them with configs/token_groups_tiny_semantics.yaml"
+            "the scene has no semantics: reconstruct it with weights that have them (see `tokengroups info`), or train "
+            "some with configs/token_groups_tiny_semantics.yaml"
         )
-    return semantics
+    return scene.semantics
 
 
 def text_cosines(semantics: Semantics, texts: Float[Tensor, "n D"]) -> Float[Tensor, "n L"]:
-    """Cosine of every unit text embedding with every group; 0 for groups about which nothing is known."""
+    """Cosine of every unit text embedding with every group; 0 for groups without an embedding."""
     return texts.to(semantics.embeddings) @ semantics.embeddings.T
 
 
 def match_probabilities(
     semantics: Semantics, cosines: Float[Tensor, "*n M"], columns: Int64[Tensor, " M"] | None = None
 ) -> Float[Tensor, "*n M"]:
-    """Probability that most of a group is what a text says: p = sigmoid(a (cosine - b)).
+    """Probability that a text applies to most of a group: p = sigmoid(a (cosine - b)), Platt scaling.
 
-    Training fits a and b on the class names of its rooms (Platt scaling). 0 for groups about which nothing is known.
-    `columns` says which groups the cosines belong to; None = all.
+    Training fits a and b on the class names of its rooms. Groups without an embedding have probability 0. The cosines
+    belong to the groups of `columns`; None = all.
     """
     slope, threshold = semantics.calibration
     embeddings = semantics.embeddings if columns is None else semantics.embeddings[columns]
-    known = embeddings.square().sum(dim=-1) > 0
-    return torch.sigmoid(slope * (cosines - threshold)) * known
+    embedded = embeddings.square().sum(dim=-1) > 0
+    return torch.sigmoid(slope * (cosines - threshold)) * embedded
 
 
 def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = None) -> list[GroupMatch]:
-    """Groups by descending cosine with a unit text embedding of the scene's own encoder; the best `top` of them.
+    """Find the groups with the largest cosines with a unit text embedding; at most `top`, best first.
 
     Raises:
         UserError: The scene has no semantics.
@@ -77,7 +72,7 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
         >>> import tokengroups as tg
         >>> from tokengroups.retrieval import find_groups
         >>> scene = tg.example_scene()
-        >>> text = scene.semantics.embeddings[1]  # stands for what a text encoder says of "a box"
+        >>> text = scene.semantics.embeddings[1]  # stands for a text encoder's embedding of "a box"
         >>> [(match.id, round(match.probability, 3)) for match in find_groups(scene, text)]
         [(2, 0.998), (1, 0.002), (3, 0.002)]
     """
@@ -93,10 +88,9 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
 def rank(
     embeddings: Float[np.ndarray, "M D"], text: Float[np.ndarray, " D"], top: int | None = None
 ) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Indices and cosines of the unit embeddings nearest to a unit text embedding, the nearest first.
+    """Indices and cosines of the unit embeddings nearest to a unit text embedding, nearest first.
 
-    An embedding of length zero, about which nothing is known, has cosine 0. Of equal ones the first index comes first.
-    NumPy, because its calls cost least, and a scene has few groups.
+    Of equal cosines the first index comes first. NumPy's calls cost least, and a scene has few groups.
     """
     cosines = embeddings @ text
     order = ascending(-cosines, _SAME_COSINE, top)
@@ -104,7 +98,7 @@ def rank(
 
 
 def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tensor, "n D"]) -> list[GroupLabel]:
-    """The best name of a vocabulary for every group, in the order of the scene's columns.
+    """Choose the best name of a vocabulary for every group, in the order of the scene's columns.
 
     Raises:
         UserError: The scene has no semantics, or the vocabulary is empty.
@@ -119,11 +113,9 @@ def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tenso
     """
     semantics = semantics_of(scene)
     if not names:
-        raise UserError("the vocabulary has no name in it")
-    cosines = text_cosines(semantics, embeddings)
-    best, which = match_probabilities(semantics, cosines).max(dim=0)
-    labels = zip(which.tolist(), best.tolist(), strict=True)
-    return [GroupLabel(names[int(index)], probability) for index, probability in labels]
+        raise UserError("the vocabulary is empty; give at least one name")
+    best, which = match_probabilities(semantics, text_cosines(semantics, embeddings)).max(dim=0)
+    return [GroupLabel(names[int(row)], probability) for row, probability in zip(which, best.tolist(), strict=True)]
 
 
 def _match(scene: TokenScene, column: int, probability: float, cosine: float) -> GroupMatch:

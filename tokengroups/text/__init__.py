@@ -1,7 +1,7 @@
-"""What words mean: text encoders, dense image teachers in the same space, and their cache on disk."""
+"""Text encoders, image teachers in the same space, and a cache of embeddings on disk."""
 
 from __future__ import annotations
 
-from tokengroups.text.encoders import DEFAULT_TEXT_ENCODER, ImageTeacher, TextEncoder, load_text_encoder
+from tokengroups.text.encoders import ImageTeacher, TextEncoder, load_text_encoder
 
-__all__ = ["DEFAULT_TEXT_ENCODER", "ImageTeacher", "TextEncoder", "load_text_encoder"]
+__all__ = ["ImageTeacher", "TextEncoder", "load_text_encoder"]

@@ -1,7 +1,7 @@
-"""Text encoders behind one interface, and the dense image features that share their space.
+"""Text encoders, and dense image features in the same space.
 
-``minilm`` (extra ``text``) is a sentence encoder whose weights are part of an installed package: it works without a
-network, but has never seen an image. CLIP and SigLIP encode photos too, from a local folder or a hub id.
+``minilm`` (extra ``text``) encodes text only; its weights are part of an installed package, so it needs no
+network. CLIP and SigLIP, from a local folder or a hub id, encode photos too.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ INSTALL = "install it with: pip install 'tokengroups[text]'"
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Sentences to unit vectors whose cosines tell how near they are in meaning."""
+    """Sentence encoder: cosines of its unit vectors are similarities of meaning."""
 
     name: str  # identifies the space: encoder and a hash of its weights
     dim: int
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
-        """Unit embeddings; longer texts are cut at the encoder's limit."""
+        """Embed texts; longer ones are cut at the encoder's limit."""
         ...
 
 
@@ -44,7 +44,7 @@ class ImageTeacher(Protocol):
     """A text encoder that places image patches in the same space."""
 
     def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
-        """Unit features on the encoder's patch grid, of photos in [0, 1]."""
+        """Unit features of photos in [0, 1] on the encoder's patch grid."""
         ...
 
 
@@ -62,24 +62,20 @@ def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
     folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        kinds = {**dict.fromkeys(VISION_LANGUAGE, VisionLanguageEncoder), **dict.fromkeys(SENTENCE, SentenceEncoder)}
-        if config.model_type in kinds:
+        if config.model_type in KINDS:
             with _without_progress_bar(transformers):
-                return kinds[config.model_type](folder, source)
+                return KINDS[config.model_type](folder, source)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load the text encoder '{source}': {reason}") from error
-    known = ", ".join((*VISION_LANGUAGE, *SENTENCE))
-    raise UserError(f"text encoder '{source}' is of kind '{config.model_type}'; known kinds: {known}")
+    raise UserError(f"text encoder '{source}' is of kind '{config.model_type}'; known kinds: {', '.join(KINDS)}")
 
 
 class SentenceEncoder:
-    """A BERT-like encoder: the mean of its last hidden states over the text's tokens, as unit vector."""
+    """BERT-like encoder: normalised mean of the last hidden states over the text's tokens."""
 
     def __init__(self, folder: Path, source: str) -> None:
-        transformers = _transformers()
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.tokenizer, self.model = _load(folder)
         self.dim = int(self.model.config.hidden_size)
         self.max_tokens = min(256, int(self.model.config.max_position_embeddings))
         self.name = _identity(source, folder)
@@ -98,23 +94,20 @@ class SentenceEncoder:
 class VisionLanguageEncoder:
     """CLIP, SigLIP or SigLIP 2: text and image patches in one space.
 
-    These models align only a pooled image vector with text. A patch gets its place there by going through the same last
-    step alone: CLIP's layer norm and projection (Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, without
-    its change of the last attention); SigLIP's pooling head with the patch as the only key.
+    These models align only a pooled image vector with text. Each patch goes through the same last step alone: CLIP's
+    layer norm and projection (Zhou et al., "Extract Free Dense Labels from CLIP", ECCV 2022, without its change of the
+    last attention); SigLIP's pooling head with the patch as the only key.
     """
 
     def __init__(self, folder: Path, source: str) -> None:
-        transformers = _transformers()
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model: Any = transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.tokenizer, self.model = _load(folder)
         vision, text = self.model.config.vision_config, self.model.config.text_config
         self.is_clip = self.model.config.model_type == "clip"
-        self.patchified = self.model.config.model_type == "siglip2"  # flexible sizes: the model takes rows of patches
+        self.takes_patches = self.model.config.model_type == "siglip2"  # photos as rows of patches
         self.patch = int(vision.patch_size)
-        self.side = round(vision.num_patches**0.5) * self.patch if self.patchified else int(vision.image_size)
+        self.side = round(vision.num_patches**0.5) * self.patch if self.takes_patches else int(vision.image_size)
         self.max_tokens = int(text.max_position_embeddings)
-        normal = _normalisation(folder)
-        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in normal)
+        self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in _normalisation(folder))
         self.dim = int(self.model.config.projection_dim if self.is_clip else vision.hidden_size)
         self.name = _identity(source, folder)
 
@@ -123,20 +116,21 @@ class VisionLanguageEncoder:
         """See `TextEncoder`."""
         if not texts:
             return torch.zeros(0, self.dim)
-        # SigLIP was trained on texts filled up to its full length.
+        # SigLIP was trained on texts padded to its full length.
         padding = True if self.is_clip else "max_length"
         tokens = self.tokenizer(
             texts, padding=padding, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
-        inputs = {"input_ids": tokens["input_ids"]}
         if self.is_clip:
-            inputs["attention_mask"] = tokens["attention_mask"]
-        pooled = self.model.text_model(**inputs).pooler_output
-        return functional.normalize((self.model.text_projection(pooled) if self.is_clip else pooled).float(), dim=-1)
+            pooled = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            embeddings = self.model.text_projection(pooled.pooler_output)
+        else:
+            embeddings = self.model.text_model(input_ids=tokens["input_ids"]).pooler_output
+        return functional.normalize(embeddings.float(), dim=-1)
 
     @torch.no_grad()
     def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
-        """See `ImageTeacher`; photos are resized to the square the model was trained on."""
+        """See `ImageTeacher`; photos are resized to the square that the model was trained on."""
         size = (self.side, self.side)
         if images.shape[-2:] != size:
             images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
@@ -153,7 +147,7 @@ class VisionLanguageEncoder:
 
     def _siglip_patches(self, pixels: Float[Tensor, "B 3 S S"], cells: int) -> Float[Tensor, "B P D"]:
         vision = self.model.vision_model
-        if self.patchified:
+        if self.takes_patches:
             rows = rearrange(pixels, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch, q=self.patch)
             mask = torch.ones(rows.shape[:2], dtype=torch.int64)
             shapes = torch.tensor([[cells, cells]]).expand(len(rows), 2)
@@ -163,8 +157,10 @@ class VisionLanguageEncoder:
         return rearrange(vision.head(rearrange(hidden, "b p d -> (b p) 1 d")), "(b p) d -> b p d", b=len(hidden))
 
 
-VISION_LANGUAGE = ("clip", "siglip", "siglip2")
-SENTENCE = ("bert", "distilbert", "roberta", "mpnet", "xlm-roberta")
+KINDS: dict[str, type[SentenceEncoder | VisionLanguageEncoder]] = {
+    **dict.fromkeys(("clip", "siglip", "siglip2"), VisionLanguageEncoder),
+    **dict.fromkeys(("bert", "distilbert", "roberta", "mpnet", "xlm-roberta"), SentenceEncoder),
+}
 
 
 def _transformers() -> Any:
@@ -176,9 +172,15 @@ def _transformers() -> Any:
     return transformers
 
 
+def _load(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model."""
+    transformers = _transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer, transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+
+
 @contextlib.contextmanager
 def _without_progress_bar(transformers: Any) -> Iterator[None]:
-    """Loading is quick and none of the user's business."""
     log = transformers.utils.logging
     shown = log.is_progress_bar_enabled()
     log.disable_progress_bar()
@@ -219,7 +221,7 @@ def _normalisation(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def _identity(source: str, folder: Path) -> str:
-    """Name of the last path part, and a hash of the weights: equal exactly where the embeddings are."""
+    """Last part of the path, and a hash of the weights: equal names have equal embeddings."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:

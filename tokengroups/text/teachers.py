@@ -1,4 +1,4 @@
-"""Teachers of meaning: what is known about the pixels of a scene's views, in a text encoder's space."""
+"""Teachers of semantics: targets for the pixels of a scene's views, in the space of a text encoder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TeacherKind = Literal["labels", "images"]
 
 @dataclass(frozen=True)
 class SemanticsConfig:
-    """What the groups' meaning is learned from; used if `losses.distillation` is positive."""
+    """Source of the groups' semantics in training; used if `losses.distillation` is positive."""
 
     text_encoder: str = "minilm"  # or a folder or hub id of CLIP or SigLIP
     teacher: TeacherKind = "labels"  # images: a vision-language encoder's patch features
-    views: int = 0  # of the rendered ones, evenly spaced, that are distilled: fewer are faster; 0 = all
-    only: bool = False  # second stage: the semantic head alone, on token groups from `start_from`
+    views: int = 0  # number of rendered views that are distilled, evenly spaced; 0 = all
+    only: bool = False  # train the semantic head alone, on token groups from `start_from`
 
     def __post_init__(self) -> None:
         """Refuse a number of views below 0."""
@@ -35,36 +35,36 @@ class SemanticsConfig:
 
 
 class LabelTeacher:
-    """For annotated data: a pixel means the name of its instance's class, embedded as text."""
+    """Teacher for annotated data: the class name of a pixel's instance, embedded as text."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
         self.cache = cache
 
     def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
-        """One row per class; pixels of nameless instances are unknown."""
-        names, name_idx = class_names(self.cache, views, classes)
+        """Targets with a row per class; pixels of nameless instances are unknown."""
+        names, name_idx = embed_names(self.cache, views, classes)
         return TeacherTargets(names, name_idx, names, name_idx)
 
 
 class DenseTeacher:
-    """For any photos: patch features of a vision-language encoder, not cached: augmented photos never come twice."""
+    """Teacher for any photos: patch features of a vision-language encoder; augmented photos are not cached."""
 
     def __init__(self, cache: EmbeddingCache) -> None:
         if not isinstance(cache.encoder, ImageTeacher):
             raise UserError(
-                f"semantics.teacher 'images' needs CLIP or SigLIP, but '{cache.encoder.name}' has never seen an image; "
-                "set semantics.text_encoder to one, or semantics.teacher to labels"
+                f"semantics.teacher 'images' needs CLIP or SigLIP, but '{cache.name}' encodes text only; "
+                "set semantics.text_encoder to one of them, or semantics.teacher to labels"
             )
         self.cache, self.encoder = cache, cache.encoder
 
     def targets(self, views: Views, classes: dict[int, str]) -> TeacherTargets:
-        """One row per patch of every view, known at its central pixel."""
+        """Targets with a row per patch of every view, at the patch's central pixel."""
         features = self.encoder.encode_images(views.images).to(views.images)
         num_views, _, rows, columns = features.shape
         height, width = views.images.shape[-2:]
         if rows > height or columns > width:
             raise UserError(
-                f"the image teacher answers {rows} x {columns} cells for photos of {height} x {width} pixels: "
+                f"the image teacher gives {rows} x {columns} patches for photos of {height} x {width} pixels: "
                 "raise data.size"
             )
         index = torch.full((num_views, height, width), -1, device=views.images.device)
@@ -73,16 +73,16 @@ class DenseTeacher:
         cells = torch.arange(num_views * rows * columns, device=index.device).view(num_views, rows, columns)
         index[:, at_rows[:, None], at_columns] = cells
         features = rearrange(features, "v d h w -> (v h w) d")
-        return TeacherTargets(features, index, *class_names(self.cache, views, classes))
+        return TeacherTargets(features, index, *embed_names(self.cache, views, classes))
 
 
 Teacher = LabelTeacher | DenseTeacher
 
 
-def class_names(
+def embed_names(
     cache: EmbeddingCache, views: Views, classes: dict[int, str]
 ) -> tuple[Float[Tensor, "N D"], Int64[Tensor, "V H W"]]:
-    """Embeddings of the names in a scene, and which of them every pixel has; -1 for nameless instances."""
+    """Embeddings of a scene's class names, and the index of every pixel's name; -1 for nameless instances."""
     names = sorted(set(classes.values()))
     rows = {instance: names.index(name) for instance, name in classes.items()}
     return cache.encode_text(names).to(views.images), look_up(views.group_ids, rows)
@@ -97,10 +97,10 @@ def look_up(ids: Int64[Tensor, "*b"], rows: dict[int, int]) -> Int64[Tensor, "*b
 
 
 def load_teacher(config: SemanticsConfig) -> Teacher:
-    """A teacher on a cached text encoder.
+    """Load the teacher of a configuration.
 
     Raises:
-        UserError: No such encoder, or one that cannot teach images is asked to.
+        UserError: There is no such encoder, or it has to encode images and cannot.
     """
     cache = EmbeddingCache(load_text_encoder(config.text_encoder))
     return LabelTeacher(cache) if config.teacher == "labels" else DenseTeacher(cache)
