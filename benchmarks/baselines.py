@@ -36,8 +36,7 @@ from tqdm import tqdm
 
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
-from tokengroups.evaluation.alignment import target_cameras
-from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.evaluate import evaluate_scenes, target_cameras
 from tokengroups.evaluation.masks import GroupOverlaps, group_masks, group_overlaps, group_scores
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.fitting import FitConfig, FitResult, fit_scene
@@ -161,20 +160,10 @@ def measure_fit(scene: Example, fit: FitResult, cameras: Cameras, seconds: float
 
 def summarise(rooms: Sequence[FittedRoom]) -> dict[str, float]:
     """AP pooled over the rooms, means of the rest."""
-    return scores([room.overlaps for room in rooms]) | {
+    return group_scores([room.overlaps for room in rooms]) | {
         "psnr": fmean(room.psnr for room in rooms),
         "seconds": fmean(room.seconds for room in rooms),
         "bytes": fmean(room.bytes for room in rooms),
-    }
-
-
-def scores(overlaps: list[GroupOverlaps]) -> dict[str, float]:
-    """AP pooled over the rooms, under the names of `tokengroups evaluate`."""
-    pooled = group_scores(overlaps)
-    return {
-        f"{level}_{kind}": getattr(getattr(pooled, kind), level)
-        for kind in ("all", "objects")
-        for level in ("ap", "ap50", "ap25")
     }
 
 

@@ -8,7 +8,7 @@ from tolerances import tolerance
 from tokengroups.alignment import align_cameras
 from tokengroups.data.augment import collate, to_views
 from tokengroups.data.procedural import generate_room
-from tokengroups.evaluation.alignment import target_cameras
+from tokengroups.evaluation.evaluate import target_cameras
 from tokengroups.geometry import (
     invert_rigid,
     relative_cameras,

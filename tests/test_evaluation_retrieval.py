@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from tokengroups.data.procedural import CLASS_NAMES
-from tokengroups.evaluation.calibration import MatchPairs, calibration_error, match_pairs
 from tokengroups.evaluation.masks import STRUCTURE_CLASSES
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.retrieval_metrics import (
+    MatchPairs,
     Query,
     SharedPixels,
     answer,
     askable,
+    calibration_error,
+    match_pairs,
     name_queries,
     recall,
     share_pixels,

@@ -8,13 +8,8 @@ import torch
 from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
-from tokengroups.evaluation.segmentation import (
-    classify_pixels,
-    count_classes,
-    label_pixels,
-    segmentation_scores,
-    vocabulary_rows,
-)
+from tokengroups.evaluation.segmentation import classify_pixels, count_classes, segmentation_scores, vocabulary_rows
+from tokengroups.text.teachers import look_up
 
 CLASSES = 6
 
@@ -102,5 +97,5 @@ def test_classes_outside_the_vocabulary_are_other_or_nothing() -> None:
     assert vocabulary_rows(classes, ["sofa", "other", "wall"]) == {0: 2, 4: 1, 9: 0, 12: 2}
     rows = vocabulary_rows(classes, ["sofa", "wall"])
     assert rows == {0: 1, 9: 0, 12: 1}
-    ids = np.array([[[-1, 0, 4], [9, 12, 77]]])
-    assert label_pixels(ids, rows).tolist() == [[[-1, 1, -1], [0, 1, -1]]]
+    ids = torch.tensor([[[-1, 0, 4], [9, 12, 77]]])
+    assert look_up(ids, rows).tolist() == [[[-1, 1, -1], [0, 1, -1]]]

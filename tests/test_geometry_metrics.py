@@ -16,8 +16,8 @@ from tokengroups.evaluation.geometry_metrics import (
     direction_angle_deg,
     geometry_metrics,
     rotation_angle_deg,
-    summarise,
 )  # fmt: skip
+from tokengroups.evaluation.scene_numbers import summarise
 from tokengroups.types import Cameras
 
 SIZE, VIEWS = (6, 8), 3
@@ -121,7 +121,7 @@ def test_summary_takes_means_of_depth_and_medians_of_cameras() -> None:
         GeometryMetrics(0.3, nan, 2, 20, 1),
         GeometryMetrics(0.2, 0.4, 9, nan, 2),
     ]
-    assert summarise(scenes) == pytest.approx(
+    assert summarise([vars(scene) for scene in scenes]) == pytest.approx(
         {
             "depth_absrel": 0.2, "point_error": 0.3, "rotation_error_deg": 2,
             "translation_error_deg": 10, "translation_length_ratio": 1,

@@ -1,9 +1,8 @@
 """Class-agnostic average precision by the rules of ScanNet's 3D instance benchmark.
 
-The rules are those of ScanNet's `evaluate_semantic_instance.py` with one class; an element is a pixel of the
-rendered views of a scene, flattened to one vector, instead of a mesh vertex. Peculiarities kept on
-purpose: nine thresholds that stop at 0.90, IoU strictly above the threshold, void counted in a
-prediction's size, greedy matching in input order.
+The rules are those of ScanNet's `evaluate_semantic_instance.py` with one class. An element is a pixel of a scene's
+rendered views, flattened to one vector, instead of a mesh vertex. Peculiarities kept on purpose: nine thresholds that
+stop at 0.90, IoU strictly above the threshold, void counted in a prediction's size, greedy matching in input order.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ MIN_PIXELS = 100  # smaller predictions are dropped, smaller instances are not m
 
 @dataclass(frozen=True)
 class SceneOverlaps:
-    """All that AP needs of one scene: pixel counts of P kept predictions and M instances."""
+    """Pixel counts of one scene with P kept predictions and M instances."""
 
     confidences: Float[np.ndarray, " P"]
     sizes: Int[np.ndarray, " P"]  # pixels of each prediction, void included
-    void: Int[np.ndarray, " P"]  # of these, unlabelled
+    void: Int[np.ndarray, " P"]  # unlabelled ones among them
     instance_sizes: Int[np.ndarray, " M"]
     intersections: Int[np.ndarray, "P M"]
     min_pixels: int
@@ -33,7 +32,7 @@ class SceneOverlaps:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """AP over a set of scenes; NaN where the set has no instance to find."""
+    """AP over a set of scenes; NaN where no scene has an instance."""
 
     ap: float  # mean over the nine thresholds
     ap50: float
@@ -85,38 +84,26 @@ def average_precision(scenes: Sequence[SceneOverlaps]) -> AveragePrecision:
         (1.0, 0.722)
     """
     by_threshold = tuple(_ap_at(scenes, threshold) for threshold in THRESHOLDS)
-    return AveragePrecision(
-        ap=float(np.mean(by_threshold)),
-        ap50=by_threshold[0],
-        ap25=_ap_at(scenes, LOOSE_THRESHOLD),
-        by_threshold=by_threshold,
-    )
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """Scores of true and false positives, and the number of instances that nothing found."""
-
-    true: list[float]
-    false: list[float]
-    missed: int
+    loose = _ap_at(scenes, LOOSE_THRESHOLD)
+    return AveragePrecision(float(np.mean(by_threshold)), by_threshold[0], loose, by_threshold)
 
 
 def _ap_at(scenes: Sequence[SceneOverlaps], threshold: float) -> float:
-    outcomes = [_match(scene, threshold) for scene in scenes]
-    true = np.array([score for outcome in outcomes for score in outcome.true])
-    false = np.array([score for outcome in outcomes for score in outcome.false])
-    missed = sum(outcome.missed for outcome in outcomes)
-    if len(true) + missed == 0:
+    hits, errors, misses = zip(*(_match(scene, threshold) for scene in scenes), strict=True)
+    true, false = np.concatenate(hits), np.concatenate(errors)
+    if len(true) + sum(misses) == 0:
         return float("nan")
-    return _area_under_curve(true, false, missed) if len(true) else 0.0
+    return _area_under_curve(true, false, sum(misses)) if len(true) else 0.0
 
 
-def _match(scene: SceneOverlaps, threshold: float) -> _Outcome:
+def _match(scene: SceneOverlaps, threshold: float) -> tuple[list[float], list[float], int]:
     """Match one scene: instances in order of their ids, for each the predictions in input order.
 
     A prediction that also passes for an instance already found costs a false positive with the lower of the
     two scores, while the instance keeps the higher.
+
+    Returns:
+        Scores of true positives and of false positives; number of missed instances.
     """
     unions = scene.sizes[:, None] + scene.instance_sizes[None] - scene.intersections
     passes = scene.intersections / unions > threshold
@@ -138,7 +125,7 @@ def _match(scene: SceneOverlaps, threshold: float) -> _Outcome:
         true.append(best)
     ignored = scene.void + scene.intersections[:, ~large].sum(axis=1)
     counts = ~passes.any(axis=1) & (ignored / scene.sizes <= threshold)
-    return _Outcome(true, false + scene.confidences[counts].tolist(), missed)
+    return true, false + scene.confidences[counts].tolist(), missed
 
 
 def _area_under_curve(true: np.ndarray, false: np.ndarray, missed: int) -> float:

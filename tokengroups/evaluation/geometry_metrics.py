@@ -1,27 +1,29 @@
-"""Accuracy of predicted depth and cameras of one scene: pure functions, after one scale for the whole scene.
+"""Accuracy of predicted depth, cameras and matches of one scene.
 
-Everything is expressed in the frame of the first view's camera, predictions by their own first camera. The scale is
-the median ratio of true to predicted point distances over all valid pixels; no other alignment is done.
+Predictions and truth are expressed in the frame of their own first camera. Predictions are multiplied by one scale:
+the median ratio of true to predicted point distances over all valid pixels. There is no other alignment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tokengroups.encoders import Geometry
+from tokengroups.encoders.base import MATCH_DESCRIPTORS
 from tokengroups.geometry import invert_rigid, world_points
-from tokengroups.types import Cameras
+from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_accuracy
+from tokengroups.types import Cameras, Views
 
 MIN_MOTION = 1e-6  # shorter translations (in ground-truth units) have no direction
 
 
 @dataclass(frozen=True)
 class GeometryMetrics:
-    """Numbers of one scene, or their summary over scenes; NaN where there is nothing to measure."""
+    """Numbers of one scene; NaN where there is nothing to measure."""
 
     depth_absrel: float  # mean |depth error| / true depth
     point_error: float  # mean distance of predicted from true points / mean distance of these from view 0
@@ -71,11 +73,19 @@ def geometry_metrics(
     )
 
 
-def summarise(scenes: Sequence[GeometryMetrics]) -> dict[str, float]:
-    """Means of depth_absrel and point_error over the scenes, medians of the camera errors; NaN scenes are left out."""
-    columns = {name: torch.tensor([asdict(scene)[name] for scene in scenes]) for name in asdict(scenes[0])}
-    means = ("depth_absrel", "point_error")
-    return {name: float(values.nanmean() if name in means else values.nanmedian()) for name, values in columns.items()}
+def encoder_metrics(geometry: Geometry, views: Views) -> dict[str, float]:
+    """Compare an encoder's geometry of one scene (a batch of one) with the truth.
+
+    Returns:
+        `GeometryMetrics`, and with match descriptors `match_accuracy`: the share of visible cells matched rightly.
+    """
+    predicted, true = (cameras.map(lambda tensor: tensor[0]) for cameras in (geometry.cameras, views.cameras))
+    numbers = asdict(geometry_metrics(geometry.depth[0], predicted, views.depth[0], true))
+    descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
+    if descriptors is None or isinstance(descriptors, tuple):
+        return numbers
+    logits = match_logits(descriptors)
+    return numbers | {"match_accuracy": float(matching_accuracy(logits, cell_targets(views, logits.shape[2])))}
 
 
 def relative_to_first(cameras: Cameras) -> Float[Tensor, "V 4 4"]:

@@ -1,7 +1,8 @@
-"""From rendered group probabilities to predicted instance masks over all views of a scene."""
+"""Predicted instance masks over all views of a scene, and their average precision."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,11 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tokengroups.evaluation.average_precision import (
-    MIN_PIXELS,
-    AveragePrecision,
-    SceneOverlaps,
-    average_precision,
-    count_overlaps,
-)
+from tokengroups.evaluation.average_precision import MIN_PIXELS, SceneOverlaps, average_precision, count_overlaps
+from tokengroups.render import RenderOutput, render
+from tokengroups.types import Cameras, TokenScene
 
-ALPHA_THRESHOLD = 0.5  # a pixel that less of the scene covers belongs to no group
+ALPHA_THRESHOLD = 0.5  # a pixel with less alpha belongs to no group
 STRUCTURE_CLASSES = ("wall", "floor", "ceiling")  # void in `objects`
 
 
@@ -29,34 +26,38 @@ class GroupMasks:
     masks: Bool[np.ndarray, "L X"]
     confidences: Float[np.ndarray, " L"]
 
-    def select(self, keep: Bool[np.ndarray, " L"]) -> GroupMasks:
-        """Keep some of the groups."""
-        return GroupMasks(self.masks[keep], self.confidences[keep])
-
     @property
     def num_large(self) -> int:
-        """Groups that are seen in at least as many pixels as a prediction needs to count."""
+        """Number of groups with enough visible pixels to count as a prediction."""
         return int((self.masks.sum(axis=1) >= MIN_PIXELS).sum())
 
 
 @dataclass(frozen=True)
 class GroupOverlaps:
-    """Overlaps of one scene under both treatments of walls, floor and ceiling."""
+    """Overlaps of one scene with walls, floor and ceiling as instances, and with them as void."""
 
-    all: SceneOverlaps  # they are instances like any other
-    objects: SceneOverlaps  # they are void
+    all: SceneOverlaps
+    objects: SceneOverlaps
 
 
-@dataclass(frozen=True)
-class GroupScores:
-    """AP under both treatments of walls, floor and ceiling."""
-
-    all: AveragePrecision
-    objects: AveragePrecision
+def render_features(
+    scene: TokenScene, cameras: Cameras, anchor_features: Float[Tensor, "K n"]
+) -> tuple[RenderOutput, Float[Tensor, "T H W n"]]:
+    """Render a scene with features of its anchors from cameras in its world."""
+    rendered = render(
+        scene.gaussians,
+        cameras.cam_from_world,
+        cameras.intrinsics,
+        cameras.size_hw,
+        anchor_ids=scene.anchor_ids,
+        anchor_features=anchor_features,
+    )
+    assert rendered.features is not None
+    return rendered, rendered.features
 
 
 def group_masks(probabilities: Float[Tensor, "T H W L"], alphas: Float[Tensor, "T H W"]) -> GroupMasks:
-    """Give every covered pixel to its most probable group; a mask's score is its mean probability.
+    """Assign every covered pixel to its most probable group; a mask's score is its mean probability.
 
     Args:
         probabilities: Rendered probabilities; over the groups they sum to at most the pixel's alpha.
@@ -73,7 +74,7 @@ def group_masks(probabilities: Float[Tensor, "T H W L"], alphas: Float[Tensor, "
 def group_overlaps(
     predicted: GroupMasks, instance_ids: Int[np.ndarray, "T H W"], classes: dict[int, str]
 ) -> GroupOverlaps:
-    """Overlaps with the true instances of the rendered views.
+    """Count the pixels that predicted masks and true instances have in common.
 
     Args:
         predicted: Masks over the same pixels.
@@ -89,9 +90,8 @@ def group_overlaps(
     )
 
 
-def group_scores(scenes: list[GroupOverlaps]) -> GroupScores:
-    """AP over a set of scenes, predictions of all scenes ranked together."""
-    return GroupScores(
-        all=average_precision([scene.all for scene in scenes]),
-        objects=average_precision([scene.objects for scene in scenes]),
-    )
+def group_scores(scenes: Sequence[GroupOverlaps]) -> dict[str, float]:
+    """AP over a set of scenes, their predictions ranked together: ``ap_all``, ``ap50_all``, ... ``ap25_objects``."""
+    kinds = {"all": [scene.all for scene in scenes], "objects": [scene.objects for scene in scenes]}
+    found = {kind: average_precision(overlaps) for kind, overlaps in kinds.items()}
+    return {f"{level}_{kind}": getattr(ap, level) for kind, ap in found.items() for level in ("ap", "ap50", "ap25")}

@@ -1,9 +1,8 @@
-"""The interface of metrics that are measured beside the built-in ones."""
+"""Interface of user-defined metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from tokengroups.registry import resolve
 
 @runtime_checkable
 class Metric(Protocol):
-    """A function that gives one number a scene; evaluation reports the mean over the scenes.
+    """A function that returns one number per scene; evaluation reports the mean over the scenes.
 
     Write your own in a file, say ``my_metrics.py``, and measure it with ``tokengroups evaluate --metric
     my_metrics:edge_error``::
@@ -38,8 +37,3 @@ def load_metrics(paths: Sequence[str]) -> dict[str, Metric]:
         UserError: There is no such function.
     """
     return {path.rpartition(":")[2]: resolve(path, {}, "metric") for path in paths}
-
-
-def mean_over_scenes(scenes: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every metric over the scenes."""
-    return {name: fmean(scene[name] for scene in scenes) for name in scenes[0]}

@@ -1,101 +1,75 @@
-"""What an evaluation returns, as dataclasses and as the JSON that `tokengroups evaluate --json` writes."""
+"""Results of an evaluation, and the JSON that `tokengroups evaluate --json` writes."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
-from tokengroups.evaluation.geometry_metrics import GeometryMetrics
-from tokengroups.evaluation.masks import GroupScores
+from tokengroups.evaluation.masks import GroupOverlaps, group_scores
 from tokengroups.evaluation.protocol import Protocol
-from tokengroups.evaluation.semantic_scores import SemanticScores
+from tokengroups.evaluation.scene_numbers import summarise
+from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
 
-PER_SCENE = ("miou_source", "miou_target", "acc_source", "acc_target", "recall1_names", "recall1_unseen")
+# Labels of the groupings in the report by their suffixes in the JSON.
+GROUPINGS = {"": "token groups", "_planes_hdbscan": "planes + HDBSCAN", "_oracle": "oracle"}
+SEMANTICS_PER_SCENE = ("miou_source", "miou_target", "acc_source", "acc_target", "recall1_names", "recall1_unseen")
 
 
 @dataclass(frozen=True)
 class SceneResult:
-    """One scene: means over its target views."""
+    """One scene: its numbers, and what is pooled over scenes."""
 
     name: str
-    psnr: float
-    ssim: float
-    lpips: float | None
-    psnr_nearest_view: float
-    groups: GroupScores  # of this scene alone: their mean over the scenes is not the pooled AP
-    geometry: GeometryMetrics
     scale: float  # predicted units per metre
-    groups_used: int
-    seconds: float
-    semantics: SemanticScores | None  # None without semantics
-    metrics: dict[str, float]  # those of `tokengroups.evaluation.metrics`
+    numbers: dict[str, float]  # under the names of `NUMBERS`
+    overlaps: dict[str, GroupOverlaps]  # by the suffix of the grouping
+    semantics: SceneSemantics | None  # None without semantics
+    metrics: dict[str, float]  # the user's, see `tokengroups.evaluation.metrics`
+    steps: tuple[str, ...]  # names of the post-processing steps
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers of this scene alone; the mean of its AP over the scenes is not the pooled AP."""
+        numbers = {"seconds" if name == "seconds_per_scene" else name: value for name, value in self.numbers.items()}
+        semantics = summarise_semantics([self.semantics])
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            **numbers,
+            **group_scores([self.overlaps[""]]),
+            **{name: semantics[name] for name in SEMANTICS_PER_SCENE},
+            "metrics": self.metrics,
+        }
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Numbers over all scenes. AP pools their predictions; the rest are means except where said."""
+    """Results of all scenes under one protocol."""
 
     protocol: Protocol
-    psnr: float
-    ssim: float
-    lpips: float | None
-    groups: GroupScores
-    oracle: GroupScores
-    planes_hdbscan: GroupScores
-    psnr_nearest_view: float
-    geometry: GeometryMetrics  # depth and points: mean; cameras: median over the scenes
-    groups_used: float
-    seconds_per_scene: float
-    semantics: SemanticScores | None  # None for models without semantics
-    metrics: dict[str, float]  # means over the scenes
     scenes: tuple[SceneResult, ...]
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Numbers over all scenes under the names of the JSON; AP and semantics are pooled, NaN = undefined."""
+        scores = {suffix: group_scores([scene.overlaps[suffix] for scene in self.scenes]) for suffix in GROUPINGS}
+        return {
+            **summarise([scene.numbers for scene in self.scenes]),
+            **{f"{name}{suffix}": value for suffix, named in scores.items() for name, value in named.items()},
+            **summarise_semantics([scene.semantics for scene in self.scenes]),
+        }
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means of the user's metrics over the scenes."""
+        return {name: fmean(scene.metrics[name] for scene in self.scenes) for name in self.scenes[0].metrics}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the documented names; what is undefined is null."""
-        values = {
-            "protocol": dataclasses.asdict(self.protocol),
-            "psnr": self.psnr,
-            "ssim": self.ssim,
-            "lpips": self.lpips,
-            **_scores(self.groups, ""),
-            **_scores(self.oracle, "_oracle"),
-            **_scores(self.planes_hdbscan, "_planes_hdbscan"),
-            "psnr_nearest_view": self.psnr_nearest_view,
-            **dataclasses.asdict(self.geometry),
-            "groups_used": self.groups_used,
-            "seconds_per_scene": self.seconds_per_scene,
-            **_meaning(self.semantics),
-            "metrics": self.metrics,
-            "per_scene": [_scene(scene) for scene in self.scenes],
-        }
-        return _finite(values)
-
-
-def _scores(scores: GroupScores, suffix: str) -> dict[str, float]:
-    return {
-        f"{level}_{kind}{suffix}": getattr(average, level)
-        for kind, average in (("all", scores.all), ("objects", scores.objects))
-        for level in ("ap", "ap50", "ap25")
-    }
-
-
-def _scene(scene: SceneResult) -> dict[str, Any]:
-    values = {field.name: getattr(scene, field.name) for field in dataclasses.fields(scene)}
-    del values["groups"], values["geometry"], values["semantics"]
-    meaning = _meaning(scene.semantics)
-    return {
-        **values,
-        **_scores(scene.groups, ""),
-        **dataclasses.asdict(scene.geometry),
-        **{name: meaning[name] for name in PER_SCENE},
-    }
-
-
-def _meaning(scores: SemanticScores | None) -> dict[str, float | None]:
-    names = [field.name for field in dataclasses.fields(SemanticScores)]
-    return {name: None if scores is None else getattr(scores, name) for name in names}
+        values = {"protocol": self.protocol.to_json(), **self.numbers, "metrics": self.metrics}
+        return _finite({**values, "per_scene": [scene.to_json() for scene in self.scenes]})
 
 
 def _finite(value: Any) -> Any:

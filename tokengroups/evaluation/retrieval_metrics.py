@@ -1,7 +1,8 @@
-"""Retrieval by text: does the first answer to a query cover an instance of what was asked for?
+"""Recall and calibration of retrieval by text.
 
-Two ceilings tell how much of a miss is meaning and how much is grouping: the same groups with true names, and true
-groups with the model's meaning. Q queries, L groups, M true instances.
+A query is a hit if its first answer covers an instance of the queried classes. Two ceilings separate errors of
+semantics from errors of grouping: the same groups with true names, and true groups with the model's semantics.
+Q queries, L groups, M true instances.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from jaxtyping import Bool, Float, Int, Int64
 
 from tokengroups.evaluation.masks import STRUCTURE_CLASSES
 
-MIN_SHARE = 0.01  # of the target views' pixels that the asked classes fill together; less is not asked for
+MIN_SHARE = 0.01  # a query's classes fill at least this share of the target views' pixels, or it is left out
 LOOSE_IOU, STRICT_IOU = 0.25, 0.5  # a hit lies strictly above
+NUM_BINS = 10  # of the calibration error
 
 
 @dataclass(frozen=True)
 class Query:
-    """A text and the classes of which any instance answers it."""
+    """A text, and the classes whose instances are right answers."""
 
     text: str
     classes: frozenset[str]
@@ -28,7 +30,7 @@ class Query:
 
 @dataclass(frozen=True)
 class SharedPixels:
-    """Pixels that groups and visible named instances have in common over a scene's flattened target views."""
+    """Pixel counts of groups, visible named instances and their intersections over a scene's target views."""
 
     group_sizes: Int64[np.ndarray, " L"]
     instance_sizes: Int64[np.ndarray, " M"]
@@ -42,11 +44,11 @@ class SharedPixels:
         return self.intersections / (self.group_sizes[:, None] + self.instance_sizes[None] - self.intersections)
 
     def are(self, classes: Collection[str]) -> Bool[np.ndarray, " M"]:
-        """Which instances are of these classes."""
+        """Mask of the instances of these classes."""
         return np.array([name in classes for name in self.instance_classes], dtype=bool)
 
     def group_classes(self) -> list[str]:
-        """Class that fills most of each group's mask; "" for groups without a pixel of known class."""
+        """Most frequent class in each group's mask; "" for groups without a pixel of known class."""
         names = sorted(set(self.instance_classes))
         counts = [self.intersections[:, self.are({name})].sum(axis=1) for name in names]
         return [
@@ -57,22 +59,30 @@ class SharedPixels:
 
 @dataclass(frozen=True)
 class Answers:
-    """Of every query asked, in the order of the queries."""
+    """First answers to the queries of a scene, by the model and by the two ceilings."""
 
-    ious: Float[np.ndarray, " Q"]  # of the first answer's mask with the best instance of the asked classes
-    ious_true_labels: Float[np.ndarray, " Q"]  # the same where the truth names the groups
-    hits_true_groups: Bool[np.ndarray, " Q"]  # whether the first of the true instances is of the asked classes
+    ious: Float[np.ndarray, " Q"]  # of the first answer's mask with the best instance of the query's classes
+    ious_true_labels: Float[np.ndarray, " Q"]  # the same if groups have the names of their true classes
+    hits_true_groups: Bool[np.ndarray, " Q"]  # the first of the true instances is of the query's classes
+
+
+@dataclass(frozen=True)
+class MatchPairs:
+    """Pairs of a text and a group: predicted probability of a match, and the truth."""
+
+    probabilities: Float[np.ndarray, " N"]
+    matches: Bool[np.ndarray, " N"]
 
 
 def share_pixels(
     masks: Bool[np.ndarray, "L X"], ids: Int[np.ndarray, " X"], classes: Mapping[int, str]
 ) -> SharedPixels:
-    """Count them.
+    """Count the pixels that groups and named instances have in common.
 
     Args:
-        masks: Of the groups.
+        masks: Masks of the groups.
         ids: True instance of every pixel.
-        classes: Class name of every instance; instances without one are left out.
+        classes: Class names of the instances; instances without one are left out.
     """
     visible = [int(instance) for instance in np.unique(ids) if int(instance) in classes]
     instances = ids[None] == np.array(visible, dtype=ids.dtype)[:, None]
@@ -89,12 +99,12 @@ def share_pixels(
 
 
 def name_queries(classes: Iterable[str]) -> list[Query]:
-    """Every object class by its name."""
+    """One query per object class: its name."""
     return [Query(name, frozenset({name})) for name in sorted(set(classes)) if name not in STRUCTURE_CLASSES]
 
 
 def askable(queries: Iterable[Query], shared: SharedPixels) -> list[Query]:
-    """The queries whose classes fill enough of the scene's target views."""
+    """Queries whose classes fill enough of the scene's target views."""
     least = MIN_SHARE * shared.num_pixels
     return [query for query in queries if shared.instance_sizes[shared.are(query.classes)].sum() >= least]
 
@@ -109,52 +119,64 @@ def answer(
     """First answers of the model and of the two ceilings.
 
     Args:
-        queries: Each about an instance that is visible.
-        shared: Of the scene.
-        group_cosines: Of every query with every group.
-        class_cosines: With the name of every instance's class.
-        instance_cosines: With the mean rendered feature of every instance.
+        queries: Queries with a visible instance.
+        shared: Pixel counts of the scene.
+        group_cosines: Cosines of the queries with the groups' embeddings.
+        class_cosines: Cosines of the queries with the names of the instances' classes.
+        instance_cosines: Cosines of the queries with the instances' mean rendered features.
     """
     if not queries:
         return Answers(np.zeros(0), np.zeros(0), np.zeros(0, dtype=bool))
-    by_truth = true_label_tops(shared, class_cosines)
+    right = np.stack([shared.are(query.classes) for query in queries])
+    ious = np.where(right[:, None], shared.ious(), -np.inf).max(axis=2)
+    rows = np.arange(len(queries))
     return Answers(
-        ious=_best_ious(queries, shared, group_cosines.argmax(axis=1)),
-        ious_true_labels=_best_ious(queries, shared, by_truth),
-        hits_true_groups=np.array(
-            [
-                shared.instance_classes[top] in query.classes
-                for query, top in zip(queries, instance_cosines.argmax(axis=1), strict=True)
-            ],
-            dtype=bool,
-        ),
+        ious=ious[rows, group_cosines.argmax(axis=1)],
+        ious_true_labels=ious[rows, true_label_tops(shared, class_cosines)],
+        hits_true_groups=right[rows, instance_cosines.argmax(axis=1)],
     )
 
 
 def true_label_tops(shared: SharedPixels, class_cosines: Float[np.ndarray, "Q M"]) -> Int64[np.ndarray, " Q"]:
-    """First group of every query if a group is named after the instance that fills most of its mask.
+    """First group of every query if a group is named after the most frequent instance in its mask.
 
-    Of groups with the same cosine, which are those of one class, the one with most pixels of that class comes first.
+    Among groups of one class, which have the same cosine, the one with most pixels of that class comes first.
     """
     label = shared.intersections.argmax(axis=1)
     names, first, which = np.unique(shared.instance_classes, return_index=True, return_inverse=True)
     same_class = which[label][:, None] == which[None]
     pixels = (shared.intersections * same_class).sum(axis=1)
-    # Columns of one class are equal but for rounding; one stands for all, so that they are equal.
+    # Columns of one class are equal except for rounding, so one of them represents all.
     cosines = np.where(pixels > 0, class_cosines[:, first[which[label]]], -np.inf)
     return np.array([np.lexsort((-pixels, -row))[0] for row in cosines], dtype=np.int64)
-
-
-def _best_ious(
-    queries: Sequence[Query], shared: SharedPixels, tops: Int64[np.ndarray, " Q"]
-) -> Float[np.ndarray, " Q"]:
-    ious = shared.ious()
-    return np.array(
-        [ious[top, shared.are(query.classes)].max() for query, top in zip(queries, tops, strict=True)], dtype=np.float64
-    )
 
 
 def recall(hits: Sequence[Bool[np.ndarray, " _"]]) -> float:
     """Share of hits over the queries of all scenes together; NaN without a query."""
     pooled = np.concatenate([np.zeros(0, dtype=bool), *hits])
     return float(pooled.mean()) if len(pooled) else float("nan")
+
+
+def match_pairs(
+    probabilities: Float[np.ndarray, "Q L"], queries: Sequence[Query], group_classes: Sequence[str]
+) -> MatchPairs:
+    """Pair every query with every group of known class ("" = unknown); they match if the query has that class."""
+    matches = np.array([[name in query.classes for name in group_classes] for query in queries], dtype=bool)
+    known = np.array([name != "" for name in group_classes], dtype=bool)
+    matches = matches.reshape(probabilities.shape)
+    return MatchPairs(probabilities[:, known].reshape(-1), matches[:, known].reshape(-1))
+
+
+def calibration_error(scenes: Sequence[MatchPairs]) -> float:
+    """Expected calibration error over the pairs of all scenes (Guo et al., ICML 2017, eq. 3); NaN without a pair.
+
+    The mean of |mean probability - share of matches| of each pair's bin, for bins of equal width; 1 is in the last one.
+    """
+    probabilities = np.concatenate([np.zeros(0), *(scene.probabilities for scene in scenes)])
+    matches = np.concatenate([np.zeros(0, dtype=bool), *(scene.matches for scene in scenes)])
+    if len(matches) == 0:
+        return float("nan")
+    bins = np.minimum((probabilities * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    # The number of pairs in a bin cancels: |sum of p - number of matches| is that number times the bin's gap.
+    gaps = np.bincount(bins, weights=probabilities - matches, minlength=NUM_BINS)
+    return float(np.abs(gaps).sum() / len(matches))

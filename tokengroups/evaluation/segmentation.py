@@ -1,4 +1,4 @@
-"""Open-vocabulary segmentation: the class of every rendered pixel, its accuracy and three kinds of mIoU.
+"""Open-vocabulary segmentation: classes of rendered pixels, accuracy and three kinds of mIoU.
 
 I images, C names of the vocabulary, P pixels, n basis vectors of a pixel's feature.
 """
@@ -18,7 +18,7 @@ OTHER = "other"  # the name of all classes that a vocabulary with this name does
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Labelled pixels per image and class; others do not count, whatever is predicted there."""
+    """Number of labelled pixels per image and class."""
 
     correct: Int64[np.ndarray, "I C"]
     predicted: Int64[np.ndarray, "I C"]
@@ -27,7 +27,7 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class SegmentationScores:
-    """Over a set of images; NaN where no pixel is labelled."""
+    """Accuracy and mIoU over a set of images; NaN where no pixel is labelled."""
 
     accuracy: float  # of all labelled pixels of the set together
     image_present: float  # IoU per class over the images with it in truth or prediction (torchmetrics >= 1.7.1)
@@ -38,40 +38,27 @@ class SegmentationScores:
 def classify_pixels(
     coefficients: Float[Tensor, "V H W n"], basis: Float[Tensor, "n D"], names: Float[Tensor, "C D"]
 ) -> Int64[Tensor, "V H W"]:
-    """Name of the largest cosine with the feature of every pixel; -1 only where nothing at all is rendered.
+    """Name of the largest cosine with the feature of every pixel; -1 where nothing is rendered.
 
     Args:
-        coefficients: Rendered group probabilities and residuals. Little alpha scales them, which no cosine sees.
+        coefficients: Rendered group probabilities and residuals; alpha scales them, which changes no cosine.
         basis: Group embeddings, then the rows of W_r^T.
         names: Unit embeddings of the vocabulary.
     """
-    # The pixel's own length is the same for all names, so their inner products with it order the cosines.
+    # Inner products order the cosines: the length of the pixel's feature is the same for all names.
     products = coefficients @ (basis @ names.to(basis).T)
     return torch.where((coefficients != 0).any(dim=-1), products.argmax(dim=-1), -1)
 
 
 def vocabulary_rows(classes: Mapping[int, str], vocabulary: Sequence[str]) -> dict[int, int]:
-    """Row of the vocabulary of every instance; classes outside it are `OTHER`, or left out without that name."""
+    """Map instances to rows of the vocabulary; classes outside it are `OTHER`, or left out without that name."""
     rows = {name: row for row, name in enumerate(vocabulary)}
     named = {instance: rows.get(name, rows.get(OTHER)) for instance, name in classes.items()}
     return {instance: row for instance, row in named.items() if row is not None}
 
 
-def label_pixels(ids: Int[np.ndarray, "V H W"], rows: Mapping[int, int]) -> Int64[np.ndarray, "V H W"]:
-    """Row of every pixel's instance; -1 for those that have none."""
-    present, position = np.unique(ids, return_inverse=True)
-    table = np.array([rows.get(int(instance), -1) for instance in present], dtype=np.int64)
-    return table[position].reshape(ids.shape)
-
-
 def count_classes(predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I H W"], num_classes: int) -> ClassCounts:
-    """Pixels per image and class, where the truth is known.
-
-    Args:
-        predicted: Class of every pixel; -1 = none, which is wrong.
-        true: -1 = unlabelled.
-        num_classes: C.
-    """
+    """Count labelled pixels per image and class; a predicted -1 is wrong, a true -1 is unlabelled."""
     known = true >= 0
     return ClassCounts(
         correct=_histograms(np.where(known & (predicted == true), true, -1), num_classes),
@@ -81,7 +68,9 @@ def count_classes(predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I 
 
 
 def segmentation_scores(scenes: Sequence[ClassCounts]) -> SegmentationScores:
-    """Accuracy and mIoU over the images of all scenes; their order does not matter."""
+    """Accuracy and mIoU over the images of all scenes."""
+    if not any(scene.true.any() for scene in scenes):
+        return SegmentationScores(*[float("nan")] * 4)
     correct, predicted, true = (
         np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("correct", "predicted", "true")
     )
@@ -89,8 +78,6 @@ def segmentation_scores(scenes: Sequence[ClassCounts]) -> SegmentationScores:
     ious, present = correct / np.maximum(unions, 1), unions > 0
     images = present.sum(axis=0)
     occurs = images > 0
-    if not true.any():
-        return SegmentationScores(*[float("nan")] * 4)
     return SegmentationScores(
         accuracy=float(correct.sum() / true.sum()),
         image_present=float((ious.sum(axis=0)[occurs] / images[occurs]).mean()),

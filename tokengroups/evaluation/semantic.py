@@ -1,14 +1,15 @@
-"""Measuring the meaning of one scene: segmentation and retrieval by text, calibration, sizes and times.
+"""Evaluation of one scene's semantics: segmentation, retrieval by text, calibration, sizes and times.
 
-Everything is read off rendered coefficients (group probabilities and residuals): no image of D-vectors is built.
+All numbers come from rendered coefficients (group probabilities and residuals), without an image of D-vectors.
 L groups, M visible true instances, n = L + d coefficients, Q queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from statistics import median
 
 import numpy as np
 import torch
@@ -17,48 +18,38 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.data.example import Example
-from tokengroups.evaluation.calibration import MatchPairs, match_pairs
+from tokengroups.evaluation.masks import render_features
 from tokengroups.evaluation.phrases import PHRASED_CLASSES, PHRASES
-from tokengroups.evaluation.query_time import gaussian_search_ms, group_query_ms, group_search_ms
 from tokengroups.evaluation.retrieval_metrics import (
     Answers,
+    MatchPairs,
     Query,
     SharedPixels,
     answer,
     askable,
+    match_pairs,
     name_queries,
     share_pixels,
 )
-from tokengroups.evaluation.segmentation import (
-    ClassCounts,
-    classify_pixels,
-    count_classes,
-    label_pixels,
-    vocabulary_rows,
-)
-from tokengroups.evaluation.semantic_scores import SceneSemantics, SemanticSizes
-from tokengroups.render import render
-from tokengroups.retrieval import match_probabilities, semantics_of, text_cosines
+from tokengroups.evaluation.segmentation import ClassCounts, classify_pixels, count_classes, vocabulary_rows
+from tokengroups.evaluation.semantic_scores import SceneSemantics
+from tokengroups.retrieval import find_groups, match_probabilities, rank, semantics_of, text_cosines
+from tokengroups.text import TextEncoder
+from tokengroups.text.teachers import look_up
 from tokengroups.types import Semantics, TokenScene, Views
 
 PHRASE_QUERIES = tuple(Query(text, frozenset(classes)) for text, classes in PHRASES.items())
-
-
-@runtime_checkable
-class TextEmbedder(Protocol):
-    """A text encoder or its cache."""
-
-    def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
-        """Unit embeddings."""
-        ...
+_TOP = 5  # answers of a timed query
+_REPEATS = 9
+_BYTES_PER_SCALAR = 4
 
 
 @dataclass(frozen=True)
 class SemanticEvaluation:
-    """What meaning is measured with."""
+    """Text encoder and vocabulary that semantics are measured with."""
 
-    encoder: TextEmbedder  # of the space that the scenes' embeddings live in
-    vocabulary: tuple[str, ...]  # between which segmentation decides
+    encoder: TextEncoder  # of the space of the scenes' embeddings
+    vocabulary: tuple[str, ...]  # segmentation chooses among these names
 
 
 def measure_semantics(
@@ -68,14 +59,14 @@ def measure_semantics(
     coefficients: Float[Tensor, "T H W n"],
     masks: Bool[np.ndarray, "L X"],
 ) -> SceneSemantics:
-    """Measure one scene.
+    """Measure the semantics of one scene.
 
     Args:
         evaluation: Encoder and vocabulary.
         scene: The reconstruction, with semantics.
-        truth: The unbatched example that it was made from, with its classes.
+        truth: The unbatched example with its classes.
         coefficients: `semantic_channels` rendered at the target views.
-        masks: Of the groups over the flattened target views.
+        masks: Masks of the groups over the flattened target views.
     """
     semantics, encoder, named = semantics_of(scene), evaluation.encoder, truth.classes[0]
     names = encoder.encode_text(list(evaluation.vocabulary))
@@ -83,31 +74,33 @@ def measure_semantics(
     shared = share_pixels(masks, ids.reshape(-1), named)
     features = instance_features(coefficients, ids, shared.instance_ids, feature_basis(semantics))
     classes = shared.group_classes()
-    listed = [name if name in PHRASED_CLASSES else "" for name in classes]
-    of_vocabulary = vocabulary_queries(evaluation.vocabulary, named)
-    by_name = askable(name_queries(named.values()), shared)
-    by_phrase = askable(PHRASE_QUERIES, shared)
+    phrased = [name if name in PHRASED_CLASSES else "" for name in classes]
+    asked = {"names": name_queries(named.values()), "unseen": PHRASE_QUERIES}
+    _, at_photos = render_features(scene, scene.cameras, semantic_channels(scene))
     return SceneSemantics(
-        source=_count(evaluation, semantics, names, _render_photos(scene), truth.context, named),
-        target=_count(evaluation, semantics, names, coefficients, truth.targets, named),
-        names=_answers(encoder, semantics, shared, features, by_name),
-        names_pairs=_pairs(encoder, semantics, of_vocabulary, classes),
-        unseen=_answers(encoder, semantics, shared, features, by_phrase),
-        unseen_pairs=_pairs(encoder, semantics, PHRASE_QUERIES, listed),
-        sizes=semantic_sizes(scene),
-        query_ms=group_query_ms(scene, names[0]),
-        search_ms=group_search_ms(scene, names[0]),
-        search_ms_gaussians=gaussian_search_ms(scene, names[0]),
+        counts={
+            "source": _count(evaluation, semantics, names, at_photos, truth.context, named),
+            "target": _count(evaluation, semantics, names, coefficients, truth.targets, named),
+        },
+        answers={
+            kind: _answers(encoder, semantics, shared, features, askable(queries, shared))
+            for kind, queries in asked.items()
+        },
+        pairs={
+            "names": _pairs(encoder, semantics, vocabulary_queries(evaluation.vocabulary, named), classes),
+            "unseen": _pairs(encoder, semantics, PHRASE_QUERIES, phrased),
+        },
+        costs=semantic_costs(scene, names[0]),
     )
 
 
 def feature_basis(semantics: Semantics) -> Float[Tensor, "n D"]:
-    """What the channels [group probabilities, residual] of a rendered pixel are coefficients of."""
+    """Vectors whose coefficients are the channels [group probabilities, residual] of a rendered pixel."""
     return torch.cat([semantics.embeddings, semantics.projection.T])
 
 
 def semantic_channels(scene: TokenScene) -> Float[Tensor, "K n"]:
-    """Of every anchor: group probabilities and residual."""
+    """Group probabilities and residual of every anchor."""
     return torch.cat([scene.assignment, semantics_of(scene).residuals], dim=-1)
 
 
@@ -117,7 +110,7 @@ def instance_features(
     instances: Sequence[int],
     basis: Float[Tensor, "n D"],
 ) -> Float[Tensor, "M D"]:
-    """Direction of the mean feature over each visible instance's pixels: that of the mean coefficients."""
+    """Unit vector along the mean feature of each visible instance's pixels."""
     flat = coefficients.flatten(0, 2)
     of_pixel = torch.from_numpy(ids.reshape(-1)).to(flat.device)
     means = [flat[of_pixel == instance].mean(dim=0) for instance in instances]
@@ -126,7 +119,7 @@ def instance_features(
 
 
 def vocabulary_queries(vocabulary: Sequence[str], classes: Mapping[int, str]) -> list[Query]:
-    """Every name of the vocabulary with the scene's classes that it stands for."""
+    """One query per name of the vocabulary, for the scene's classes that the name stands for."""
     rows = vocabulary_rows(classes, vocabulary)
     return [
         Query(name, frozenset(classes[instance] for instance, own in rows.items() if own == row))
@@ -134,27 +127,42 @@ def vocabulary_queries(vocabulary: Sequence[str], classes: Mapping[int, str]) ->
     ]
 
 
-def semantic_sizes(scene: TokenScene) -> SemanticSizes:
-    """Of the scene as it is stored."""
+def semantic_costs(scene: TokenScene, text: Float[Tensor, " D"]) -> dict[str, float]:
+    """Sizes of a scene's semantics, and median milliseconds of a query, under the names of `COSTS`.
+
+    A query finds groups with their boxes; a search ranks embeddings alone. Baseline: one vector per Gaussian.
+    """
     semantics = semantics_of(scene)
-    parts = (semantics.embeddings, semantics.residuals, semantics.projection)
-    num_groups, dim = semantics.embeddings.shape
-    return SemanticSizes(num_groups, sum(part.numel() for part in parts), len(scene.anchor_ids) * dim)
+    num_scalars = sum(part.numel() for part in (semantics.embeddings, semantics.residuals, semantics.projection))
+    groups, gaussians = (each.numpy(force=True) for each in (semantics.embeddings, gaussian_features(scene)))
+    direction = text.to(semantics.embeddings).numpy(force=True)
+    return {
+        "semantic_units": len(groups),
+        "semantic_scalars": num_scalars,
+        "semantic_bytes": _BYTES_PER_SCALAR * num_scalars,
+        "semantic_scalars_per_gaussian_baseline": gaussians.size,
+        "query_ms": _median_ms(lambda: find_groups(scene, text, _TOP)),
+        "search_ms": _median_ms(lambda: rank(groups, direction, _TOP)[0].tolist()),
+        "search_ms_gaussians": _median_ms(lambda: rank(gaussians, direction, _TOP)[0].tolist()),
+    }
 
 
-def _render_photos(scene: TokenScene) -> Float[Tensor, "V H W n"]:
-    """Coefficients at the photos, from the cameras that were predicted for them."""
-    cameras = scene.cameras
-    rendered = render(
-        scene.gaussians,
-        cameras.cam_from_world,
-        cameras.intrinsics,
-        cameras.size_hw,
-        anchor_ids=scene.anchor_ids,
-        anchor_features=semantic_channels(scene),
-    )
-    assert rendered.features is not None
-    return rendered.features
+def gaussian_features(scene: TokenScene) -> Float[Tensor, "N D"]:
+    """Unit feature of every Gaussian: its group's embedding plus its anchor's residual."""
+    semantics = semantics_of(scene)
+    own = semantics.embeddings[scene.assignment.argmax(dim=-1)]
+    return functional.normalize(own + semantics.residuals @ semantics.projection.T, dim=-1)[scene.anchor_ids]
+
+
+def _median_ms(search: Callable[[], object]) -> float:
+    """Median time after a first, untimed call. Searches end on the host, so a GPU has finished by then."""
+    search()
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        search()
+        times.append(time.perf_counter() - start)
+    return 1000 * median(times)
 
 
 def _count(
@@ -165,14 +173,13 @@ def _count(
     views: Views,
     classes: Mapping[int, str],
 ) -> ClassCounts:
-    """Right and wrong pixels of some views."""
-    predicted = classify_pixels(coefficients, feature_basis(semantics), names).cpu().numpy()
-    rows = vocabulary_rows(classes, evaluation.vocabulary)
-    return count_classes(predicted, label_pixels(views.group_ids.cpu().numpy(), rows), len(names))
+    predicted = classify_pixels(coefficients, feature_basis(semantics), names)
+    true = look_up(views.group_ids, vocabulary_rows(classes, evaluation.vocabulary))
+    return count_classes(predicted.cpu().numpy(), true.cpu().numpy(), len(names))
 
 
 def _answers(
-    encoder: TextEmbedder,
+    encoder: TextEncoder,
     semantics: Semantics,
     shared: SharedPixels,
     features: Float[Tensor, "M D"],
@@ -185,7 +192,7 @@ def _answers(
 
 
 def _pairs(
-    encoder: TextEmbedder, semantics: Semantics, queries: Sequence[Query], group_classes: Sequence[str]
+    encoder: TextEncoder, semantics: Semantics, queries: Sequence[Query], group_classes: Sequence[str]
 ) -> MatchPairs:
     texts = encoder.encode_text([query.text for query in queries])
     probabilities = match_probabilities(semantics, text_cosines(semantics, texts))

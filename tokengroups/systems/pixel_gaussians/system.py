@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -23,9 +22,10 @@ from tokengroups.data.example import Example, stack_examples
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTOutput
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
-from tokengroups.evaluation.encoder import encoder_metrics, summarise_encoder
 from tokengroups.evaluation.evaluate import nearest_view_psnr
+from tokengroups.evaluation.geometry_metrics import encoder_metrics
 from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.scene_numbers import summarise
 from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses
 from tokengroups.losses.perceptual import LpipsConfig, build_lpips
 from tokengroups.losses.photometric import mse, psnr
@@ -147,16 +147,17 @@ class PixelGaussians:
         """Geometry metrics, matching accuracy, and PSNR of held-out views beside that of the nearest photo."""
         del data
         device = next(self.network.parameters()).device
-        scenes, rendered_psnr, nearest_psnr = [], [], []
+        scenes = []
         for example in examples:
             batch = stack_examples([example]).to(device)
             output = self.network(batch.context.images)
-            scenes.append(encoder_metrics(output.geometry, batch.context))
             images = render_targets(output, batch).clamp(0, 1)
-            rendered_psnr.append(float(psnr(images, batch.targets.images).mean()))
-            nearest_psnr.append(nearest_view_psnr(example.context, example.targets))
-        numbers = {"psnr": float(np.mean(rendered_psnr)), "psnr_nearest_view": float(np.mean(nearest_psnr))}
-        return numbers | summarise_encoder(scenes)
+            quality = {
+                "psnr": float(psnr(images, batch.targets.images).mean()),
+                "psnr_nearest_view": nearest_view_psnr(example.context, example.targets),
+            }
+            scenes.append(quality | encoder_metrics(output.geometry, batch.context))
+        return summarise(scenes)
 
     def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
         """Weight decay on matrices alone, a slower trunk; Muon, if chosen, where the geometry task has it."""

@@ -18,7 +18,8 @@ from tokengroups.data.stream import DataConfig, PathStream, draw_frames, held_ou
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.weights import ENCODERS, freeze_unused, save_encoder
 from tokengroups.errors import UserError
-from tokengroups.evaluation.encoder import encoder_metrics, summarise_encoder
+from tokengroups.evaluation.geometry_metrics import encoder_metrics
+from tokengroups.evaluation.scene_numbers import summarise
 from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
@@ -92,7 +93,7 @@ class GeometryTask:
         for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
             views = collate([path.views.select(list(EVALUATION_CONTEXT))]).to(device)
             scenes.append(encoder_metrics(self.model.encode(views.images), views))
-        return summarise_encoder(scenes)
+        return summarise(scenes)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices alone; Muon, if chosen, for the aggregator's and the camera head's layers."""
