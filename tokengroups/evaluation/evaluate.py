@@ -1,4 +1,4 @@
-"""Evaluation of a reconstruction model on scenes with known views, depth and instances.
+"""Evaluation of a reconstruction model on scenes with true cameras, depth and instances.
 
 The model gets the context photos without their poses. The target views are then rendered from their true cameras,
 expressed in the frame of the first context camera and multiplied by one scale per scene, which comes from the points of
@@ -56,8 +56,7 @@ def evaluate_scenes(
     """Reconstruct, render and score every scene.
 
     Args:
-        predict: Photos [V,3,H,W] in [0,1] to a reconstruction; takes the keyword `intrinsics` [V,3,3] if they are
-            known.
+        predict: Photos [V,3,H,W] in [0,1] to a reconstruction; takes the keyword `intrinsics` [V,3,3] if given.
         scenes: At least one unbatched example with its name and classes, consumed one by one.
         data: Origin of the scenes; for the protocol.
         weights: Name of the model's weights; for the protocol.

@@ -61,12 +61,14 @@ def geometry_metrics(
     points = world_points(depth, cam_from_first, cameras.intrinsics)
     true_points = world_points(true_depth, true_cam_from_first, true_cameras.intrinsics)
     scale = scene_scale(points, true_points, valid)
+    depth_errors = (scale * depth - true_depth).abs()[valid] / true_depth[valid]
+    point_errors = (scale * points - true_points)[valid].norm(dim=-1)
     turns, true_turns = cam_from_first[1:, :3, :3], true_cam_from_first[1:, :3, :3]
     moves = scale * invert_rigid(cam_from_first)[1:, :3, 3]
     true_moves = invert_rigid(true_cam_from_first)[1:, :3, 3]
     return GeometryMetrics(
-        depth_absrel=float(absolute_relative_error(scale * depth, true_depth, valid)),
-        point_error=float(point_error(scale * points, true_points, valid)),
+        depth_absrel=float(depth_errors.mean()),
+        point_error=float(point_errors.mean() / true_points[valid].norm(dim=-1).mean()),
         rotation_error_deg=_median(rotation_angle_deg(turns, true_turns)),
         translation_error_deg=_median(direction_angle_deg(moves, true_moves)),
         translation_length_ratio=_median(length_ratio(moves, true_moves)),
@@ -99,21 +101,6 @@ def scene_scale(
     """Median over the valid pixels of true / predicted distance from the first camera; NaN without valid pixels."""
     ratio = true_points[valid].norm(dim=-1) / points[valid].norm(dim=-1).clamp(min=1e-12)
     return ratio.median() if len(ratio) else ratio.new_tensor(float("nan"))
-
-
-def absolute_relative_error(
-    depth: Float[Tensor, "*b"], true_depth: Float[Tensor, "*b"], valid: Bool[Tensor, "*b"]
-) -> Float[Tensor, ""]:
-    """Mean of |depth - true| / true over the valid pixels."""
-    return ((depth - true_depth).abs()[valid] / true_depth[valid]).mean()
-
-
-def point_error(
-    points: Float[Tensor, "*b 3"], true_points: Float[Tensor, "*b 3"], valid: Bool[Tensor, "*b"]
-) -> Float[Tensor, ""]:
-    """Mean distance between predicted and true points / mean distance of the true points from the origin."""
-    errors = (points - true_points)[valid].norm(dim=-1)
-    return errors.mean() / true_points[valid].norm(dim=-1).mean()
 
 
 def rotation_angle_deg(first: Float[Tensor, "*b 3 3"], second: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:

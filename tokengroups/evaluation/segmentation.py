@@ -59,10 +59,10 @@ def vocabulary_rows(classes: Mapping[int, str], vocabulary: Sequence[str]) -> di
 
 def count_classes(predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I H W"], num_classes: int) -> ClassCounts:
     """Count labelled pixels per image and class; a predicted -1 is wrong, a true -1 is unlabelled."""
-    known = true >= 0
+    labelled = true >= 0
     return ClassCounts(
-        correct=_histograms(np.where(known & (predicted == true), true, -1), num_classes),
-        predicted=_histograms(np.where(known, predicted, -1), num_classes),
+        correct=_histograms(np.where(labelled & (predicted == true), true, -1), num_classes),
+        predicted=_histograms(np.where(labelled, predicted, -1), num_classes),
         true=_histograms(true, num_classes),
     )
 

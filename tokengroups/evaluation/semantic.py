@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ from tokengroups.evaluation.semantic_scores import SceneSemantics
 from tokengroups.retrieval import find_groups, match_probabilities, rank, semantics_of, text_cosines
 from tokengroups.text import TextEncoder
 from tokengroups.text.teachers import look_up
-from tokengroups.types import Semantics, TokenScene, Views
+from tokengroups.types import Semantics, TokenScene
 
 PHRASE_QUERIES = tuple(Query(text, frozenset(classes)) for text, classes in PHRASES.items())
 _TOP = 5  # answers of a timed query
@@ -70,17 +70,18 @@ def measure_semantics(
     """
     semantics, encoder, named = semantics_of(scene), evaluation.encoder, truth.classes[0]
     names = encoder.encode_text(list(evaluation.vocabulary))
+    basis, rows = feature_basis(semantics), vocabulary_rows(named, evaluation.vocabulary)
     ids = truth.targets.group_ids.cpu().numpy()
     shared = share_pixels(masks, ids.reshape(-1), named)
-    features = instance_features(coefficients, ids, shared.instance_ids, feature_basis(semantics))
+    features = instance_features(coefficients, ids, shared.instance_ids, basis)
     classes = shared.group_classes()
     phrased = [name if name in PHRASED_CLASSES else "" for name in classes]
     asked = {"names": name_queries(named.values()), "unseen": PHRASE_QUERIES}
     _, at_photos = render_features(scene, scene.cameras, semantic_channels(scene))
     return SceneSemantics(
         counts={
-            "source": _count(evaluation, semantics, names, at_photos, truth.context, named),
-            "target": _count(evaluation, semantics, names, coefficients, truth.targets, named),
+            "source": _count(at_photos, basis, names, look_up(truth.context.group_ids, rows)),
+            "target": _count(coefficients, basis, names, look_up(truth.targets.group_ids, rows)),
         },
         answers={
             kind: _answers(encoder, semantics, shared, features, askable(queries, shared))
@@ -166,15 +167,12 @@ def _median_ms(search: Callable[[], object]) -> float:
 
 
 def _count(
-    evaluation: SemanticEvaluation,
-    semantics: Semantics,
-    names: Float[Tensor, "C D"],
     coefficients: Float[Tensor, "V H W n"],
-    views: Views,
-    classes: Mapping[int, str],
+    basis: Float[Tensor, "n D"],
+    names: Float[Tensor, "C D"],
+    true: Int64[Tensor, "V H W"],
 ) -> ClassCounts:
-    predicted = classify_pixels(coefficients, feature_basis(semantics), names)
-    true = look_up(views.group_ids, vocabulary_rows(classes, evaluation.vocabulary))
+    predicted = classify_pixels(coefficients, basis, names)
     return count_classes(predicted.cpu().numpy(), true.cpu().numpy(), len(names))
 
 

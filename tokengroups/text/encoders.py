@@ -29,7 +29,7 @@ INSTALL = "install it with: pip install 'tokengroups[text]'"
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Sentence encoder: cosines of its unit vectors are similarities of meaning."""
+    """Sentence encoder: cosines of its unit vectors are semantic similarities."""
 
     name: str  # identifies the space: encoder and a hash of its weights
     dim: int
@@ -82,7 +82,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
-        """See `TextEncoder`."""
+        """Embed texts (see `TextEncoder`)."""
         if not texts:
             return torch.zeros(0, self.dim)
         tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
@@ -113,7 +113,7 @@ class VisionLanguageEncoder:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
-        """See `TextEncoder`."""
+        """Embed texts (see `TextEncoder`)."""
         if not texts:
             return torch.zeros(0, self.dim)
         # SigLIP was trained on texts padded to its full length.
@@ -130,7 +130,7 @@ class VisionLanguageEncoder:
 
     @torch.no_grad()
     def encode_images(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
-        """See `ImageTeacher`; photos are resized to the square that the model was trained on."""
+        """Encode photos (see `ImageTeacher`), resized to the square that the model was trained on."""
         size = (self.side, self.side)
         if images.shape[-2:] != size:
             images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)

@@ -16,15 +16,13 @@ from tokengroups.text.cache import EmbeddingCache
 from tokengroups.text.encoders import ImageTeacher, load_text_encoder
 from tokengroups.types import Views
 
-TeacherKind = Literal["labels", "images"]
-
 
 @dataclass(frozen=True)
 class SemanticsConfig:
     """Source of the groups' semantics in training; used if `losses.distillation` is positive."""
 
     text_encoder: str = "minilm"  # or a folder or hub id of CLIP or SigLIP
-    teacher: TeacherKind = "labels"  # images: a vision-language encoder's patch features
+    teacher: Literal["labels", "images"] = "labels"  # images: patch features of a vision-language encoder
     views: int = 0  # number of rendered views that are distilled, evenly spaced; 0 = all
     only: bool = False  # train the semantic head alone, on token groups from `start_from`
 
