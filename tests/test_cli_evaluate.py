@@ -52,6 +52,8 @@ def _save_groups(folder: Path, config: TokenGroupsConfig) -> None:
 class Words:
     """A text encoder that counts letters."""
 
+    name, dim = "words:1", 6
+
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         counts = torch.tensor([[1.0 + text.count(letter) for letter in "aeiolr"] for text in texts])
         return functional.normalize(counts.reshape(len(texts), 6), dim=-1)
