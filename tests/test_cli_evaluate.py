@@ -133,6 +133,22 @@ def test_a_data_set_of_ones_own(weights: Path, tmp_path: Path, monkeypatch: pyte
     assert numbers["protocol"]["data"] == "own_scenes:Own" and numbers["protocol"]["seed"] is None
 
 
+def test_given_intrinsics_under_their_new_and_their_old_name(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--weights", str(weights), "--views", "1", "--postprocess", "none"]
+    new, old = (evaluated([*command, f"--{name}-intrinsics"], tmp_path / "out.json") for name in ("given", "known"))
+    plain = evaluated(command, tmp_path / "out.json")
+    assert new["protocol"] == old["protocol"] and new["psnr"] == old["psnr"] != plain["psnr"]
+    assert new["protocol"]["given_intrinsics"] and "with given intrinsics" in new["protocol"]["text"]
+    assert not plain["protocol"]["given_intrinsics"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    shown = capsys.readouterr().out
+    assert "--given-intrinsics" in shown and "known" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

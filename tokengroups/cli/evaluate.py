@@ -56,7 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_limited("--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split")
     add_limited("--views", 1, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
     add_limited("--frame-step", 1, default=1, metavar="K", help="take every K-th frame (%(default)s)")
-    add("--known-intrinsics", action="store_true", help="tell the model the photos' focal lengths, never poses")
+    add("--given-intrinsics", action="store_true", help="give the model the photos' intrinsics, never their poses")
+    add("--known-intrinsics", action="store_true", dest="given_intrinsics", help=argparse.SUPPRESS)  # its old name
     add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
     add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
     add_postprocess_option(parser)
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         plan,
         split,
         seed=args.seed if args.data == PROCEDURAL and split != "val" else None,
-        known_intrinsics=args.known_intrinsics,
+        given_intrinsics=args.given_intrinsics,
     )
 
     def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:

@@ -81,7 +81,7 @@ def evaluate_scenes(
 
     Args:
         predict: Photos [V,3,H,W] in [0,1] to a reconstruction whose world is the first photo's camera; takes the
-            keyword `intrinsics` [V,3,3] if they are known.
+            keyword `intrinsics` [V,3,3] if they are given.
         scenes: At least one unbatched example with its name and classes, consumed one by one.
         data: What the scenes are; for the protocol.
         weights: Name of the model's weights; for the protocol.
@@ -101,8 +101,8 @@ def evaluate_scenes(
             digest.update(views.images.cpu().numpy().tobytes())
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
-        known = {"intrinsics": scene.context.cameras.intrinsics} if data.known_intrinsics else {}
-        measured.append(_evaluate_scene(partial(predict, **known), scene, perceptual, semantics, metrics or {}))
+        given = {"intrinsics": scene.context.cameras.intrinsics} if data.given_intrinsics else {}
+        measured.append(_evaluate_scene(partial(predict, **given), scene, perceptual, semantics, metrics or {}))
     if not measured:
         raise ValueError("no scene to evaluate")
     names = [scene.result.name for scene in measured]

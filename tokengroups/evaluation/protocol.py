@@ -29,7 +29,7 @@ class EvaluationData:
     plan: FramePlan
     split: str | None = None  # None = all scenes
     seed: int | None = None  # of the procedural rooms
-    known_intrinsics: bool = False  # of the photos; poses are never given
+    given_intrinsics: bool = False  # of the photos; poses are never given
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Protocol:
     seed: int | None
     num_scenes: int
     num_views: int
-    known_intrinsics: bool
+    given_intrinsics: bool
     postprocess: tuple[str, ...]  # names of the steps between photos and scene, in their order
     context_frames: tuple[int, ...]
     target_frames: tuple[int, ...]
@@ -79,7 +79,7 @@ def make_protocol(
         seed=data.seed,
         num_scenes=len(scene_names),
         num_views=data.plan.num_views,
-        known_intrinsics=data.known_intrinsics,
+        given_intrinsics=data.given_intrinsics,
         postprocess=postprocess,
         context_frames=data.plan.context,
         target_frames=data.plan.targets,
@@ -112,7 +112,7 @@ def _text(
         rooms = f"{rooms} (split {data.split})"
     context, targets = (", ".join(map(str, frames)) for frames in (data.plan.context, data.plan.targets))
     height, width = image_size_hw
-    given = "with known intrinsics and unknown poses" if data.known_intrinsics else "without cameras"
+    given = "with given intrinsics and unknown poses" if data.given_intrinsics else "without cameras"
     return (
         f"{weights} on {rooms}, {width}x{height} pixels. Context: {data.plan.num_views} photos {given} "
         f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel touches "
