@@ -48,13 +48,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``, ``--postprocess`` and ``--device``."""
     add = parser.add_argument
     add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR", help="shipped name or weight folder (%(default)s)")
-    add(
-        "--postprocess",
-        default="default",
-        metavar="STEPS",
-        help="post-processing: 'none', 'default' (the weights' own) or names with commas between: "
-        f"{', '.join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)",
-    )
+    steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
+        {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
+    add("--postprocess", default="default", metavar="STEPS", help=steps_help)
     add_device_option(parser)
 
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json, save_pictures
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tokengroups.types import TokenScene
 
 HELP = "edit the groups of a scene; operations apply in the order given"
 EXAMPLES = """\
@@ -32,8 +26,7 @@ FLAGS = ("--json", "--all")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options; `split_options` finds those after the operations."""
-    operations = "OPERATION [ARGUMENT ...] [OPERATION ...]"
-    parser.usage = f"{parser.prog} SCENE {operations} -o OUT [--all] [--render DIR] [--json]"
+    parser.usage = f"{parser.prog} SCENE (OPERATION [ARGUMENT ...]) ... -o OUT [--all] [--render DIR] [--json]"
     parser.add_argument("-o", "--output", metavar="OUT", help="edited scene file")
     parser.add_argument("--render", metavar="DIR", help="write the context views before and after as PNG")
     parser.add_argument("--all", action="store_true", help="a text may select several groups")
@@ -63,14 +56,10 @@ def run(args: argparse.Namespace) -> None:
     edits = parse_edits(words)
     check_writable(args.output)
     before = scene = load_scene(args.scene)
-
-    def embed_text(of: TokenScene, text: str) -> Tensor:
-        return embed(of, args.text_encoder, [check_text(text)])[0]
-
     done = []
     for edit in edits:
         old_ids = set(scene.group_ids.tolist())
-        edit = edit.resolve(scene, embed_text, every=args.all)
+        edit = edit.resolve(scene, lambda of, text: embed(of, args.text_encoder, [check_text(text)])[0], every=args.all)
         scene = edit.apply(scene)
         added = sorted(set(scene.group_ids.tolist()) - old_ids)
         done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))

@@ -102,13 +102,12 @@ def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
     """Open the data set that ``--data`` names."""
     from tokengroups.data.base import DATASETS, open_dataset
 
-    frames = {"num_frames": plan.span.stop, "size": size}
-    if args.data == PROCEDURAL:
+    name, root, options = args.data, args.root, {}
+    if name == PROCEDURAL:
         options = {"seeds": [args.seed], "num_rooms": args.num_scenes or DEFAULT_NUM_SCENES}
-        return open_dataset(PROCEDURAL, args.root, **frames, options=options)
-    if not Path(args.data).exists() and (args.data in DATASETS or ":" in args.data):
-        return open_dataset(args.data, args.root, **frames)
-    return open_dataset("scannet", args.data, **frames)
+    elif Path(name).exists() or (name not in DATASETS and ":" not in name):
+        name, root = "scannet", name
+    return open_dataset(name, root, num_frames=plan.span.stop, size=size, options=options)
 
 
 def _semantics(args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]) -> SemanticEvaluation | None:
@@ -146,6 +145,5 @@ def _choose_scenes(args: argparse.Namespace, dataset: Dataset) -> tuple[str | No
     scenes = dataset.splits[split]
     source = getattr(dataset, "split_source", None)
     if args.split is None and source is not None:
-        held_out = f"{len(scenes)} of {len(dataset)} scenes"
-        note(f"{held_out} are held out ({split}: {source}); --split {ALL} measures all")
+        note(f"{len(scenes)} of {len(dataset)} scenes are held out ({split}: {source}); --split {ALL} measures all")
     return split, scenes[: args.num_scenes or len(scenes)]

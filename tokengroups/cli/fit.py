@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_device_option, add_number, pick_device
-from tokengroups.cli.output import print_json, print_summary, scene_summary
+from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,10 +85,7 @@ def run(args: argparse.Namespace) -> None:
         summary["held_out"] = {"num_photos": len(held_out), **scores}
         ap = "unknown" if scores["ap"] is None else f"{scores['ap']:.2f} (AP25 {scores['ap25']:.2f})"
         details += f"\n{len(held_out)} photos kept out: PSNR {scores['psnr']:.1f} dB, AP of the masks {ap}"
-    if args.json:
-        print_json(summary)
-    else:
-        print_summary(summary, details)
+    print_summary(summary, args.json, details)
 
 
 def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:

@@ -63,13 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Photos of a room in; a 3D scene out whose objects can be listed, edited, exported.",
         epilog="`tokengroups COMMAND --help` shows the options and an example.",
     )
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import this module first; weights that name a class of your own need it (may be repeated)",
-    )
+    plugin_help = "import this module first; weights that name a class of your own need it (may be repeated)"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=plugin_help)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"{__package__}.{'import_' if name == 'import' else name}")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tokengroups.types import TokenScene
 
 T = TypeVar("T")
-_BAR_DELAY_S = 1.0
 
 
 def print_json(content: Any) -> None:
@@ -31,7 +30,7 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
     """Show a bar on a terminal's stderr if the work takes longer than a second."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=what, leave=False, delay=_BAR_DELAY_S, disable=None)
+    return tqdm(items, total=total, desc=what, leave=False, delay=1.0, disable=None)
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[int]) -> None:
@@ -69,8 +68,11 @@ def scene_summary(
     }
 
 
-def print_summary(summary: dict[str, Any], details: str = "") -> None:
-    """Print a `scene_summary`; `details` follow the time that the work took."""
+def print_summary(summary: dict[str, Any], as_json: bool, details: str = "") -> None:
+    """Print a `scene_summary` as JSON or as text, in which `details` follow the time that the work took."""
+    if as_json:
+        print_json(summary)
+        return
     for message in summary["notes"]:
         print(f"note: {message}")
     height, width = summary["size_hw"]

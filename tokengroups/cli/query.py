@@ -56,14 +56,13 @@ def run(args: argparse.Namespace) -> None:
         encoder = scene.semantics.encoder if scene.semantics else None
         print_json({"text": text, "text_encoder": encoder, "matches": found})
         return
-    print_table([_row(rank, match) for rank, match in enumerate(matches, 1)], COLUMNS.split(), left={10})
+    rows = []
+    for rank, match in enumerate(matches, 1):
+        values = (match.probability, match.cosine, *match.centre, *match.size)
+        rows.append([str(rank), str(match.id), *(f"{value:.2f}" for value in values), match.name or "-"])
+    print_table(rows, COLUMNS.split(), left={10})
     if pictures:
         print(f"wrote {len(pictures)} pictures to {args.render}")
-
-
-def _row(rank: int, match: GroupMatch) -> list[str]:
-    values = (match.probability, match.cosine, *match.centre, *match.size)
-    return [str(rank), str(match.id), *(f"{value:.2f}" for value in values), match.name or "-"]
 
 
 def _pictures(scene: TokenScene, matches: Sequence[GroupMatch]) -> Iterator[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tokengroups.cli.arguments import add_model_options, load_model_and_steps, pick_device
-from tokengroups.cli.output import print_json, print_summary, scene_summary
+from tokengroups.cli.output import print_summary, scene_summary
 
 HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
@@ -17,7 +17,6 @@ EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # the fastest
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
 """
-DEFAULT_MAX_VIEWS = 16
 EXIF = "exif"
 
 
@@ -27,15 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them; the first is the world")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add("--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)")
-    add("--max-views", type=int, default=DEFAULT_MAX_VIEWS, metavar="N", help="use at most N photos (%(default)s)")
+    add("--max-views", type=int, default=16, metavar="N", help="use at most N photos (%(default)s)")
     add("--seed", type=int, help="start the anchor sampling elsewhere; the same seed gives the same scene")
-    add(
-        "--focal",
-        type=_focal,
-        metavar="PX|exif",
-        help="focal length of all photos in their pixels, or 'exif' to read it from each; makes far better scenes "
-        "than a predicted one",
-    )
+    focal_help = """focal length of all photos in their pixels, or 'exif' to read it from each; makes far better
+        scenes than a predicted one"""
+    add("--focal", type=_focal, metavar="PX|exif", help=focal_help)
     add_model_options(parser)
     add("--json", action="store_true", help="print the summary as JSON")
 
@@ -70,10 +65,8 @@ def run(args: argparse.Namespace) -> None:
     scene = replace(scene, provenance={**scene.provenance, **origin})
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
-    if args.json:
-        print_json(summary | {"postprocess": [step["name"] for step in scene.provenance["postprocess"]]})
-    else:
-        print_summary(summary)
+    summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
+    print_summary(summary, args.json)
 
 
 def _focal(text: str) -> float | str:

@@ -49,7 +49,7 @@ def check_text(text: str) -> str:
     """Reduce white space to single spaces.
 
     Raises:
-        UserError: The text is empty, or longer than any encoder reads.
+        UserError: The text is empty, or far longer than what encoders read.
     """
     text = " ".join(text.split())
     if not text:

@@ -22,10 +22,8 @@ from tokengroups.cli.output import note, save_pictures
 from tokengroups.data.base import open_dataset
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
-from tokengroups.geometry import relative_cameras
-from tokengroups.io.cameras import save_cameras
 from tokengroups.scene import load_scene
-from tokengroups.types import Cameras, SceneFrames
+from tokengroups.types import SceneFrames
 
 # An object, unlike a wall or the floor, is visible in a part of the photos, and much smaller than the room.
 MIN_SHARE, MAX_SHARE, MAX_RELATIVE_SIZE = 0.005, 0.3, 0.5
@@ -158,15 +156,3 @@ def _descriptions(frames: SceneFrames, photos: Sequence[int]) -> list[tuple[str,
             counts[name] += int(pixels)
     things = [name for name, _ in counts.most_common(NUM_QUERIES)]
     return [(name, next(phrase for phrase, classes in PHRASES.items() if name in classes)) for name in things]
-
-
-def save_target_cameras(room: Room, scale: float) -> Path:
-    """Write the true target cameras in the world of the scene, of `scale` units per metre; returns the file."""
-    poses = torch.from_numpy(room.frames.cam_from_world)
-    targets = list(room.targets)
-    relative = relative_cameras(poses[targets], poses[room.context[0]], poses.new_tensor(scale))
-    intrinsics = torch.from_numpy(room.frames.intrinsics)[targets]
-    height, width = room.frames.images.shape[1:3]
-    path = room.folder / "targets.json"
-    save_cameras(path, Cameras(relative, intrinsics, (height, width)))
-    return path

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from tokengroups.cli.demo.page import Gallery, Picture, Section, Table
-from tokengroups.cli.demo.rooms import (
-    Answer,
-    Reconstructed,
-    Room,
-    likely_objects,
-    query_room,
-    run_command,
-    save_target_cameras,
-)
+from tokengroups.cli.demo.rooms import Reconstructed, Room, likely_objects, query_room, run_command
+from tokengroups.geometry import relative_cameras
+from tokengroups.io.cameras import save_cameras
 from tokengroups.io.pictures import color_name, group_color
+from tokengroups.types import Cameras
 
 MOST_GROUPS = 11
 SHIFT = 0.6  # of a moved object, in its own widths
@@ -45,19 +43,9 @@ def room_section(made: Reconstructed, donor: Reconstructed, scale: float) -> Sec
         scale: Scene units per metre, from the evaluation: it places the true target cameras in the scene.
     """
     room = made.room
-    title = f"Room {room.number}"
-    novel_views = _novel_views(room, scale)
-    answers = query_room(room)
-    galleries = (
-        _photos(made),
-        novel_views,
-        _groups(made),
-        *([_answers(room, answers)] if answers else []),
-        _edits(made, donor),
-        _export(room),
-    )
+    galleries = [_photos(made), _novel_views(room, scale), _groups(made), *_answers(room), _edits(made, donor)]
     text = f"{len(room.context)} photos, {len(made.groups)} groups found."
-    return Section(f"room-{room.number}", title, text, galleries)
+    return Section(f"room-{room.number}", f"Room {room.number}", text, [*galleries, _export(room)])
 
 
 def numbers_section(numbers: Mapping[str, Any]) -> Section:
@@ -90,7 +78,7 @@ def _photos(made: Reconstructed) -> Gallery:
 
 
 def _novel_views(room: Room, scale: float) -> Gallery:
-    cameras = save_target_cameras(room, scale)
+    cameras = _save_target_cameras(room, scale)
     what = ("--what", "color,groups")
     run_command("render", room.scene, "--camera", "context:0", "-o", room.folder / "context", *what)
     command = run_command("render", room.scene, "--camera", cameras, "-o", room.folder / "novel", *what)
@@ -113,6 +101,18 @@ def _novel_views(room: Room, scale: float) -> Gallery:
     )
 
 
+def _save_target_cameras(room: Room, scale: float) -> Path:
+    """Write the true target cameras in the world of the scene, of `scale` units per metre; returns the file."""
+    poses = torch.from_numpy(room.frames.cam_from_world)
+    targets = list(room.targets)
+    relative = relative_cameras(poses[targets], poses[room.context[0]], poses.new_tensor(scale))
+    intrinsics = torch.from_numpy(room.frames.intrinsics)[targets]
+    height, width = room.frames.images.shape[1:3]
+    path = room.folder / "targets.json"
+    save_cameras(path, Cameras(relative, intrinsics, (height, width)))
+    return path
+
+
 def _groups(made: Reconstructed) -> Gallery:
     shown = made.groups[:MOST_GROUPS]
     more = f" The {len(shown)} most visible of {len(made.groups)} are shown." if len(made.groups) > len(shown) else ""
@@ -130,21 +130,22 @@ def _groups(made: Reconstructed) -> Gallery:
     )
 
 
-def _answers(room: Room, answers: Sequence[Answer]) -> Gallery:
+def _answers(room: Room) -> list[Gallery]:
+    """Query the room; no gallery where nothing can be queried."""
+    answers = query_room(room)
+    if not answers:
+        return []
     pictures = []
     for answer in answers:
         caption = f"described: {answer.thing}; first answer: group {answer.group}, probability {answer.probability:.2f}"
         name = answer.picture.relative_to(room.folder).as_posix()
         pictures.append(_picture(room, name, f"“{answer.text}”", caption, answer.group))
-    return Gallery(
-        "Asked in words",
+    text = (
         "Objects in the photos, by descriptions that training never used, and the first group that each finds: "
         "right about four times in ten, see the numbers below. The weights were trained on the names of some forty "
-        "classes of computer-made objects; the text encoder tells which names a description is near to.",
-        pictures,
-        [answer.command for answer in answers],
-        size_px=210,
+        "classes of computer-made objects; the text encoder tells which names a description is near to."
     )
+    return [Gallery("Asked in words", text, pictures, [answer.command for answer in answers], size_px=210)]
 
 
 def _edits(made: Reconstructed, donor: Reconstructed) -> Gallery:
