@@ -1,4 +1,4 @@
-"""Train what a YAML file describes, like ``tokengroups train``; the same command continues a stopped run.
+"""Train what a YAML file describes, like ``tokengroups train``; the same command resumes a stopped run.
 
 torchrun --nproc_per_node 2 train.py configs/vggt_tiny.yaml       # two processes on CPU
 accelerate launch train.py configs/token_groups_tiny.yaml         # as accelerate is configured

@@ -21,7 +21,7 @@ class Package(Protocol):
     renamed: Mapping[str, str]
     terms: Mapping[str, str]
 
-    def scene(self, room: int, num_photos: int, known_intrinsics: bool, sharpening_steps: int | None) -> Any:
+    def scene(self, room: int, num_photos: int, given_intrinsics: bool, sharpening_steps: int | None) -> Any:
         """The scene of a test room's photos: nested dataclasses or mappings of tensors, with the names to store."""
         ...
 
@@ -58,10 +58,10 @@ class Old:
         frames = generate(SEED, index, "test", 2 * num_photos + 1, self.model.image_size)
         return take("tokengroups.evaluation.scenes.evaluation_scene")(frames, data)
 
-    def scene(self, room: int, num_photos: int, known_intrinsics: bool, sharpening_steps: int | None) -> Any:
+    def scene(self, room: int, num_photos: int, given_intrinsics: bool, sharpening_steps: int | None) -> Any:
         """Every second of the frames of a path, as in an evaluation."""
         photos = self.room(room, num_photos).context
-        intrinsics = photos.cameras.intrinsics if known_intrinsics else None
+        intrinsics = photos.cameras.intrinsics if given_intrinsics else None
         return self.model.reconstruct(photos.images, None, sharpening_steps, intrinsics)
 
     def evaluation(self) -> dict[str, Any]:
@@ -121,10 +121,10 @@ class New:
         plan = take("tokengroups.data.example.FramePlan")(num_photos)
         return take("tokengroups.data.example.cut_example")(rooms[rooms.splits["test"][index]], plan)
 
-    def scene(self, room: int, num_photos: int, known_intrinsics: bool, sharpening_steps: int | None) -> Any:
+    def scene(self, room: int, num_photos: int, given_intrinsics: bool, sharpening_steps: int | None) -> Any:
         """Every second of the frames of a path, as in an evaluation."""
         photos = self.room(room, num_photos).context
-        intrinsics = photos.cameras.intrinsics if known_intrinsics else None
+        intrinsics = photos.cameras.intrinsics if given_intrinsics else None
         steps = self.model.steps
         if sharpening_steps is not None:
             refinement = take("tokengroups.postprocess.photometric.PhotometricRefinement")
@@ -140,7 +140,10 @@ class New:
         data = take("tokengroups.evaluation.protocol.EvaluationData")("procedural", plan, "test", SEED)
         scenes = (self.room(index, 2) for index in range(EVALUATION_ROOMS))
         evaluate = take("tokengroups.evaluation.evaluate.evaluate_scenes")
-        return evaluate(self.model.predict, scenes, data, "token_groups_tiny", None, semantics).to_json()
+        report = evaluate(self.model.predict, scenes, data, "token_groups_tiny", None, semantics).to_json()
+        protocol = report["protocol"]
+        given = protocol.pop("given_intrinsics", protocol.get("known_intrinsics"))  # the older name of the field
+        return report | {"protocol": protocol | {"known_intrinsics": given}}
 
     def task(self, name: str, folder: Path) -> Any:
         """The checkout's own configuration, made small and exact."""

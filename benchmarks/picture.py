@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
 
-from tokengroups.cli.demo.steps import likely_objects
+from tokengroups.cli.demo.rooms import likely_objects
 from tokengroups.data.procedural import generate_room
 from tokengroups.editing import move, remove
 from tokengroups.io.pictures import group_colors

@@ -1,7 +1,7 @@
 """Held-out quality of weights on procedural rooms: several seeds, means with 95 % intervals over the seeds.
 
 Run: ``python benchmarks/quality.py [--weights token_groups_tiny] [--seeds 101 102 103] [--num-scenes 32] [--views 2]
-[--known-intrinsics] [--json FILE]``. Every seed is one `tokengroups evaluate`, with its protocol; the interval is
+[--given-intrinsics] [--json FILE]``. Every seed is one `tokengroups evaluate`, with its protocol; the interval is
 Student's.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--num-scenes", type=int, default=32)
     parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--known-intrinsics", action="store_true", help="tell the model the focal lengths")
+    parser.add_argument("--given-intrinsics", action="store_true", help="give the model the true intrinsics")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     model = load_model(args.weights)
@@ -46,7 +46,7 @@ def main() -> None:
     semantics = SemanticEvaluation(load_encoder_for(encoder_name), CLASS_NAMES) if encoder_name else None
     runs = []
     for seed in args.seeds:
-        data = EvaluationData("procedural", FramePlan(args.views), "test", seed, known_intrinsics=args.known_intrinsics)
+        data = EvaluationData("procedural", FramePlan(args.views), "test", seed, given_intrinsics=args.given_intrinsics)
         scenes = (
             cut_example(generate_room(seed, i, "test", 2 * args.views + 1, model.image_size), data.plan)
             for i in range(args.num_scenes)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tokengroups.cli.demo.page import Gallery, Picture, Section, Table, build_page
+from tokengroups.cli.demo.rooms import likely_objects, make_room, query_room, reconstruct_room
 from tokengroups.cli.demo.sections import room_section
-from tokengroups.cli.demo.steps import finish_room, likely_objects, make_room, query_room, reconstruct_room
 from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
@@ -50,7 +50,7 @@ def check(page: str) -> Checker:
 def test_page_is_well_formed_escaped_and_needs_no_network() -> None:
     gallery = Gallery("a < b", "text & more", [Picture("x/1.png", "<one>", colour="#ff0000")], ["cmd 'x' > y"])
     table = Table(("name", "value"), [("PSNR", "1.0")], numbers=(1,))
-    page = build_page("T", "lead", [Section("s1", "S", "S", "", [gallery], [table])], "end")
+    page = build_page([Section("s1", "S", "", [gallery], [table])])
     checker = check(page)
     assert "&lt;one&gt;" in page and "a &lt; b" in page and "<one>" not in page
     assert checker.links == ["#s1", "x/1.png"] and "s1" in checker.ids
@@ -81,25 +81,27 @@ def test_the_whole_way(tmp_path: Path, random_weights: Path, capsys: pytest.Capt
     assert {link[1:] for link in checker.links if link.startswith("#")} == checker.ids
     assert not list((out / "room_1" / "photos").glob("*.json")), "the photos come without cameras"
     assert json.loads((out / "metrics.json").read_text())["protocol"]["num_scenes"] == 2
-    assert "query" not in shown  # these weights do not know what groups mean
+    assert "query" not in shown  # these weights have no semantics
 
 
-def test_weights_that_know_meanings_are_asked(
+def test_weights_with_semantics_are_queried(
     tmp_path: Path, random_weights_with_meaning: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, weights = tmp_path / "room_1", str(random_weights_with_meaning)
-    made = reconstruct_room(make_room(folder, 1, seed=0, num_views=2, size=64), weights)
-    finished = finish_room(made, made, scale=1.0)
-    assert 1 <= len(finished.answers) <= 3
+    made = reconstruct_room(make_room(folder, 1, seed=0, num_views=2, size=64), "--weights", weights)
+    answers = query_room(made.room)
+    assert 1 <= len(answers) <= 3
     there = set(made.room.frames.instance_classes.values())
-    assert all(a.thing in there and a.thing in PHRASES[a.text] for a in finished.answers)
+    assert all(a.thing in there and a.thing in PHRASES[a.text] for a in answers)
     ids = [group["id"] for group in made.groups]
-    for answer in finished.answers:
+    for answer in answers:
         assert answer.picture.is_file() and answer.group in ids and 0 <= answer.probability <= 1
         assert answer.command.startswith("tokengroups query ")
-    titles = [gallery.title for gallery in room_section(finished, tmp_path).galleries]
-    assert "Asked in words" in titles
+    galleries = {gallery.title: gallery for gallery in room_section(made, made, scale=1.0).galleries}
+    shown = galleries["Asked in words"]
+    assert list(shown.commands) == [answer.command for answer in answers]
+    assert [tmp_path / picture.source for picture in shown.pictures] == [answer.picture for answer in answers]
 
 
 def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +110,7 @@ def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert capsys.readouterr().err == f"error: {option} {value}: must be at least {least}\n"
 
 
-def test_without_the_text_encoder_nothing_is_asked(
+def test_without_the_text_encoder_nothing_is_queried(
     tmp_path: Path,
     random_weights_with_meaning: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -119,6 +121,6 @@ def test_without_the_text_encoder_nothing_is_asked(
 
     monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", missing)
     room = make_room(tmp_path / "room_1", 1, seed=0, num_views=2, size=64)
-    reconstruct_room(room, str(random_weights_with_meaning))
+    reconstruct_room(room, "--weights", str(random_weights_with_meaning))
     assert query_room(room) == ()
-    assert "nothing is asked in words: text needs the package" in capsys.readouterr().err
+    assert "note: nothing is queried: text needs the package" in capsys.readouterr().err

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tokengroups import systems
+from tokengroups.cli import arguments
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
@@ -135,6 +137,26 @@ def test_a_data_set_of_ones_own(weights: Path, tmp_path: Path, monkeypatch: pyte
     assert numbers["protocol"]["data"] == "own_scenes:Own" and numbers["protocol"]["seed"] is None
 
 
+def test_given_intrinsics_under_their_new_and_their_old_name(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--weights", str(weights), "--views", "1", "--postprocess", "none"]
+    new, old = (evaluated([*command, f"--{name}-intrinsics"], tmp_path / "out.json") for name in ("given", "known"))
+    plain = evaluated(command, tmp_path / "out.json")
+    assert new["protocol"] == old["protocol"] and new["psnr"] == old["psnr"] != plain["psnr"]
+    assert new["protocol"]["given_intrinsics"] and "with given intrinsics" in new["protocol"]["text"]
+    assert not plain["protocol"]["given_intrinsics"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    shown = capsys.readouterr().out
+    assert "--given-intrinsics" in shown and "known" not in shown
+
+
+def test_the_default_weights_are_those_of_python() -> None:
+    assert arguments.DEFAULT_WEIGHTS == systems.DEFAULT_WEIGHTS
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -192,14 +214,14 @@ def test_weights_with_semantics_are_measured_on_the_vocabulary(
     assert "vocabulary" in capsys.readouterr().err
 
 
-def test_an_encoder_that_is_missing_costs_only_meaning(
+def test_an_encoder_that_is_missing_costs_only_semantics(
     weights: Path, speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.json"
     numbers = evaluated(["--weights", str(speaking)], out)
     assert numbers["recall1_names"] is None and numbers["psnr"] > 0
     noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
-    assert len(noted) == 1 and "meaning is not measured" in noted[0] and "words:1" in noted[0]
+    assert len(noted) == 1 and "semantics are not measured" in noted[0] and "words:1" in noted[0]
     assert evaluated(["--weights", str(weights), "--vocabulary", "wall"], out)["miou_target"] is None
     assert "the weights have no semantics" in capsys.readouterr().err
     assert main(["evaluate", "--weights", str(speaking), "--text-encoder", "nobody"]) == 2

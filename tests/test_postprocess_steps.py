@@ -230,6 +230,6 @@ def test_a_file_never_imports_a_step_of_its_choice(example):
 
 
 def test_the_command_line_offers_every_step():
-    from tokengroups.cli.postprocess import STEP_NAMES
+    from tokengroups.cli.arguments import STEP_NAMES
 
     assert STEP_NAMES == tuple(STEPS)

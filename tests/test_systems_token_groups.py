@@ -92,7 +92,7 @@ def test_photometric_refinement_changes_the_gaussians_alone_and_can_be_left_out(
         PhotometricRefinement(-1)
 
 
-def test_known_intrinsics_are_kept_and_move_the_points(model, photos):
+def test_given_intrinsics_are_kept_and_move_the_points(model, photos):
     known = torch.tensor([[40.0, 0, 16], [0, 40.0, 16], [0, 0, 1]]).expand(2, 3, 3)
     told, plain = model.predict(photos, known), model.predict(photos)
     torch.testing.assert_close(told.scene.cameras.intrinsics, known)

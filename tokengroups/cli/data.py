@@ -13,7 +13,6 @@ EXAMPLES = """\
   tokengroups data procedural --out rooms/ --num-scenes 4 --num-views 5
   tokengroups data procedural --out rooms/ --num-scenes 100 --num-views 9 --size 128 --seed 7 --split train
 """
-MIN_SIZE_PX = 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +29,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the rooms' folders; created if missing")
     add_limited("--num-scenes", 1, default=1, metavar="N", help="how many rooms (%(default)s)")
     add_limited("--num-views", 1, default=5, metavar="V", help="frames a room, along a path (%(default)s)")
-    add_limited("--size", MIN_SIZE_PX, default=128, metavar="PX", help="side of the square images (%(default)s)")
+    add_limited("--size", 16, default=128, metavar="PX", help="side of the square images (%(default)s)")
     add_limited("--seed", 0, default=0, metavar="S", help="which rooms (%(default)s)")
-    add("--split", choices=("test", "train"), default="test", help="rooms never shared by the two (%(default)s)")
+    add("--split", choices=("test", "train"), default="test", help="the two share no room (%(default)s)")
     add("--json", action="store_true", help="print the folders as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Generate and write the rooms; print where."""
-    from tokengroups.cli.output import print_json, progress
+    """Generate and write the rooms; print their folders."""
+    from tokengroups.cli.output import counted, print_json, progress
     from tokengroups.data.base import open_dataset
     from tokengroups.data.readers.scannet import write_scannet
 
@@ -52,5 +51,5 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json({"scenes": [str(folder) for folder in folders]})
     else:
-        written = f"{len(folders)} room{'s' if len(folders) > 1 else ''} of {args.num_views} views"
-        print(f"wrote {written} to {args.out} ({folders[0].name} ... {folders[-1].name})")
+        rooms_and_views = f"{counted(len(folders), 'room')} of {counted(args.num_views, 'view')}"
+        print(f"wrote {rooms_and_views} to {args.out} ({folders[0].name} ... {folders[-1].name})")

@@ -1,31 +1,28 @@
-"""`tokengroups evaluate`: held-out numbers of a model, with the protocol that they stand for."""
+"""`tokengroups evaluate`: measure a model on held-out scenes; print the numbers with their protocol."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli import text
-from tokengroups.cli.arguments import add_number
-from tokengroups.cli.devices import add_device_option, pick_device
-from tokengroups.cli.postprocess import add_postprocess_option, pick_steps
+from tokengroups.cli.arguments import add_model_options, add_number, load_model_and_steps, pick_device
+from tokengroups.cli.output import note, progress
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tokengroups.data.base import Dataset
-    from tokengroups.data.example import Example, FramePlan
+    from tokengroups.data.example import FramePlan
     from tokengroups.evaluation.semantic import SemanticEvaluation
-    from tokengroups.losses.perceptual import Lpips
     from tokengroups.postprocess import Reconstruction
 
-HELP = "measure a model on rooms it has not seen: views, groups, geometry and meaning"
+HELP = "measure a model on held-out scenes: views, groups, geometry and semantics"
 EXAMPLES = """\
   tokengroups evaluate --data procedural --seed 1 --num-scenes 16 --json out.json
   tokengroups evaluate --data scans/ --views 2 --frame-step 10 --weights my_weights/
@@ -34,149 +31,112 @@ EXAMPLES = """\
 """
 PROCEDURAL, ALL = "procedural", "all"
 DEFAULT_NUM_SCENES = 16
+DATA_HELP = """'procedural', a folder of scenes in ScanNet's exported-frames layout, or package.module:Class, a data
+set of your own (%(default)s)"""
+VOCABULARY_HELP = """weights with semantics: class names with commas between, one of them for every pixel; 'other' is
+all classes not listed (default: those of the data set; folder: LSM's eight)"""
+METRIC_HELP = "also measure a metric of your own; see tokengroups.evaluation.metrics (may be repeated)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add, add_limited = parser.add_argument, partial(add_number, parser)
-    add(
-        "--data",
-        default=PROCEDURAL,
-        metavar="NAME|DIR",
-        help="'procedural', a folder of scenes in ScanNet's exported-frames layout, or package.module:Class, a data "
-        "set of your own (%(default)s)",
-    )
+    add("--data", default=PROCEDURAL, metavar="NAME|DIR", help=DATA_HELP)
     add("--root", metavar="DIR", help="package.module:Class: its folder")
-    add(
-        "--split",
-        metavar="NAME",
-        help=f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)",
-    )
+    split_help = f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)"
+    add("--split", metavar="NAME", help=split_help)
     add_limited("--seed", 0, default=0, metavar="S", help="which procedural rooms (%(default)s)")
     add_limited("--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split")
     add_limited("--views", 1, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
     add_limited("--frame-step", 1, default=1, metavar="K", help="take every K-th frame (%(default)s)")
-    add("--known-intrinsics", action="store_true", help="tell the model the photos' focal lengths, never poses")
+    add("--given-intrinsics", action="store_true", help="give the model the photos' intrinsics, never their poses")
+    add("--known-intrinsics", action="store_true", dest="given_intrinsics", help=argparse.SUPPRESS)  # its old name
     add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
-    add("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
-    add_postprocess_option(parser)
-    add_device_option(parser)
+    add_model_options(parser)
     add("--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'")
-    add(
-        "--vocabulary",
-        metavar="NAMES",
-        help="weights with semantics: class names with commas between, one of them for every pixel; "
-        "'other' stands for all classes not listed (default: those of the data set; folder: LSM's eight)",
-    )
+    add("--vocabulary", metavar="NAMES", help=VOCABULARY_HELP)
     text.add_text_encoder_option(parser)
-    add(
-        "--metric",
-        action="append",
-        default=[],
-        metavar="MODULE:FUNCTION",
-        help="also measure a metric of your own; see tokengroups.evaluation.metrics (may be repeated)",
-    )
+    add("--metric", action="append", default=[], metavar="MODULE:FUNCTION", help=METRIC_HELP)
     add("--json", type=Path, metavar="FILE", help="also write all numbers, and those of each scene")
 
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, write the JSON."""
-    from tokengroups.data.example import FramePlan
+    from tokengroups.data.example import FramePlan, cut_example
     from tokengroups.evaluation.evaluate import evaluate_scenes
     from tokengroups.evaluation.metrics import load_metrics
     from tokengroups.evaluation.protocol import EvaluationData
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
-    from tokengroups.systems import DEFAULT_WEIGHTS, load_model
+    from tokengroups.losses.perceptual import Lpips
 
     if args.json is not None:
         check_writable(args.json)
     metrics = load_metrics(args.metric)
-    weights = args.weights or DEFAULT_WEIGHTS
     device = pick_device(args.device)
-    perceptual = _perceptual(args.lpips_weights, device)
-    model = load_model(weights).to(device)
-    steps = pick_steps(args.postprocess, model)
-    size = _size(args.size or model.image_size, model.size_multiple)
+    perceptual = None if args.lpips_weights is None else Lpips("vgg", args.lpips_weights).to(device)
+    model, steps = load_model_and_steps(args, device)
+    size = args.size or model.image_size
+    if size % model.size_multiple:
+        raise UserError(f"--size {size}: the model's patches have {model.size_multiple} pixels; use a multiple of that")
     plan = FramePlan(args.views, args.frame_step)
     dataset = _open(args, plan, size)
     semantics = _semantics(args, model.text_encoder, dataset.class_names)
     split, scenes = _choose_scenes(args, dataset)
-    data = EvaluationData(
-        Path(args.data).name,
-        plan,
-        split,
-        seed=args.seed if args.data == PROCEDURAL and split != "val" else None,
-        known_intrinsics=args.known_intrinsics,
-    )
+    seed = args.seed if args.data == PROCEDURAL and split != "val" else None
+    data = EvaluationData(Path(args.data).name, plan, split, seed, args.given_intrinsics)
 
     def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:
-        known = None if intrinsics is None else intrinsics.to(device)
-        return model.predict(photos.to(device), known, postprocess=steps)
+        given = None if intrinsics is None else intrinsics.to(device)
+        return model.predict(photos.to(device), given, postprocess=steps)
 
-    result = evaluate_scenes(
-        predict, _examples(dataset, scenes, plan, size), data, Path(weights).name, perceptual, semantics, metrics
-    )
+    examples = (cut_example(dataset[i], plan, size) for i in progress(scenes, len(scenes), "evaluating"))
+    result = evaluate_scenes(predict, examples, data, Path(args.weights).name, perceptual, semantics, metrics)
     print(format_report(result))
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n")
         print(f"\nwrote {args.json}")
 
 
-def _size(size: int, multiple: int) -> int:
-    if size % multiple:
-        raise UserError(f"--size {size}: the model sees patches of {multiple} pixels; use a multiple of that")
-    return size
+def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
+    """Open the data set that ``--data`` names."""
+    from tokengroups.data.base import DATASETS, open_dataset
 
-
-def _perceptual(weights: Path | None, device: str) -> Lpips | None:
-    from tokengroups.losses.perceptual import Lpips
-
-    return None if weights is None else Lpips("vgg", weights).to(device)
+    name, root, options = args.data, args.root, {}
+    if name == PROCEDURAL:
+        options = {"seeds": [args.seed], "num_rooms": args.num_scenes or DEFAULT_NUM_SCENES}
+    elif Path(name).exists() or (name not in DATASETS and ":" not in name):
+        name, root = "scannet", name
+    return open_dataset(name, root, num_frames=plan.span.stop, size=size, options=options)
 
 
 def _semantics(args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]) -> SemanticEvaluation | None:
-    """What semantics are measured with; None, with a note, where they cannot be and nobody chose an encoder."""
+    """Load the text encoder and vocabulary of the semantic metrics; None, with a note, if one is missing.
+
+    Raises:
+        UserError: A wrong vocabulary, or ``--text-encoder`` names one that cannot be used.
+    """
     from tokengroups.evaluation.semantic import SemanticEvaluation
 
-    vocabulary = class_names
-    if args.vocabulary is not None:
-        vocabulary = tuple(text.parse_vocabulary(args.vocabulary))
+    vocabulary = class_names if args.vocabulary is None else tuple(text.parse_vocabulary(args.vocabulary))
     if not encoder_name:
         if args.vocabulary is not None or args.text_encoder is not None:
-            _note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
+            note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
         return None
     if not vocabulary:
-        _note("meaning is not measured: the data set names no classes; give --vocabulary")
+        note("semantics are not measured: the data set names no classes; give --vocabulary")
         return None
     try:
         return SemanticEvaluation(text.load_encoder_for(encoder_name, args.text_encoder), vocabulary)
     except UserError as error:
         if args.text_encoder is not None:
             raise
-        _note(f"meaning is not measured: {error}")
+        note(f"semantics are not measured: {error}")
         return None
 
 
-def _note(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr)
-
-
-def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
-    """The data set that `--data` names."""
-    from tokengroups.data.base import DATASETS, open_dataset
-
-    frames = {"num_frames": plan.span.stop, "size": size}
-    if args.data == PROCEDURAL:
-        options = {"seeds": [args.seed], "num_rooms": args.num_scenes or DEFAULT_NUM_SCENES}
-        return open_dataset(PROCEDURAL, args.root, **frames, options=options)
-    if not Path(args.data).exists() and (args.data in DATASETS or ":" in args.data):
-        return open_dataset(args.data, args.root, **frames)
-    return open_dataset("scannet", args.data, **frames)
-
-
 def _choose_scenes(args: argparse.Namespace, dataset: Dataset) -> tuple[str | None, Sequence[int]]:
-    """The split (None = all scenes) and its scenes."""
+    """Find the split (None = all scenes) and its scenes."""
     from tokengroups.data.base import MEASURED, choose_split
 
     if args.split == ALL and args.data != PROCEDURAL:
@@ -185,15 +145,5 @@ def _choose_scenes(args: argparse.Namespace, dataset: Dataset) -> tuple[str | No
     scenes = dataset.splits[split]
     source = getattr(dataset, "split_source", None)
     if args.split is None and source is not None:
-        scenes_of_all = f"{len(scenes)} of {len(dataset)} scenes"
-        _note(f"{scenes_of_all} are held out ({split}: {source}); --split {ALL} measures all")
+        note(f"{len(scenes)} of {len(dataset)} scenes are held out ({split}: {source}); --split {ALL} measures all")
     return split, scenes[: args.num_scenes or len(scenes)]
-
-
-def _examples(dataset: Dataset, scenes: Sequence[int], plan: FramePlan, size: int) -> Iterator[Example]:
-    from tqdm import tqdm
-
-    from tokengroups.data.example import cut_example
-
-    for index in tqdm(scenes, desc="evaluate", unit="scene", file=sys.stderr, leave=False):
-        yield cut_example(dataset[index], plan, size)

@@ -13,16 +13,16 @@ EXAMPLES = """\
   %(prog)s scene.safetensors -o scene.ply
   %(prog)s scene.safetensors -o scene.ply --groups groups      # groups/group_007.ply, groups/groups.json
   %(prog)s scene.safetensors -o scene.xyz --writer mypackage.points:save     # save(path, gaussians) writes the file
-  %(prog)s scene.safetensors -o scene.ply --vocabulary chair,table,floor,wall    # groups.json says what each is
+  %(prog)s scene.safetensors -o scene.ply --vocabulary chair,table,floor,wall    # groups.json has labels
 
 The PLY opens in any 3DGS viewer (log scales, logit opacities, quaternions wxyz; OpenCV axes: y points down).
-groups.json is for robots and language models: which Gaussians are which group, its name, label, upright box, relations
+groups.json is for robots and language models: the Gaussians of each group, its name, label, upright box, relations
 (on, inside, next to) and embedding; `tokengroups import` reads it back. Soft group probabilities, group tokens and the
 residuals of semantics stay in the scene file."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Add the options."""
     parser.add_argument("scene", help="scene file")
     parser.add_argument("-o", "--output", required=True, metavar="FILE.ply", help="file of the whole scene")
     parser.add_argument("--groups", metavar="DIR", help="also one such file per group in this folder")

@@ -6,20 +6,18 @@ import argparse
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tokengroups.cli.arguments import add_number
-from tokengroups.cli.devices import add_device_option, pick_device
-from tokengroups.cli.output import print_json
+from tokengroups.cli.arguments import add_device_option, add_number, pick_device
+from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
-    from tokengroups.data.example import Example
     from tokengroups.fitting import FitConfig, FitProgress, FitResult
     from tokengroups.io.points import PointCloud
-    from tokengroups.types import TokenScene
+    from tokengroups.types import TokenScene, Views
 
-HELP = "make a scene from photos with known cameras and instance masks, by optimisation; no weights needed"
+HELP = "make a scene from photos with given cameras and instance masks, by optimisation; no weights needed"
 EXAMPLES = """\
   %(prog)s photos/ --cameras transforms.json --masks masks/ -o scene.safetensors
   %(prog)s photos/ --cameras sparse/0 --masks masks/ -o scene.safetensors --size 512 --steps 7000
@@ -29,29 +27,28 @@ EXAMPLES = """\
 cameras:  transforms.json (NeRF, nerfstudio), a COLMAP model (extra `colmap`), or a cameras.json (3D Gaussian
           Splatting); pinhole photos only: undistort first, e.g. with `colmap image_undistorter`
 masks:    one PNG per photo with its stem, 8 or 16-bit grey or palette; the value is the instance, the same in all
-          photos, and becomes the group's id; photos without a mask teach colour only
+          photos, and becomes the group's id; photos without a mask fit the colours only
 start:    points of the COLMAP model, of transforms.json's ply_file_path or of --points; else a plane sweep over
-          the photos finds some
-The world of the scene is the first photo's camera, its unit that of the cameras."""
+          the photos finds them
+The world of the scene is the first photo's camera; its unit is that of the cameras."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add, add_limited = parser.add_argument, partial(add_number, parser)
     add("photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them or of a whole capture")
-    add("--cameras", metavar="FILE|DIR", help="where their cameras are (default: found in the folder)")
+    add("--cameras", metavar="FILE|DIR", help="their cameras (default: found in the folder)")
     add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add_limited("--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
     add("--size", type=int, default=256, metavar="PX", help="longer side the photos are reduced to (%(default)s)")
-    add_limited(
-        "--num-gaussians", 1, 5_000_000, metavar="N", help="at most (default: one for every 16 pixels, up to 100,000)"
-    )
+    number_help = "at most (default: one for every 16 pixels, up to 100,000)"
+    add_limited("--num-gaussians", 1, 5_000_000, metavar="N", help=number_help)
     add("--sh-degree", type=int, default=0, choices=range(4), help="colours that change with direction (%(default)s)")
     add("--points", metavar="FILE.ply", help="points to begin with, in the cameras' world")
     add("--unlabelled", type=int, default=0, metavar="VALUE", help="mask value of no instance (%(default)s; -1 = none)")
     add_limited("--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)")
-    add_limited("--hold-out", 2, 1000, metavar="N", help="keep every Nth photo out and report how well it is predicted")
+    add_limited("--hold-out", 2, 1000, metavar="N", help="keep every Nth photo out; report how well it is predicted")
     add_limited("--seed", 0, default=0, help="same seed, same scene on the same machine (%(default)s)")
     add_device_option(parser)
     add("--json", action="store_true", help="print the summary as JSON")
@@ -71,35 +68,38 @@ def run(args: argparse.Namespace) -> None:
     files = CaptureFiles(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
     capture = find_capture(files).evenly_spaced(args.max_views)
     photos = capture.load(args.size)
-    trained, held_out = _split(len(photos.names), args.hold_out)
+    indices, every = range(len(photos.names)), args.hold_out
+    held_out = [] if every is None else list(indices[every - 1 :: every])  # never the first, which is the world
+    trained = [index for index in indices if index not in held_out]
+    names = [photos.names[index] for index in trained]
     example = Example(photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,))
-    names = [photos.names[i] for i in trained]
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
-    result = _fit(example, capture.points, config, device, quiet=args.json)
+    result = _fit(example.context.to(device), capture.points, config, quiet=args.json)
     scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
-    summary = _summary(args.out, names, [*capture.notes, *photos.notes, *result.notes], scene, result)
+    summary = scene_summary(args.out, scene, names, [*capture.notes, *photos.notes, *result.notes], result.seconds)
+    summary |= {"psnr": round(sum(result.psnr) / len(result.psnr), 2), "steps": scene.provenance["steps"]}
+    details = f" ({summary['steps']:,} steps); PSNR {summary['psnr']:.1f} dB on these photos"
     if held_out:
         scores = score_fit(result.scene, example.targets, result.to_scene(example.targets.cameras))
         summary["held_out"] = {"num_photos": len(held_out), **scores}
-    if args.json:
-        print_json(summary)
-    else:
-        print(_as_text(summary))
+        ap = "unknown" if scores["ap"] is None else f"{scores['ap']:.2f} (AP25 {scores['ap25']:.2f})"
+        details += f"\n{len(held_out)} photos kept out: PSNR {scores['psnr']:.1f} dB, AP of the masks {ap}"
+    print_summary(summary, args.json, details)
 
 
-def _split(count: int, every: int | None) -> tuple[list[int], list[int]]:
-    """Photos to train on, and every Nth one that is kept out; never the first, which is the world."""
-    held_out = [] if every is None else list(range(every - 1, count, every))
-    return [i for i in range(count) if i not in held_out], held_out
+def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:
+    """Add names of groups, and file names of photos: a shared scene does not reveal the folders of this disk."""
+    names = tuple(classes.get(group_id, "") for group_id in scene.group_ids.tolist())
+    provenance = {**scene.provenance, "photos": photos}
+    return replace(scene, provenance=provenance, group_names=names if any(names) else ())
 
 
-def _fit(example: Example, points: PointCloud | None, config: FitConfig, device: str, quiet: bool) -> FitResult:
+def _fit(views: Views, points: PointCloud | None, config: FitConfig, quiet: bool) -> FitResult:
     from tqdm import tqdm
 
     from tokengroups.fitting import fit_scene
 
-    views = example.context
     if not bool((views.group_ids >= 0).any()):
         raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
     with tqdm(total=config.steps, desc="fitting", leave=False, delay=1.0, disable=quiet or None) as bar:
@@ -109,41 +109,4 @@ def _fit(example: Example, points: PointCloud | None, config: FitConfig, device:
                 bar.set_postfix(loss=f"{now.loss:.3f}", psnr=f"{now.psnr:.1f}", refresh=False)
             bar.update()
 
-        return fit_scene(views.to(device), config, points, advance)
-
-
-def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:
-    """The scene with names of groups and photos; file names only, so that it tells nothing about the disk."""
-    names = tuple(classes.get(group_id, "") for group_id in scene.group_ids.tolist())
-    provenance = {**scene.provenance, "photos": photos}
-    return replace(scene, provenance=provenance, group_names=names if any(names) else ())
-
-
-def _summary(output: Path, photos: list[str], notes: list[str], scene: TokenScene, result: FitResult) -> dict[str, Any]:
-    return {
-        "scene": str(output),
-        "photos": photos,
-        "notes": notes,
-        "size_hw": list(scene.cameras.size_hw),
-        "psnr": round(sum(result.psnr) / len(result.psnr), 2),
-        "num_groups": len(scene.group_ids),
-        "num_gaussians": len(scene.gaussians.means),
-        "steps": scene.provenance["steps"],
-        "seconds": round(result.seconds, 2),
-    }
-
-
-def _as_text(summary: dict[str, Any]) -> str:
-    height, width = summary["size_hw"]
-    lines = [f"note: {note}" for note in summary["notes"]]
-    lines.append(
-        f"{len(summary['photos'])} photos at {width}x{height} -> {summary['num_groups']} groups, "
-        f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.1f} s ({summary['steps']:,} steps); "
-        f"PSNR {summary['psnr']:.1f} dB on these photos"
-    )
-    if "held_out" in summary:
-        held = summary["held_out"]
-        ap = "unknown" if held["ap"] is None else f"{held['ap']:.2f} (AP25 {held['ap25']:.2f})"
-        lines.append(f"{held['num_photos']} photos kept out: PSNR {held['psnr']:.1f} dB, AP of the masks {ap}")
-    lines.append(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
-    return "\n".join(lines)
+        return fit_scene(views, config, points, advance)

@@ -1,4 +1,4 @@
-"""`tokengroups import`: 3DGS PLY files from elsewhere as a scene."""
+"""`tokengroups import`: 3DGS PLY files to a scene file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from tokengroups.cli.output import describe, print_json
 
 HELP = "make a scene from 3DGS PLY files, one group per file"
 EXAMPLES = """\
-  %(prog)s splats/ -o scene.safetensors          # one group per PLY; groups.json or meta.json there counts
+  %(prog)s splats/ -o scene.safetensors          # one group per PLY, or as a groups.json or meta.json there says
   %(prog)s room.ply -o scene.safetensors --fov 60
 
-Cameras come from a cameras.json beside the files (3D Gaussian Splatting's format); else one camera is
-made."""
+Cameras come from a cameras.json beside the files (3D Gaussian Splatting's format); without it one camera is made."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Add the options."""
     parser.add_argument("source", metavar="DIR|FILE.ply", help="folder of PLY files, or one file")
     parser.add_argument("-o", "--output", required=True, metavar="SCENE", help="scene file to write")
     fov_help = "field of view of the made camera in degrees (default: guessed)"

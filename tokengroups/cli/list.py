@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import describe, print_json, print_table, progress
+from tokengroups.cli.output import describe, print_json, print_table, progress, save_pictures
 from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 if TYPE_CHECKING:
-    from tokengroups.retrieval import GroupLabel
-    from tokengroups.types import TokenScene
+    from tokengroups.scene import GroupSummary
 
-HELP = "list the groups of a scene: id, size, place, colour, share of the photos' pixels, what they are"
+HELP = "list the groups of a scene: id, size, place, colour, share of the photos' pixels, label"
 EXAMPLES = """\
   %(prog)s scene.safetensors
   %(prog)s scene.safetensors --thumbnails thumbs     # thumbs/group_007.png: the group alone
@@ -27,75 +25,57 @@ COLUMNS = "id anchors Gaussians visible centre_x y z size_x y z colour name"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("scene", help="scene file")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    parser.add_argument("--thumbnails", metavar="DIR", help="write a picture of every group alone")
-    add_number(
-        parser, "--thumbnail-size", 16, 2048, default=160, metavar="PX", help="their side in pixels (default 160)"
-    )
-    parser.add_argument(
-        "--vocabulary", metavar="NAMES", help="names with commas between: say which fits each group best"
-    )
+    """Add the options."""
+    add = parser.add_argument
+    add("scene", help="scene file")
+    add("--json", action="store_true", help="print JSON for programs")
+    add("--thumbnails", metavar="DIR", help="write a picture of every group alone")
+    size_help = "their side in pixels (default %(default)s)"
+    add_number(parser, "--thumbnail-size", 16, 2048, default=160, metavar="PX", help=size_help)
+    add("--vocabulary", metavar="NAMES", help="label each group with the best of these names (a,b,c)")
     add_text_encoder_option(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table or the JSON; write the thumbnails."""
-    from tokengroups.scene import load_scene, summarise, visible_shares
-
-    scene = load_scene(args.scene)
-    labels: dict[int, GroupLabel] = {}
-    if args.vocabulary is not None:
-        named = label_groups(scene, parse_vocabulary(args.vocabulary), args.text_encoder)
-        labels = dict(zip(scene.group_ids.tolist(), named, strict=True))
-    summaries = summarise(scene, visible_shares(scene))
-    thumbnails: dict[int, Path] = {}
-    if args.thumbnails:
-        thumbnails = write_thumbnails(scene, args.thumbnails, args.thumbnail_size)
-    if args.json:
-        known = {group_id: {"thumbnail": str(path)} for group_id, path in thumbnails.items()}
-        for group_id, label in labels.items():
-            said = {"label": label.name, "label_probability": label.probability}
-            known[group_id] = known.get(group_id, {}) | said
-        print_json([asdict(summary) | known.get(summary.id, {}) for summary in summaries])
-        return
-    header = [*COLUMNS.split(), *(["label", "probability"] if labels else [])]
-    rows = [
-        [
-            str(group.id),
-            f"{group.num_anchors:,}",
-            f"{group.num_gaussians:,}",
-            f"{group.visible_share:.1%}",
-            *(f"{value:.2f}" for value in (*group.centre, *group.size)),
-            "#{:02x}{:02x}{:02x}".format(*group.color),
-            group.name or "-",
-            *_label_cells(labels.get(group.id)),
-        ]
-        for group in summaries
-    ]
-    print(f"{args.scene}: {describe(scene)}")
-    print_table(rows, header, left={header.index("name"), header.index("name") + 1})
-    if thumbnails:
-        print(f"wrote {len(thumbnails)} thumbnails to {args.thumbnails}")
-
-
-def _label_cells(label: GroupLabel | None) -> list[str]:
-    return [label.name, f"{label.probability:.2f}"] if label else []
-
-
-def write_thumbnails(scene: TokenScene, folder: str, size: int) -> dict[int, Path]:
-    """Write ``group_ID.png`` for every group; returns their paths by id."""
     import torch
 
-    from tokengroups.io.files import make_folder
-    from tokengroups.io.pictures import save_color
-    from tokengroups.scene import render_portrait
+    from tokengroups.scene import load_scene, render_portrait, summarise, visible_shares
 
-    target = make_folder(folder)
-    paths = {}
+    scene = load_scene(args.scene)
     ids = scene.group_ids.tolist()
-    for column, group_id in progress(list(enumerate(ids)), len(ids), "thumbnails"):
-        paths[group_id] = target / f"group_{group_id:03d}.png"
-        save_color(paths[group_id], render_portrait(scene, column, size, torch.ones(3)))
-    return paths
+    facts: dict[int, dict[str, Any]] = {group_id: {} for group_id in ids}
+    if args.vocabulary is not None:
+        labels = label_groups(scene, parse_vocabulary(args.vocabulary), args.text_encoder)
+        for group_id, label in zip(ids, labels, strict=True):
+            facts[group_id] |= {"label": label.name, "label_probability": label.probability}
+    summaries = summarise(scene, visible_shares(scene))
+    if args.thumbnails:
+        pictures = (
+            (f"group_{group_id:03d}", render_portrait(scene, column, args.thumbnail_size, torch.ones(3)))
+            for column, group_id in enumerate(progress(ids, len(ids), "thumbnails"))
+        )
+        for group_id, path in zip(ids, save_pictures(args.thumbnails, pictures), strict=True):
+            facts[group_id]["thumbnail"] = str(path)
+    if args.json:
+        print_json([asdict(summary) | facts[summary.id] for summary in summaries])
+        return
+    header = [*COLUMNS.split(), *(["label", "probability"] if args.vocabulary is not None else [])]
+    print(f"{args.scene}: {describe(scene)}")
+    rows = [_row(summary, facts[summary.id]) for summary in summaries]
+    print_table(rows, header, left={header.index("name"), header.index("name") + 1})
+    if args.thumbnails:
+        print(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
+
+
+def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:
+    return [
+        str(group.id),
+        f"{group.num_anchors:,}",
+        f"{group.num_gaussians:,}",
+        f"{group.visible_share:.1%}",
+        *(f"{value:.2f}" for value in (*group.centre, *group.size)),
+        "#{:02x}{:02x}{:02x}".format(*group.color),
+        group.name or "-",
+        *([facts["label"], f"{facts['label_probability']:.2f}"] if "label" in facts else []),
+    ]

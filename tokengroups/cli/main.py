@@ -1,14 +1,13 @@
 """Entry point of `tokengroups` and `python -m tokengroups`.
 
 Every command is a module of this package with ``HELP`` (one line), ``EXAMPLES`` (shown below the options),
-``configure(parser)`` and ``run(args)``. Heavy imports happen in ``run``, so that ``--help`` answers at once.
+``configure(parser)`` and ``run(args)``. Heavy imports happen in ``run``, so ``--help`` is fast.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -52,30 +51,23 @@ def guarded(action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # e.g. `tokengroups list ... | head`: the reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
         sys.stderr.close()
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with one subcommand per installed command module."""
+    """Build the parser with one subcommand per module."""
     parser = argparse.ArgumentParser(
         prog="tokengroups",
         description="Photos of a room in; a 3D scene out whose objects can be listed, edited, exported.",
         epilog="`tokengroups COMMAND --help` shows the options and an example.",
     )
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import this module first; needed for weights that name a part of your own (may be repeated)",
-    )
+    plugin_help = "import this module first; weights that name a class of your own need it (may be repeated)"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=plugin_help)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = _command_module(name)
-        if module is None:
-            continue
+        module = importlib.import_module(f"{__package__}.{'import_' if name == 'import' else name}")
         command = commands.add_parser(name, help=module.HELP)
         _configure(command, module)
         command.set_defaults(run=module.run)
@@ -88,11 +80,3 @@ def _configure(parser: argparse.ArgumentParser, command: ModuleType) -> None:
     parser.epilog = f"examples:\n{command.EXAMPLES.rstrip()}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     command.configure(parser)
-
-
-def _command_module(name: str) -> ModuleType | None:
-    """The module of a command (`import` lives in `import_`: the bare word is a keyword)."""
-    qualified = f"{__package__}.{name}" + ("_" if name == "import" else "")
-    if importlib.util.find_spec(qualified) is None:
-        return None
-    return importlib.import_module(qualified)

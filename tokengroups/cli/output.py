@@ -1,16 +1,19 @@
-"""What the commands share in talking to people and programs."""
+"""Printed output of the commands: JSON, tables, notes, progress bars and summaries; pictures of a scene as files."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tokengroups.types import TokenScene
 
 T = TypeVar("T")
-_BAR_DELAY_S = 1.0
 
 
 def print_json(content: Any) -> None:
@@ -18,11 +21,16 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
+def note(message: str) -> None:
+    """Print a note on stderr."""
+    print(f"note: {message}", file=sys.stderr)
+
+
 def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
     """Show a bar on a terminal's stderr if the work takes longer than a second."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=what, leave=False, delay=_BAR_DELAY_S, disable=None)
+    return tqdm(items, total=total, desc=what, leave=False, delay=1.0, disable=None)
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[int]) -> None:
@@ -33,10 +41,56 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[
         print("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
 
 
+def counted(number: int, noun: str) -> str:
+    """Number and noun, such as "1 photo" or "2 photos"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def describe(scene: TokenScene) -> str:
-    """One line about a scene."""
+    """Sizes of a scene in one line."""
     height, width = scene.cameras.size_hw
-    views = len(scene.cameras.intrinsics)
-    counts = f"{len(scene.group_ids)} groups, {len(scene.anchors):,} anchors"
-    counts += f", {len(scene.gaussians.means):,} Gaussians"
-    return f"{counts}, {views} context view{'s' if views > 1 else ''} of {width}x{height}"
+    counts = f"{len(scene.group_ids)} groups, {len(scene.anchors):,} anchors, {len(scene.gaussians.means):,} Gaussians"
+    return f"{counts}, {counted(len(scene.cameras.intrinsics), 'context view')} of {width}x{height}"
+
+
+def scene_summary(
+    path: Path, scene: TokenScene, photos: Sequence[str], notes: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """Facts about a scene that was made of photos, as JSON prints them."""
+    return {
+        "scene": str(path),
+        "photos": list(photos),
+        "notes": list(notes),
+        "size_hw": list(scene.cameras.size_hw),
+        "num_groups": len(scene.group_ids),
+        "num_gaussians": len(scene.gaussians.means),
+        "seconds": round(seconds, 3),
+    }
+
+
+def print_summary(summary: dict[str, Any], as_json: bool, details: str = "") -> None:
+    """Print a `scene_summary` as JSON or as text, in which `details` follow the time that the work took."""
+    if as_json:
+        print_json(summary)
+        return
+    for message in summary["notes"]:
+        print(f"note: {message}")
+    height, width = summary["size_hw"]
+    print(
+        f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> {summary['num_groups']} groups, "
+        f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.2f} s{details}"
+    )
+    print(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
+
+
+def save_pictures(folder: str | Path, pictures: Iterable[tuple[str, Tensor]]) -> list[Path]:
+    """Write colour pictures [H, W, 3] as PNG files of the given names without suffix; returns the files."""
+    from tokengroups.io.files import make_folder
+    from tokengroups.io.pictures import save_color
+
+    target = make_folder(folder)
+    files = []
+    for name, picture in pictures:
+        files.append(target / f"{name}.png")
+        save_color(files[-1], picture)
+    return files

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import print_json, progress
+from tokengroups.cli.output import counted, print_json, progress
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,19 +33,16 @@ MAX_FRAMES = 10000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("scene", help="scene file")
-    parser.add_argument(
-        "--camera", default="context", metavar="CAMERA", help="which views (default: all context views)"
-    )
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: color)")
-    size_help = "height of the pictures in pixels (default: as the cameras say)"
+    """Add the options."""
+    add = parser.add_argument
+    add("scene", help="scene file")
+    add("--camera", default="context", metavar="CAMERA", help="which views (default: all context views)")
+    add("-o", "--output", required=True, metavar="DIR", help="folder for the pictures")
+    add("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: %(default)s)")
+    size_help = "height of the pictures in pixels (default: the cameras' own)"
     add_number(parser, "--size", 1, MAX_SIDE_PX, metavar="PX", help=size_help)
-    parser.add_argument(
-        "--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: black)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the list of files as JSON")
+    add("--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: %(default)s)")
+    add("--json", action="store_true", help="print the list of files as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -55,61 +53,58 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.files import make_folder
     from tokengroups.scene import load_scene, render_views
 
-    kinds = parse_kinds(args.what)
-    background = torch.tensor(parse_color(args.background))
+    kinds = [kind for kind in args.what.split(",") if kind]
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise UserError(f"--what {args.what}: choose from {','.join(KINDS)}")
+    background = torch.tensor(_parse_color(args.background))
     scene = load_scene(args.scene)
-    cameras = choose_cameras(scene, args.camera, args.size)
+    cameras = _choose_cameras(scene, args.camera, args.size)
     folder = make_folder(args.output)
     files: list[Path] = []
     count = len(cameras.intrinsics)
     for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
-        files += save_view(folder, f"{index:03d}", view, kinds)
+        files += _save_view(folder, f"{index:03d}", view, kinds)
     if "groups" in kinds:
-        files.append(save_legend(folder, scene))
+        files.append(_save_legend(folder, scene))
     save_cameras(folder / "cameras.json", cameras)
     files.append(folder / "cameras.json")
     if args.json:
         print_json([str(path) for path in files])
     else:
         height, width = cameras.size_hw
-        print(f"rendered {count} view{'s' if count > 1 else ''} of {width}x{height} ({', '.join(kinds)})")
+        print(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
         print(f"wrote {len(files)} files to {folder}")
 
 
-def parse_kinds(what: str) -> list[str]:
-    """Kinds of pictures from a comma-separated list."""
-    kinds = [kind for kind in what.split(",") if kind]
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise UserError(f"--what {what}: choose from {','.join(KINDS)}")
-    return kinds
-
-
-def parse_color(text: str) -> tuple[float, float, float]:
-    """Colour in [0, 1] from a name or ``#rrggbb``."""
-    named = {"black": "#000000", "white": "#ffffff"}.get(text, text)
+def _parse_color(text: str) -> list[float]:
+    """Parse a colour, [0, 1], from a name or ``#rrggbb``."""
+    digits = {"black": "#000000", "white": "#ffffff"}.get(text, text)
     try:
-        if len(named) != 7 or named[0] != "#":
+        if len(digits) != 7 or digits[0] != "#":
             raise ValueError
-        red, green, blue = bytes.fromhex(named[1:])
+        return [value / 255 for value in bytes.fromhex(digits[1:])]
     except ValueError:
         raise UserError(f"--background {text}: give black, white or #rrggbb") from None
-    return red / 255, green / 255, blue / 255
 
 
-def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> Cameras:
-    """Cameras from what `--camera` says, at another picture height if given."""
+def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras:
+    """Make or load the cameras that ``--camera`` describes; a height in pixels replaces their own."""
     from tokengroups.io.cameras import load_cameras
     from tokengroups.scene.views import orbit_cameras, resize_cameras, select_cameras
+
+    def whole(word: str, low: int, high: int) -> int:
+        if not word.isdigit() or not low <= int(word) <= high:
+            raise UserError(f"--camera {text}: '{word}' should be a whole number from {low} to {high}")
+        return int(word)
 
     kind, *rest = text.split(":")
     if kind == "context" and len(rest) <= 1:
         count = len(scene.cameras.intrinsics)
-        indices = [_whole(text, rest[0], 0, count - 1)] if rest else list(range(count))
+        indices = [whole(rest[0], 0, count - 1)] if rest else list(range(count))
         cameras = select_cameras(scene.cameras, indices)
     elif kind == "orbit" and 1 <= len(rest) <= 2:
-        degrees = _whole(text, rest[1], 1, 360) if len(rest) == 2 else 360
-        cameras = orbit_cameras(scene, _whole(text, rest[0], 1, MAX_FRAMES), degrees)
+        degrees = whole(rest[1], 1, 360) if len(rest) == 2 else 360
+        cameras = orbit_cameras(scene, whole(rest[0], 1, MAX_FRAMES), degrees)
     elif Path(text).suffix == ".json":
         cameras = load_cameras(text)
     else:
@@ -121,33 +116,26 @@ def choose_cameras(scene: TokenScene, text: str, height: int | None = None) -> C
     return cameras
 
 
-def save_view(folder: Path, name: str, view: SceneView, kinds: list[str]) -> list[Path]:
-    """Write the chosen pictures of one view; returns their paths."""
+def _save_view(folder: Path, number: str, view: SceneView, kinds: list[str]) -> list[Path]:
+    """Write the pictures of one view; returns the files."""
     from tokengroups.io import pictures
 
     writers = {
-        "color": [("color", pictures.save_color, view.color)],
-        "depth": [
-            ("depth", pictures.save_depth, view.depth),
-            ("depth_preview", pictures.save_depth_preview, view.depth),
-        ],
-        "groups": [
-            ("groups", pictures.save_group_colors, view.group_map),
-            ("group_ids", pictures.save_group_ids, view.group_map),
-        ],
+        "color": {"color": pictures.save_color},
+        "depth": {"depth": pictures.save_depth, "depth_preview": pictures.save_depth_preview},
+        "groups": {"groups": pictures.save_group_colors, "group_ids": pictures.save_group_ids},
     }
-    paths = []
+    values = {"color": view.color, "depth": view.depth, "groups": view.group_map}
+    files = []
     for kind in kinds:
-        for prefix, save, values in writers[kind]:
-            paths.append(folder / f"{prefix}_{name}.png")
-            save(paths[-1], values)
-    return paths
+        for name, save in writers[kind].items():
+            files.append(folder / f"{name}_{number}.png")
+            save(files[-1], values[kind])
+    return files
 
 
-def save_legend(folder: Path, scene: TokenScene) -> Path:
+def _save_legend(folder: Path, scene: TokenScene) -> Path:
     """Write ``legend.json``: id, name and colour of every group in the group maps."""
-    import json
-
     from tokengroups.io.files import write_text
     from tokengroups.io.pictures import color_name, group_color
     from tokengroups.scene.groups import group_name
@@ -159,9 +147,3 @@ def save_legend(folder: Path, scene: TokenScene) -> Path:
     path = folder / "legend.json"
     write_text(path, json.dumps(legend, indent=1) + "\n")
     return path
-
-
-def _whole(text: str, word: str, low: int, high: int) -> int:
-    if not word.isdigit() or not low <= int(word) <= high:
-        raise UserError(f"--camera {text}: '{word}' should be a whole number from {low} to {high}")
-    return int(word)

@@ -1,13 +1,13 @@
-"""What the commands that take words share: vocabularies, and the text encoder that a scene's embeddings belong to."""
+"""Texts on the command line: vocabularies, and the text encoder of a scene's embeddings."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from tokengroups.cli.output import note
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,24 +17,20 @@ if TYPE_CHECKING:
     from tokengroups.text.cache import EmbeddingCache
     from tokengroups.types import TokenScene
 
-LONGEST_TEXT = 2000  # characters; encoders read some 60 to 250 words
+LONGEST_TEXT = 2000  # characters; encoders ignore all but the first 60 to 250 words
 
 
 def add_text_encoder_option(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--text-encoder``."""
-    parser.add_argument(
-        "--text-encoder",
-        metavar="NAME|DIR|ID",
-        help="minilm, or the folder or hub id of the encoder that the scene's embeddings belong to "
-        "(default: the one the scene names)",
-    )
+    """Add ``--text-encoder``."""
+    encoder_help = "minilm, or folder or hub id of the encoder that made the embeddings (default: by its recorded name)"
+    parser.add_argument("--text-encoder", metavar="NAME|DIR|ID", help=encoder_help)
 
 
 def parse_vocabulary(text: str) -> list[str]:
-    """Names of a comma-separated list; names given twice count once, which is said on stderr.
+    """Split names at commas; repeated ones count once, with a note on stderr.
 
     Raises:
-        UserError: No name in it.
+        UserError: There is no name.
     """
     names: dict[str, str] = {}
     repeated = []
@@ -45,63 +41,55 @@ def parse_vocabulary(text: str) -> list[str]:
     if not names:
         raise UserError("the vocabulary has no name in it; write names with commas between: chair,table,floor")
     if repeated:
-        print(f"note: the vocabulary names {', '.join(repeated)} more than once; once counts", file=sys.stderr)
+        note(f"the vocabulary names {', '.join(repeated)} more than once; once counts")
     return [check_text(name) for name in names.values()]
 
 
 def check_text(text: str) -> str:
-    """The text without space around it.
+    """Reduce white space to single spaces.
 
     Raises:
-        UserError: Nothing is left, or it is longer than any encoder reads.
+        UserError: The text is empty, or far longer than what encoders read.
     """
     text = " ".join(text.split())
     if not text:
         raise UserError("the text is empty; say what to look for, e.g. 'a place to sit'")
     if len(text) > LONGEST_TEXT:
-        raise UserError(
-            f"the text has {len(text):,} characters; encoders read the first sentences only: "
-            f"give at most {LONGEST_TEXT:,}"
-        )
+        raise UserError(f"the text has {len(text):,} characters, and encoders read less; give at most {LONGEST_TEXT:,}")
     return text
 
 
 @cache
 def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
-    """The cached text encoder of a scene or of weights.
+    """Load the text encoder of a scene or of weights; its embeddings are cached on disk.
 
     Args:
-        name: What the embeddings name as their encoder, ``minilm:`` and a hash.
-        source: What the user chose instead; checked against `name`.
+        name: The encoder that made the embeddings, such as ``minilm:`` and a hash.
+        source: Name, folder or hub id that the user gave; None = found by `name`.
 
     Raises:
-        UserError: It cannot be loaded, or it is another one.
+        UserError: The encoder cannot be loaded, or is not the one of that name.
     """
     from tokengroups.text import load_text_encoder
     from tokengroups.text.cache import EmbeddingCache
 
-    family = name.partition(":")[0]
+    needed = f"the embeddings belong to the text encoder '{name}'"
     try:
-        encoder = load_text_encoder(source or family)
+        encoder = load_text_encoder(source or name.partition(":")[0])
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise
-        raise UserError(
-            f"the embeddings belong to the text encoder '{name}'; say where it is with --text-encoder DIR|ID"
-        ) from error
+        raise UserError(f"{needed}; give its folder or hub id with --text-encoder DIR|ID") from error
     if encoder.name != name:
-        raise UserError(
-            f"the embeddings belong to the text encoder '{name}', not to '{encoder.name}'; "
-            "choose it with --text-encoder"
-        )
+        raise UserError(f"{needed}, not to '{encoder.name}'; choose it with --text-encoder")
     return EmbeddingCache(encoder)
 
 
 def embed(scene: TokenScene, source: str | None, texts: Sequence[str]) -> Tensor:
-    """Unit embeddings [n, D] of texts in the space of a scene's semantics.
+    """Embed texts as unit vectors [n, D] in the space of a scene's semantics.
 
     Raises:
-        UserError: The scene has none, or the encoder cannot be loaded or is another one.
+        UserError: The scene has no semantics, or as in `load_encoder_for`.
     """
     from tokengroups.retrieval import semantics_of
 
@@ -109,7 +97,7 @@ def embed(scene: TokenScene, source: str | None, texts: Sequence[str]) -> Tensor
 
 
 def label_groups(scene: TokenScene, names: Sequence[str], source: str | None) -> list[GroupLabel]:
-    """The best of the names for every group, column by column; errors as in `embed`."""
+    """Choose the best of the names for every group, by column; errors as in `embed`."""
     from tokengroups.retrieval import name_groups
 
     return name_groups(scene, names, embed(scene, source, names))

@@ -1,11 +1,11 @@
-"""`tokengroups train`, also `train.py`: run or continue the training that a YAML file describes."""
+"""`tokengroups train`, also `train.py`: start or resume the training that a YAML file describes."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 
-HELP = "train what a YAML file describes; the same command continues a stopped run"
+HELP = "train what a YAML file describes; the same command resumes a stopped run"
 EXAMPLES = """\
   tokengroups train configs/vggt_tiny.yaml
   tokengroups train configs/vggt_tiny.yaml training.steps=100 training.output=out/short
@@ -14,7 +14,7 @@ EXAMPLES = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+    """Add the arguments."""
     parser.add_argument("config", help="YAML file, e.g. one of configs/")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to it, nested keys as a.b=value")
 
@@ -28,6 +28,6 @@ def run(args: argparse.Namespace) -> None:
     if result.is_main and result.finished:
         print(f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl")
     elif result.is_main:
-        print(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; the same command continues")
+        print(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; repeat the command to resume")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)

@@ -76,8 +76,8 @@ def evaluate_scenes(
             digest.update(views.images.cpu().numpy().tobytes())
             digest.update(views.group_ids.cpu().numpy().tobytes())
         size_hw = scene.targets.cameras.size_hw
-        known = {"intrinsics": scene.context.cameras.intrinsics} if data.known_intrinsics else {}
-        results.append(_evaluate_scene(partial(predict, **known), scene, perceptual, semantics, metrics or {}))
+        given = {"intrinsics": scene.context.cameras.intrinsics} if data.given_intrinsics else {}
+        results.append(_evaluate_scene(partial(predict, **given), scene, perceptual, semantics, metrics or {}))
     if not results:
         raise ValueError("no scene to evaluate")
     has_semantics = any(result.semantics is not None for result in results)

@@ -29,7 +29,7 @@ class EvaluationData:
     plan: FramePlan
     split: str | None = None  # None = all scenes
     seed: int | None = None  # of the procedural rooms
-    known_intrinsics: bool = False  # of the photos; poses are never given
+    given_intrinsics: bool = False  # of the photos; poses are never given
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Protocol:
             "seed": data.seed,
             "num_scenes": self.num_scenes,
             "num_views": data.plan.num_views,
-            "known_intrinsics": data.known_intrinsics,
+            "given_intrinsics": data.given_intrinsics,
             "postprocess": self.postprocess,
             "context_frames": data.plan.context,
             "target_frames": data.plan.targets,
@@ -86,7 +86,7 @@ class Protocol:
         elif data.split is not None:
             rooms = f"{rooms} (split {data.split})"
         context, targets = (", ".join(map(str, frames)) for frames in (data.plan.context, data.plan.targets))
-        given = "with known intrinsics and unknown poses" if data.known_intrinsics else "without cameras"
+        given = "with known intrinsics and unknown poses" if data.given_intrinsics else "without cameras"
         return (
             f"{self.weights} on {rooms}, {width}x{height} pixels. Context: {data.plan.num_views} photos {given} "
             f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel is used for "

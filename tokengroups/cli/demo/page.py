@@ -1,4 +1,4 @@
-"""The page that `tokengroups demo` writes: typed content in, one HTML string out; no network, no script."""
+"""The page that `tokengroups demo` writes: typed content to one HTML text, without network or scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """A heading, what to see, the commands that made it and the pictures."""
+    """A heading, an explanation, pictures, and the commands that made them."""
 
     title: str
     text: str
@@ -41,19 +41,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One card of the page, reachable from the bar at the top."""
+    """One card of the page, with a link in the bar at the top."""
 
     anchor: str
-    link: str
     title: str
     text: str
     galleries: Sequence[Gallery] = ()
     tables: Sequence[Table] = ()
 
 
-def build_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """Fill the template. All texts are plain text; the template escapes them."""
+def build_page(sections: Sequence[Section]) -> str:
+    """Fill the template, which escapes all texts."""
     loader = PackageLoader("tokengroups.cli.demo", "")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.get_template("page.html")
-    return template.render(title=title, lead=lead, sections=sections, footer=footer)
+    return environment.get_template("page.html").render(sections=sections)
