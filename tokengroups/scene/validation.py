@@ -1,4 +1,4 @@
-"""What makes the tensors of a scene consistent: shapes, dtypes, finite values, ranges."""
+"""Consistency of a scene's tensors: shapes, dtypes, finite values, ranges."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+_AXES = {
+    "anchor_ids": "N", "anchors": "K 3", "group_ids": "L", "cam_from_world": "V 4 4", "intrinsics": "V 3 3",
+    "means": "N 3", "quats": "N 4", "scales": "N 3", "opacities": "N", "sh": "N S 3",
+    "assignment": "K L", "group_tokens": "L T",
+    "embeddings": "L D", "residuals": "K d", "projection": "D d", "calibration": "2",
+}  # fmt: skip
 _SH_COUNTS = (1, 4, 9, 16)
 _TOLERANCE = 1e-3  # of sums of probabilities and of orthonormal rotations, after float32 arithmetic
 _INTEGERS = ("anchor_ids", "group_ids")
 
 
 def find_fault(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], group_names: tuple[str, ...]) -> str | None:
-    """The first thing that is wrong with a scene's content, in words; None if all is well.
+    """Describe the first inconsistency of a scene's content; None if there is none.
 
     Args:
         tensors: All fields of a `TokenScene`, its Gaussians, cameras and, where it has them, semantics, by their names.
@@ -24,7 +30,7 @@ def find_fault(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], group_na
 
 
 def _faults(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...]) -> Iterator[str]:
-    """Checks from the outside in: a later one may rely on the earlier ones."""
+    """Run the checks; a later one may rely on the earlier ones."""
     yield from _shape_faults(tensors)
     yield from _value_faults(tensors)
     yield from _reference_faults(tensors)
@@ -36,32 +42,24 @@ def _faults(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tupl
 
 
 def _shape_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    n, k, num_groups = (_length(tensors[name]) for name in ("anchor_ids", "anchors", "group_ids"))
-    views, (coefficients, width) = _length(tensors["cam_from_world"]), _widths(tensors)
-    shapes = {
-        "means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,), "sh": (n, coefficients, 3),
-        "anchor_ids": (n,), "anchors": (k, 3), "assignment": (k, num_groups), "group_ids": (num_groups,),
-        "group_tokens": (num_groups, width), "cam_from_world": (views, 4, 4), "intrinsics": (views, 3, 3),
-    }  # fmt: skip
-    if "embeddings" in tensors:
-        channels, rank = _width(tensors["embeddings"]), _width(tensors["residuals"])
-        shapes |= {
-            "embeddings": (num_groups, channels),
-            "residuals": (k, rank),
-            "projection": (channels, rank),
-            "calibration": (2,),
-        }
-    for name, shape in shapes.items():
+    sizes: dict[str, int] = {}  # the first tensor with an axis determines its size
+    for name, axes in _AXES.items():
+        if name not in tensors:
+            continue
         tensor = tensors[name]
-        if tuple(tensor.shape) != shape:
-            yield f"{name} has shape {list(tensor.shape)}, the other tensors ask for {list(shape)}"
+        shape, names = list(tensor.shape), axes.split()
+        padded = zip(names, [*shape, -1, -1, -1], strict=False)
+        wanted = [int(axis) if axis.isdigit() else sizes.get(axis, size) for axis, size in padded]
+        if shape != wanted:
+            yield f"{name} has shape {shape}, the other tensors ask for {wanted}"
+        sizes |= zip(names, shape, strict=True)
         if (tensor.dtype != torch.int64) if name in _INTEGERS else not tensor.is_floating_point():
             yield f"{name} has dtype {tensor.dtype}"
         if not bool(tensor.isfinite().all()):
             yield f"{name} holds NaN or infinite values"
-    if coefficients not in _SH_COUNTS:
-        yield f"sh has {coefficients} coefficients instead of one of {_SH_COUNTS}"
-    if min(n, k, num_groups, views) == 0:
+    if sizes["S"] not in _SH_COUNTS:
+        yield f"sh has {sizes['S']} coefficients instead of one of {_SH_COUNTS}"
+    if min(sizes[axis] for axis in "NKLV") == 0:
         yield "it has no Gaussian, anchor, group or camera"
 
 
@@ -96,17 +94,3 @@ def _camera_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
         yield "a camera pose that is no rotation"
     if not bool((pinholes[:, [0, 1], [0, 1]] > 0).all()):
         yield "a camera without positive focal lengths"
-
-
-def _widths(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Numbers of SH coefficients and of token channels; -1 where the tensor has another rank."""
-    sh = tensors["sh"]
-    return sh.shape[1] if sh.ndim == 3 else -1, _width(tensors["group_tokens"])
-
-
-def _width(matrix: Tensor) -> int:
-    return matrix.shape[1] if matrix.ndim == 2 else -1
-
-
-def _length(tensor: Tensor) -> int:
-    return tensor.shape[0] if tensor.ndim else 0
