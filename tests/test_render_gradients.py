@@ -12,7 +12,7 @@ from tolerances import RELATIVE_L2, tolerance
 
 from tokengroups.geometry import rigid, rotation_from_quaternion
 from tokengroups.render import render
-from tokengroups.render.sh import sh_colors
+from tokengroups.render.inputs import sh_colors
 from tokengroups.spherical_harmonics import sh_basis
 from tokengroups.types import Gaussians
 

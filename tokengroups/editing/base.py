@@ -109,13 +109,11 @@ def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
 
 def check_vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
     """Check a vector of the scene's world and make it a tensor of the scene's type."""
-    try:
+    with contextlib.suppress(ValueError):
         vector = scene.anchors.new_tensor([float(value) for value in values])
-    except ValueError as error:
-        raise UserError(f"the {what} must be three numbers, got {values!r}") from error
-    if vector.shape != (3,) or not bool(vector.isfinite().all()):
-        raise UserError(f"the {what} must be three finite numbers, got {values!r}")
-    return vector
+        if vector.shape == (3,) and bool(vector.isfinite().all()):
+            return vector
+    raise UserError(f"the {what} must be three finite numbers, got {values!r}")
 
 
 def parse_group(word: str) -> int | str:

@@ -122,15 +122,9 @@ def _export(
         first = 0
         for column, mine in zip(columns, members, strict=True):
             sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
-            entries.append(
-                replace(
-                    described.groups[column],
-                    file=name,
-                    first=first,
-                    count=len(mine),
-                    anchor_sizes=sizes[0] if len(set(sizes)) == 1 else sizes,
-                )
-            )
+            place = {"file": name, "first": first, "count": len(mine)}
+            sizes = sizes[0] if len(set(sizes)) == 1 else sizes
+            entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
             first += len(mine)
     save_cameras(folder / CAMERAS_FILE, scene.cameras)
     names = list(vocabulary) if vocabulary is not None else None

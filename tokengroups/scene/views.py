@@ -20,8 +20,8 @@ from tokengroups.types import Cameras, Gaussians, TokenScene
 GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
 _PALE = 0.35  # contrast of what `highlight` leaves in the background
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
-_FILL = 0.85  # share of a portrait that the group fills,
-_FRAMED = 0.97  # or this share of its opacity: faint floaters may fall outside
+_FILL = 0.85  # share of a portrait's side that holds the group,
+_FRAMED = 0.97  # or rather this share of its opacity: faint floaters may fall outside
 _SAME_FACING = 1e-6  # cosine: views that differ by less face a group equally
 _WIDEST_SLOPE = 1.5  # half of a portrait's widest field of view, as a tangent
 
