@@ -249,7 +249,7 @@ def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 def test_library_is_built_once_per_user(tmp_path: Path) -> None:
-    """From a source tree: the first process compiles into the user's cache, the next one finds it there."""
+    """In a source tree: the first process compiles into the user's cache, the next one finds it there."""
     code = (
         "import logging; logging.basicConfig(level=logging.INFO)\n"
         "from tokengroups.render import library\n"

@@ -54,7 +54,7 @@ def test_gradcheck_of_the_tiles(seed: int) -> None:
 def test_random_scenes(
     backend: str, seed: int, count: int, size_hw: tuple[int, int], channels: int, features: int
 ) -> None:
-    """Images and all gradients, poses included, of scenes that no one chose."""
+    """Images and all gradients, poses included, of random scenes."""
     scene = random_scene(seed, count, size_hw, channels=channels, features=features)
     truth = scene.to(torch.float64, grad=True)
     expected = dense_render(truth)

@@ -35,13 +35,9 @@ def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
 
 
 def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
-    """Turn a group about its centre; view-dependent colour turns with it.
+    """Turn a group about its centre, right-handed; view-dependent colour turns with it.
 
-    Args:
-        scene: The scene.
-        group: Id of the group.
-        axis: "x", "y", "z", or a vector in the world; the turn is right-handed about it.
-        degrees: Angle.
+    The axis is "x", "y", "z", or a vector in the world.
 
     Example:
         >>> import tokengroups as tg

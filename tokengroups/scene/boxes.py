@@ -44,18 +44,8 @@ class OrientedBox:
 def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> OrientedBox:
     """Upright box around the middle 96 % of a group's opacity along each axis, turned to the smallest footprint.
 
-    Yaws are right-handed about up. Yaw 0 is the first camera's right axis made horizontal, or its forward axis if the
-    right one is steep because the camera was held upright. Three rules choose the horizontal axes:
-
-    1. Yaws whose footprint is less than 4 % larger than the smallest form one or several ranges. The sides are
-       parallel to the middle of a range; of several ranges that come within 1 % of the smallest footprint, to the first
-       middle from -41.3 degrees on. If all yaws are in the range (round things, poles, single points), they are
-       parallel to yaw 0.
-    2. The first axis runs along the longer side, with a yaw in [-41.3, 138.7) degrees.
-    3. If the sides differ by less than 1.7 %, it runs along the one with a yaw in [-41.3, 48.7) degrees.
-
-    The result jumps only at shapes and yaws that nobody makes on purpose: no rounding flips an axis, whatever
-    symmetries a group has. The box moves and turns with the scene. `up` is the unit vector
+    CONVENTIONS.md has the rules for the axes (`groups.json`). Their result jumps only at shapes and yaws that nobody
+    makes on purpose, and no rounding flips an axis. The box moves and turns with the scene. `up` is the unit vector
     `tokengroups.scene.layout.up_direction`.
     """
     mine = gaussian_mask(scene, column)

@@ -31,7 +31,7 @@ from tokengroups.types import Gaussians, TokenScene
 Writer = Callable[[Path, Gaussians], None]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
 WRITERS = {".ply": "tokengroups.io.ply:save_ply"}  # by suffix
 _DIGITS = 6  # significant ones of what is measured: float32 has no more
-_TRUSTED_LABEL = 0.5  # from this probability on a label tells walls and floors from things
+_TRUSTED_LABEL = 0.5  # probability from which on labels separate walls and floors from things
 
 
 def writer_for(path: str | os.PathLike[str], name: str = "") -> Writer:

@@ -134,8 +134,6 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
         weights = opacity_weights(scene.gaussians.opacities[mine])
         color = (color_from_sh(scene.gaussians.sh[mine]) * weights[:, None]).sum(dim=0).tolist()
         low, high = group_box(scene, column)
-        x, y, z = group_centre(scene, column).tolist()
-        size_x, size_y, size_z = (high - low).tolist()
         red, green, blue = (round(255 * value) for value in color)
         summaries.append(
             GroupSummary(
@@ -143,8 +141,8 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
                 name=group_name(scene, column),
                 num_anchors=int(anchor_mask(scene, column).sum()),
                 num_gaussians=int(mine.sum()),
-                centre=(x, y, z),
-                size=(size_x, size_y, size_z),
+                centre=tuple(group_centre(scene, column).tolist()),
+                size=tuple((high - low).tolist()),
                 color=(red, green, blue),
                 visible_share=float(visible_shares[column]),
             )
