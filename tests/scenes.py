@@ -15,11 +15,11 @@ def random_scene(
     degree: int = 1,
     token_dim: int = 5,
     seed: int = 0,
-    meaning_dim: int = 0,
+    semantic_dim: int = 0,
 ) -> TokenScene:
     """A consistent scene in front of two cameras; ids are 2, 5, 8, ...; assignments are soft.
 
-    With a `meaning_dim` it has semantics of that many channels, residuals of 2, the same projection for all seeds.
+    With a `semantic_dim` it has semantics of that many channels, residuals of 2, the same projection for all seeds.
     """
     rng = torch.Generator().manual_seed(seed)
     num_anchors = groups * anchors_per_group
@@ -45,7 +45,7 @@ def random_scene(
         cameras=two_cameras(),
         group_names=tuple(f"thing {column}" for column in range(groups)),
         provenance={"weights": "none", "seed": seed},
-        semantics=random_semantics(groups, num_anchors, meaning_dim, rng) if meaning_dim else None,
+        semantics=random_semantics(groups, num_anchors, semantic_dim, rng) if semantic_dim else None,
     )
 
 

@@ -251,6 +251,8 @@ def test_unknown_group_is_refused_with_a_list(name: str) -> None:
         (lambda scene: rotate(scene, 2, "x", float("inf")), "degrees must be a finite number"),
         (lambda scene: scale(scene, 2, 0.0), "factor must be positive"),
         (lambda scene: scale(scene, 2, -2.0), "factor must be positive"),
+        (lambda scene: scale(scene, 2, float("inf")), "factor must be positive and finite"),
+        (lambda scene: scale(scene, 2, float("nan")), "factor must be positive and finite"),
         (lambda scene: insert(scene, scene, 2, (0.0,)), "position must be three"),
     ],
 )

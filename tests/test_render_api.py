@@ -14,7 +14,8 @@ import torch
 from render_scenes import BACKENDS, Scene, cotangents, gradients, random_scene, relative_l2, with_fields
 from tolerances import RELATIVE_L2, tolerance
 
-from tokengroups.render import api, available_backends, build, checks, library, rasterize, render
+from tokengroups.render import available_backends, build, library, rasterize, render
+from tokengroups.render.inputs import check_shapes
 from tokengroups.types import Gaussians
 
 needs_library = pytest.mark.skipif(len(BACKENDS) == 1, reason="the C++ rasteriser is not available")
@@ -120,7 +121,7 @@ def test_misuse_is_refused_with_the_value() -> None:
     shapes = {"means": torch.zeros(5, 3), "quats": torch.zeros(4, 4), "cam_from_world": torch.eye(4)[None]}
     shapes |= {"scales": torch.zeros(5, 3), "opacities": torch.zeros(5), "colors": torch.zeros(5, 3)}
     with pytest.raises(ValueError, match=r"quats must have shape \[5, 4\], got \[4, 4\]"):
-        checks.check_shapes({**shapes, "intrinsics": torch.eye(3)[None]}, torch.Size(), (8, 8))
+        check_shapes({**shapes, "intrinsics": torch.eye(3)[None]}, torch.Size(), (8, 8))
 
 
 def test_backend_that_cannot_be_used_says_why() -> None:
@@ -224,7 +225,6 @@ def test_without_compiler_the_fallback_is_announced_once(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(library, "NATIVE_FOLDER", tmp_path)
     library._load.cache_clear()
-    api._native_missing.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
@@ -234,7 +234,6 @@ def test_without_compiler_the_fallback_is_announced_once(
             random_scene(0, 5, (8, 8)).render("cpp")
     finally:
         library._load.cache_clear()
-        api._native_missing.cache_clear()
 
 
 def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +249,7 @@ def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 def test_library_is_built_once_per_user(tmp_path: Path) -> None:
-    """From a source tree: the first process compiles into the user's cache, the next one finds it there."""
+    """In a source tree: the first process compiles into the user's cache, the next one finds it there."""
     code = (
         "import logging; logging.basicConfig(level=logging.INFO)\n"
         "from tokengroups.render import library\n"

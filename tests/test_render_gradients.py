@@ -12,7 +12,7 @@ from tolerances import RELATIVE_L2, tolerance
 
 from tokengroups.geometry import rigid, rotation_from_quaternion
 from tokengroups.render import render
-from tokengroups.render.sh import sh_colors
+from tokengroups.render.inputs import sh_colors
 from tokengroups.spherical_harmonics import sh_basis
 from tokengroups.types import Gaussians
 
@@ -54,7 +54,7 @@ def test_gradcheck_of_the_tiles(seed: int) -> None:
 def test_random_scenes(
     backend: str, seed: int, count: int, size_hw: tuple[int, int], channels: int, features: int
 ) -> None:
-    """Images and all gradients, poses included, of scenes that no one chose."""
+    """Images and all gradients, poses included, of random scenes."""
     scene = random_scene(seed, count, size_hw, channels=channels, features=features)
     truth = scene.to(torch.float64, grad=True)
     expected = dense_render(truth)

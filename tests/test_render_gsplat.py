@@ -1,4 +1,4 @@
-"""The gsplat backend against our own: on a GPU all of it, elsewhere its gluing with gsplat's call replaced."""
+"""The gsplat backend against our own: all of it on a GPU, elsewhere the code around a replaced call of gsplat."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_is_missing_is_said() -> None:
 
 @pytest.mark.parametrize("colors_per_camera", [False, True])
 def test_call_of_gsplat_fits_its_signature(colors_per_camera: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU: what we hand to `gsplat.rasterization`, and how we take its answer apart."""
+    """Arguments of `gsplat.rasterization` and use of its results, without a GPU."""
     import inspect
 
     import gsplat

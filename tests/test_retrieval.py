@@ -21,7 +21,7 @@ GROUPS, DIM = 5, 8
 
 @pytest.fixture
 def scene() -> TokenScene:
-    made = random_scene(groups=GROUPS, anchors_per_group=3, meaning_dim=DIM)
+    made = random_scene(groups=GROUPS, anchors_per_group=3, semantic_dim=DIM)
     assert made.semantics is not None
     embeddings = torch.eye(GROUPS, DIM)
     embeddings[3] = functional.normalize(embeddings[2] + 0.5 * embeddings[3], dim=0)

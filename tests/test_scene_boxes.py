@@ -18,7 +18,7 @@ from tokengroups.types import Cameras, TokenScene
 
 @pytest.mark.parametrize("yaw", [0.0, 30.0, 77.0, 130.0])
 def test_box_has_the_blocks_place_size_and_yaw(yaw: float) -> None:
-    """To a degree, the step of the search, and to a layer of the grid."""
+    """Equal to a degree, the step of the search, and to a layer of the grid."""
     block = Block((0.3, 0.5, 3.0), (1.0, 0.4, 0.7), yaw)
     box = oriented_box(scene_of([block], points=30), 0, UP)
     torch.testing.assert_close(box.centre, block.box().centre, rtol=0, atol=0.02)
@@ -170,7 +170,7 @@ def test_round_things_lie_along_the_cameras_axis(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_footprint_is_nearly_the_smallest(seed: int) -> None:
-    """Of shapes that no one chose, against many yaws."""
+    """Random shapes against many yaws."""
     torch.manual_seed(seed)
     plan = torch.rand(200, 2).double() @ torch.randn(2, 2).double()
     scene = scene_of_points([spread(plan)])

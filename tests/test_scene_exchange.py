@@ -126,7 +126,7 @@ def exported_list(scene: TokenScene, folder: Path, *labels: GroupLabel) -> dict:
 
 
 def test_group_list_says_what_and_where_groups_are(tmp_path: Path) -> None:
-    scene = random_scene(meaning_dim=6)
+    scene = random_scene(semantic_dim=6)
     assert scene.semantics is not None
     labels = [GroupLabel("floor", 0.9), GroupLabel("cup", 0.123456789), GroupLabel("vase", 0.4)]
     content = exported_list(scene, tmp_path, *labels)
@@ -164,8 +164,8 @@ def test_group_list_of_a_scene_without_semantics_says_so(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("as_groups", [False, True])
 def test_embeddings_come_back(tmp_path: Path, as_groups: bool) -> None:
-    """To the 6 digits that are written; unknown stays unknown."""
-    scene = random_scene(meaning_dim=6)
+    """Equal to the 6 digits that are written; unknown ones stay unknown."""
+    scene = random_scene(semantic_dim=6)
     assert scene.semantics is not None
     scene.semantics.embeddings[1] = 0
     export_scene(scene, tmp_path / "scene.ply")
@@ -183,7 +183,7 @@ def test_embeddings_come_back(tmp_path: Path, as_groups: bool) -> None:
 
 
 def test_version_1_is_still_read(tmp_path: Path) -> None:
-    content = exported_list(random_scene(meaning_dim=6), tmp_path)
+    content = exported_list(random_scene(semantic_dim=6), tmp_path)
     new = {"label", "label_probability", "visible_share", "oriented_box", "relations", "embedding"}
     groups = [{key: value for key, value in e.items() if key not in new} for e in content["groups"]]
     old = {"format": "tokengroups.groups", "version": 1, "groups": groups}
@@ -204,8 +204,8 @@ def test_version_1_is_still_read(tmp_path: Path) -> None:
         ("calibration", None),
     ],
 )
-def test_damaged_meaning_is_refused(tmp_path: Path, place: str, value: object) -> None:
-    content = exported_list(random_scene(meaning_dim=6), tmp_path)
+def test_damaged_semantics_are_refused(tmp_path: Path, place: str, value: object) -> None:
+    content = exported_list(random_scene(semantic_dim=6), tmp_path)
     (content if place == "calibration" else content["groups"][0])[place] = value
     (tmp_path / "groups.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="damaged group list") as caught:
@@ -216,8 +216,8 @@ def test_damaged_meaning_is_refused(tmp_path: Path, place: str, value: object) -
 def test_command_labels_groups_with_a_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Texts are stood in for by the embeddings of groups 1, 2 and 0."""
-    scene = random_scene(meaning_dim=6)
+    """The embeddings of groups 1, 2 and 0 take the place of texts."""
+    scene = random_scene(semantic_dim=6)
     assert scene.semantics is not None
     rows = scene.semantics.embeddings[[1, 2, 0]]
     encoder = SimpleNamespace(encode_text=lambda texts: rows[: len(texts)])

@@ -17,10 +17,10 @@ from tokengroups.types import Semantics, TokenScene
 
 @pytest.fixture
 def scene() -> TokenScene:
-    return random_scene(groups=4, anchors_per_group=3, meaning_dim=6)
+    return random_scene(groups=4, anchors_per_group=3, semantic_dim=6)
 
 
-def meaning_by_anchor(scene: TokenScene) -> dict[tuple[float, ...], tuple[torch.Tensor, torch.Tensor]]:
+def semantics_by_anchor(scene: TokenScene) -> dict[tuple[float, ...], tuple[torch.Tensor, torch.Tensor]]:
     """Embedding of the owning group and residual of every anchor, by the anchor's position."""
     assert scene.semantics is not None
     owners = scene.assignment.argmax(dim=1)
@@ -78,23 +78,23 @@ def test_missing_tensors_are_one_line(scene, tmp_path, missing):
         load_scene(path)
 
 
-def test_what_stays_keeps_its_meaning(scene):
-    before = meaning_by_anchor(scene)
+def test_what_stays_keeps_its_semantics(scene):
+    before = semantics_by_anchor(scene)
     for edited in (remove(scene, 5), keep(scene, [2, 11]), move(scene, 5, (0.0, 0.0, 0.0))):
-        after = meaning_by_anchor(edited)
+        after = semantics_by_anchor(edited)
         assert set(after) <= set(before)
         assert all(torch.equal(a, b) for at in after for a, b in zip(after[at], before[at], strict=True))
 
 
-def test_a_copy_means_the_same(scene):
+def test_a_copy_has_the_same_semantics(scene):
     copied = duplicate(scene, 5, (1.0, 0.0, 0.0))
     assert torch.equal(semantics(copied).embeddings[-1], semantics(scene).embeddings[1])
     mine = scene.assignment.argmax(dim=1) == 1
     assert torch.equal(semantics(copied).residuals[len(scene.anchors) :], semantics(scene).residuals[mine])
 
 
-def test_an_inserted_group_brings_its_meaning_if_the_language_is_the_same(scene):
-    other = random_scene(groups=3, anchors_per_group=2, meaning_dim=6, seed=7)
+def test_an_inserted_group_keeps_its_semantics_if_the_text_encoders_are_the_same(scene):
+    other = random_scene(groups=3, anchors_per_group=2, semantic_dim=6, seed=7)
     mine = other.assignment.argmax(dim=1) == 2
     same = insert(scene, other, 8, (0.0, 0.0, 2.0))
     assert torch.equal(semantics(same).embeddings[-1], semantics(other).embeddings[2])

@@ -1,33 +1,40 @@
-"""Interface of an edit: the groups it changes, how it is written on a command line, and what it does to a scene."""
+"""Interface of an edit: the groups it changes, its form on a command line, and what it does to a scene."""
 
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from tokengroups.editing.selection import EmbedText, select_groups
+from tokengroups.errors import UserError
 from tokengroups.types import TokenScene
 
 EDITS: dict[str, type[Edit]] = {}  # the operations of this package, by their names
+Vector = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Edit(ABC):
+class Edit:
     """One edit of a scene: subclass it to add an operation to ``tokengroups edit``.
 
-    A subclass is a frozen dataclass. The command line knows those of this package by their class name in lower
-    case, and anybody's by its import path. With the following in ``fade.py``,
-    ``tokengroups edit scene.safetensors fade:Fade 7 0.5 -o out.safetensors`` works::
+    A subclass is a frozen dataclass around a function. Its fields take the words of `FORM` after the group, in their
+    order, and are the function's arguments after scene and group. A word in capitals is a number, and several of them
+    are a tuple in one field. ``[X Y]`` may be left out if the field has a default. ``--option X`` is an option with one
+    field, and ``a|b`` a choice. An operation with arguments of other kinds overrides `parse` or `apply`.
+
+    The command line knows the edits of this package by their class name in lower case, and anybody's by its import
+    path. With the following in ``fade.py``, ``tokengroups edit scene.safetensors fade:Fade 7 0.5 -o out.safetensors``
+    works::
 
         from dataclasses import dataclass, replace
 
         import torch
 
-        from tokengroups.editing.base import Edit, expect, parse_group, parse_numbers
-        from tokengroups.editing.parts import record
+        from tokengroups.editing.base import Edit, record
         from tokengroups.scene.groups import column_of, gaussian_mask
 
         def fade(scene, group, factor):
@@ -40,115 +47,113 @@ class Edit(ABC):
         class Fade(Edit):
             FORM = "GROUP FACTOR"
             HELP = "multiply the opacities by a factor below 1"
+            DONE = "faded {groups} by {factor}"
+            FUNCTION = staticmethod(fade)
             factor: float
-
-            @classmethod
-            def parse(cls, words):
-                group, factor = expect(words, 2)
-                return cls((parse_group(group),), *parse_numbers([factor]))
-
-            def apply(self, scene):
-                return self.apply_to_each(scene, lambda scene, group: fade(scene, group, self.factor))
-
-            def __str__(self):
-                return f"faded {self.named} by {self.factor:g}"
     """
 
-    FORM: ClassVar[str]  # arguments as the help shows them
+    FORM: ClassVar[str]  # arguments
     HELP: ClassVar[str]  # what it does, in one line
+    DONE: ClassVar[str]  # what was done, with fields in braces
+    FUNCTION: ClassVar[Callable[..., TokenScene]]
 
     groups: tuple[int | str, ...]  # ids; also names or descriptions, until `resolve` has replaced them
 
     def __init_subclass__(cls) -> None:
-        """Make an edit of this package known by its name."""
+        """Register an edit of this package by its name."""
         if cls.__module__.startswith(f"{__package__}."):
             EDITS[cls.__name__.lower()] = cls
 
     @classmethod
-    @abstractmethod
     def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the arguments of one operation.
+        """Read the arguments of one operation; `ValueError` if they have another form than `FORM`."""
+        groups, values = split_words(cls.FORM, words)
+        return cls(tuple(parse_group(word) for word in groups), *values)
 
-        Raises:
-            ValueError: They have another form than `FORM`.
-        """
-
-    @abstractmethod
     def apply(self, scene: TokenScene) -> TokenScene:
-        """Return the edited scene.
+        """Edit one group after the other.
 
         Raises:
             UserError: Unknown group ids, impossible values, or an unreadable file.
             ValueError: A text among the groups; see `resolve`.
         """
-
-    @abstractmethod
-    def __str__(self) -> str:
-        """Tell people what was done."""
+        arguments = [getattr(self, field.name) for field in fields(self)[1:]]
+        for group in self.ids:
+            scene = self.FUNCTION(scene, group, *arguments)
+        return scene
 
     def resolve(self, scene: TokenScene, embed: EmbedText, *, every: bool = False) -> Edit:
         """Replace names and descriptions by ids. Arguments and errors are those of `select_groups`."""
-        if self.has_texts:
-            return replace(self, groups=select_groups(scene, self.groups, embed, every=every))
-        return self
+        if all(isinstance(group, int) for group in self.groups):
+            return self
+        return replace(self, groups=select_groups(scene, self.groups, embed, every=every))
 
     @property
-    def has_texts(self) -> bool:
-        """Whether any group is still given by a name or description."""
-        return any(isinstance(group, str) for group in self.groups)
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Group ids.
-
-        Raises:
-            ValueError: A text among the groups.
-        """
-        if self.has_texts:
+    def ids(self) -> list[int]:
+        """Group ids; `ValueError` if there is a text among the groups."""
+        ids = [group for group in self.groups if isinstance(group, int)]
+        if len(ids) < len(self.groups):
             raise ValueError("texts must be resolved to group ids first")
-        return tuple(group for group in self.groups if isinstance(group, int))
+        return ids
 
-    @property
-    def named(self) -> str:
-        """The groups as a message lists them."""
-        return ", ".join(map(str, self.groups))
-
-    def apply_to_each(self, scene: TokenScene, edit: Callable[[TokenScene, int], TokenScene]) -> TokenScene:
-        """Apply a function to one group after the other."""
-        for group in self.ids:
-            scene = edit(scene, group)
-        return scene
+    def __str__(self) -> str:
+        shown = {name: _shown(value) for name, value in vars(self).items()}
+        return self.DONE.format_map(shown | {"groups": ", ".join(map(str, self.groups))})
 
 
-# --- arguments ------------------------------------------------------------------------------------------------------
+def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
+    """Add an entry to ``provenance["edits"]``."""
+    edits = [*scene.provenance.get("edits", []), {"operation": operation, **details}]
+    return replace(scene, provenance={**scene.provenance, "edits": edits})
 
 
-def expect(words: Sequence[str], count: int) -> Sequence[str]:
-    """Return the words if there are so many of them, else raise `ValueError`."""
-    if len(words) != count:
-        raise ValueError(f"{count} argument{'s' if count > 1 else ''} expected, {len(words)} found")
-    return words
+def check_vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
+    """Check a vector of the scene's world and make it a tensor of the scene's type."""
+    with contextlib.suppress(ValueError):
+        vector = scene.anchors.new_tensor([float(value) for value in values])
+        if vector.shape == (3,) and bool(vector.isfinite().all()):
+            return vector
+    raise UserError(f"the {what} must be three finite numbers, got {values!r}")
 
 
 def parse_group(word: str) -> int | str:
     """Read a group: an id, or a text, which is whatever is no number and no option."""
     with contextlib.suppress(ValueError):
         return int(word)
-    text = " ".join(word.split())
-    if not text or text.startswith("-") or _is_number(text):
-        raise ValueError(f"'{word}' is neither a group id nor a text")
-    return text
-
-
-def parse_numbers(words: Sequence[str]) -> tuple[float, ...]:
-    """Read decimal numbers."""
     try:
-        return tuple(float(word) for word in words)
+        float(word)
     except ValueError:
-        raise ValueError(f"'{' '.join(words)}' should be numbers") from None
+        text = " ".join(word.split())
+        if text and not text.startswith("-"):
+            return text
+    raise ValueError(f"'{word}' is neither a group id nor a text")
 
 
-def take_option(words: Sequence[str], option: str, count: int) -> tuple[list[str], list[str]]:
+def split_words(form: str, words: Sequence[str]) -> tuple[Sequence[str], list[Any]]:
+    """Split the words of an operation by its form: those of its groups, and the values of its fields."""
+    (_, *numbers), *options = (part.split() for part in form.split(" --"))
+    values = []
+    for option, *kinds in options:
+        found, words = _take_option(words, f"--{option}", len(kinds))
+        if "|" not in kinds[0]:
+            values.append(_parse_numbers(found))
+        elif found[0] in kinds[0].split("|"):
+            values.append(found[0])
+        else:
+            raise ValueError(f"no {option} '{found[0]}'")
+    if numbers[:1] == ["[GROUP"]:
+        if not words:
+            raise ValueError("a group is missing")
+        return words, values
+    if "[" in form and len(words) == 1:
+        return words, values
+    expected = 1 + len(numbers)
+    if len(words) != expected:
+        raise ValueError(f"{expected} argument{'s' if expected > 1 else ''} expected, {len(words)} found")
+    return words[:1], [_parse_numbers(words[1:]), *values] if numbers else values
+
+
+def _take_option(words: Sequence[str], option: str, count: int) -> tuple[list[str], list[str]]:
     """Return the values of an option and the words without it; ``--option=value`` works for a single value."""
     split = [word.split("=", 1) if word.startswith(f"{option}=") else [word] for word in words]
     words = [part for parts in split for part in parts]
@@ -161,14 +166,17 @@ def take_option(words: Sequence[str], option: str, count: int) -> tuple[list[str
     return values, words[:at] + words[at + 1 + count :]
 
 
-def listed(numbers: Sequence[float]) -> str:
-    """Numbers as a message shows them."""
-    return " ".join(f"{number:g}" for number in numbers)
-
-
-def _is_number(word: str) -> bool:
+def _parse_numbers(words: Sequence[str]) -> float | tuple[float, ...]:
     try:
-        float(word)
+        numbers = tuple(float(word) for word in words)
     except ValueError:
-        return False
-    return True
+        raise ValueError(f"'{' '.join(words)}' should be numbers") from None
+    return numbers if len(words) > 1 else numbers[0]
+
+
+def _shown(value: Any) -> Any:
+    """Shorten numbers for messages."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(number, float) for number in numbers):
+        return value
+    return " ".join(f"{number:g}" for number in numbers)

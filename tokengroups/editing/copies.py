@@ -7,18 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from tokengroups.editing.base import Edit, expect, listed, parse_group, parse_numbers, take_option
-from tokengroups.editing.parts import Vector, append, group_semantics, local_anchor_ids, next_id, record, vector
+from tokengroups.editing.base import Edit, Vector, check_vector, parse_group, record, split_words
 from tokengroups.editing.selection import EmbedText, select_groups
-from tokengroups.gaussians import select, transform
+from tokengroups.gaussians import concatenate, select, transform
 from tokengroups.scene.file import load_scene
 from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
-from tokengroups.types import TokenScene
+from tokengroups.types import Semantics, TokenScene
 
 
 def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -> TokenScene:
-    """Add a shifted copy of a group, under the id `next_id(scene)`.
+    """Add a shifted copy of a group, under the largest id + 1.
 
     The copy's probabilities for the original become probabilities for the copy.
 
@@ -29,29 +30,19 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
         {1: 'floor', 2: 'box', 3: 'ball', 4: 'ball'}
     """
     column = column_of(scene, group)
-    shift = vector(scene, offset, "offset")
-    mine = anchor_mask(scene, column)
-    rows = scene.assignment[mine]
+    shift = check_vector(scene, offset, "offset")
+    rows = scene.assignment[anchor_mask(scene, column)]
     assignment = torch.cat([rows, rows[:, column : column + 1]], dim=1)
     assignment[:, column] = 0
-    copied = append(
-        scene,
-        gaussians=transform(select(scene.gaussians, gaussian_mask(scene, column)), shift),
-        anchor_ids=local_anchor_ids(scene, column, mine),
-        anchors=scene.anchors[mine] + shift,
-        assignment=assignment,
-        token=scene.group_tokens[column],
-        semantics=group_semantics(scene, scene, column, mine),
-        name=group_name(scene, column),
-    )
-    return record(copied, "duplicate", group=group, offset=shift.tolist(), new_group=next_id(scene))
+    copied = _append(scene, scene, column, shift, assignment)
+    return record(copied, "duplicate", group=group, offset=shift.tolist(), new_group=int(copied.group_ids[-1]))
 
 
 def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> TokenScene:
-    """Add a group of another scene, under the id `next_id(scene)`, so that its centre lands at a position.
+    """Add a group of another scene, under the largest id + 1, so that its centre lands at a position.
 
-    It keeps its size and its orientation in its own world, and comes with a zero group token where the tokens
-    of the two scenes differ in length. Its semantics are kept if both scenes use the same text encoder.
+    It keeps its size and its orientation in its own world. Its group token is zero if the tokens of the two scenes
+    differ in length. Its semantics are kept if both scenes use the same text encoder.
 
     Example:
         >>> import tokengroups as tg
@@ -60,81 +51,87 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
         ('floor', 'ball')
     """
     column = column_of(other, group)
-    shift = vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
-    mine = anchor_mask(other, column)
-    assignment = scene.assignment.new_zeros(int(mine.sum()), len(scene.group_ids) + 1)
+    shift = check_vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
+    assignment = scene.assignment.new_zeros(int(anchor_mask(other, column).sum()), len(scene.group_ids) + 1)
     assignment[:, -1] = 1
+    inserted = _append(scene, other, column, shift, assignment)
+    details = {"at": [float(value) for value in at], "new_group": int(inserted.group_ids[-1])}
+    return record(inserted, "insert", group=group, **details, source=other.provenance)
+
+
+def _append(
+    scene: TokenScene, other: TokenScene, column: int, shift: Float[Tensor, "3"], assignment: Float[Tensor, "k L"]
+) -> TokenScene:
+    """Add a group of `other`, which may be `scene` itself, as the last column, with an assignment of its anchors."""
+    mine, anchors = gaussian_mask(other, column), anchor_mask(other, column)
+    part = select(other.gaussians, mine).to(scene.gaussians.means)
+    anchor_ids = (anchors.cumsum(0) - 1)[other.anchor_ids[mine]].to(scene.anchor_ids)
     token = other.group_tokens[column].to(scene.group_tokens)
     if token.shape != scene.group_tokens.shape[1:]:
         token = scene.group_tokens.new_zeros(scene.group_tokens.shape[1:])
-    part = select(other.gaussians, gaussian_mask(other, column)).to(scene.anchors)
-    inserted = append(
+    names = (*(scene.group_names or [""] * len(scene.group_ids)), group_name(other, column))
+    return replace(
         scene,
-        gaussians=transform(part, shift),
-        anchor_ids=local_anchor_ids(other, column, mine).to(scene.anchor_ids),
-        anchors=other.anchors[mine].to(scene.anchors) + shift,
-        assignment=assignment,
-        token=token,
-        semantics=group_semantics(scene, other, column, mine),
-        name=group_name(other, column),
+        gaussians=concatenate([scene.gaussians, transform(part, shift)]),
+        anchor_ids=torch.cat([scene.anchor_ids, anchor_ids + len(scene.anchors)]),
+        anchors=torch.cat([scene.anchors, other.anchors[anchors].to(scene.anchors) + shift]),
+        assignment=torch.cat([torch.nn.functional.pad(scene.assignment, (0, 1)), assignment]),
+        group_ids=torch.cat([scene.group_ids, scene.group_ids.max()[None] + 1]),
+        group_tokens=torch.cat([scene.group_tokens, token[None]]),
+        group_names=names if any(names) else (),
+        semantics=scene.semantics and _append_semantics(scene.semantics, other.semantics, column, anchors),
     )
-    details = {"at": [float(value) for value in at], "new_group": next_id(scene), "source": other.provenance}
-    return record(inserted, "insert", group=group, **details)
+
+
+def _append_semantics(mine: Semantics, theirs: Semantics | None, column: int, anchors: Bool[Tensor, " K"]) -> Semantics:
+    """Add the embedding and residuals of a group; zero where the two scenes use different spaces."""
+    embedding = mine.embeddings.new_zeros(mine.embeddings.shape[1])
+    residuals = mine.residuals.new_zeros(int(anchors.sum()), mine.residuals.shape[1])
+    if theirs is not None and theirs.encoder == mine.encoder:
+        embedding = theirs.embeddings[column].to(embedding)
+        if torch.equal(theirs.projection.to(mine.projection), mine.projection):
+            residuals = theirs.residuals[anchors].to(residuals)
+    embeddings = torch.cat([mine.embeddings, embedding[None]])
+    return replace(mine, embeddings=embeddings, residuals=torch.cat([mine.residuals, residuals]))
 
 
 @dataclass(frozen=True)
 class Duplicate(Edit):
-    """Written form of `duplicate`."""
+    """Command-line form of `duplicate`."""
 
     FORM = "GROUP [DX DY DZ]"
     HELP = "a shifted copy under a new id (the largest id + 1)"
-    offset: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the group and the offset, which is 0 unless given."""
-        group, *offset = words if len(words) == 1 else expect(words, 4)
-        return cls((parse_group(group),), parse_numbers(offset or ("0", "0", "0")))
-
-    def apply(self, scene: TokenScene) -> TokenScene:
-        """Add a copy of each group."""
-        return self.apply_to_each(scene, lambda scene, group: duplicate(scene, group, self.offset))
-
-    def __str__(self) -> str:
-        return f"copied {self.named}, shifted by {listed(self.offset)}"
+    DONE = "copied {groups}, shifted by {offset}"
+    FUNCTION = staticmethod(duplicate)
+    offset: Vector = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Insert(Edit):
-    """Written form of `insert`; takes one group."""
+    """Command-line form of `insert`; takes one group."""
 
     FORM = "SCENE:GROUP --at X Y Z"
     HELP = "a group of another scene, its centre at X Y Z, under a new id"
+    DONE = "inserted group {groups} of {source} at {at}"
     source: str  # scene file that the group comes from
-    at: tuple[float, ...]
+    at: Vector
     loaded: TokenScene | None = field(default=None, repr=False, compare=False)  # that file's scene
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Edit:
         """Read the scene file, its group and the position."""
-        position, words = take_option(words, "--at", 3)
-        (word,) = expect(words, 1)
+        (word,), (at,) = split_words(cls.FORM, words)
         source, colon, group = word.rpartition(":")
         if not colon or not source:
             raise ValueError("the scene and the group are written SCENE:GROUP")
-        return cls((parse_group(group),), str(Path(source)), parse_numbers(position))
+        return cls((parse_group(group),), str(Path(source)), at)
 
     def resolve(self, scene: TokenScene, embed: EmbedText, *, every: bool = False) -> Edit:  # noqa: ARG002
-        """Look the text up in the scene that the group comes from."""
-        if not self.has_texts:
-            return self
+        """Look a text up in the scene that the group comes from."""
         other = load_scene(self.source)
         return replace(self, groups=select_groups(other, self.groups, embed), loaded=other)
 
     def apply(self, scene: TokenScene) -> TokenScene:
         """Add the group."""
-        other = self.loaded or load_scene(self.source)
-        return self.apply_to_each(scene, lambda scene, group: insert(scene, other, group, self.at))
-
-    def __str__(self) -> str:
-        return f"inserted group {self.named} of {self.source} at {listed(self.at)}"
+        (group,) = self.ids
+        return insert(scene, self.loaded or load_scene(self.source), group, self.at)

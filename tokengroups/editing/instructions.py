@@ -33,46 +33,29 @@ def parse_edits(words: Sequence[str]) -> list[Edit]:
     """
     if not words:
         raise UserError(f"no operation given; there are {', '.join(EDITS)}")
-    starts = _starts(words)
-    if not starts or starts[0]:
+    starts: list[int] = []
+    for index, word in enumerate(words):
+        before = list(words[starts[-1] : index]) if starts else []
+        needs_scene = before[:1] == ["insert"] and not any(":" in argument for argument in before)  # SCENE:GROUP
+        if word in EDITS or (_IMPORT_PATH.fullmatch(word) and not needs_scene):
+            starts.append(index)
+    if starts[:1] != [0]:
         raise UserError(f"unknown operation '{words[0]}'; there are {', '.join(EDITS)}")
-    return [_parse(words[a:b]) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
+    return [_parse(*words[a:b]) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
 
 
 def operations_help() -> str:
-    """The form and the effect of every operation, one a line."""
+    """List the form and the effect of every operation, one a line."""
     forms = {f"{name} {edit.FORM}": edit.HELP for name, edit in EDITS.items()}
     width = max(map(len, forms))
     return "\n".join(f"  {form:{width}}  {effect}" for form, effect in forms.items())
 
 
-def _starts(words: Sequence[str]) -> list[int]:
-    """Places of the operations' names among the words."""
-    starts: list[int] = []
-    for index, word in enumerate(words):
-        before = words[starts[-1] : index] if starts else []
-        if word in EDITS or (_IMPORT_PATH.fullmatch(word) and not _lacks_scene(before)):
-            starts.append(index)
-    return starts
-
-
-def _lacks_scene(words: Sequence[str]) -> bool:
-    """Whether these are the words of an `insert` without its SCENE:GROUP, which looks like an import path."""
-    return words[:1] == ["insert"] and not any(":" in word for word in words)
-
-
-def _parse(words: Sequence[str]) -> Edit:
-    name, *arguments = words
-    edit = EDITS.get(name) or _imported(name)
+def _parse(name: str, *arguments: str) -> Edit:
+    edit = EDITS.get(name) or resolve(name, {}, "operation")
+    if not (isinstance(edit, type) and issubclass(edit, Edit)):
+        raise UserError(f"{name} is no operation; derive it from tokengroups.editing.Edit")
     try:
         return edit.parse(arguments)
     except ValueError as error:
-        raise UserError(f"'{' '.join(words)}': {error}; the form is: {name} {edit.FORM}") from error
-
-
-def _imported(name: str) -> type[Edit]:
-    """The class of an import path."""
-    edit = resolve(name, {}, "operation")
-    if not (isinstance(edit, type) and issubclass(edit, Edit)):
-        raise UserError(f"{name} is no operation; derive it from tokengroups.editing.Edit")
-    return edit
+        raise UserError(f"'{' '.join((name, *arguments))}': {error}; the form is: {name} {edit.FORM}") from error

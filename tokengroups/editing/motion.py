@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from tokengroups.editing.base import Edit, expect, listed, parse_group, parse_numbers, take_option
-from tokengroups.editing.parts import Vector, finite, record, transform_group, vector
+from tokengroups.editing.base import Edit, Vector, check_vector, record
 from tokengroups.errors import UserError
+from tokengroups.gaussians import select, transform
 from tokengroups.geometry import rotation_from_quaternion
-from tokengroups.scene.groups import column_of, group_centre
-from tokengroups.types import TokenScene
+from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre
+from tokengroups.types import Gaussians, TokenScene
 
-AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
@@ -30,19 +30,14 @@ def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
         [0.5, 0.0, 0.0]
     """
     column = column_of(scene, group)
-    shift = vector(scene, offset, "offset")
-    moved = transform_group(scene, column, shift)
-    return record(moved, "move", group=group, offset=shift.tolist())
+    shift = check_vector(scene, offset, "offset")
+    return record(_transform(scene, column, shift), "move", group=group, offset=shift.tolist())
 
 
 def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
-    """Turn a group about its centre; view-dependent colour turns with it.
+    """Turn a group about its centre, right-handed; view-dependent colour turns with it.
 
-    Args:
-        scene: The scene.
-        group: Id of the group.
-        axis: "x", "y", "z", or a vector in the world; the turn is right-handed about it.
-        degrees: Angle.
+    The axis is "x", "y", "z", or a vector in the world.
 
     Example:
         >>> import tokengroups as tg
@@ -51,15 +46,17 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
         [{'operation': 'rotate', 'group': 2, 'axis': [0.0, 1.0, 0.0], 'degrees': 30}]
     """
     column = column_of(scene, group)
-    named = AXES.get(axis, axis) if isinstance(axis, str) else axis
-    direction = vector(scene, named, "axis").double()
+    named = _AXES.get(axis, axis) if isinstance(axis, str) else axis
+    direction = check_vector(scene, named, "axis").double()
     if direction.norm() == 0:
         raise UserError("rotate: the axis has length 0; give x, y, z or a direction")
-    half = math.radians(finite(degrees, "degrees")) / 2
+    if not math.isfinite(degrees):
+        raise UserError(f"rotate: degrees must be a finite number, got {degrees}")
+    half = math.radians(degrees) / 2
     quat = torch.cat([direction.new_tensor([math.cos(half)]), math.sin(half) * direction / direction.norm()])
     rotation = rotation_from_quaternion(quat)
     centre = group_centre(scene, column).double()
-    turned = transform_group(scene, column, centre - rotation @ centre, rotation)
+    turned = _transform(scene, column, centre - rotation @ centre, rotation)
     return record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
 
 
@@ -77,79 +74,58 @@ def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
         [1.0, 1.5]
     """
     column = column_of(scene, group)
-    if not finite(factor, "factor") > 0:
-        raise UserError(f"scale: the factor must be positive, got {factor:g}")
-    centre = group_centre(scene, column)
-    scaled = transform_group(scene, column, (1 - factor) * centre, factor=factor)
+    if not 0 < factor < math.inf:
+        raise UserError(f"scale: the factor must be positive and finite, got {factor:g}")
+    scaled = _transform(scene, column, (1 - factor) * group_centre(scene, column), factor=factor)
     return record(scaled, "scale", group=group, factor=factor)
+
+
+def _transform(
+    scene: TokenScene, column: int, translation: Tensor, rotation: Tensor | None = None, factor: float = 1.0
+) -> TokenScene:
+    """Apply ``x -> factor * rotation @ x + translation`` to one group."""
+    mine, owned = gaussian_mask(scene, column), anchor_mask(scene, column)
+    part = transform(select(scene.gaussians, mine), translation, rotation, factor)
+    gaussians = {}
+    for name, values in vars(scene.gaussians).items():
+        mask = mine.reshape(-1, *[1] * (values.ndim - 1))
+        gaussians[name] = values.masked_scatter(mask, getattr(part, name))
+    anchors = factor * scene.anchors[owned]
+    if rotation is not None:
+        anchors = anchors @ rotation.to(anchors).T
+    anchors = scene.anchors.masked_scatter(owned[:, None], anchors + translation.to(anchors))
+    return replace(scene, gaussians=Gaussians(**gaussians), anchors=anchors)
 
 
 @dataclass(frozen=True)
 class Move(Edit):
-    """Written form of `move`."""
+    """Command-line form of `move`."""
 
     FORM = "GROUP DX DY DZ"
     HELP = "shift in scene units along x (right), y (down), z (forward)"
-    offset: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the group and the offset."""
-        group, *offset = expect(words, 4)
-        return cls((parse_group(group),), parse_numbers(offset))
-
-    def apply(self, scene: TokenScene) -> TokenScene:
-        """Shift the groups."""
-        return self.apply_to_each(scene, lambda scene, group: move(scene, group, self.offset))
-
-    def __str__(self) -> str:
-        return f"moved {self.named} by {listed(self.offset)}"
+    DONE = "moved {groups} by {offset}"
+    FUNCTION = staticmethod(move)
+    offset: Vector
 
 
 @dataclass(frozen=True)
 class Rotate(Edit):
-    """Written form of `rotate`."""
+    """Command-line form of `rotate`."""
 
     FORM = "GROUP --axis x|y|z --degrees ANGLE"
     HELP = "turn about the group's centre, right-handed; SH turn with it"
+    DONE = "turned {groups} about {axis} by {degrees} degrees"
+    FUNCTION = staticmethod(rotate)
     axis: str
     degrees: float
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the group, the axis and the angle."""
-        (axis,), words = take_option(words, "--axis", 1)
-        degrees, words = take_option(words, "--degrees", 1)
-        (group,) = expect(words, 1)
-        if axis not in AXES:
-            raise ValueError(f"no axis '{axis}'")
-        return cls((parse_group(group),), axis, *parse_numbers(degrees))
-
-    def apply(self, scene: TokenScene) -> TokenScene:
-        """Turn each group about its own centre."""
-        return self.apply_to_each(scene, lambda scene, group: rotate(scene, group, self.axis, self.degrees))
-
-    def __str__(self) -> str:
-        return f"turned {self.named} about {self.axis} by {self.degrees:g} degrees"
 
 
 @dataclass(frozen=True)
 class Scale(Edit):
-    """Written form of `scale`."""
+    """Command-line form of `scale`."""
 
     FORM = "GROUP FACTOR"
     HELP = "about the group's centre"
+    DONE = "scaled {groups} by {factor}"
+    FUNCTION = staticmethod(scale)
     factor: float
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the group and the factor."""
-        group, factor = expect(words, 2)
-        return cls((parse_group(group),), *parse_numbers([factor]))
-
-    def apply(self, scene: TokenScene) -> TokenScene:
-        """Scale each group about its own centre."""
-        return self.apply_to_each(scene, lambda scene, group: scale(scene, group, self.factor))
-
-    def __str__(self) -> str:
-        return f"scaled {self.named} by {self.factor:g}"

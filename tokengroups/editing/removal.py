@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from tokengroups.editing.base import Edit, parse_group
-from tokengroups.editing.parts import keep_columns, record
+import torch
+
+from tokengroups.editing.base import Edit, record
+from tokengroups.errors import UserError
+from tokengroups.gaussians import select
 from tokengroups.scene.groups import column_of
 from tokengroups.types import TokenScene
 
@@ -25,7 +28,7 @@ def remove(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     groups = [groups] if isinstance(groups, int) else list(groups)
     gone = {column_of(scene, group) for group in groups}
     stay = [column for column in range(len(scene.group_ids)) if column not in gone]
-    return record(keep_columns(scene, stay), "remove", groups=groups)
+    return record(_keep_columns(scene, stay), "remove", groups=groups)
 
 
 def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
@@ -41,40 +44,50 @@ def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
     """
     groups = [groups] if isinstance(groups, int) else list(groups)
     stay = sorted({column_of(scene, group) for group in groups})
-    return record(keep_columns(scene, stay), "keep", groups=groups)
+    return record(_keep_columns(scene, stay), "keep", groups=groups)
+
+
+def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
+    if not columns:
+        raise UserError("no group would be left; a scene needs at least one")
+    owners = scene.assignment.argmax(dim=1)
+    anchors = torch.isin(owners, torch.tensor(columns, device=owners.device))
+    gaussians = anchors[scene.anchor_ids]
+    new_anchor = anchors.cumsum(0) - 1
+    assignment, semantics = scene.assignment[anchors][:, columns], scene.semantics
+    if semantics is not None:
+        semantics = replace(semantics, embeddings=semantics.embeddings[columns], residuals=semantics.residuals[anchors])
+    return replace(
+        scene,
+        gaussians=select(scene.gaussians, gaussians),
+        anchor_ids=new_anchor[scene.anchor_ids[gaussians]],
+        anchors=scene.anchors[anchors],
+        assignment=assignment / assignment.sum(dim=1, keepdim=True),
+        group_ids=scene.group_ids[columns],
+        group_tokens=scene.group_tokens[columns],
+        group_names=tuple(scene.group_names[column] for column in columns) if scene.group_names else (),
+        semantics=semantics,
+    )
 
 
 @dataclass(frozen=True)
 class Remove(Edit):
-    """Written form of `remove`."""
+    """Command-line form of `remove`."""
 
     FORM = "GROUP [GROUP ...]"
     HELP = "take groups out"
-
-    @classmethod
-    def parse(cls, words: Sequence[str]) -> Edit:
-        """Read the groups."""
-        if not words:
-            raise ValueError("a group is missing")
-        return cls(tuple(parse_group(word) for word in words))
+    DONE = "removed {groups}"
+    FUNCTION = staticmethod(remove)
 
     def apply(self, scene: TokenScene) -> TokenScene:
-        """Remove all groups at once."""
-        return remove(scene, self.ids)
-
-    def __str__(self) -> str:
-        return f"removed {self.named}"
+        """Edit all groups at once."""
+        return self.FUNCTION(scene, self.ids)
 
 
 @dataclass(frozen=True)
 class Keep(Remove):
-    """Written form of `keep`."""
+    """Command-line form of `keep`."""
 
     HELP = "take all others out"
-
-    def apply(self, scene: TokenScene) -> TokenScene:
-        """Remove all groups but these."""
-        return keep(scene, self.ids)
-
-    def __str__(self) -> str:
-        return f"kept only {self.named}"
+    DONE = "kept only {groups}"
+    FUNCTION = staticmethod(keep)

@@ -1,4 +1,4 @@
-"""Which groups a text means: those of that name, else those that are it by their embeddings."""
+"""Selection of groups by text: an exact name first, then embedding similarity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,10 @@ _LISTED = 5  # matches that a message shows
 def select_groups(
     scene: TokenScene, selectors: Sequence[int | str], embed: EmbedText, *, every: bool = False
 ) -> tuple[int, ...]:
-    """Ids of the groups that ids and texts select, in their order, none twice.
+    """Select groups by ids, which pass unchecked, and texts; returns ids in their order, none twice.
 
-    A text selects the groups with exactly this name. If there are none, it selects those that are what it says with
-    a probability of at least `MATCH_PROBABILITY`.
-
-    Args:
-        scene: The scene.
-        selectors: Group ids, passed through unchecked, or texts.
-        embed: Embeds a text for the scene; only called if no group has the name.
-        every: Take all groups that a text matches; else several matches are an error that lists them.
+    A text selects the groups with exactly this name, in any case. If there are none, it is embedded and selects those
+    that it matches with a probability of at least `MATCH_PROBABILITY`.
 
     Raises:
         UserError: A text matches nothing, or several groups although `every` is not set, or the scene has no semantics.

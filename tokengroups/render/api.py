@@ -1,26 +1,24 @@
-"""The one rendering function, its checks, and the choice of a backend."""
+"""Rendering functions and the choice of a backend."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tokengroups.render.checks import check_anchors, check_finite, check_shapes
 from tokengroups.render.gsplat_backend import gsplat_missing, rasterize_gsplat
-from tokengroups.render.inputs import RasterInputs
-from tokengroups.render.library import LibraryMissing, load_library
+from tokengroups.render.inputs import RasterInputs, check_anchors, check_finite, check_shapes
+from tokengroups.render.library import native_missing
 from tokengroups.render.native import rasterize_native
 from tokengroups.render.tiles import rasterize_tiles
 from tokengroups.types import Gaussians, TensorFields
 
 Backend = Literal["auto", "gsplat", "cpp", "torch"]
-_LOG = logging.getLogger(__name__)
+_BACKENDS = {"gsplat": rasterize_gsplat, "cpp": rasterize_native, "torch": rasterize_tiles}
+_FAST = {"gsplat": ("cuda", gsplat_missing), "cpp": ("cpu", native_missing)}  # float32 only
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class RenderOutput(TensorFields):
 
     colors: Float[Tensor, "*b C H W D"]
     alphas: Float[Tensor, "*b C H W"]
-    depths: Float[Tensor, "*b C H W"]  # expected z of what the ray hits; 0 where alpha is 0
+    depths: Float[Tensor, "*b C H W"]  # expected z; 0 where alpha is 0
     features: Float[Tensor, "*b C H W F"] | None  # alpha-composited anchor features
 
 
@@ -76,11 +74,7 @@ def render(
         >>> f"{out.depths[0, 36, 43]:.1f}"  # z of the ball
         '2.5'
     """
-    tensors = {
-        "means": gaussians.means, "quats": gaussians.quats, "scales": gaussians.scales,
-        "opacities": gaussians.opacities, "sh": gaussians.sh, "cam_from_world": cam_from_world,
-        "intrinsics": intrinsics,
-    }  # fmt: skip
+    tensors = {**vars(gaussians), "cam_from_world": cam_from_world, "intrinsics": intrinsics}
     return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend)
 
 
@@ -99,7 +93,7 @@ def rasterize(
     anchor_features: Float[Tensor, "*b K F"] | None = None,
     backend: Backend = "auto",
 ) -> RenderOutput:
-    """`render` for colours given directly: [*b, N, D] or, if they depend on the camera, [*b, C, N, D], any D.
+    """Render Gaussians with colours in place of harmonics: [*b, N, D] or, for each camera, [*b, C, N, D]; see `render`.
 
     Example:
         >>> import tokengroups as tg
@@ -134,7 +128,7 @@ def _run(
         tensors["anchor_features"] = anchor_features
     flat = {name: t.flatten(0, len(batch) - 1) if batch else t[None] for name, t in tensors.items()}
     chosen = _choose(backend, means)
-    if chosen != "cpp":  # which looks for itself
+    if chosen != "cpp":  # whose kernels check for themselves
         check_finite(flat)
     images = _BACKENDS[chosen](RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids))
     colors = images.colors
@@ -148,45 +142,29 @@ def _run(
     return RenderOutput(shaped(colors), shaped(images.alphas), shaped(images.depths), features)
 
 
-@cache
-def _native_missing() -> str | None:
-    """Why the C++ kernels cannot be used, or None; said once in the log."""
-    try:
-        load_library()
-    except LibraryMissing as error:
-        _LOG.warning("rendering with PyTorch, which is slow: %s", error)
-        return str(error)
-    return None
-
-
 def available_backends() -> dict[str, str | None]:
-    """Backend name -> None if it works here, else why not, in one line.
+    """Map each backend's name to None if it works here, else to the reason in one line.
 
     Example:
         >>> from tokengroups.render import available_backends
         >>> sorted(available_backends())
         ['cpp', 'gsplat', 'torch']
     """
-    return {"gsplat": gsplat_missing(), "cpp": _native_missing(), "torch": None}
+    return {name: missing() for name, (_, missing) in _FAST.items()} | {"torch": None}
 
 
 def _choose(backend: str, means: Tensor) -> str:
-    if backend == "torch":
-        return backend
+    fits = {name: means.device.type == device and means.dtype != torch.float64 for name, (device, _) in _FAST.items()}
     if backend == "auto":
-        if means.is_cuda:
-            return "torch" if gsplat_missing() or means.dtype == torch.float64 else "gsplat"
-        usable = means.device.type == "cpu" and means.dtype != torch.float64 and _native_missing() is None
-        return "cpp" if usable else "torch"
+        return next((name for name, (_, missing) in _FAST.items() if fits[name] and missing() is None), "torch")
     if backend not in _BACKENDS:
         raise ValueError(f"backend must be auto, {', '.join(_BACKENDS)}, got {backend}")
-    device = {"gsplat": "cuda", "cpp": "cpu"}[backend]
-    missing = gsplat_missing() if backend == "gsplat" else _native_missing()
-    if missing is not None:
-        raise ValueError(f"backend {backend} cannot be used: {missing}")
-    if means.device.type != device or means.dtype == torch.float64:
-        raise ValueError(f"backend {backend} needs float32 tensors on {device}, got {means.dtype} on {means.device}")
+    if backend in _FAST:
+        device, missing = _FAST[backend]
+        reason = missing()
+        if reason is not None:
+            raise ValueError(f"backend {backend} cannot be used: {reason}")
+        if not fits[backend]:
+            got = f"{means.dtype} on {means.device}"
+            raise ValueError(f"backend {backend} needs float32 tensors on {device}, got {got}")
     return backend
-
-
-_BACKENDS = {"gsplat": rasterize_gsplat, "cpp": rasterize_native, "torch": rasterize_tiles}

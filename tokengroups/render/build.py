@@ -1,4 +1,4 @@
-"""Builds the C++ rasteriser: a plain shared library with a C ABI. Used by setup.py and, lazily, by `library`.
+"""Compilation of the C++ rasteriser into a shared library with a C ABI, for setup.py and, lazily, for `library`.
 
 Imports nothing but the standard library, because setup.py runs it before the package's dependencies exist.
 """
@@ -27,7 +27,7 @@ class BuildError(Exception):
 
 
 def find_compiler() -> str | None:
-    """Path of the C++ compiler (`CXX`, else g++, c++, clang++), or None."""
+    """Find the C++ compiler (`CXX`, else g++, c++, clang++); None if there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "c++", "clang++"]
     return next((path for name in names if (path := shutil.which(name))), None)
 
@@ -44,7 +44,7 @@ def build_library(folder: Path) -> Path:
     """Compile into `folder` and return the library's path. Safe against concurrent builds.
 
     Raises:
-        BuildError: there is no compiler, or it failed.
+        BuildError: There is no compiler, or it failed.
     """
     compiler = find_compiler()
     if compiler is None:

@@ -13,7 +13,7 @@ from tokengroups.render.tiles import rasterize_tiles
 
 @cache
 def gsplat_missing() -> str | None:
-    """What gsplat lacks to run here, in one line, or None."""
+    """Return the reason why gsplat cannot be used, in one line, or None."""
     if find_spec("gsplat") is None:
         return "the package gsplat is not installed (pip install gsplat)"
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Finds, or builds once per user, the C++ rasteriser, and describes its C ABI to ctypes."""
+"""Location of the C++ rasteriser, which is built once per user where it is missing, and its C ABI for ctypes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokengroups.render.build import BuildError, build_library, library_name
 
 _LOG = logging.getLogger(__name__)
 VARIANTS = {"portable": 0, "avx2": 1, "avx512": 2}
-OK, NOT_FINITE, NO_MEMORY = 0, 1, 2
+NOT_FINITE, NO_MEMORY = 1, 2  # a status; 0 = success
 NATIVE_FOLDER = Path(__file__).parent / "_native"
 
 
@@ -64,19 +64,21 @@ def _locate() -> Path:
     for folder in (NATIVE_FOLDER, cache_folder()):
         if (folder / name).is_file():
             return folder / name
-    try:
-        path = build_library(cache_folder())
-    except BuildError as error:
-        raise LibraryMissing(str(error)) from error
+    path = build_library(cache_folder())
     _LOG.info("built the C++ rasteriser once: %s", path)
     return path
 
 
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+@cache
+def _load() -> ctypes.CDLL | str:
+    """Load the library, or return the reason why there is none; a warning is printed once."""
+    try:
+        library = ctypes.CDLL(str(_locate()))
+    except (BuildError, OSError) as error:
+        _LOG.warning("rendering with PyTorch, which is slow: %s", error)
+        return str(error)
     library.tg_supports.argtypes = [c_int]
-    library.tg_forward.argtypes = [
-        c_int, POINTER(Scene), POINTER(Images), POINTER(c_void_p), POINTER(c_int64),
-    ]  # fmt: skip
+    library.tg_forward.argtypes = [c_int, POINTER(Scene), POINTER(Images), POINTER(c_void_p), POINTER(c_int64)]
     library.tg_backward.argtypes = [
         c_int, POINTER(Scene), POINTER(Images), POINTER(Images), c_void_p, POINTER(Gradients),
     ]  # fmt: skip
@@ -85,19 +87,17 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
-@cache
-def _load() -> ctypes.CDLL | str:
-    try:
-        return _declare(ctypes.CDLL(str(_locate())))
-    except (LibraryMissing, OSError) as error:
-        return str(error)
+def native_missing() -> str | None:
+    """Return the reason why the C++ kernels cannot be used, in one line, or None."""
+    library = _load()
+    return library if isinstance(library, str) else None
 
 
 def load_library() -> ctypes.CDLL:
-    """The loaded library.
+    """Return the loaded library.
 
     Raises:
-        LibraryMissing: it is neither installed nor can it be built.
+        LibraryMissing: It is neither installed nor can it be built.
     """
     library = _load()
     if isinstance(library, str):
@@ -106,13 +106,13 @@ def load_library() -> ctypes.CDLL:
 
 
 def supported_variants() -> list[str]:
-    """Names of the variants that this machine can execute, slowest first."""
+    """List the names of the variants that this machine can execute, slowest first."""
     library = load_library()
     return [name for name, number in VARIANTS.items() if library.tg_supports(number)]
 
 
 def chosen_variant() -> int:
-    """Number of the variant to use: `TOKENGROUPS_RENDER_VARIANT` if set, else the fastest supported."""
+    """Return the number of the variant to use: `TOKENGROUPS_RENDER_VARIANT` if set, else the fastest supported."""
     supported = supported_variants()
     name = os.environ.get("TOKENGROUPS_RENDER_VARIANT") or supported[-1]
     if name not in supported:

@@ -1,9 +1,10 @@
-"""The C++ backend: tensors in, tensors out, gradients through one autograd function."""
+"""C++ backend for tensors on the CPU, with gradients through one autograd function."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,43 +12,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tokengroups.render import library
 from tokengroups.render.inputs import RasterImages, RasterInputs
-from tokengroups.render.library import (
-    NO_MEMORY,
-    NOT_FINITE,
-    Gradients,
-    Images,
-    Scene,
-    Wide,
-    chosen_variant,
-    load_library,
-)  # fmt: skip
 
 _INPUT_NAMES = (
     "means", "quats", "scales", "opacities", "colors", "cam_from_world", "intrinsics", "colors", "anchor_features",
 )  # fmt: skip
-_REGISTER_CHANNELS = 3  # colours beyond these go the way of the wide channels
+_REGISTER_CHANNELS = 3  # further colours are wide channels
 
-
-class _Process:
-    forked = False
-
-
-def _after_fork() -> None:
-    _Process.forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _num_threads() -> int:
-    """Torch's thread count; one in a forked child, where OpenMP's threads do not exist and waiting for them hangs."""
-    return 1 if _Process.forked else torch.get_num_threads()
+# A forked child uses one thread: OpenMP's threads do not exist there, and waiting for them hangs.
+_FORKED = threading.Event()
+os.register_at_fork(after_in_child=_FORKED.set)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What forward and backward need besides the differentiable tensors."""
+    """Inputs of forward and backward besides the differentiable tensors."""
 
     size_hw: tuple[int, int]
     intrinsics: Tensor
@@ -57,7 +37,7 @@ class _Call:
 
 
 class _State:
-    """Owns the C++ context of one forward call."""
+    """Owner of the C++ context of one forward call."""
 
     def __init__(self, variant: int) -> None:
         self.variant = variant
@@ -65,36 +45,36 @@ class _State:
 
     def __del__(self) -> None:
         if self.pointer:
-            load_library().tg_release(self.variant, self.pointer)
+            library.load_library().tg_release(self.variant, self.pointer)
 
 
-def _wide(values: Tensor, rows: Tensor | None, per_camera: bool) -> Wide:
-    pointer = None if rows is None else rows.data_ptr()
-    return Wide(pointer, values.data_ptr(), values.shape[-2], values.shape[-1], per_camera)
-
-
-def _scene(call: _Call, tensors: tuple[Tensor, ...]) -> Scene:
+def _scene(call: _Call, tensors: tuple[Tensor, ...]) -> library.Scene:
     means, quats, scales, opacities, colors, more, features, cam_from_world = tensors
-    wide = (_wide(more, None, more.ndim == 4), _wide(features, call.anchor_ids, False))
+    rows = None if call.anchor_ids is None else call.anchor_ids.data_ptr()
+    wide = (
+        library.Wide(None, more.data_ptr(), *more.shape[-2:], more.ndim == 4),
+        library.Wide(rows, features.data_ptr(), *features.shape[-2:], False),
+    )
+    threads = 1 if _FORKED.is_set() else torch.get_num_threads()
     harmonics = colors.shape[2] if call.harmonics else 0
-    return Scene(
+    return library.Scene(
         means.shape[0], cam_from_world.shape[1], means.shape[1], *call.size_hw, colors.shape[-1],
         means.data_ptr(), quats.data_ptr(), scales.data_ptr(), opacities.data_ptr(), colors.data_ptr(),
         colors.ndim == 4 and not harmonics, harmonics,
-        cam_from_world.data_ptr(), call.intrinsics.data_ptr(), (Wide * 2)(*wide), _num_threads(),
+        cam_from_world.data_ptr(), call.intrinsics.data_ptr(), (library.Wide * 2)(*wide), threads,
     )  # fmt: skip
 
 
-def _images(tensors: tuple[Tensor, ...]) -> Images:
+def _images(tensors: tuple[Tensor, ...]) -> library.Images:
     colors, alphas, depths, more, features = (tensor.data_ptr() for tensor in tensors)
-    return Images(colors, alphas, depths, (ctypes.c_void_p * 2)(more, features))
+    return library.Images(colors, alphas, depths, (ctypes.c_void_p * 2)(more, features))
 
 
 def _check(call: _Call, status: int, culprit: int = -1) -> None:
-    if status == NOT_FINITE:
+    if status == library.NOT_FINITE:
         name = "sh" if call.harmonics and culprit == _INPUT_NAMES.index("colors") else _INPUT_NAMES[culprit]
         raise ValueError(f"render: {name} contain NaN or infinite values")
-    if status == NO_MEMORY:
+    if status == library.NO_MEMORY:
         raise MemoryError("render: out of memory in the C++ rasteriser")
     assert status == 0, f"C++ rasteriser returned {status}"
 
@@ -108,7 +88,7 @@ class _Rasterize(torch.autograd.Function):
         images = tuple(means.new_empty((*shape, *dim)) for dim in dims)
         needs_state = any(ctx.needs_input_grad)
         state, culprit = _State(call.variant), ctypes.c_int64(-1)
-        status = load_library().tg_forward(
+        status = library.load_library().tg_forward(
             call.variant, ctypes.byref(_scene(call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(state.pointer) if needs_state else None, ctypes.byref(culprit),
         )  # fmt: skip
@@ -126,8 +106,10 @@ class _Rasterize(torch.autograd.Function):
         gradients = tuple(torch.empty_like(tensor) for tensor in tensors)
         pointers = [gradient.data_ptr() for gradient in gradients]
         with_cameras = ctx.needs_input_grad[8]
-        packed = Gradients(*pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None)
-        status = load_library().tg_backward(
+        packed = library.Gradients(
+            *pointers[:5], (ctypes.c_void_p * 2)(*pointers[5:7]), pointers[7] if with_cameras else None
+        )
+        status = library.load_library().tg_backward(
             ctx.call.variant, ctypes.byref(_scene(ctx.call, tensors)), ctypes.byref(_images(images)),
             ctypes.byref(_images(cotangents)), ctx.state.pointer, ctypes.byref(packed),
         )  # fmt: skip
@@ -147,7 +129,7 @@ def rasterize_native(inputs: RasterInputs) -> RasterImages:
     features, none = inputs.anchor_features, inputs.means.new_empty(inputs.means.shape[0], 0, 0)
     anchor_ids = None if inputs.anchor_ids is None else inputs.anchor_ids.contiguous()
     harmonics = inputs.colors is None
-    call = _Call(inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, harmonics, chosen_variant())
+    call = _Call(inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, harmonics, library.chosen_variant())
     tensors = (
         inputs.means, inputs.quats, inputs.scales, inputs.opacities, colors, none if harmonics else more,
         none if features is None else features, inputs.cam_from_world,

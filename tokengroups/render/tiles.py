@@ -1,4 +1,4 @@
-"""The PyTorch backend: readable, any device and dtype, gradients by autograd. Fallback and float64 oracle.
+"""PyTorch backend: readable, any device and dtype, gradients by autograd. Fallback and float64 oracle.
 
 Projection follows Zwicker et al., "EWA Splatting" (2002) with gsplat's limits; compositing is a dense
 [pixels, Gaussians] product per 16 x 16 tile.
@@ -6,6 +6,7 @@ Projection follows Zwicker et al., "EWA Splatting" (2002) with gsplat's limits; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tokengroups.geometry import pixel_centres, rotation_from_quaternion
 from tokengroups.render.inputs import RasterImages, RasterInputs
+from tokengroups.types import TensorFields
 
 NEAR = 0.01  # metres in camera z
 BLUR = 0.3  # pixels^2, added to the diagonal of the 2D covariance
@@ -27,7 +29,7 @@ TILE = 16
 
 
 @dataclass(frozen=True)
-class Splats:
+class Splats(TensorFields):
     """Gaussians of one scene in one camera, visible ones only, sorted by depth."""
 
     means: Float[Tensor, "M 2"]
@@ -38,31 +40,30 @@ class Splats:
     indices: Int64[Tensor, " M"]  # into the scene's Gaussians
 
 
-def project_splats(
-    means: Float[Tensor, "N 3"], quats: Float[Tensor, "N 4"], scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, " N"], cam_from_world: Float[Tensor, "4 4"], intrinsics: Float[Tensor, "3 3"],
-    size_hw: tuple[int, int],
-) -> Splats:  # fmt: skip
+def project_splats(inputs: RasterInputs, scene: int, camera: int) -> Splats:
     """Project one scene into one camera. Differentiates through the visible Gaussians only: others may overflow."""
+    gaussians = [each[scene] for each in (inputs.means, inputs.quats, inputs.scales, inputs.opacities)]
+    means, *_, opacities = gaussians
+    cam_from_world, intrinsics = inputs.cam_from_world[scene, camera], inputs.intrinsics[scene, camera]
     with torch.no_grad():
         depths = means @ cam_from_world[2, :3] + cam_from_world[2, 3]
         kept = ((depths >= NEAR) & (opacities >= MIN_ALPHA)).nonzero()[:, 0]
         kept = kept[torch.sort(depths[kept], stable=True).indices]
         candidates, determinants = _project(
-            means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw
+            [each[kept] for each in gaussians], cam_from_world, intrinsics, inputs.size_hw
         )
-        limit = means.new_tensor([size_hw[1], size_hw[0]])
+        limit = means.new_tensor([inputs.size_hw[1], inputs.size_hw[0]])
         near, far = candidates.means + candidates.extents, candidates.means - candidates.extents
         kept = kept[((near > 0) & (far < limit)).all(dim=-1) & (determinants <= MAX_DETERMINANT)]
-    splats, _ = _project(means[kept], quats[kept], scales[kept], opacities[kept], cam_from_world, intrinsics, size_hw)
+    splats, _ = _project([each[kept] for each in gaussians], cam_from_world, intrinsics, inputs.size_hw)
     return replace(splats, indices=kept)
 
 
 def _project(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, cam_from_world: Tensor, intrinsics: Tensor,
-    size_hw: tuple[int, int],
-) -> tuple[Splats, Float[Tensor, " M"]]:  # fmt: skip
+    gaussians: Sequence[Tensor], cam_from_world: Tensor, intrinsics: Tensor, size_hw: tuple[int, int]
+) -> tuple[Splats, Float[Tensor, " M"]]:
     """Splats of Gaussians in front of the camera, in the order given, and determinants of their covariances."""
+    means, quats, scales, opacities = gaussians
     points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
     axes = cam_from_world[:3, :3] @ (rotation_from_quaternion(quats) * scales[:, None, :])
     first, second = (_jacobian(points, intrinsics, size_hw) @ axes).unbind(-2)
@@ -74,8 +75,8 @@ def _project(
     ux = (yy / determinants).sqrt()
     factors = torch.stack([ux, -ux * xy / yy, yy.rsqrt()], dim=-1)
     means2d = points[:, :2] / points[:, 2:] * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2]
-    reach = (2 * torch.log(opacities.detach() / MIN_ALPHA)).sqrt()[:, None]
-    extents = reach * torch.stack([xx, yy], dim=-1).detach().sqrt() * (1 + 1e-4) + 1e-3
+    sigmas = (2 * torch.log(opacities.detach() / MIN_ALPHA)).sqrt()[:, None]
+    extents = sigmas * torch.stack([xx, yy], dim=-1).detach().sqrt() * (1 + 1e-4) + 1e-3
     splats = Splats(means2d, factors, opacities, points[:, 2], extents, torch.arange(len(means)))
     return splats, determinants
 
@@ -83,7 +84,7 @@ def _project(
 def _jacobian(
     points: Float[Tensor, "M 3"], intrinsics: Float[Tensor, "3 3"], size_hw: tuple[int, int]
 ) -> Float[Tensor, "M 2 3"]:
-    """Of the pinhole projection, with x / z and y / z limited to a little more than the field of view."""
+    """Jacobian of the pinhole projection, with x / z and y / z limited to a little more than the field of view."""
     size = points.new_tensor([size_hw[1], size_hw[0]])
     focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
     margin = FIELD_MARGIN * 0.5 * size / focal
@@ -121,7 +122,7 @@ def _render_image(
             far_corner = corner + splats.means.new_tensor([size[1], size[0]])
             near = (splats.means + splats.extents > corner) & (splats.means - splats.extents < far_corner)
             chosen = near.all(dim=-1).nonzero()[:, 0]
-            part = Splats(*(getattr(splats, name)[chosen] for name in Splats.__dataclass_fields__))
+            part = splats.map(lambda values, chosen=chosen: values[chosen])
             pixels = rearrange(pixel_centres(size, values) + corner, "h w c -> (h w) c")
             image, alpha = composite(part, values[chosen], pixels)
             tiles.append(rearrange(torch.cat([image, alpha[:, None]], dim=-1), "(h w) d -> h w d", h=size[0]))
@@ -143,10 +144,7 @@ def rasterize_tiles(inputs: RasterInputs) -> RasterImages:
 
 
 def _rasterize_one(inputs: RasterInputs, colors: Tensor, scene: int, camera: int) -> tuple[Tensor, ...]:
-    splats = project_splats(
-        inputs.means[scene], inputs.quats[scene], inputs.scales[scene], inputs.opacities[scene],
-        inputs.cam_from_world[scene, camera], inputs.intrinsics[scene, camera], inputs.size_hw,
-    )  # fmt: skip
+    splats = project_splats(inputs, scene, camera)
     colors = colors[scene, camera] if colors.ndim == 4 else colors[scene]
     values = [colors[splats.indices], splats.depths[:, None]]
     if inputs.anchor_features is not None and inputs.anchor_ids is not None:

@@ -1,4 +1,4 @@
-"""Token scenes: their file, their groups, views of them, and exchange with other programs."""
+"""Token scenes: file, groups, views, and exchange with other programs."""
 
 from tokengroups.scene.example import example_scene
 from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, writer_for

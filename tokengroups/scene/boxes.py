@@ -1,9 +1,9 @@
 """Upright boxes of groups, with axes that no rounding can flip.
 
 Many shapes have several equally good directions: a square has two longest sides, every side has two directions, a round
-table has no sides, and an oblong box is often smallest a little to the left and to the right of its true yaw. Left to a
-comparison, the last bit of a sum decides, and it differs from processor to processor. So every decision here has a
-margin, and what is equal within it is told apart by its direction as seen from the first camera.
+table has no sides, and an oblong box is often smallest a little to the left and to the right of its true yaw. The last
+bit of a sum would decide a plain comparison, and it differs from processor to processor. So every decision here has a
+margin, and the direction as seen from the first camera decides between values that are equal within it.
 
 n is a number of yaws, M of Gaussians.
 """
@@ -26,10 +26,10 @@ _AT_ONCE = 15  # of them: bounds the memory
 _SMALL = 0.04  # footprints larger by less than this share than the smallest make up its surroundings
 _SMALLEST = 0.01  # those larger by less than this share are as good as the smallest
 _SQUARE = 0.017  # sides that differ by less than this share are equally long
-_POINT = 1e-5  # of the distance from the first camera: what is smaller is noise
-# Equally good directions come in turn from here on: no one turns a thing by this much, or by this much and a quarter.
+_POINT = 1e-5  # of the distance from the first camera: smaller lengths are noise
+# Equally good directions are ordered from here on: nobody turns a thing by this angle, or by a right angle more.
 _FIRST_YAW_DEGREES = -41.3
-_STEEP = 0.8  # cosine with up from which on a camera axis tells too little about horizontal directions
+_STEEP = 0.8  # cosine with up: a steeper camera axis does not define horizontal directions
 
 
 @dataclass(frozen=True)
@@ -44,29 +44,16 @@ class OrientedBox:
 def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> OrientedBox:
     """Upright box around the middle 96 % of a group's opacity along each axis, turned to the smallest footprint.
 
-    Yaws are right-handed about up. Yaw 0 is the first camera's right axis made horizontal, or its forward axis if the
-    right one is steep because the camera was held upright. Three rules choose the horizontal axes:
-
-    1. Yaws whose footprint is less than 4 % larger than the smallest form one or several ranges. The sides are
-       parallel to the middle of a range; of several ranges that come within 1 % of the smallest footprint, to the first
-       middle from -41.3 degrees on. If all yaws are in the range (round things, poles, single points), they are
-       parallel to yaw 0.
-    2. The first axis runs along the longer side, with a yaw in [-41.3, 138.7) degrees.
-    3. If the sides differ by less than 1.7 %, it runs along the one with a yaw in [-41.3, 48.7) degrees.
-
-    The rules change their answer only at shapes and yaws that nobody makes on purpose: no rounding flips an axis,
-    whatever symmetries a group has. The box moves and turns with the scene.
-
-    Args:
-        scene: The scene.
-        column: Of the group.
-        up: Unit vector, as `tokengroups.scene.layout.up_direction` gives it.
+    CONVENTIONS.md has the rules for the axes (`groups.json`). Their result jumps only at shapes and yaws that nobody
+    makes on purpose, and no rounding flips an axis. The box moves and turns with the scene. `up` is the unit vector
+    `tokengroups.scene.layout.up_direction`.
     """
     mine = gaussian_mask(scene, column)
     means, up = scene.gaussians.means[mine].double(), up.double()
     weights = opacity_weights(scene.gaussians.opacities[mine])
     level = _level_axes(scene.cameras, up)
-    noise = _POINT * _distance(scene.cameras, (weights[:, None] * means).sum(dim=0))
+    centre = (weights[:, None] * means).sum(dim=0, keepdim=True)
+    noise = _POINT * float(transform_points(scene.cameras.cam_from_world[0].double(), centre).norm())
     tried = torch.stack([_turned(level, 90 * i / _YAWS) for i in range(_YAWS)])
     areas = torch.cat([_sides(means, weights, some).prod(dim=1) for some in tried.split(_AT_ONCE)])
     axes = _turned(level, _best_yaw(areas, noise**2))
@@ -81,7 +68,7 @@ def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> Orie
 def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
     """Yaw in degrees, from `_FIRST_YAW_DEGREES` on, by the areas of the footprints at n yaws of a quarter turn.
 
-    The middle of a range weighs yaws by how far they stay below its limit: those that cross it change nothing.
+    The middle of a range weights yaws by their distance below the limit, so that a yaw at the limit changes nothing.
     """
     smallest, largest = areas.min(), int(areas.argmax())
     limit = (1 + _SMALL) * smallest + noise
@@ -99,7 +86,7 @@ def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
 
 
 def _level_axes(cameras: Cameras, up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
-    """Horizontal unit axes, right-handed with up; the first one as the first camera says."""
+    """Horizontal unit axes, right-handed with up; the first one from the first camera's axes."""
     right, forward = cameras.cam_from_world[0, [0, 2], :3].double()
     first = right if float((right @ up).abs()) < _STEEP else forward
     first = torch.nn.functional.normalize(first - (first @ up) * up, dim=0)
@@ -123,11 +110,6 @@ def _sides(
 def _extent(
     values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """First and last value of the middle 96 % of the weight; -values have the same ones with the signs changed."""
+    """First and last value of the middle 96 % of the weight, symmetric under a change of sign of all values."""
     outside = EXTENT_QUANTILES[0]
     return weighted_quantile(values, weights, outside), -weighted_quantile(-values, weights, outside)
-
-
-def _distance(cameras: Cameras, point: Float[Tensor, "3"]) -> float:
-    """How far a point is from the first camera."""
-    return float(transform_points(cameras.cam_from_world[0].double(), point[None]).norm())

@@ -1,4 +1,4 @@
-"""A small scene without photos or weights, for trying out what works on scenes."""
+"""Small example scene without photos or weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def example_scene() -> TokenScene:
         >>> dict(zip(scene.group_ids.tolist(), scene.group_names))
         {1: 'floor', 2: 'box', 3: 'ball'}
     """
-    parts = {"floor": _floor(), "box": _box(), "ball": _ball()}
+    floor = _grid(torch.linspace(-1.8, 1.8, 13), torch.tensor([0.9]), torch.linspace(2.0, 4.4, 9))
+    parts = {"floor": floor, "box": _box(), "ball": _ball()}
     means = torch.cat(list(parts.values()))
     sizes = torch.tensor([len(part) for part in parts.values()])
     column = torch.arange(len(parts)).repeat_interleave(sizes)
@@ -65,19 +66,15 @@ def _grid(*axes: Tensor) -> Float[Tensor, "M 3"]:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
 
 
-def _floor() -> Float[Tensor, "M 3"]:
-    return _grid(torch.linspace(-1.8, 1.8, 13), torch.tensor([0.9]), torch.linspace(2.0, 4.4, 9))
-
-
 def _box() -> Float[Tensor, "M 3"]:
-    """The surface of a cube that stands on the floor."""
+    """Surface of a cube that stands on the floor."""
     side = torch.linspace(-0.35, 0.35, 8)
     points = _grid(side, side, side)
     return points[points.abs().amax(dim=1) > 0.34] + torch.tensor([-0.6, 0.5, 3.2])
 
 
 def _ball() -> Float[Tensor, "M 3"]:
-    """A golden spiral on a sphere that lies on the floor."""
+    """Golden spiral on a sphere that lies on the floor."""
     index = torch.arange(200) + 0.5
     y, angle = 1 - index / 100, index * math.pi * (3 - math.sqrt(5))
     ring = (1 - y * y).sqrt()

@@ -1,6 +1,6 @@
-"""Scenes as files of Gaussians for other programs, with sidecars that keep groups and cameras.
+"""Export of scenes as files of Gaussians for other programs, with sidecars that keep groups and cameras.
 
-What these files cannot hold stays behind: soft group probabilities, group tokens, residuals of semantics.
+These files cannot hold soft group probabilities, group tokens and residuals of semantics.
 An export format is one function that writes `Gaussians` to a path. Give it to `export_scene` (on the command line:
 ``--writer package.module:function``), or enter it in `WRITERS` under its suffix.
 """
@@ -8,8 +8,8 @@ An export format is one function that writes `Gaussians` to a path. Give it to `
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,29 +21,17 @@ from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import check_writable, make_folder
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.registry import resolve
-from tokengroups.scene.boxes import OrientedBox, oriented_box
-from tokengroups.scene.group_file import BoxEntry, GroupEntry, GroupList, RelationEntry, write_groups
+from tokengroups.scene.boxes import oriented_box
+from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
 from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
-from tokengroups.scene.layout import Relation, relations, up_direction
-from tokengroups.scene.sidecars import CAMERAS_FILE, check_unclaimed
+from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
 
 Writer = Callable[[Path, Gaussians], None]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
 WRITERS = {".ply": "tokengroups.io.ply:save_ply"}  # by suffix
 _DIGITS = 6  # significant ones of what is measured: float32 has no more
-_TRUSTED_LABEL = 0.5  # from this probability on a label tells walls and floors from things
-
-
-@dataclass(frozen=True)
-class _Description:
-    """What is known about the groups of a scene, by column."""
-
-    up: Tensor
-    boxes: list[OrientedBox]
-    relations: list[Relation]
-    visible_shares: Tensor
-    labels: Sequence[GroupLabel] | None
+_TRUSTED_LABEL = 0.5  # probability from which on labels separate walls and floors from things
 
 
 def writer_for(path: str | os.PathLike[str], name: str = "") -> Writer:
@@ -72,7 +60,7 @@ def export_scene(
     Args:
         scene: The scene.
         path: File to write.
-        labels: What each group is, by column, as `tokengroups.retrieval.name_groups` says; None = not known.
+        labels: Label of each group, by column, from `tokengroups.retrieval.name_groups`; None = unknown.
         vocabulary: The names among which the labels were chosen, for the record.
         write: Writes the Gaussians; by default chosen by the suffix of `path`.
 
@@ -89,15 +77,8 @@ def export_scene(
     """
     write = write or writer_for(path)
     path = check_writable(path)
-    check_unclaimed(path.parent, [path.name])
-    description = _describe(scene, labels)
-    orders = [_members(scene, column) for column in range(len(scene.group_ids))]
-    write(path, select(scene.gaussians, torch.cat(orders)))
-    entries, first = [], 0
-    for column, order in enumerate(orders):
-        entries.append(_entry(scene, column, path.name, first, description))
-        first += len(order)
-    return [path, *_write_sidecars(path.parent, scene, entries, description, vocabulary)]
+    columns = list(range(len(scene.group_ids)))
+    return _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write)
 
 
 def export_groups(
@@ -110,16 +91,7 @@ def export_groups(
 ) -> list[Path]:
     """Write one file per group, such as ``group_007.ply``, ``groups.json`` and ``cameras.json``; returns the files.
 
-    Args:
-        scene: The scene.
-        folder: Folder to write, made where missing.
-        labels: As in `export_scene`.
-        vocabulary: As in `export_scene`.
-        suffix: Ending of the files' names.
-        write: Writes the Gaussians of a group; by default chosen by the suffix.
-
-    Raises:
-        UserError: A file cannot be written, or the ``groups.json`` there belongs to other files.
+    The folder is made where missing. The other arguments and the errors are those of `export_scene`.
 
     Example:
         >>> import tempfile
@@ -130,28 +102,34 @@ def export_groups(
         ['group_001.ply', 'group_002.ply']
     """
     write = write or writer_for(f"group{suffix}")
-    folder = make_folder(folder)
-    names = [f"group_{group_id:03d}{suffix}" for group_id in scene.group_ids.tolist()]
-    check_unclaimed(folder, names)
-    description = _describe(scene, labels)
-    for column, name in enumerate(names):
-        write(folder / name, select(scene.gaussians, _members(scene, column)))
-    entries = [_entry(scene, column, name, 0, description) for column, name in enumerate(names)]
-    sidecars = _write_sidecars(folder, scene, entries, description, vocabulary)
-    return [*(folder / name for name in names), *sidecars]
+    files = {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
+    return _export(scene, make_folder(folder), files, labels, vocabulary, write)
 
 
-def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> _Description:
-    ids = scene.group_ids.tolist()
-    if labels is not None and len(labels) != len(ids):
-        raise ValueError(f"{len(labels)} labels for {len(ids)} groups")
-    names = [group_name(scene, column) for column in range(len(ids))]
-    if labels is not None:
-        trusted = [label.name if label.probability >= _TRUSTED_LABEL else "" for label in labels]
-        names = [label or name for label, name in zip(trusted, names, strict=True)]
-    up = up_direction(scene)
-    boxes = [oriented_box(scene, column, up) for column in range(len(ids))]
-    return _Description(up, boxes, relations(boxes, ids, names), visible_shares(scene), labels)
+def _export(
+    scene: TokenScene,
+    folder: Path,
+    files: Mapping[str, list[int]],  # columns of the groups in each file
+    labels: Sequence[GroupLabel] | None,
+    vocabulary: Sequence[str] | None,
+    write: Writer,
+) -> list[Path]:
+    check_unclaimed(folder, list(files))
+    described, entries = _describe(scene, labels), []
+    for name, columns in files.items():
+        members = [_members(scene, column) for column in columns]
+        write(folder / name, select(scene.gaussians, torch.cat(members)))
+        first = 0
+        for column, mine in zip(columns, members, strict=True):
+            sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
+            place = {"file": name, "first": first, "count": len(mine)}
+            sizes = sizes[0] if len(set(sizes)) == 1 else sizes
+            entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
+            first += len(mine)
+    save_cameras(folder / CAMERAS_FILE, scene.cameras)
+    names = list(vocabulary) if vocabulary is not None else None
+    groups = write_groups(folder, replace(described, groups=entries, vocabulary=names))
+    return [*(folder / name for name in files), groups, folder / CAMERAS_FILE]
 
 
 def _members(scene: TokenScene, column: int) -> Tensor:
@@ -160,46 +138,42 @@ def _members(scene: TokenScene, column: int) -> Tensor:
     return mine[scene.anchor_ids[mine].argsort(stable=True)]
 
 
-def _entry(scene: TokenScene, column: int, file: str, first: int, known: _Description) -> GroupEntry:
-    members = _members(scene, column)
-    sizes = scene.anchor_ids[members].unique(return_counts=True)[1].tolist()
-    low, high = group_box(scene, column).double()
-    group_id = int(scene.group_ids[column])
-    box, label = known.boxes[column], known.labels[column] if known.labels is not None else None
-    semantics = scene.semantics
-    return GroupEntry(
-        id=group_id,
-        name=group_name(scene, column),
-        file=file,
-        first=first,
-        count=len(members),
-        anchor_sizes=sizes[0] if len(set(sizes)) == 1 else sizes,
-        centre=group_centre(scene, column).tolist(),
-        size=(high - low).tolist(),
-        color=color_name(group_color(group_id)),
-        label=label.name if label else None,
-        label_probability=_rounded([label.probability])[0] if label else None,
-        visible_share=_rounded(known.visible_shares[column : column + 1])[0],
-        oriented_box=BoxEntry(_rounded(box.centre), [_rounded(axis) for axis in box.axes], _rounded(box.size)),
-        relations=[RelationEntry(r.kind, r.other) for r in known.relations if r.group == group_id],
-        embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
-    )
-
-
-def _write_sidecars(
-    folder: Path, scene: TokenScene, entries: list[GroupEntry], known: _Description, vocabulary: Sequence[str] | None
-) -> list[Path]:
-    cameras = folder / CAMERAS_FILE
-    save_cameras(cameras, scene.cameras)
-    semantics = scene.semantics
-    groups = GroupList(
-        groups=entries,
-        up=_rounded(known.up),
-        text_encoder=semantics.encoder if semantics is not None else None,
-        calibration=_rounded(semantics.calibration) if semantics is not None else None,
-        vocabulary=list(vocabulary) if vocabulary is not None else None,
-    )
-    return [write_groups(folder, groups), cameras]
+def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupList:
+    """Measure all groups; the entries name no files yet."""
+    ids, semantics = scene.group_ids.tolist(), scene.semantics
+    if labels is not None and len(labels) != len(ids):
+        raise ValueError(f"{len(labels)} labels for {len(ids)} groups")
+    names = [group_name(scene, column) for column in range(len(ids))]
+    things = [label.name if label.probability >= _TRUSTED_LABEL else "" for label in labels or ()] or names
+    up, shares = up_direction(scene), _rounded(visible_shares(scene))
+    boxes = [oriented_box(scene, column, up) for column in range(len(ids))]
+    related = relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)])
+    entries = []
+    for column, (group_id, name, box) in enumerate(zip(ids, names, boxes, strict=True)):
+        low, high = group_box(scene, column).double()
+        entries.append(
+            GroupEntry(
+                id=group_id,
+                name=name,
+                file="",
+                centre=group_centre(scene, column).tolist(),
+                size=(high - low).tolist(),
+                color=color_name(group_color(group_id)),
+                label=labels[column].name if labels else None,
+                label_probability=_rounded([labels[column].probability])[0] if labels else None,
+                visible_share=shares[column],
+                oriented_box={
+                    "centre": _rounded(box.centre),
+                    "axes": [_rounded(axis) for axis in box.axes],
+                    "size": _rounded(box.size),
+                },
+                relations=[{"kind": each.kind, "group": each.other} for each in related if each.group == group_id],
+                embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
+            )
+        )
+    if semantics is None:
+        return GroupList(entries, _rounded(up))
+    return GroupList(entries, _rounded(up), semantics.encoder, _rounded(semantics.calibration))
 
 
 def _rounded(values: Tensor | Sequence[float]) -> list[float]:

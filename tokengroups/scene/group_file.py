@@ -1,37 +1,21 @@
-"""``groups.json``: the groups of PLY files as robots and language models read them; CONVENTIONS.md has the schema."""
+"""Sidecars of PLY files: ``groups.json``, whose schema is in CONVENTIONS.md, and the ``meta.json`` of InsTok3D."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import read_json, write_text
+from tokengroups.io.files import natural_key, read_json, write_text
 
-GROUPS_FILE = "groups.json"
+CAMERAS_FILE, GROUPS_FILE, INSTOK3D_FILE = "cameras.json", "groups.json", "meta.json"
 GROUPS_FORMAT, GROUPS_VERSION = "tokengroups.groups", 2
-_READABLE_VERSIONS = (1, 2)  # version 1 had neither meaning nor layout
-
-
-@dataclass(frozen=True)
-class BoxEntry:
-    """An `OrientedBox` in numbers; scene units and world."""
-
-    centre: list[float]
-    axes: list[list[float]]  # rows are unit vectors, the last one up
-    size: list[float]
-
-
-@dataclass(frozen=True)
-class RelationEntry:
-    """What a group is to another one."""
-
-    kind: str
-    group: int  # the other one
+_READABLE_VERSIONS = (1, 2)  # version 1 had neither semantics nor layout
+_INSTOK3D_GAUSSIANS_PER_ANCHOR = 32
 
 
 @dataclass(frozen=True)
@@ -50,14 +34,14 @@ class GroupEntry:
     label: str | None = None
     label_probability: float | None = None
     visible_share: float | None = None
-    oriented_box: BoxEntry | None = None
-    relations: list[RelationEntry] | None = None
+    oriented_box: dict[str, list[Any]] | None = None  # centre, axes, size of an `OrientedBox`
+    relations: list[dict[str, str | int]] | None = None  # kind, group
     embedding: list[float] | None = None
 
 
 @dataclass(frozen=True)
 class GroupList:
-    """Content of a sidecar: groups, and what is true of all of them."""
+    """Content of a sidecar: groups, and what they have in common."""
 
     groups: list[GroupEntry]
     up: list[float] | None = None
@@ -76,16 +60,75 @@ def write_groups(folder: Path, groups: GroupList) -> Path:
     return path
 
 
-def read_groups(path: Path) -> GroupList:
-    """What an import needs of a ``groups.json`` of version 1 or 2; the rest is for people and other programs.
+def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
+    """Refuse to overwrite a ``groups.json`` that describes other PLY files which are still there.
 
     Raises:
-        UserError: Another format or version, or damaged.
+        UserError: It does.
     """
-    content = read_object(path)
+    path = folder / GROUPS_FILE
+    if not path.exists():
+        return
+    ours = _read_object(path).get("format") == GROUPS_FORMAT
+    others = sorted({entry.file for entry in _read_groups(path).groups} - set(files)) if ours else [path.name]
+    others = [name for name in others if (folder / name).exists()]
+    if others:
+        raise UserError(f"{path} belongs to {others[0]}; export to another folder, or remove both")
+
+
+def locate_groups(source: Path) -> tuple[Path, GroupList]:
+    """Find the folder and the groups of a PLY file or of a folder of them.
+
+    Raises:
+        UserError: Nothing there, or a sidecar that is damaged or does not fit.
+    """
+    if source.is_file():
+        folder, files = source.parent, [source.name]
+    elif source.is_dir():
+        folder = _folder_with_plys(source)
+        files = sorted((path.name for path in _plys(folder)), key=natural_key)
+    else:
+        raise UserError(f"no such file or folder: {source}")
+    groups = GroupList([])
+    if (folder / GROUPS_FILE).is_file():
+        groups = _read_groups(folder / GROUPS_FILE)
+    elif (folder / INSTOK3D_FILE).is_file():
+        groups = GroupList(_instok3d_entries(folder / INSTOK3D_FILE))
+    entries = [entry for entry in groups.groups if source.is_dir() or entry.file == source.name]
+    if not entries:
+        groups = GroupList([])
+        entries = [GroupEntry(id=i, name=Path(file).stem, file=file) for i, file in enumerate(files)]
+    ids = [entry.id for entry in entries]
+    if min(ids) < 0 or len(set(ids)) != len(ids):
+        raise UserError(f"{folder}: its group ids are not unique numbers from 0 ({ids}); correct the sidecar")
+    for entry in entries:
+        if Path(entry.file).name != entry.file or not (folder / entry.file).is_file():
+            raise UserError(f"{folder}: group {entry.id} should be in {entry.file}, which is not there")
+    return folder, replace(groups, groups=entries)
+
+
+def _folder_with_plys(source: Path) -> Path:
+    """Choose the folder itself, or its only subfolder with PLY files."""
+    if _plys(source):
+        return source
+    folders = sorted(folder for folder in source.iterdir() if folder.is_dir() and _plys(folder))
+    if not folders:
+        raise UserError(f"no .ply file in {source} or its subfolders")
+    if len(folders) > 1:
+        raise UserError(f"no .ply file in {source}; {len(folders)} subfolders hold some, e.g. {folders[0]}")
+    return folders[0]
+
+
+def _plys(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply"]
+
+
+def _read_groups(path: Path) -> GroupList:
+    """Read what an import needs of a ``groups.json``; the rest is for people and other programs."""
+    content = _read_object(path)
     if content.get("format") != GROUPS_FORMAT or content.get("version") not in _READABLE_VERSIONS:
-        known = " or ".join(str(version) for version in _READABLE_VERSIONS)
-        raise UserError(f"{path}: not {GROUPS_FORMAT} version {known}; move it away to ignore it")
+        versions = " or ".join(str(version) for version in _READABLE_VERSIONS)
+        raise UserError(f"{path}: not {GROUPS_FORMAT} version {versions}; move it away to ignore it")
     try:
         encoder = content.get("text_encoder")
         entries = [_entry(entry, with_embedding=encoder is not None) for entry in content["groups"]]
@@ -98,40 +141,40 @@ def read_groups(path: Path) -> GroupList:
         raise UserError(f"{path}: damaged group list ({error!r}); move it away to ignore it") from error
 
 
-def is_group_file(path: Path) -> bool:
-    """Whether a JSON file says that it is ours, whatever its version."""
-    return read_object(path).get("format") == GROUPS_FORMAT
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Content of a sidecar.
-
-    Raises:
-        UserError: Unreadable, or no JSON object.
-    """
-    content = read_json(path, "move it away to ignore it")
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object; move it away to ignore it")
-    return content
-
-
-def _lines(values: dict[str, Any], indent: int) -> str:
-    return ",\n".join(f"{' ' * indent}{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
-
-
 def _entry(entry: dict[str, Any], with_embedding: bool) -> GroupEntry:
     count, sizes = entry.get("count"), entry.get("anchor_sizes")
-    if isinstance(sizes, list):
-        sizes = [int(size) for size in sizes]
+    if sizes is not None:
+        sizes = [int(size) for size in sizes] if isinstance(sizes, list) else int(sizes)
     return GroupEntry(
         id=int(entry["id"]),
         name=str(entry.get("name", "")),
         file=str(entry["file"]),
         first=int(entry.get("first", 0)),
         count=None if count is None else int(count),
-        anchor_sizes=sizes if sizes is None or isinstance(sizes, list) else int(sizes),
+        anchor_sizes=sizes,
         embedding=_floats(entry["embedding"]) if with_embedding else None,
     )
+
+
+def _instok3d_entries(path: Path) -> list[GroupEntry]:
+    """Read InsTok3D's list: ``instances`` with ``file``, ``qid``, ``count``; 32 Gaussians per anchor in order."""
+    instances = _read_object(path).get("instances")
+    if instances is None:
+        return []  # another program's meta.json
+    try:
+        entries = [GroupEntry(int(each["qid"]), "", str(each["file"]), count=int(each["count"])) for each in instances]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged instance list ({error!r}); move it away to ignore it") from error
+    if any((entry.count or 0) % _INSTOK3D_GAUSSIANS_PER_ANCHOR for entry in entries):
+        return entries
+    return [replace(entry, anchor_sizes=_INSTOK3D_GAUSSIANS_PER_ANCHOR) for entry in entries]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path, "move it away to ignore it")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object; move it away to ignore it")
+    return content
 
 
 def _floats(values: Sequence[Any], count: int | None = None) -> list[float]:
@@ -140,3 +183,7 @@ def _floats(values: Sequence[Any], count: int | None = None) -> list[float]:
     if not numbers or (count is not None and len(numbers) != count) or not all(map(math.isfinite, numbers)):
         raise ValueError(f"expected {count or 'some'} finite numbers, found {len(numbers)} numbers")
     return numbers
+
+
+def _lines(values: dict[str, Any], indent: int) -> str:
+    return ",\n".join(f"{' ' * indent}{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())

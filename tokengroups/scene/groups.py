@@ -1,4 +1,4 @@
-"""Groups of a scene: who belongs to them, where they are, how big, what colour."""
+"""Groups of a scene: members, position, size and colour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIE = 1e-4  # of the mean weight: cumulative weights that miss a share by less 
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """What `tokengroups list` says about a group; lengths in scene units, world axes."""
+    """Row of `tokengroups list`; lengths in scene units, world axes."""
 
     id: int
     name: str
@@ -32,7 +32,7 @@ class GroupSummary:
 
 @dataclass(frozen=True)
 class GroupLabel:
-    """The name of a vocabulary that fits a group best."""
+    """Best name of a vocabulary for a group."""
 
     name: str
     probability: float
@@ -50,11 +50,10 @@ def column_of(scene: TokenScene, group_id: int) -> int:
         >>> column_of(tg.example_scene(), 3)
         2
     """
-    found = (scene.group_ids == group_id).nonzero()
-    if len(found) == 0:
-        ids = ", ".join(str(known) for known in sorted(scene.group_ids.tolist()))
-        raise UserError(f"there is no group {group_id}; the scene has the groups {ids}")
-    return int(found[0, 0])
+    ids = scene.group_ids.tolist()
+    if group_id not in ids:
+        raise UserError(f"there is no group {group_id}; the scene has the groups {', '.join(map(str, sorted(ids)))}")
+    return ids.index(group_id)
 
 
 def group_name(scene: TokenScene, column: int) -> str:
@@ -78,7 +77,7 @@ def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
 
 
 def group_centre(scene: TokenScene, column: int) -> Float[Tensor, "3"]:
-    """Opacity-weighted mean of a group's Gaussians: what edits turn about and place.
+    """Opacity-weighted mean of a group's Gaussians, about which edits rotate and scale.
 
     Example:
         >>> import tokengroups as tg
@@ -95,12 +94,7 @@ def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
     """Smallest and largest corner of the box around the middle 96 % of a group's opacity, axis by axis."""
     mine = gaussian_mask(scene, column)
     means, weights = scene.gaussians.means[mine], opacity_weights(scene.gaussians.opacities[mine])
-    return weighted_extent(means, weights)
-
-
-def weighted_extent(values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]) -> Float[Tensor, "2 C"]:
-    """First and last value of the middle 96 % of the weight, column by column."""
-    return torch.stack([weighted_quantile(values, weights, quantile) for quantile in EXTENT_QUANTILES])
+    return torch.stack([weighted_quantile(means, weights, quantile) for quantile in EXTENT_QUANTILES])
 
 
 def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
@@ -113,9 +107,9 @@ def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
 def weighted_quantile(
     values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantile: float
 ) -> Float[Tensor, " C"]:
-    """Column by column the first value at which the cumulative weight reaches a share of the whole.
+    """First value of each column at which the cumulative weight reaches a share of the whole.
 
-    Equal weights often sum up to the very share: that no rounding may turn into the next value.
+    Equal weights often sum to exactly the share, so a sum that misses it by a rounding error reaches it as well.
     """
     ordered, order = values.sort(dim=0)
     cumulative = weights[order].cumsum(dim=0)
@@ -124,11 +118,7 @@ def weighted_quantile(
 
 
 def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[GroupSummary]:
-    """One summary per group, most visible first.
-
-    Args:
-        scene: The scene.
-        visible_shares: Per column, as `tokengroups.scene.views.visible_shares` gives them.
+    """Summarise every group, most visible first, given `tokengroups.scene.views.visible_shares`.
 
     Example:
         >>> import tokengroups as tg
@@ -142,28 +132,19 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
     for column, group_id in enumerate(scene.group_ids.tolist()):
         mine = columns == column
         weights = opacity_weights(scene.gaussians.opacities[mine])
-        color = (color_from_sh(scene.gaussians.sh[mine]) * weights[:, None]).sum(dim=0)
+        color = (color_from_sh(scene.gaussians.sh[mine]) * weights[:, None]).sum(dim=0).tolist()
         low, high = group_box(scene, column)
+        red, green, blue = (round(255 * value) for value in color)
         summaries.append(
             GroupSummary(
                 id=group_id,
                 name=group_name(scene, column),
                 num_anchors=int(anchor_mask(scene, column).sum()),
                 num_gaussians=int(mine.sum()),
-                centre=_triple(group_centre(scene, column)),
-                size=_triple(high - low),
-                color=_color(color),
+                centre=tuple(group_centre(scene, column).tolist()),
+                size=tuple((high - low).tolist()),
+                color=(red, green, blue),
                 visible_share=float(visible_shares[column]),
             )
         )
     return sorted(summaries, key=lambda summary: (-summary.visible_share, summary.id))
-
-
-def _triple(values: Tensor) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
-
-
-def _color(values: Tensor) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * float(value)) for value in values)
-    return red, green, blue

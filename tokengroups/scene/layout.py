@@ -1,7 +1,7 @@
-"""How a scene is laid out: which way is up, what is on, inside or beside what.
+"""Layout of a scene from positions and opacities: its up direction, and the relations on, inside and next to.
 
-All from positions and opacities; reconstructed geometry is wrong by 5 to 10 % of its distance, so rules are generous.
-P is the number of points that stand for a footprint.
+Reconstructed geometry is wrong by 5 to 10 % of its distance, so the rules are generous.
+P is the number of points that represent a footprint.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tokengroups.types import Cameras, TokenScene
 
 RelationKind = Literal["on", "inside", "next to"]
 
-# Things made with a ruler meet limits exactly, where rounding would decide. What misses one by less than this share of
-# what is compared meets it.
+# Things made with a ruler meet limits exactly, where rounding would decide. A limit that is missed by less than this
+# share of the compared value is met.
 _NOISE = 1e-5
 
-# A group says where up is if its spread (standard deviation) along its normal is at most this share of the next one,
+# A group is a level surface if its spread (standard deviation) along its normal is at most this share of the next one,
 _THIN = 0.4
 # its area (product of the two larger spreads) at least this share of the largest group's,
 _BIG = 0.25
@@ -37,21 +37,21 @@ _MOST_TILT_DEGREES = 45.0
 _GRID = 11  # points along each side of a footprint, the edges included
 
 _STRUCTURE_FLAT = 0.45  # walls, floors and ceilings: the thinnest side is at most this share of the next one
-_STRUCTURE_REACH = 0.33  # and the longest at least this share of the scene's diameter
+_STRUCTURE_LONG = 0.33  # and the longest at least this share of the scene's diameter
 _STRUCTURE_NAMES = frozenset({"wall", "walls", "floor", "ceiling"})
-_ON_GAP = 0.15  # of both heights together: how far something may float above, or sink into, what carries it
-_SLAB = 0.35  # what carries is a slab if its height is at most this share of its shorter horizontal side
-_ON_OVERLAP = 0.5  # share of its footprint that lies over what carries it
-_FLOOR_GAP = 0.5  # of its longer side: how far beside the seen part of a floor something may stand
-_INSIDE_SHARE = 0.8  # of the volume of what is inside
-_INSIDE_VOLUME = 0.5  # largest volume of what is inside, as a share of the container's
+_ON_GAP = 0.15  # of both heights together: largest distance above, or below, the top of the support
+_SLAB = 0.35  # a support is a slab if its height is at most this share of its shorter horizontal side
+_ON_OVERLAP = 0.5  # share of the footprint that lies over the support
+_FLOOR_GAP = 0.5  # of the longer side: largest distance from the seen part of a floor
+_INSIDE_SHARE = 0.8  # of the volume lies in the container
+_INSIDE_VOLUME = 0.5  # largest volume, as a share of the container's
 _NEXT_GAP = 0.5  # of the longer horizontal side of the smaller thing
-_NEXT_HEIGHTS = 0.5  # share of the lower thing's height that the other reaches as well
+_NEXT_HEIGHTS = 0.5  # share of the lower thing's height at which the other one is as well
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A group is on, inside or next to another one; public ids."""
+    """Relation of a group to another one; public ids."""
 
     kind: RelationKind
     group: int
@@ -60,13 +60,14 @@ class Relation:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What the rules ask about every pair of boxes; row = the group, column = the other one."""
+    """Measures of boxes, and of every pair of them: row = the group, column = the other one."""
 
+    sizes: Float[Tensor, "L 3"]
     footprint_share: Float[Tensor, "L L"]  # of the group's footprint, over the other's
     gap: Float[Tensor, "L L"]  # shortest horizontal distance; 0 = footprints touch
     height_overlap: Float[Tensor, "L L"]  # length of the common range of heights; negative = vertical distance
     rise: Float[Tensor, "L L"]  # from the other's top to the group's bottom
-    noise: Float[Tensor, ""]  # length: limits that are missed by less are met
+    noise: Float[Tensor, ""]  # length below which a missed limit is met
 
 
 def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
@@ -100,7 +101,7 @@ def cameras_up(cameras: Cameras) -> Float[Tensor, "3"]:
 
 
 def relations(boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Sequence[str] = ()) -> list[Relation]:
-    """What is on, inside or next to what, ordered by group.
+    """Find the groups that are on, inside or next to others; ordered by group.
 
     - inside: most of the group's volume lies in the other's box, which is clearly larger and no structure.
     - on: the group's bottom is near the other's top, or within its thickness if that is a slab; most of its footprint
@@ -112,16 +113,16 @@ def relations(boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Seq
     Args:
         boxes: Of all groups, with a common up axis.
         group_ids: Their public ids.
-        names: What each is, "" = unknown; none at all = all unknown.
+        names: Label of each, "" = unknown; none at all = all unknown.
     """
     if not boxes:
         return []
     pairs, structure = _pairs(boxes), _structure(boxes, names)
     apart = ~torch.eye(len(boxes), dtype=torch.bool)
-    inside = _inside(boxes, pairs) & apart & ~structure[:, None] & ~structure
-    on = _on(boxes, pairs, structure) & apart & ~structure[:, None] & ~inside
+    inside = _inside(pairs) & apart & ~structure[:, None] & ~structure
+    on = _on(pairs, structure) & apart & ~structure[:, None] & ~inside
     taken = inside | inside.T | on | on.T
-    beside = _next_to(boxes, pairs) & apart & ~structure[:, None] & ~structure & ~taken
+    beside = _next_to(pairs) & apart & ~structure[:, None] & ~structure & ~taken
     kinds: tuple[tuple[RelationKind, Tensor], ...] = (("on", on), ("inside", inside), ("next to", beside))
     found = [Relation(kind, group_ids[a], group_ids[b]) for kind, holds in kinds for a, b in holds.nonzero().tolist()]
     return sorted(found, key=lambda relation: (relation.group, relation.kind, relation.other))
@@ -138,7 +139,7 @@ def _principal_axes(scene: TokenScene, column: int) -> tuple[Float[Tensor, "3 3"
 
 
 def _pairs(boxes: Sequence[OrientedBox]) -> _Pairs:
-    """Compare all boxes with all; footprints stand as regular grids of points."""
+    """Compare all boxes with all; regular grids of points represent the footprints."""
     centres, sizes = torch.stack([box.centre for box in boxes]), torch.stack([box.size for box in boxes])
     axes = torch.stack([box.axes for box in boxes])
     ticks = torch.linspace(-0.5, 0.5, _GRID, dtype=torch.float64)
@@ -151,6 +152,7 @@ def _pairs(boxes: Sequence[OrientedBox]) -> _Pairs:
     middle = (centres * axes[:, 2]).sum(dim=1)
     bottom, top = middle - sizes[:, 2] / 2, middle + sizes[:, 2] / 2
     return _Pairs(
+        sizes=sizes,
         footprint_share=(beyond <= noise).double().mean(dim=-1),
         gap=torch.minimum(gap, gap.T),
         height_overlap=torch.minimum(top[:, None], top) - torch.maximum(bottom[:, None], bottom),
@@ -166,22 +168,21 @@ def _structure(boxes: Sequence[OrientedBox], names: Sequence[str]) -> Bool[Tenso
     sides = torch.stack([box.size for box in boxes]).sort(dim=1).values
     flat = sides[:, 0] <= _STRUCTURE_FLAT * sides[:, 1] * (1 + _NOISE)
     diameter = torch.cdist(corners, corners).max()
-    large = flat & (sides[:, 2] >= _STRUCTURE_REACH * diameter * (1 - _NOISE))
+    large = flat & (sides[:, 2] >= _STRUCTURE_LONG * diameter * (1 - _NOISE))
     named = [name.strip().lower() in _STRUCTURE_NAMES for name in names] or [False] * len(boxes)
     return large | torch.tensor(named)
 
 
-def _inside(boxes: Sequence[OrientedBox], pairs: _Pairs) -> Bool[Tensor, "L L"]:
-    sizes = torch.stack([box.size for box in boxes])
-    heights, volumes = sizes[:, 2], sizes.prod(dim=1)
+def _inside(pairs: _Pairs) -> Bool[Tensor, "L L"]:
+    heights, volumes = pairs.sizes[:, 2], pairs.sizes.prod(dim=1)
     share = pairs.footprint_share * pairs.height_overlap.clamp(min=0) / heights[:, None].clamp(min=1e-12)
     smaller = volumes[:, None] <= _INSIDE_VOLUME * volumes * (1 + _NOISE)
     return (share >= _INSIDE_SHARE - _NOISE) & smaller
 
 
-def _on(boxes: Sequence[OrientedBox], pairs: _Pairs, structure: Bool[Tensor, " L"]) -> Bool[Tensor, "L L"]:
-    sizes = torch.stack([box.size for box in boxes])
-    shorter, longer, heights = *_footprints(boxes), sizes[:, 2]
+def _on(pairs: _Pairs, structure: Bool[Tensor, " L"]) -> Bool[Tensor, "L L"]:
+    sides, heights = pairs.sizes[:, :2], pairs.sizes[:, 2]
+    shorter, longer = sides.amin(dim=1), sides.amax(dim=1)
     slab = heights <= _SLAB * shorter * (1 + _NOISE)
     slack = _ON_GAP * (heights[:, None] + heights)
     # The thickness of a slab's box is mostly noise: things may stand anywhere in it.
@@ -191,15 +192,8 @@ def _on(boxes: Sequence[OrientedBox], pairs: _Pairs, structure: Bool[Tensor, " L
     return near & higher & ((pairs.footprint_share >= _ON_OVERLAP) | beside_floor)
 
 
-def _next_to(boxes: Sequence[OrientedBox], pairs: _Pairs) -> Bool[Tensor, "L L"]:
-    sizes = torch.stack([box.size for box in boxes])
-    longer, heights = _footprints(boxes)[1], sizes[:, 2]
+def _next_to(pairs: _Pairs) -> Bool[Tensor, "L L"]:
+    longer, heights = pairs.sizes[:, :2].amax(dim=1), pairs.sizes[:, 2]
     near = pairs.gap <= _NEXT_GAP * torch.minimum(longer[:, None], longer) + pairs.noise
     lower = torch.minimum(heights[:, None], heights)
     return near & (pairs.height_overlap >= _NEXT_HEIGHTS * lower - pairs.noise)
-
-
-def _footprints(boxes: Sequence[OrientedBox]) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
-    """Shorter and longer horizontal side; boxes that are nearly square have them in any order."""
-    sides = torch.stack([box.size[:2] for box in boxes])
-    return sides.amin(dim=1), sides.amax(dim=1)

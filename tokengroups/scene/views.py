@@ -1,4 +1,4 @@
-"""Looking at a scene: rendered colour, depth and group maps from its own or other cameras."""
+"""Views of a scene: rendered colour, depth and group maps, and cameras to look at it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tokengroups.types import Cameras, Gaussians, TokenScene
 GROUP_ALPHA = 0.5  # a pixel belongs to a group where at least this much is covered by Gaussians
 _PALE = 0.35  # contrast of what `highlight` leaves in the background
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
-_FILL = 0.85  # share of a portrait that the group fills
-_FRAMED = 0.97  # share of its opacity that this is said of: faint floaters may fall outside
+_FILL = 0.85  # share of a portrait's side that holds the group,
+_FRAMED = 0.97  # or rather this share of its opacity: faint floaters may fall outside
 _SAME_FACING = 1e-6  # cosine: views that differ by less face a group equally
 _WIDEST_SLOPE = 1.5  # half of a portrait's widest field of view, as a tangent
 
@@ -69,7 +69,7 @@ def render_views(
 
 
 def highlight(view: SceneView, group_id: int) -> Float[Tensor, "H W 3"]:
-    """The view with one group in its colours, and all else in pale grey.
+    """Show one group of a view in its colours, and all else in pale grey.
 
     Example:
         >>> import tokengroups as tg
@@ -101,12 +101,12 @@ def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
 
 
 def select_cameras(cameras: Cameras, indices: list[int]) -> Cameras:
-    """The cameras with these indices, in this order."""
+    """Select cameras by indices, in this order."""
     return Cameras(cameras.cam_from_world[indices], cameras.intrinsics[indices], cameras.size_hw)
 
 
 def resize_cameras(cameras: Cameras, height: int) -> Cameras:
-    """The same views in pictures of another height; the aspect stays, up to whole pixels."""
+    """Change the pictures' height without changing the views; the aspect stays, up to whole pixels."""
     old_height, old_width = cameras.size_hw
     width = max(round(height * old_width / old_height), 1)
     factors = cameras.intrinsics.new_tensor([width / old_width, height / old_height, 1.0])
@@ -114,12 +114,9 @@ def resize_cameras(cameras: Cameras, height: int) -> Cameras:
 
 
 def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Cameras:
-    """Cameras that carry the first context camera around what it looks at, about the cameras' common up axis.
+    """Cameras on an orbit of the first context camera around its focus, about the cameras' common up axis.
 
-    Args:
-        scene: The scene.
-        count: Number of cameras.
-        degrees: 360 = full turn that begins at the first camera; less = an arc with it in the middle.
+    A turn of 360 degrees begins at the first camera. A smaller one is an arc with it in the middle.
 
     Example:
         >>> import tokengroups as tg
@@ -131,7 +128,7 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
     """
     pose = scene.cameras.cam_from_world[0].double()
     world_from_cam = invert_rigid(pose)
-    focus = world_from_cam[:3, 3] + _looked_at_depth(scene) * world_from_cam[:3, 2]
+    focus = world_from_cam[:3, 3] + _focus_depth(scene) * world_from_cam[:3, 2]
     up = cameras_up(scene.cameras)
     full = degrees >= 360
     angles = torch.arange(count) * (360 / count) if full else torch.linspace(-degrees / 2, degrees / 2, count)
@@ -146,7 +143,7 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
 def render_portrait(
     scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "size size 3"]:
-    """Picture of one group alone, filling the frame, from the context camera that faces it most."""
+    """Render one group alone, filling the frame, from the context camera that faces it most."""
     mine = gaussian_mask(scene, column)
     alone = select(scene.gaussians, mine).map(lambda values: values.float())
     camera = _portrait_camera(scene, column, alone, size).to(alone.means)
@@ -158,33 +155,28 @@ def look_at(eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Ten
     """Pose cam_from_world at `eye`, looking at `target`; `down` points to the picture's lower edge."""
     forward = torch.nn.functional.normalize(target - eye, dim=0)
     right = torch.linalg.cross(down, forward)
-    if right.norm() < 1e-6 * down.norm():  # looking straight up or down: any right will do
+    if right.norm() < 1e-6 * down.norm():  # looking straight up or down
         right = torch.linalg.cross(down.roll(1), forward)
     right = torch.nn.functional.normalize(right, dim=0)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
     return rigid(rotation, -rotation @ eye)
 
 
-def _seen_depths(gaussians: Gaussians, cameras: Cameras, view: int) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """Depth (z) and opacity of the Gaussians whose centres lie in a camera's picture."""
-    points = transform_points(cameras.cam_from_world[view].double(), gaussians.means.double())
-    pixels, depth = project(points, cameras.intrinsics[view].double())
+def _focus_depth(scene: TokenScene) -> float:
+    """Opacity-weighted median depth (z) in the first view; if that shows none, the mean distance of all."""
+    cameras, pose = scene.cameras, scene.cameras.cam_from_world[0]
+    points = transform_points(pose.double(), scene.gaussians.means.double())
+    pixels, depth = project(points, cameras.intrinsics[0].double())
     height, width = cameras.size_hw
     inside = (pixels >= 0).all(dim=1) & (pixels[:, 0] < width) & (pixels[:, 1] < height) & (depth > _NEAR)
-    return depth[inside], gaussians.opacities[inside].double()
-
-
-def _looked_at_depth(scene: TokenScene) -> float:
-    """Opacity-weighted median depth in the first view; if that shows none, the mean distance of all."""
-    depths, weights = _seen_depths(scene.gaussians, scene.cameras, 0)
+    weights = scene.gaussians.opacities[inside].double()
     if weights.sum() > 0:
-        return float(weighted_quantile(depths[:, None], weights, 0.5)[0])
-    eye = invert_rigid(scene.cameras.cam_from_world[0])[:3, 3]
-    return float((scene.gaussians.means - eye).norm(dim=1).mean())
+        return float(weighted_quantile(depth[inside][:, None], weights, 0.5)[0])
+    return float((scene.gaussians.means - invert_rigid(pose)[:3, 3]).norm(dim=1).mean())
 
 
 def _portrait_camera(scene: TokenScene, column: int, alone: Gaussians, size: int) -> Cameras:
-    """The view that faces the group most (the first of equals), turned to its centre, zoomed to most of its opacity."""
+    """Turn the view that faces the group most (the first of equals) to its centre; zoom to most of its opacity."""
     centre = group_centre(scene, column).double()
     poses = scene.cameras.cam_from_world.double()
     in_camera = poses[:, :3, :3] @ centre + poses[:, :3, 3]
@@ -195,8 +187,8 @@ def _portrait_camera(scene: TokenScene, column: int, alone: Gaussians, size: int
         eye = centre - poses[best, 2, :3]
     pose = look_at(eye, centre, poses[best, 1, :3])
     points = transform_points(pose, alone.means.double())
-    reach = (points[:, :2].abs() + alone.scales.double().amin(dim=1, keepdim=True)).amax(dim=1, keepdim=True)
-    slopes = torch.where(points[:, 2:] > _NEAR, reach / points[:, 2:].clamp(min=_NEAR), _WIDEST_SLOPE)
+    offsets = (points[:, :2].abs() + alone.scales.double().amin(dim=1, keepdim=True)).amax(dim=1, keepdim=True)
+    slopes = torch.where(points[:, 2:] > _NEAR, offsets / points[:, 2:].clamp(min=_NEAR), _WIDEST_SLOPE)
     slope = float(weighted_quantile(slopes, alone.opacities.double(), _FRAMED)[0])
     focal_px = size / 2 * _FILL / min(max(slope, 1e-6), _WIDEST_SLOPE)
     pinhole = torch.tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]], dtype=torch.float64)

@@ -1,5 +1,5 @@
 // Colours from real spherical harmonics up to degree 3, and their gradients. One lane = one Gaussian. Basis as in
-// render/sh.py. The slopes are those of the polynomials below, which is all that counts: normalising the direction
+// render/inputs.py. The slopes are those of the polynomials below, which is all that counts: normalising the direction
 // removes the radial part.
 #pragma once
 #include "projection.h"

@@ -1,4 +1,4 @@
-// The C ABI of the CPU rasteriser. Python mirrors these structs field by field (render/native.py).
+// The C ABI of the CPU rasteriser. Python mirrors these structs field by field (render/library.py).
 // All arrays are contiguous float32 unless said otherwise. B scenes, C cameras a scene, N Gaussians a scene,
 // I = B * C images, H x W pixels, D colour channels (0 to 3).
 #pragma once
