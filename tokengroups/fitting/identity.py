@@ -1,7 +1,7 @@
-"""Which group each Gaussian belongs to: Gaussian Grouping's losses (Ye et al. 2024, arXiv 2312.00732, section 3.2).
+"""Gaussian Grouping's identities and losses (Ye et al. 2024, arXiv 2312.00732, section 3.2).
 
-M groups, C identity channels. Identities are rendered like colours and read by one linear layer; since compositing is
-linear, the same layer reads the identity of a single Gaussian.
+M groups, C identity channels. Identities are rendered like colours and classified by one linear layer. Compositing is
+linear, so the same layer classifies single Gaussians.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.fitting.config import IdentityConfig
+from tokengroups.fitting.parameters import IDENTITY_CHANNELS
 
 
-def build_classifier(num_groups: int, config: IdentityConfig, generator: torch.Generator) -> nn.Linear:
-    """The 1x1 classifier over the groups, drawn from the generator."""
-    classifier = nn.Linear(config.channels, num_groups, device=generator.device)
-    bound = config.channels**-0.5
+def build_classifier(num_groups: int, generator: torch.Generator) -> nn.Linear:
+    """Draw the initial classifier from identity channels to groups."""
+    classifier = nn.Linear(IDENTITY_CHANNELS, num_groups, device=generator.device)
+    bound = IDENTITY_CHANNELS**-0.5
     with torch.no_grad():
         classifier.weight.uniform_(-bound, bound, generator=generator)
         classifier.bias.zero_()
@@ -31,14 +31,14 @@ def pixel_loss(
     max_pixels: int,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the rendered identities over the labelled pixels.
+    """Cross-entropy of the rendered identities over the labelled pixels, or over a random choice of `max_pixels`.
 
     Args:
         rendered: Identities composited along each pixel's ray.
-        columns: True group of each pixel; -1 = unlabelled, which counts nowhere.
+        columns: True group of each pixel; -1 = unlabelled.
         classifier: C to M.
-        max_pixels: Above this number a random choice of pixels stands for all.
-        generator: Draws it.
+        max_pixels: Most pixels to use.
+        generator: Draws them.
     """
     labelled = (columns.flatten() >= 0).nonzero()[:, 0]
     if len(labelled) == 0:
@@ -55,13 +55,8 @@ def neighbour_loss(
 ) -> Float[Tensor, ""]:
     """Mean KL divergence of sampled Gaussians' group probabilities from their nearest neighbours' (the paper's eq. 4).
 
-    It labels what no pixel shows: inside of objects and behind others.
-
-    Args:
-        means: Positions; no gradient flows to them.
-        logits: Of the groups, per Gaussian.
-        samples: Indices of the sampled Gaussians.
-        num_neighbours: k, capped by N - 1; a Gaussian is not its own neighbour.
+    It labels Gaussians that no pixel shows, inside objects and behind others. No gradient flows to the means.
+    `samples` are indices of Gaussians; the number of neighbours is at most N - 1.
     """
     num_neighbours = min(num_neighbours, len(means) - 1)
     if num_neighbours < 1:
