@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read the inputs, fit, write the scene."""
     from tokengroups.data.example import Example
-    from tokengroups.data.readers.capture import CaptureFiles, find_capture
+    from tokengroups.data.readers.capture import find_capture
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
     from tokengroups.io.files import check_writable
@@ -68,17 +68,17 @@ def run(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     device = pick_device(args.device)
-    files = CaptureFiles(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
-    capture = find_capture(files).evenly_spaced(args.max_views)
-    photos = capture.load(args.size)
-    trained, held_out = _split(len(photos.names), args.hold_out)
-    example = Example(photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,))
-    names = [photos.names[i] for i in trained]
+    capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
+    capture = capture.evenly_spaced(args.max_views)
+    views, paths, notes = capture.load(args.size)
+    trained, held_out = _split(len(paths), args.hold_out)
+    example = Example(views.select(trained), views.select(held_out), (capture.classes,), (capture.name,))
+    names = [paths[i].name for i in trained]
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
     result = _fit(example, capture.points, config, device, quiet=args.json)
     scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
-    summary = _summary(args.out, names, [*capture.notes, *photos.notes, *result.notes], scene, result)
+    summary = _summary(args.out, names, [*notes, *result.notes], scene, result)
     if held_out:
         scores = score_fit(result.scene, example.targets, result.to_scene(example.targets.cameras))
         summary["held_out"] = {"num_photos": len(held_out), **scores}

@@ -10,7 +10,7 @@ import numpy as np
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import natural_key
-from tokengroups.io.pixels import read_pixels
+from tokengroups.io.pixels import read_pixels, resize_nearest
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 MILLIMETRES = 1000
@@ -90,18 +90,12 @@ def _one_channel(path: Path) -> np.ndarray:
     return pixels
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The nearest pixel at another resolution of the same picture."""
-    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, pixels.shape, strict=True))
-    return pixels[np.ix_(rows, columns)]
-
-
 def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray:
     """Object ids int16 at the size of the photos; -1 where unlabelled or missing."""
     path = folder / "instance-filt" / f"{stem}.png"
     if not path.is_file():
         return np.full(size, -1, np.int16)
-    return _resized(_one_channel(path), size).astype(np.int16) - np.int16(1)
+    return resize_nearest(_one_channel(path), size).astype(np.int16) - np.int16(1)
 
 
 def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
@@ -123,7 +117,7 @@ def _numbered_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarr
     votes: dict[int, np.ndarray] = {}
     for stem, instances in zip(stems, ids, strict=True):
         path = folder / "label-filt" / f"{stem}.png"
-        labels = _resized(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
+        labels = resize_nearest(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
         for instance in np.unique(instances[instances >= 0]).tolist():
             counts = np.bincount(labels[instances == instance].astype(np.int64), minlength=65536)
             votes[instance] = votes.get(instance, 0) + counts
