@@ -40,7 +40,8 @@ def split_opacities(
     new = -torch.expm1(torch.log1p(-old) / count)
     powers = torch.arange(1, MAX_COPIES + 1, device=old.device)
     signs = (-1.0) ** (powers - 1) / powers.double().sqrt()
-    terms = _binomials(old.device)[copies] * signs * new[:, None] ** powers
+    binomials = [[math.comb(n, j) for j in range(1, MAX_COPIES + 1)] for n in range(MAX_COPIES + 1)]
+    terms = count.new_tensor(binomials)[copies] * signs * new[:, None] ** powers
     return new.to(opacities), (old / terms.sum(dim=1)).to(opacities)
 
 
@@ -48,23 +49,19 @@ def split_opacities(
 def relocate(parameters: Parameters, limit: int, generator: torch.Generator) -> int:
     """Move dead Gaussians onto live ones and add new ones up to a limit; return the number of new and moved ones."""
     opacities = parameters["logits"].sigmoid()
-    dead = (opacities <= _DEAD_OPACITY).nonzero()[:, 0]
-    count = len(opacities)
-    if len(dead) == count:
-        return 0
-    added = min(math.ceil(_GROWTH * count), limit - count) if count < limit else 0
-    chances = opacities.masked_fill(opacities <= _DEAD_OPACITY, 0.0)
+    is_dead, count = opacities <= _DEAD_OPACITY, len(opacities)
+    dead = is_dead.nonzero()[:, 0]
+    added = max(min(math.ceil(_GROWTH * count), limit - count), 0)
     moved = len(dead) + added
-    if moved == 0:
+    if moved == 0 or len(dead) == count:
         return 0
-    sources = torch.multinomial(chances, moved, replacement=True, generator=generator)
+    sources = torch.multinomial(opacities.masked_fill(is_dead, 0.0), moved, replacement=True, generator=generator)
     sources = _at_most(sources.sort().values, MAX_COPIES - 1)
     targets = torch.cat([dead, torch.arange(count, count + added, device=dead.device)])[: len(sources)]
     split = sources.unique()
     copies = torch.bincount(sources, minlength=count)[split] + 1
     new_opacities, factors = split_opacities(opacities[split], copies)
-    new_opacities = new_opacities.clamp(_DEAD_OPACITY, _MOST_OPAQUE)
-    parameters["logits"][split] = torch.logit(new_opacities)
+    parameters["logits"][split] = torch.logit(new_opacities.clamp(_DEAD_OPACITY, _MOST_OPAQUE))
     parameters["log_scales"][split] += factors.log()[:, None]
     if added:
         parameters.append(torch.zeros(max(int(targets.max()) + 1 - count, 0), dtype=torch.int64, device=dead.device))
@@ -94,9 +91,3 @@ def _at_most(ordered: Int64[Tensor, " A"], limit: int) -> Int64[Tensor, " a"]:
     kept = torch.ones_like(ordered, dtype=torch.bool)
     kept[limit:] = ordered[limit:] != ordered[:-limit]
     return ordered[kept]
-
-
-def _binomials(device: torch.device) -> Float[Tensor, "R C"]:
-    """C(n, j) for n in [0, MAX_COPIES] and j in [1, MAX_COPIES], float64."""
-    rows = [[math.comb(n, j) for j in range(1, MAX_COPIES + 1)] for n in range(MAX_COPIES + 1)]
-    return torch.tensor(rows, dtype=torch.float64, device=device)

@@ -33,12 +33,7 @@ def pixel_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the rendered identities over the labelled pixels, or over a random choice of `max_pixels`.
 
-    Args:
-        rendered: Identities composited along each pixel's ray.
-        columns: True group of each pixel; -1 = unlabelled.
-        classifier: C to M.
-        max_pixels: Most pixels to use.
-        generator: Draws them.
+    `columns` hold the true group of each pixel; -1 = unlabelled.
     """
     labelled = (columns.flatten() >= 0).nonzero()[:, 0]
     if len(labelled) == 0:

@@ -1,4 +1,4 @@
-"""Posed photos with their masks as tensors of one size; aspect and cameras are kept, nothing is cropped."""
+"""Posed photos with their masks as frames of one size; aspect and cameras are kept, nothing is cropped."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from einops import rearrange
 from PIL import Image
 
 from tokengroups.errors import UserError
 from tokengroups.io.images import MIN_SIDE_PX, check_side, decode_photo
 from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.posed_cameras import PosedCamera
-from tokengroups.types import Cameras, Views
+from tokengroups.types import SceneFrames
 
 MAX_INSTANCES = 1000
 _MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
@@ -35,7 +33,7 @@ class MaskSource:
 
 def load_posed_photos(
     pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None
-) -> tuple[Views, list[Path], list[str]]:
+) -> tuple[SceneFrames, list[Path], list[str]]:
     """Load photos as stored (cameras know nothing of EXIF), reduced to `size` pixels along the longer side.
 
     Photos of another aspect than most are left out with a note. A photo without a mask is unlabelled.
@@ -46,7 +44,7 @@ def load_posed_photos(
         masks: None = nothing is labelled.
 
     Returns:
-        Views with unknown depth (0), the files of their photos, and notes for the user.
+        Frames without a name and with unknown depth (0), the files of their photos, and notes for the user.
 
     Raises:
         UserError: A photo or mask that cannot be read, or whose aspect is not its camera's or photo's; no mask at
@@ -61,17 +59,19 @@ def load_posed_photos(
     if odd:
         notes.append(f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ...")
     paths, kept, images = zip(*(row for row in loaded if _same_aspect(_size_hw(row[2]), size_hw)), strict=True)
-    pixels = torch.from_numpy(np.stack([np.asarray(image.resize((width, height))) for image in images]))
     ids = np.full((len(paths), *size_hw), -1, np.int64)
     if masks is not None:
         notes += _read_masks(paths, [_size_hw(image) for image in images], masks, ids)
-    cameras = Cameras(
-        torch.from_numpy(np.stack([camera.cam_from_world for camera in kept])),
-        torch.from_numpy(np.stack([camera.pinhole(size_hw) for camera in kept])),
-        size_hw,
+    frames = SceneFrames(
+        name="",
+        images=np.stack([np.asarray(image.resize((width, height))) for image in images]),
+        depth=np.zeros(ids.shape, np.float32),
+        group_ids=ids,
+        cam_from_world=np.stack([camera.cam_from_world for camera in kept]),
+        intrinsics=np.stack([camera.pinhole(size_hw) for camera in kept]),
+        instance_classes={},
     )
-    photos = rearrange(pixels, "v h w c -> v c h w").float() / 255
-    return Views(photos, cameras, torch.zeros(ids.shape), torch.from_numpy(ids)), list(paths), notes
+    return frames, list(paths), notes
 
 
 def _read_photo(path: Path, camera: PosedCamera, size: int) -> Image.Image:

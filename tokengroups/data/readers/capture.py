@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from einops import rearrange
+import torch
 
+from tokengroups.data.augment import to_views
 from tokengroups.data.readers.scannet import ScanNetScene
 from tokengroups.data.splits import recorded_splits
 from tokengroups.errors import UserError
@@ -48,16 +49,8 @@ class Capture:
         return len(self.pairs)
 
     def __getitem__(self, frames: slice) -> SceneFrames:
-        views, _, _ = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks)
-        return SceneFrames(
-            name=self.name,
-            images=rearrange((views.images * 255).round().byte(), "v c h w -> v h w c").numpy(),
-            depth=views.depth.numpy(),
-            group_ids=views.group_ids.numpy(),
-            cam_from_world=views.cameras.cam_from_world.numpy(),
-            intrinsics=views.cameras.intrinsics.numpy(),
-            instance_classes=self.classes,
-        )
+        loaded, _, _ = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks)
+        return replace(loaded, name=self.name, instance_classes=self.classes)
 
     def evenly_spaced(self, limit: int | None) -> Capture:
         """Keep at most so many photos, with a note if some are left out; None = all."""
@@ -68,9 +61,12 @@ class Capture:
         return replace(self, pairs=pairs, notes=(*self.notes, note))
 
     def load(self, size: int) -> tuple[Views, list[Path], list[str]]:
-        """Views, photo files and notes, reduced to `size` pixels along the longer side; see `load_posed_photos`."""
-        views, paths, notes = load_posed_photos(self.pairs, size, self.masks)
-        return views, paths, [*self.notes, *notes]
+        """Views with float64 cameras, their photo files, and notes; see `load_posed_photos`."""
+        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks)
+        views = to_views(frames, range(len(frames)))
+        poses, pinholes = torch.from_numpy(frames.cam_from_world), torch.from_numpy(frames.intrinsics)
+        cameras = replace(views.cameras, cam_from_world=poses, intrinsics=pinholes)
+        return replace(views, cameras=cameras), paths, [*self.notes, *notes]
 
 
 class Captures:
