@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from tolerances import tolerance
 
 from tokengroups.fitting.density import MAX_COPIES, explore, regulariser, relocate, split_opacities
-from tokengroups.fitting.identity import build_classifier, neighbour_loss, pixel_loss
+from tokengroups.fitting.optimisation import build_classifier, neighbour_loss, pixel_loss
 from tokengroups.fitting.parameters import RATES, Parameters
 from tokengroups.fitting.start import _neighbours, depth_range, pixel_footprints, start_points
 from tokengroups.gaussians import covariances

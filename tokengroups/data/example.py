@@ -17,7 +17,7 @@ class Example(TensorFields):
 
     context: Views  # the photos
     targets: Views  # the views that renderings are compared with
-    classes: tuple[dict[int, str], ...] = ()  # one per scene: class name of every group id, where known
+    classes: tuple[dict[int, str], ...] = ()  # one per scene: class names of group ids
     names: tuple[str, ...] = ()  # one per scene
 
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files, folders, and reading of JSON."""
+"""Atomic writing of files, and reading of JSON."""
 
 from __future__ import annotations
 

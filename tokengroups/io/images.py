@@ -20,9 +20,9 @@ from tokengroups.errors import UserError
 from tokengroups.geometry import central_square
 from tokengroups.io.files import natural_key
 
-HEIF_SUFFIXES = (".heic", ".heif")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+_HEIF_SUFFIXES = (".heic", ".heif")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *_HEIF_SUFFIXES)
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX = 32
 _ORIENTATION_TAG = 0x0112
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
@@ -37,9 +37,7 @@ class Photo:
     exif_orientation: int  # 1 = was upright already; 2..8 as in the EXIF standard
     crop_box: tuple[int, int, int, int]  # left, top, right, bottom in the upright photo
     notes: tuple[str, ...]
-    photo_from_model: Float[
-        np.ndarray, "3 3"
-    ]  # homogeneous pixel (x, y, 1) of the model's image -> of the upright photo
+    photo_from_model: Float[np.ndarray, "3 3"]  # of homogeneous pixels (x, y, 1), to the upright photo
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,14 @@ def load_photos(
 ) -> Photos:
     """Load photos as square images for a model.
 
-    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square
-    is resized with antialiasing. At most `max_views` photos are decoded, evenly spaced over all; one photo is
-    held at a time.
+    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square is resized
+    with antialiasing. One photo is held at a time.
 
     Args:
         sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
         size: Side of the result in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
-        max_views: Upper bound on the number of photos; None = all.
+        max_views: Most photos, evenly spaced over all; None = all.
 
     Raises:
         UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
@@ -116,25 +113,21 @@ def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
         raise UserError("no photo given; name photo files or a folder of them")
     paths: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
-            paths += _photos_in(source)
-        elif source.exists():
-            paths.append(source)
-        else:
+        if not source.exists():
             raise UserError(f"no such file or folder: {source}")
+        if not source.is_dir():
+            paths.append(source)
+            continue
+        files = [path for path in source.iterdir() if path.is_file() and not path.name.startswith(".")]
+        photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+        if not photos:
+            videos = [path.name for path in files if path.suffix.lower() in _VIDEO_SUFFIXES]
+            hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+            if videos:
+                hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
+            raise UserError(f"no photo in the folder {source} ({len(files)} other files); {hint}")
+        paths += sorted(photos, key=lambda path: natural_key(path.name))
     return paths
-
-
-def _photos_in(folder: Path) -> list[Path]:
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
-    if not photos:
-        videos = [path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-        hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
-        if videos:
-            hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
-        raise UserError(f"no photo in the folder {folder} ({len(files)} other files); {hint}")
-    return sorted(photos, key=lambda path: natural_key(path.name))
 
 
 def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
@@ -171,10 +164,7 @@ def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, li
     Raises:
         UserError: Unreadable, damaged or truncated.
     """
-    _prepare_heif(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
-        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
+    _check_kind(path)
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -208,9 +198,12 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _prepare_heif(path: Path) -> None:
-    """Register pillow-heif's decoder for HEIC files; registering twice does no harm."""
-    if path.suffix.lower() not in HEIF_SUFFIXES:
+def _check_kind(path: Path) -> None:
+    """Refuse videos; register pillow-heif's decoder for HEIC files, which may be done twice."""
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
+        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
+    if path.suffix.lower() not in _HEIF_SUFFIXES:
         return
     if importlib.util.find_spec("pillow_heif") is None:
         raise UserError(f"{path}: HEIC needs `pip install pillow-heif`; or convert the photo to JPEG")

@@ -34,7 +34,7 @@ class MaskSource:
 def load_posed_photos(
     pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None
 ) -> tuple[SceneFrames, list[Path], list[str]]:
-    """Load photos as stored (cameras know nothing of EXIF), reduced to `size` pixels along the longer side.
+    """Load photos as stored (camera files ignore EXIF tags), reduced to `size` pixels along the longer side.
 
     Photos of another aspect than most are left out with a note. A photo without a mask is unlabelled.
 

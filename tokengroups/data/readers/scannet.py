@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -173,15 +172,12 @@ def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
     if not (scene.intrinsics == scene.intrinsics[0]).all():
         raise ValueError("ScanNet's layout holds one pinhole for all frames of a scene")
     make_folder(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write_frames(unfinished, scene)
-        unfinished.chmod(0o755)
-        os.replace(unfinished, folder)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
+            _write_frames(Path(unfinished) / folder.name, scene)
+            os.replace(Path(unfinished) / folder.name, folder)
     except OSError as error:
         raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_frames(folder: Path, scene: SceneFrames) -> None:
