@@ -86,7 +86,7 @@ def test_focal_length_in_pixels_or_from_exif(
     capsys.readouterr()
     output.unlink()
     for focal, message in (
-        ("exif", "IMG_2.jpg: its EXIF data do not tell"),
+        ("exif", "IMG_2.jpg: its EXIF data have no 35 mm"),
         ("5", "a focal length of 5 pixels is not plausible"),
         ("nan", "not plausible"),
     ):

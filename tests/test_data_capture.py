@@ -12,7 +12,7 @@ import torch
 
 from tokengroups.data.base import open_dataset
 from tokengroups.data.procedural import generate_room
-from tokengroups.data.readers.capture import CaptureFiles, find_capture
+from tokengroups.data.readers.capture import find_capture
 from tokengroups.data.readers.scannet import ScanNetScene, write_scannet
 from tokengroups.errors import UserError
 
@@ -59,14 +59,14 @@ def test_captures_are_the_scenes_that_they_photograph(captures: Path) -> None:
 
 
 def test_photos_are_loaded_and_thinned_with_a_note(captures: Path) -> None:
-    capture = find_capture(CaptureFiles([str(captures / "desk")]))
+    capture = find_capture([str(captures / "desk")])
     assert capture.evenly_spaced(None) is capture is capture.evenly_spaced(5)
     thinned = capture.evenly_spaced(2)
     assert [path.name for path, _ in thinned.pairs] == ["0.jpg", "2.jpg"]
     assert thinned.notes == ("used 2 of 5 photos, evenly spaced; --max-views allows more",)
-    loaded = thinned.load(40)
-    whole = capture.load(40)
-    assert torch.equal(loaded.views.images, whole.views.select([0, 2]).images)
+    views, paths, notes = thinned.load(40)
+    assert [path.name for path in paths] == ["0.jpg", "2.jpg"] and notes == list(thinned.notes)
+    assert torch.equal(views.images, capture.load(40)[0].select([0, 2]).images)
 
 
 def test_a_folder_without_cameras_is_no_capture(captures: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
-from tokengroups.data.readers.scannet import ScanNet, ScanNetScene, find_scenes, read_scannet, write_scannet
+from tokengroups.data.readers.scannet import ScanNet, ScanNetScene, find_scenes, write_scannet
 from tokengroups.errors import UserError
 from tokengroups.io.pixels import read_pixels, write_pixels
 from tokengroups.types import SceneFrames
@@ -29,7 +29,7 @@ def folder(frames: SceneFrames, tmp_path: Path) -> Path:
 
 
 def test_round_trip_keeps_all_but_rounding(frames: SceneFrames, folder: Path) -> None:
-    read = read_scannet(folder)
+    read = ScanNetScene(folder)[:]
     np.testing.assert_array_equal(read.group_ids, frames.group_ids)
     np.testing.assert_allclose(read.depth, frames.depth, atol=0.00051)
     np.testing.assert_allclose(read.cam_from_world, frames.cam_from_world, atol=1e-7)
@@ -64,7 +64,7 @@ def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(frames: Scene
     ids, depth = frames.group_ids.copy(), frames.depth.copy()
     ids[:, :4], depth[:, :4] = -1, 0
     write_scannet(tmp_path / "holes", replace(frames, group_ids=ids, depth=depth))
-    read = read_scannet(tmp_path / "holes")
+    read = ScanNetScene(tmp_path / "holes")[:]
     assert (read.group_ids[:, :4] == -1).all() and (read.depth[:, :4] == 0).all()
     assert (read_pixels(tmp_path / "holes/label-filt/0.png")[:4] == 0).all()
 
@@ -73,7 +73,7 @@ def test_frames_that_lost_tracking_are_skipped(frames: SceneFrames, folder: Path
     (folder / "pose/4.txt").write_text("-inf -inf -inf -inf\n" * 4)
     (folder / "pose/7.txt").unlink()
     kept = [view for view in range(12) if view not in (4, 7)]
-    np.testing.assert_array_equal(read_scannet(folder).group_ids, frames.group_ids[kept])
+    np.testing.assert_array_equal(ScanNetScene(folder)[:].group_ids, frames.group_ids[kept])
 
 
 def test_smaller_depth_and_missing_maps(frames: SceneFrames, folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_smaller_depth_and_missing_maps(frames: SceneFrames, folder: Path) -> No
     np.savetxt(folder / "intrinsic/intrinsic_depth.txt", text)
     (folder / "instance-filt/0.png").unlink()
     (folder / "depth/1.png").unlink()
-    read = read_scannet(folder)
+    read = ScanNetScene(folder)[:]
     np.testing.assert_array_equal(read.depth[0], np.kron(read.depth[0][1::2, 1::2], np.ones((2, 2), np.float32)))
     np.testing.assert_allclose(read.depth[0][1::2, 1::2], frames.depth[0][1::2, 1::2], atol=0.00051)
     assert (read.depth[1] == 0).all() and (read.group_ids[0] == -1).all()
@@ -96,11 +96,11 @@ def test_class_names_from_scannets_aggregation_or_label_maps(frames: SceneFrames
     labels = json.loads((folder / "instances.json").read_text())["labels"]
     (folder / "instances.json").unlink()
     number_of = {name: number for number, name in labels.items()}
-    for instance, name in read_scannet(folder).instance_classes.items():
+    for instance, name in ScanNetScene(folder)[:].instance_classes.items():
         assert name == f"label {number_of[frames.instance_classes[instance]]}"
     table = {"segGroups": [{"objectId": 0, "label": "floor"}, {"objectId": 7, "label": "office chair"}]}
     (folder / "scene.aggregation.json").write_text(json.dumps(table))
-    assert read_scannet(folder).instance_classes == {0: "floor", 7: "office chair"}
+    assert ScanNetScene(folder)[:].instance_classes == {0: "floor", 7: "office chair"}
 
 
 def test_find_scenes(folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_posed_photos_are_the_frames_with_their_cameras(frames: SceneFrames, fol
 def test_damage_is_one_line_that_names_the_file(folder: Path, damaged: str) -> None:
     (folder / damaged).write_bytes((folder / damaged).read_bytes()[:40])
     with pytest.raises(UserError) as caught:
-        read_scannet(folder)
+        ScanNetScene(folder)[:]
     assert "room" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -171,7 +171,7 @@ def test_command_writes_rooms_and_says_where(tmp_path: Path, capsys: pytest.Capt
     scenes = json.loads(capsys.readouterr().out)["scenes"]
     assert [Path(scene) for scene in scenes] == find_scenes(tmp_path / "out")
     expected = generate_room(9, 1, "test", 2, 24)
-    np.testing.assert_array_equal(read_scannet(scenes[1]).group_ids, expected.group_ids)
+    np.testing.assert_array_equal(ScanNetScene(scenes[1])[:].group_ids, expected.group_ids)
     assert main([*arguments, "--seed", "-1"]) == 2
     assert "--seed" in capsys.readouterr().err
     assert main([*arguments, "--size", "24", "--seed", "9"]) == 2

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from tokengroups.data.augment import shrink_turns, turn_views
+from tokengroups.data.augment import shrink_turns, to_views, turn_views
 from tokengroups.data.example import FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
-from tokengroups.data.readers.scannet import read_scannet, write_scannet
+from tokengroups.data.readers.scannet import ScanNetScene, write_scannet
 from tokengroups.data.stream import (
     DataConfig,
     ExampleConfig,
@@ -20,10 +20,17 @@ from tokengroups.data.stream import (
     PathStream,
     draw_frames,
     held_out_examples,
-    held_out_paths,
+    held_out_views,
 )
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid, project, transform_points, world_points
+from tokengroups.types import Views
+
+
+def path_views(stream: PathStream, draw: int) -> Views:
+    """All frames of a draw, square and not augmented."""
+    path = stream.path(draw)
+    return to_views(path, range(len(path)), stream.config.size)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +51,11 @@ def recorded(tmp_path_factory) -> DataConfig:
 
 def test_every_room_comes_once_an_epoch_in_another_order(config):
     stream = PathStream(config, seed=0)
-    first = [stream.path(draw).views.images for draw in range(3)]
-    second = [stream.path(draw).views.images for draw in range(3, 6)]
+    first = [path_views(stream, draw).images for draw in range(3)]
+    second = [path_views(stream, draw).images for draw in range(3, 6)]
     assert all(not torch.equal(first[i], first[j]) for i, j in [(0, 1), (0, 2), (1, 2)])
     assert all(any(torch.equal(a, b) for b in second) for a in first)
-    assert torch.equal(stream.path(1).views.images, first[1])  # going back gives the same again
+    assert torch.equal(path_views(stream, 1).images, first[1])  # going back gives the same again
 
 
 def test_rooms_of_several_seeds_make_one_epoch(config):
@@ -56,24 +63,24 @@ def test_rooms_of_several_seeds_make_one_epoch(config):
         options = {"num_rooms": 2, "seeds": list(seeds)}
         return PathStream(dataclasses.replace(config, options=options), seed=0)
 
-    drawn = [stream(0, 4).path(draw).views.images for draw in range(4)]
+    drawn = [path_views(stream(0, 4), draw).images for draw in range(4)]
     for seed in (0, 4):
         for draw in range(2):
-            expected = stream(seed).path(draw).views.images
+            expected = path_views(stream(seed), draw).images
             assert sum(torch.equal(expected, images) for images in drawn) == 1
 
 
 def test_recordings_give_stretches_of_the_asked_size(recorded):
     stream = PathStream(recorded, seed=0)
     path = stream.path(0)
-    views = path.views
+    views = path_views(stream, 0)
     assert views.images.shape == (4, 3, 32, 32)
     seen = set(views.group_ids.unique().tolist()) - {-1}
-    assert seen <= set(path.classes) and "wall" in path.classes.values()
+    assert seen <= set(path.instance_classes) and "wall" in path.instance_classes.values()
     assert views.cameras.size_hw == (32, 32)
     assert (views.depth > 0).float().mean() > 0.9
     assert views.group_ids.max() > 0
-    assert torch.equal(views.images, PathStream(stream.config, seed=0).path(0).views.images)
+    assert torch.equal(views.images, path_views(PathStream(stream.config, seed=0), 0).images)
 
 
 def test_a_recording_too_short_for_the_step_is_refused(recorded):
@@ -89,12 +96,14 @@ def test_training_never_draws_the_recordings_that_watch_it(recorded):
     watched = [example.names[0] for example in examples]
     assert sorted([*drawn, *watched]) == [f"scene{index:04d}_00" for index in range(4)]
     for name, example in zip(watched, examples, strict=True):
-        expected = cut_example(read_scannet(f"{recorded.root}/{name}"), FramePlan(1, frame_step=2), 24)
+        expected = cut_example(ScanNetScene(f"{recorded.root}/{name}")[:], FramePlan(1, frame_step=2), 24)
         assert torch.equal(example.targets.images, expected.targets.images)
         assert example.targets.images.shape == (2, 3, 24, 24)
-    assert [path.name for path in held_out_paths(recorded, 3)] == watched
-    (first,) = held_out_paths(dataclasses.replace(recorded, evaluation_scenes=1), 3)
-    assert first.name == watched[0] and first.views.images.shape == (3, 3, 32, 32)
+    expected = [to_views(ScanNetScene(f"{recorded.root}/{name}")[:3], range(3), 32) for name in watched]
+    for views, truth in zip(held_out_views(recorded, 3), expected, strict=True):
+        assert torch.equal(views.images, truth.images) and views.images.shape == (3, 3, 32, 32)
+    (first,) = held_out_views(dataclasses.replace(recorded, evaluation_scenes=1), 3)
+    assert torch.equal(first.images, expected[0].images)
 
 
 def test_procedural_training_is_watched_on_rooms_of_a_seed_of_its_own(config):
@@ -133,7 +142,7 @@ def test_drawn_frames_are_neighbours_within_the_gap():
 
 def test_zoom_varies_the_focal_length_within_its_bound(config):
     stream = PathStream(dataclasses.replace(config, zoom=1.5), seed=0)
-    views = stream.path(0).views
+    views = path_views(stream, 0)
     focal = views.cameras.intrinsics[0, 0, 0]
     factors = [
         (stream.augment(views, np.random.default_rng(seed)).cameras.intrinsics[:, 0, 0] / focal) for seed in range(20)
@@ -146,7 +155,7 @@ def test_zoom_varies_the_focal_length_within_its_bound(config):
 
 def test_turned_photos_show_the_same_points_of_the_same_objects(config):
     """Every pixel of a photo turned about its centre lies in the world where the untouched photo sees it."""
-    views = PathStream(config, seed=0).path(0).views
+    views = path_views(PathStream(config, seed=0), 0)
     turns = torch.tensor([[0.0, 0.1, 0.0], [-0.08, 0.0, 0.0], [0.0, 0.0, 0.15], [0.05, -0.05, 0.05]])
     rotations = shrink_turns(views.cameras, turns, 1.5)
     turned = turn_views(views, rotations, 1.5)
@@ -171,7 +180,7 @@ def test_turned_photos_show_the_same_points_of_the_same_objects(config):
 
 
 def test_turns_are_shortened_to_what_the_photo_shows(config):
-    cameras = PathStream(config, seed=0).path(0).views.cameras
+    cameras = path_views(PathStream(config, seed=0), 0).cameras
     turns = torch.tensor([[0.0, 0.02, 0.0], [0.0, 1.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     angles = [float(((r.trace() - 1) / 2).clamp(-1, 1).acos()) for r in shrink_turns(cameras, turns, zoom=1.3)]
     assert angles[0] == pytest.approx(0.02, abs=1e-4)  # fits as it is
@@ -188,7 +197,7 @@ def test_enlargements_and_turns_that_cannot_be_are_refused(config, changes):
 
 def test_each_photo_of_a_scene_turns_by_itself(config):
     stream = PathStream(dataclasses.replace(config, zoom=1.5, turn=8, mirror=0), seed=0)
-    views = stream.path(0).views
+    views = path_views(stream, 0)
     for seed in range(20):
         got = stream.augment(views, np.random.default_rng(seed))
         turns = got.cameras.cam_from_world[:, :3, :3] @ views.cameras.cam_from_world[:, :3, :3].mT

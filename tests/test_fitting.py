@@ -123,14 +123,13 @@ def test_given_points_are_where_a_fit_begins() -> None:
     assert float(gaps.median()) < 0.02
 
 
-def test_fewer_points_than_gaussians_grow_to_the_number() -> None:
+def test_fewer_points_than_gaussians_grow_to_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokengroups.fitting.optimisation._RELOCATION_STEPS", 10)
     context = room()[0]
     positions = world_points(context.depth, context.cameras.cam_from_world, context.cameras.intrinsics)
     few = positions.flatten(0, 2)[::150]
     cloud = PointCloud(few, torch.full_like(few, 0.5))
-    config = FitConfig(steps=120, num_gaussians=150)
-    config = replace(config, density=replace(config.density, every=10))
-    result = fit_scene(context, config, cloud)
+    result = fit_scene(context, FitConfig(steps=120, num_gaussians=150), cloud)
     assert len(few) < 80 < len(result.scene.gaussians.means) <= 150
 
 

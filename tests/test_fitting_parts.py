@@ -10,10 +10,9 @@ from render_scenes import BACKENDS
 from skimage.metrics import structural_similarity
 from tolerances import tolerance
 
-from tokengroups.fitting.config import DensityConfig, IdentityConfig, LearningRates
 from tokengroups.fitting.density import MAX_COPIES, explore, regulariser, relocate, split_opacities
-from tokengroups.fitting.identity import build_classifier, neighbour_loss, pixel_loss
-from tokengroups.fitting.parameters import FIELDS, Parameters
+from tokengroups.fitting.optimisation import build_classifier, neighbour_loss, pixel_loss
+from tokengroups.fitting.parameters import RATES, Parameters
 from tokengroups.fitting.start import _neighbours, depth_range, pixel_footprints, start_points
 from tokengroups.gaussians import covariances
 from tokengroups.geometry import rigid, rotation_from_quaternion
@@ -43,7 +42,7 @@ def leaves(count: int, opacities: torch.Tensor | None = None) -> dict[str, torch
 
 
 def parameters(count: int, opacities: torch.Tensor | None = None) -> Parameters:
-    return Parameters(leaves(count, opacities), LearningRates())
+    return Parameters(leaves(count, opacities))
 
 
 def picture(gaussians: Gaussians) -> torch.Tensor:
@@ -103,14 +102,14 @@ def test_relocation_keeps_the_picture_and_revives_the_dead() -> None:
     rows = parameters(40, opacities)
     before = picture(rows.gaussians())
     means = rows["means"].clone()
-    assert relocate(rows, DensityConfig(), 40, generator()) == 20
+    assert relocate(rows, 40, generator()) == 20
     assert float(rows["logits"].sigmoid().min()) > 0.005
     after = picture(rows.gaussians())
     # The correction keeps the integral along lines through the centre: approximate elsewhere.
     assert float((after - before).abs().mean()) < 0.05 * float(before.abs().mean())
     assert torch.equal(rows["means"][:20], means[:20])
     assert float(torch.cdist(rows["means"][20:], means[:20]).amin(dim=1).max()) == 0
-    naive = Parameters({name: rows[name].clone() for name in FIELDS}, LearningRates())
+    naive = Parameters({name: rows[name].clone() for name in RATES})
     naive["logits"].fill_(torch.logit(torch.tensor(0.6)))  # copies without the correction
     assert float((picture(naive.gaussians()) - before).abs().mean()) > 3 * float((after - before).abs().mean())
 
@@ -120,9 +119,9 @@ def test_growth_adds_up_to_the_limit_and_keeps_the_picture() -> None:
     rows = parameters(30, torch.full((30,), 0.6))
     before = picture(rows.gaussians())
     for expected in (36, 40, 40):
-        relocate(rows, DensityConfig(), 40, generator())
+        relocate(rows, 40, generator())
         assert len(rows) == expected
-        assert {len(rows[name]) for name in FIELDS} == {expected}
+        assert {len(rows[name]) for name in RATES} == {expected}
     assert float((picture(rows.gaussians()) - before).abs().mean()) < 0.05 * float(before.abs().mean())
 
 
@@ -131,7 +130,7 @@ def test_adam_goes_on_after_rows_were_moved_and_added() -> None:
 
     def step() -> None:
         rows.optimizer.zero_grad()
-        sum(rows[name].square().sum() for name in FIELDS).backward()
+        sum(rows[name].square().sum() for name in RATES).backward()
         rows.optimizer.step()
 
     step()
@@ -144,7 +143,7 @@ def test_adam_goes_on_after_rows_were_moved_and_added() -> None:
     old = rows["means"].detach().clone()
     step()
     assert len(rows) == 8 and bool((rows["means"] != old).all())
-    assert len(rows.optimizer.state) == len(FIELDS)
+    assert len(rows.optimizer.state) == len(RATES)
 
 
 @torch.no_grad()
@@ -155,7 +154,7 @@ def test_noise_moves_only_faint_gaussians_and_has_their_shape() -> None:
     values = leaves(count, opacities)
     values["quats"][:] = torch.tensor([0.7, 0.1, -0.5, 0.3])
     values["log_scales"][:] = torch.tensor([0.3, 0.1, 0.02]).log()
-    rows = Parameters(values, LearningRates())
+    rows = Parameters(values)
     explore(rows, 2.0, generator())
     moved = rows["means"] - values["means"]
     assert float(moved[count // 2 :].abs().max()) < 1e-12
@@ -168,8 +167,7 @@ def test_noise_moves_only_faint_gaussians_and_has_their_shape() -> None:
 
 def test_regulariser_is_the_two_means() -> None:
     opacities, scales = torch.tensor([0.2, 0.4]), torch.tensor([[1.0, 2, 3], [4, 5, 6]])
-    config = DensityConfig(opacity_weight=0.5, scale_weight=0.1)
-    assert float(regulariser(opacities, scales, config)) == pytest.approx(0.5 * 0.3 + 0.1 * 3.5)
+    assert float(regulariser(opacities, scales)) == pytest.approx(0.01 * 0.3 + 0.01 * 3.5)
 
 
 # --- identities ------------------------------------------------------------------------------------------------------
@@ -198,8 +196,8 @@ def test_neighbour_loss_of_agreeing_or_single_gaussians_is_zero() -> None:
 
 
 def test_pixel_loss_ignores_unlabelled_pixels() -> None:
-    classifier = build_classifier(3, IdentityConfig(channels=4), generator())
-    rendered, columns = torch.randn(5, 6, 4), torch.randint(-1, 3, (5, 6))
+    classifier = build_classifier(3, generator())
+    rendered, columns = torch.randn(5, 6, 16), torch.randint(-1, 3, (5, 6))
     losses = [
         -float(classifier(rendered[r, c]).detach().log_softmax(0)[columns[r, c]])
         for r in range(5)
@@ -215,8 +213,8 @@ def test_pixel_loss_ignores_unlabelled_pixels() -> None:
 
 
 def test_pixel_loss_of_few_pixels_estimates_that_of_all() -> None:
-    classifier = build_classifier(3, IdentityConfig(channels=4), generator())
-    rendered, columns = torch.randn(40, 40, 4), torch.randint(-1, 3, (40, 40))
+    classifier = build_classifier(3, generator())
+    rendered, columns = torch.randn(40, 40, 16), torch.randint(-1, 3, (40, 40))
     everything = float(pixel_loss(rendered, columns, classifier, 10**6, generator()).detach())
     some = float(pixel_loss(rendered, columns, classifier, 800, generator()).detach())
     assert some == pytest.approx(everything, rel=0.1)  # 800 of 1,200 pixels

@@ -17,7 +17,7 @@ from tolerances import tolerance
 from tokengroups.errors import UserError
 from tokengroups.io.cameras import load_named_cameras, save_cameras
 from tokengroups.io.colmap import find_model, load_colmap
-from tokengroups.io.masks import read_mask, resize_mask
+from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.points import load_points
 from tokengroups.io.posed_cameras import PosedCamera, match_photos
 from tokengroups.io.posed_photos import MaskSource, load_posed_photos
@@ -264,8 +264,8 @@ def test_masks_keep_their_values_in_every_format(tmp_path: Path) -> None:
 
 def test_masks_are_resized_without_new_values() -> None:
     ids = np.array([[1, 9], [5, 7]])
-    np.testing.assert_array_equal(resize_mask(np.kron(ids, np.ones((3, 3), np.int64)), (2, 2)), ids)
-    np.testing.assert_array_equal(resize_mask(ids, (4, 4)), np.kron(ids, np.ones((2, 2), np.int64)))
+    np.testing.assert_array_equal(resize_nearest(np.kron(ids, np.ones((3, 3), np.int64)), (2, 2)), ids)
+    np.testing.assert_array_equal(resize_nearest(ids, (4, 4)), np.kron(ids, np.ones((2, 2), np.int64)))
 
 
 def test_coloured_masks_and_text_are_refused(tmp_path: Path) -> None:
@@ -294,23 +294,22 @@ def photo_pairs(tmp_path: Path) -> list[tuple[Path, PosedCamera]]:
 
 
 def test_photos_and_masks_are_reduced_together(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
-    loaded = load_posed_photos(photo_pairs, 32, MaskSource(tmp_path / "masks"))
-    views = loaded.views
-    assert views.images.shape == (3, 3, 24, 32) and loaded.names == ("0.png", "1.png", "2.png")
-    torch.testing.assert_close(views.images[:, 0, 0, 0], torch.tensor([0, 80, 160]) / 255)
-    np.testing.assert_allclose(views.cameras.intrinsics[0], [[25, 0, 16], [0, 25, 12], [0, 0, 1]])
-    assert views.group_ids[0].unique().tolist() == [-1]
-    assert views.group_ids[1, 0, [0, 3, 4, 15, 16, 31]].tolist() == [-1, -1, 3, 3, 300, 300]
-    assert "no mask for 1 photos" in loaded.notes[0]
-    other = load_posed_photos(photo_pairs, 1000, MaskSource(tmp_path / "masks", 300, 7)).views.group_ids
-    assert other[1].shape == (48, 64) and other[1].unique().tolist() == [-1, 7, 10]
+    frames, paths, notes = load_posed_photos(photo_pairs, 32, MaskSource(tmp_path / "masks"))
+    assert frames.images.shape == (3, 24, 32, 3) and [path.name for path in paths] == ["0.png", "1.png", "2.png"]
+    assert frames.images[:, 0, 0, 0].tolist() == [0, 80, 160]
+    np.testing.assert_allclose(frames.intrinsics[0], [[25, 0, 16], [0, 25, 12], [0, 0, 1]])
+    assert np.unique(frames.group_ids[0]).tolist() == [-1]
+    assert frames.group_ids[1, 0, [0, 3, 4, 15, 16, 31]].tolist() == [-1, -1, 3, 3, 300, 300]
+    assert "no mask for 1 photos" in notes[0]
+    other = load_posed_photos(photo_pairs, 1000, MaskSource(tmp_path / "masks", 300, 7))[0].group_ids
+    assert other[1].shape == (48, 64) and np.unique(other[1]).tolist() == [-1, 7, 10]
 
 
 def test_photos_of_another_shape_are_left_out(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
     Image.new("RGB", (48, 64)).save(tmp_path / "tall.png")
     pairs = [*photo_pairs, (tmp_path / "tall.png", camera("tall", (64, 48)))]
-    loaded = load_posed_photos(pairs, 64, MaskSource(tmp_path / "masks"))
-    assert len(loaded.names) == 3 and "another shape" in loaded.notes[0] and "tall.png" in loaded.notes[0]
+    _, paths, notes = load_posed_photos(pairs, 64, MaskSource(tmp_path / "masks"))
+    assert len(paths) == 3 and "another shape" in notes[0] and "tall.png" in notes[0]
 
 
 def test_a_photo_lies_as_its_camera_expects_it(tmp_path: Path) -> None:
@@ -319,8 +318,8 @@ def test_a_photo_lies_as_its_camera_expects_it(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
     for size_hw in ((48, 64), (64, 48)):
-        loaded = load_posed_photos([(tmp_path / "a.jpg", camera("a", size_hw))], 64, None)
-        assert loaded.views.cameras.size_hw == size_hw
+        frames, _, _ = load_posed_photos([(tmp_path / "a.jpg", camera("a", size_hw))], 64, None)
+        assert frames.images.shape[1:3] == size_hw
     with pytest.raises(UserError, match="its camera is for 100x48"):
         load_posed_photos([(tmp_path / "a.jpg", camera("a", (48, 100)))], 64, None)
 

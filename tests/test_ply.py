@@ -160,7 +160,7 @@ def refused(case: str) -> tuple[bytes, str]:
             for i in range(4):
                 vertices[f"rot_{i}"][6] = 0
         return header + b"end_header\n" + vertices.tobytes(), "1 of 256 Gaussians hold NaN.*--drop-invalid"
-    words = "truncated: the header promises 256 Gaussians, the file holds 255"
+    words = "truncated: the header promises 256 vertices, the file holds 255"
     return {
         "truncated": (data[:-1], words),
         "truncated header": (data[:100], "the PLY header does not end"),

@@ -54,7 +54,7 @@ def test_a_batch_is_a_pure_function_of_step_and_slots(task: GeometryTask, experi
 
 def test_every_room_is_drawn_once_an_epoch(experiment: GeometryExperiment) -> None:
     stream = PathStream(experiment.data, seed=3)
-    epochs = [[float(stream.path(epoch * 4 + n).views.depth.sum()) for n in range(4)] for epoch in range(6)]
+    epochs = [[float(stream.path(epoch * 4 + n).depth.sum()) for n in range(4)] for epoch in range(6)]
     assert len(set(epochs[0])) == 4
     assert all(sorted(rooms) == sorted(epochs[0]) for rooms in epochs)
     assert len({tuple(rooms) for rooms in epochs}) > 1

@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read the inputs, fit, write the scene."""
     from tokengroups.data.example import Example
-    from tokengroups.data.readers.capture import CaptureFiles, find_capture
+    from tokengroups.data.readers.capture import find_capture
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
     from tokengroups.io.files import check_writable
@@ -65,19 +65,19 @@ def run(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     device = pick_device(args.device)
-    files = CaptureFiles(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
-    capture = find_capture(files).evenly_spaced(args.max_views)
-    photos = capture.load(args.size)
-    indices, every = range(len(photos.names)), args.hold_out
+    capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
+    capture = capture.evenly_spaced(args.max_views)
+    views, paths, notes = capture.load(args.size)
+    indices, every = range(len(paths)), args.hold_out
     held_out = [] if every is None else list(indices[every - 1 :: every])  # never the first, which is the world
     trained = [index for index in indices if index not in held_out]
-    names = [photos.names[index] for index in trained]
-    example = Example(photos.views.select(trained), photos.views.select(held_out), (capture.classes,), (capture.name,))
+    names = [paths[index].name for index in trained]
+    example = Example(views.select(trained), views.select(held_out), (capture.classes,), (capture.name,))
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
     result = _fit(example.context.to(device), capture.points, config, quiet=args.json)
     scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
-    summary = scene_summary(args.out, scene, names, [*capture.notes, *photos.notes, *result.notes], result.seconds)
+    summary = scene_summary(args.out, scene, names, [*notes, *result.notes], result.seconds)
     summary |= {"psnr": round(sum(result.psnr) / len(result.psnr), 2), "steps": scene.provenance["steps"]}
     details = f" ({summary['steps']:,} steps); PSNR {summary['psnr']:.1f} dB on these photos"
     if held_out:

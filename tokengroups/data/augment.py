@@ -1,7 +1,6 @@
-"""From recorded scenes to batches of tensors: chosen frames, augmentation, collation.
+"""Views as tensors: conversion from frames, crops, augmentation and batches.
 
-Everything random takes an explicit numpy generator, so that a batch can be a pure function of (seed, step,
-slot).
+Everything random takes an explicit numpy generator, so that a batch can be a pure function of (seed, step, slot).
 """
 
 from __future__ import annotations
@@ -16,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.geometry import pixel_centres, rigid, rotation_from_vector
-from tokengroups.types import Cameras, SceneFrames, Views
+from tokengroups.types import Cameras, SceneFrames, Views, stack
 
 
-def to_views(frames: SceneFrames, indices: Sequence[int]) -> Views:
-    """The chosen frames, in this order, as unbatched float32 tensors [V, ...] (ids int64)."""
+def to_views(frames: SceneFrames, indices: Sequence[int], size: int | None = None) -> Views:
+    """Convert chosen frames, in this order, to unbatched float32 tensors [V, ...] (ids int64).
+
+    With a `size`, they become square as by `square_views`.
+    """
     chosen = list(indices)
     images = torch.from_numpy(frames.images[chosen]).float() / 255
     cameras = Cameras(
@@ -30,14 +32,15 @@ def to_views(frames: SceneFrames, indices: Sequence[int]) -> Views:
     )
     depth = torch.from_numpy(frames.depth[chosen]).float()
     group_ids = torch.from_numpy(frames.group_ids[chosen].astype(np.int64))
-    return Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
+    views = Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
+    return views if size is None else square_views(views, size)
 
 
 def square_views(views: Views, size: int, zoom: float = 1.0) -> Views:
-    """Cut the central square out of unbatched views and resize it, with the intrinsics to match.
+    """Cut the central square out of unbatched views and resize it, intrinsics included.
 
-    Photos are resized with antialiasing; depth and instance ids take the nearest pixel, never a mixture.
-    A zoom of 1 or more takes a square that is smaller by that factor.
+    Photos are resized with antialiasing; depth and instance ids take the nearest pixel. A zoom of 1 or more takes a
+    square that is smaller by that factor.
     """
     height, width = views.cameras.size_hw
     side = max(1, round(min(height, width) / zoom))
@@ -50,32 +53,19 @@ def square_views(views: Views, size: int, zoom: float = 1.0) -> Views:
     )
     nearest = ((torch.arange(size) + 0.5) * (side / size)).long()
     pixels = (..., nearest[:, None] + top, nearest + left)
-    intrinsics = _square_intrinsics(views.cameras.intrinsics, top, left, size / side)
+    intrinsics = views.cameras.intrinsics.clone()
+    intrinsics[:, 0, 2] -= left
+    intrinsics[:, 1, 2] -= top
+    intrinsics[:, :2] *= size / side
     cameras = Cameras(views.cameras.cam_from_world, intrinsics, (size, size))
     return Views(images.clamp(0, 1), cameras, views.depth[pixels], views.group_ids[pixels])
 
 
-def _square_intrinsics(
-    intrinsics: Float[Tensor, "V 3 3"], top: int, left: int, factor: float
-) -> Float[Tensor, "V 3 3"]:
-    """Pinholes after a crop and a resize; the first pixel's centre is (0.5, 0.5), so (0, 0) is the corner."""
-    squared = intrinsics.clone()
-    squared[:, 0, 2] -= left
-    squared[:, 1, 2] -= top
-    squared[:, :2] *= factor
-    return squared
-
-
 def turn_views(views: Views, rotations: Float[Tensor, "V 3 3"], zoom: float = 1.0) -> Views:
-    """Unbatched views as cameras would take them that are turned about their centres and enlarged.
+    """Rotate the cameras of unbatched views about their centres and enlarge the photos about their middle.
 
-    Photos are warped by the homography K' R K^-1, bilinearly; depth and instance ids take the nearest pixel. What a
-    photo does not show repeats its border; `shrink_turns` keeps turns within the photos.
-
-    Args:
-        views: Undistorted ones.
-        rotations: Turned from old camera coordinates.
-        zoom: Enlargement about the photo's middle.
+    Photos are warped by the homography K' R K^-1, bilinearly; depth and instance ids take the nearest pixel. Pixels
+    beyond a photo repeat its border; `shrink_turns` avoids them. `rotations` map old to new camera coordinates.
     """
     height, width = views.cameras.size_hw
     pixels = pixel_centres((height, width), rotations).flatten(0, 1)
@@ -97,7 +87,7 @@ def turn_views(views: Views, rotations: Float[Tensor, "V 3 3"], zoom: float = 1.
 
 
 def shrink_turns(cameras: Cameras, turns: Float[Tensor, "V 3"], zoom: float) -> Float[Tensor, "V 3 3"]:
-    """Rotations of rotation vectors (radians) that are shortened until the enlarged photo shows nothing unseen."""
+    """Rotations of rotation vectors (radians), shortened until the enlarged photo lies within the old one."""
     height, width = cameras.size_hw
     corners = turns.new_tensor([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]])
     inverse, limits = _enlarged(cameras, zoom).inverse(), turns.new_tensor([width, height])
@@ -106,7 +96,7 @@ def shrink_turns(cameras: Cameras, turns: Float[Tensor, "V 3"], zoom: float) -> 
     seen = corners @ (cameras.intrinsics @ rotations.mT @ inverse).mT
     seen = seen[..., :2] / seen[..., 2:]
     inside = ((seen >= 0) & (seen <= limits)).flatten(2).all(dim=2)
-    inside[-1] = True  # no turn at all
+    inside[-1] = True  # no rotation at all
     first = inside.int().argmax(dim=0)
     return rotations[first, torch.arange(len(turns))]
 
@@ -121,10 +111,10 @@ def _enlarged(cameras: Cameras, zoom: float) -> Float[Tensor, "V 3 3"]:
 
 
 def mirror(views: Views) -> Views:
-    """Left and right exchanged, in pixels, intrinsics and poses alike: the world is mirrored with the photos.
+    """Mirror photos, intrinsics and poses at the vertical axis, and the world with them.
 
-    With F = diag(-1, 1, 1), points become F p in every frame, so cam_from_world becomes F cam_from_world F,
-    which is again a rigid motion; cx becomes W - cx.
+    With F = diag(-1, 1, 1), points become F p in every frame, so cam_from_world becomes F cam_from_world F, which is
+    again a rigid motion; cx becomes W - cx.
     """
     width = views.cameras.size_hw[1]
     flip = torch.diag(views.cameras.cam_from_world.new_tensor([-1.0, 1.0, 1.0, 1.0]))
@@ -135,15 +125,9 @@ def mirror(views: Views) -> Views:
 
 
 def jitter_colours(images: Tensor, generator: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """Random brightness, contrast, saturation and white balance, the same for all photos of the scene.
+    """Vary brightness, contrast, saturation and white balance of images [V, 3, H, W] in [0, 1], all alike.
 
-    Args:
-        images: [V, 3, H, W] in [0, 1].
-        generator: Source of the randomness.
-        strength: 1 = up to 20 % brightness and contrast, 30 % saturation, 8 % per channel.
-
-    Returns:
-        Images in [0, 1].
+    A strength of 1 means up to 20 % brightness and contrast, 30 % saturation, and 8 % per channel.
     """
     amounts = torch.from_numpy(generator.uniform(-strength, strength, 6)).to(images)
     gains = (1 + 0.2 * amounts[0]) * (1 + 0.08 * amounts[3:6])
@@ -158,13 +142,4 @@ def collate(scenes: Sequence[Views]) -> Views:
     """Stack scenes of equal shape along a new first axis B."""
     if not scenes:
         raise ValueError("collate needs at least one scene")
-    return Views(
-        torch.stack([scene.images for scene in scenes]),
-        Cameras(
-            torch.stack([scene.cameras.cam_from_world for scene in scenes]),
-            torch.stack([scene.cameras.intrinsics for scene in scenes]),
-            scenes[0].cameras.size_hw,
-        ),
-        torch.stack([scene.depth for scene in scenes]),
-        torch.stack([scene.group_ids for scene in scenes]),
-    )
+    return stack(scenes)

@@ -1,4 +1,4 @@
-"""The interface of data sets, and how one is opened by its name."""
+"""Interface of data sets, and opening of one by its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATASETS = {
     "scannet": "tokengroups.data.readers.scannet:ScanNet",
     "capture": "tokengroups.data.readers.capture:Captures",
 }
-WATCHED, MEASURED = ("val", "test"), ("test", "val")  # which split training watches, and `evaluate` measures
+WATCHED, MEASURED = ("val", "test"), ("test", "val")  # splits that training watches and `evaluate` measures
 
 
 @runtime_checkable
@@ -56,7 +56,8 @@ class Dataset(Protocol):
                 return SceneFrames(name=self.files[index].stem, instance_classes=classes, **arrays)
 
     Training draws from "train" and watches "val" (or "test"); `evaluate` measures "test" (or "val"). `open_dataset`
-    passes the constructor what it names of `root`, `num_frames` and `size`, and the user's options by name.
+    passes the constructor those of `root`, `num_frames` and `size` that are among its parameters, and the user's
+    options by name.
     """
 
     @property
@@ -83,12 +84,12 @@ def open_dataset(
     Args:
         name: A key of `DATASETS`, or ``package.module:Class``.
         root: Its folder.
-        num_frames: Frames wanted of a scene, for data sets that generate them.
-        size: Side of the square images wanted, likewise.
+        num_frames: Frames of a scene, for data sets that generate them.
+        size: Side of the square images, likewise.
         options: Further arguments of the data set's own.
 
     Raises:
-        UserError: No such data set or option, no folder where one is needed, or whatever is wrong with its files.
+        UserError: No such data set or option, no folder where one is needed, or damaged files.
 
     Example:
         >>> from tokengroups.data.base import open_dataset
@@ -119,10 +120,10 @@ def open_dataset(
 
 
 def choose_split(dataset: Dataset, wanted: Sequence[str]) -> str:
-    """The first of the `wanted` splits that has a scene.
+    """Choose the first of the `wanted` splits that has a scene.
 
     Raises:
-        UserError: None of them has.
+        UserError: None of them has one.
     """
     found = next((name for name in wanted if len(dataset.splits.get(name, ())) > 0), None)
     if found is None:

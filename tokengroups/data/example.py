@@ -1,29 +1,29 @@
-"""Examples: scenes cut into context views, which a model is given, and target views, which it must predict."""
+"""Examples: scenes cut into context views, which a model gets, and target views, which it must predict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tokengroups.data.augment import collate, square_views, to_views
+from tokengroups.data.augment import to_views
 from tokengroups.data.base import FrameSequence
 from tokengroups.errors import UserError
-from tokengroups.types import TensorFields, Views
+from tokengroups.types import TensorFields, Views, stack
 
 
 @dataclass(frozen=True)
 class Example(TensorFields):
-    """A scene, or a batch of scenes: what training, evaluation and fitting consume."""
+    """A scene, or a batch of scenes, for training, evaluation and fitting."""
 
     context: Views  # the photos
     targets: Views  # the views that renderings are compared with
-    classes: tuple[dict[int, str], ...] = ()  # one per scene: class name of every group id, where known
+    classes: tuple[dict[int, str], ...] = ()  # one per scene: class names of group ids
     names: tuple[str, ...] = ()  # one per scene
 
 
 @dataclass(frozen=True)
 class FramePlan:
-    """Which frames of a recording are used: every second one as a photo, those before, between and after as targets."""
+    """Choice of frames of a recording: every second one is a photo, those before, between and after are targets."""
 
     num_views: int  # photos
     frame_step: int = 1  # frames of the recording from one that is used to the next
@@ -52,10 +52,7 @@ class FramePlan:
 def cut_example(scene: FrameSequence, plan: FramePlan, size: int | None = None) -> Example:
     """Cut the beginning of a scene into an unbatched example.
 
-    Args:
-        scene: Its frames.
-        plan: Which of them to take.
-        size: Side of the square that is cut out and resized; None keeps the images as they are.
+    The images become squares of `size` pixels a side; None keeps them as they are.
 
     Raises:
         UserError: The scene has too few frames.
@@ -74,19 +71,12 @@ def cut_example(scene: FrameSequence, plan: FramePlan, size: int | None = None) 
             f"scene {scene.name} has {len(frames)} frames at frame step {plan.frame_step}, but "
             f"{plan.num_views} views need {plan.length}; ask for fewer views or a smaller step"
         )
-    context, targets = (
-        to_views(frames, [number // plan.frame_step for number in numbers]) for numbers in (plan.context, plan.targets)
-    )
-    if size is not None:
-        context, targets = square_views(context, size), square_views(targets, size)
+    context, targets = (to_views(frames, range(first, plan.length, 2), size) for first in (1, 0))
     return Example(context, targets, (frames.instance_classes,), (scene.name,))
 
 
 def stack_examples(examples: Sequence[Example]) -> Example:
-    """Unbatched examples of equal shape along a new first axis B."""
-    return Example(
-        collate([example.context for example in examples]),
-        collate([example.targets for example in examples]),
-        tuple(classes for example in examples for classes in example.classes),
-        tuple(name for example in examples for name in example.names),
-    )
+    """Stack unbatched examples of equal shape along a new first axis B."""
+    classes = tuple(classes for example in examples for classes in example.classes)
+    names = tuple(name for example in examples for name in example.names)
+    return replace(stack(examples), classes=classes, names=names)

@@ -15,19 +15,10 @@ _RESCAN = re.compile(r"^(scene\d{4})_\d{2}$")  # ScanNet records many rooms more
 
 
 def recorded_splits(root: Path, scenes: Sequence[Path]) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Sort scenes into splits.
-
-    Sub-folders ``train val test`` decide where scenes lie in some; else list files with a scene's name a line, such as
-    ScanNet's ``scannetv2_train.txt`` or plain ``train.txt``, in `root` or the folder above it. Where neither holds a
-    scene out, a hash of the names does for about one room in ten, at least one of two or more, the same on every
-    machine and whatever else is there. Recordings of one room stay together.
-
-    Args:
-        root: The data set's folder.
-        scenes: The scenes' folders.
+    """Sort scenes into splits by the rules of CONVENTIONS.md, section Splits.
 
     Returns:
-        Indices of the scenes of every split, and one clause that says where the splits come from.
+        Indices of the scenes of every split, and the source of the splits in words.
 
     Raises:
         UserError: A list file cannot be read.
@@ -48,7 +39,7 @@ def recorded_splits(root: Path, scenes: Sequence[Path]) -> tuple[dict[str, tuple
 
 
 def hashed_out(names: Sequence[str], share: float = HELD_OUT_SHARE) -> set[str]:
-    """Scenes to hold out: those of the rooms whose hash is lowest."""
+    """Scenes to hold out: those of the rooms with the lowest hashes, the same on every machine."""
     rooms: dict[str, list[str]] = {}
     for name in names:
         match = _RESCAN.match(name)
@@ -61,24 +52,26 @@ def hashed_out(names: Sequence[str], share: float = HELD_OUT_SHARE) -> set[str]:
 
 
 def _unit_hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
+    """Hash of a name as a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
 def _by_folder(root: Path, scenes: Sequence[Path]) -> dict[str, tuple[int, ...]]:
-    lying = {name: [i for i, scene in enumerate(scenes) if scene.parent == root / name] for name in SPLITS}
-    return {name: tuple(indices) for name, indices in lying.items() if indices}
+    return _filled({name: [i for i, scene in enumerate(scenes) if scene.parent == root / name] for name in SPLITS})
 
 
 def _by_lists(root: Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Splits of the first folder with list files that name some of the scenes."""
     for folder in (root, root.absolute().parent):
         listed = {split: _listed(folder, split) for split in SPLITS}
-        found = {split: tuple(i for i, name in enumerate(names) if name in listed[split]) for split in SPLITS}
-        found = {split: indices for split, indices in found.items() if indices}
+        found = _filled({split: [i for i, name in enumerate(names) if name in listed[split]] for split in SPLITS})
         if found:
             return found
     return {}
+
+
+def _filled(splits: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(indices) for name, indices in splits.items() if indices}
 
 
 def _listed(folder: Path, split: str) -> set[str]:

@@ -1,8 +1,8 @@
-"""Training data as a pure function of (seed, step, slot): which scene, which of its frames, how augmented."""
+"""Training data as a pure function of (seed, step, slot): scenes, their frames, and augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,14 +13,14 @@ from tokengroups.data.augment import jitter_colours, mirror, shrink_turns, squar
 from tokengroups.data.base import WATCHED, Dataset, FrameSequence, choose_split, open_dataset
 from tokengroups.data.example import Example, FramePlan, cut_example, stack_examples
 from tokengroups.errors import UserError
-from tokengroups.types import Views
+from tokengroups.types import SceneFrames, Views
 
 ORDER, START, SCENE, PHOTOS = 2, 3, 11, 12  # what is drawn: keeps the random streams of one seed apart
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which scenes, and how they are varied."""
+    """Scenes and their augmentation."""
 
     dataset: str = "procedural"  # or scannet, or package.module:Class; see tokengroups.data.base
     root: str | None = None  # folder of the scenes; procedural rooms are kept there once they are generated
@@ -32,10 +32,10 @@ class DataConfig:
     zoom: float = 1.0  # largest central enlargement of every second scene, on average; 1 = off
     turn: float = 0.0  # largest rotation of every enlarged photo by itself, in degrees; within what it shows
     colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
-    evaluation_scenes: int = 32  # held-out ones that watch the training, at most
+    evaluation_scenes: int = 32  # most held-out scenes that training is watched on
 
     def __post_init__(self) -> None:
-        """Refuse photos that would be shrunk, and rotations without the room that an enlargement makes for them."""
+        """Refuse a zoom that would shrink photos, and rotations without a zoom, which makes room for them."""
         if self.num_frames < 1 or self.frame_step < 1:
             raise ValueError(
                 f"data.num_frames and data.frame_step must be >= 1, got {self.num_frames} and {self.frame_step}"
@@ -46,14 +46,14 @@ class DataConfig:
             raise ValueError(f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}")
 
     def open(self, num_frames: int) -> Dataset:
-        """The data set, with so many frames of every scene if it generates them."""
+        """Open the data set; a generator makes so many frames of every scene."""
         length = (num_frames - 1) * self.frame_step + 1
         return open_dataset(self.dataset, self.root, num_frames=length, size=self.size, options=self.options)
 
 
 @dataclass(frozen=True)
 class ExampleConfig(DataConfig):
-    """How a path's frames become photos and target views."""
+    """Choice of photos and target views among a path's frames."""
 
     context_views: int = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
     min_context_views: int | None = None  # drawn step by step from here to context_views; None = no fewer
@@ -61,21 +61,12 @@ class ExampleConfig(DataConfig):
 
     @property
     def plan(self) -> FramePlan:
-        """Frames of a held-out scene, as `tokengroups evaluate` takes them."""
+        """Choice of frames of a held-out scene, as in `tokengroups evaluate`."""
         return FramePlan(self.context_views, self.frame_step)
 
 
-@dataclass(frozen=True)
-class ScenePath:
-    """The views along one path through a scene."""
-
-    views: Views
-    classes: dict[int, str]  # class name of every group id
-    name: str
-
-
 class PathStream:
-    """Paths through the scenes of the split "train", in a random order that depends on the seed alone."""
+    """Stretches of the scenes of the split "train", in a random order that depends on the seed alone."""
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -83,8 +74,8 @@ class PathStream:
         self.scenes = self.dataset.splits[choose_split(self.dataset, ["train"])]
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def path(self, draw: int) -> ScenePath:
-        """The n-th draw of the run: every scene once, in random order, then again in another order.
+    def path(self, draw: int) -> SceneFrames:
+        """Frames of the n-th draw of the run: every scene once, in random order, then again in another order.
 
         Raises:
             UserError: The scene is too short.
@@ -94,28 +85,27 @@ class PathStream:
             rng = np.random.default_rng([ORDER, self.seed, epoch])
             self.order = (epoch, rng.permutation(len(self.scenes)))
         scene = self.dataset[self.scenes[int(self.order[1][position])]]
-        step, num_frames = self.config.frame_step, self.config.num_frames
-        spare = len(scene) - step * (num_frames - 1)
-        start = 0
-        if spare > 1:
-            start = int(np.random.default_rng([START, self.seed, draw]).integers(spare))
-        return cut_path(scene, start, num_frames, self.config)
+        spare = len(scene) - self.config.frame_step * (self.config.num_frames - 1)
+        start = int(np.random.default_rng([START, self.seed, draw]).integers(spare)) if spare > 1 else 0
+        return _cut_path(scene, start, self.config.num_frames, self.config.frame_step)
+
+    def views(self, frames: SceneFrames, chosen: Sequence[int], rng: np.random.Generator) -> Views:
+        """Chosen frames of a path, square and augmented."""
+        return self.augment(to_views(frames, chosen, self.config.size), rng)
 
     def augment(self, views: Views, rng: np.random.Generator) -> Views:
         """Mirror, enlarge, rotate and recolour one scene."""
         if rng.random() < self.config.mirror:
             views = mirror(views)
         if self.config.zoom > 1 and rng.random() < 0.5:
-            views = self._enlarge(views, self.config.zoom ** rng.random(), rng)
+            zoom = self.config.zoom ** rng.random()
+            if self.config.turn == 0:
+                views = square_views(views, self.config.size, zoom)
+            else:
+                turns = rng.uniform(-self.config.turn, self.config.turn, (len(views.images), 3))
+                turns = torch.deg2rad(torch.from_numpy(turns).float())
+                views = turn_views(views, shrink_turns(views.cameras, turns, zoom), zoom)
         return replace(views, images=jitter_colours(views.images, rng, self.config.colour_jitter))
-
-    def _enlarge(self, views: Views, zoom: float, rng: np.random.Generator) -> Views:
-        """Enlarge one scene, about the middle or, with rotations, as far beside it as every photo reaches."""
-        if self.config.turn == 0:
-            return square_views(views, self.config.size, zoom)
-        turns = rng.uniform(-self.config.turn, self.config.turn, (len(views.images), 3))
-        turns = torch.deg2rad(torch.from_numpy(turns).float())
-        return turn_views(views, shrink_turns(views.cameras, turns, zoom), zoom)
 
 
 class ExampleStream:
@@ -144,7 +134,7 @@ class ExampleStream:
         return stack_examples([self.example(step, slot) for slot in slots])
 
     def example(self, step: int, slot: int) -> Example:
-        """One unbatched example: a stretch of a path, walked either way."""
+        """One unbatched example: a stretch of a path in either direction."""
         config = self.config
         rng = np.random.default_rng([SCENE, self.seed, step, slot])
         path = self.paths.path(step * self.batch_size + slot)
@@ -154,36 +144,30 @@ class ExampleStream:
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:
             order.reverse()
-        views = self.paths.augment(path.views.select(order), rng)
+        views = self.paths.views(path, order, rng)
         context = list(range(1, stretch, 2))
         targets = list(range(stretch)) if config.supervise_context else list(range(0, stretch, 2))
-        return Example(views.select(context), views.select(targets), (path.classes,), (path.name,))
+        return Example(views.select(context), views.select(targets), (path.instance_classes,), (path.name,))
 
 
-def cut_path(scene: FrameSequence, start: int, num_frames: int, config: DataConfig) -> ScenePath:
-    """The frames of a scene from `start` on, square and of the asked size.
-
-    Raises:
-        UserError: The scene is too short.
-    """
-    end = start + config.frame_step * (num_frames - 1) + 1
-    frames = scene[start : end : config.frame_step]
+def _cut_path(scene: FrameSequence, start: int, num_frames: int, step: int) -> SceneFrames:
+    frames = scene[start : start + step * (num_frames - 1) + 1 : step]
     if len(frames) < num_frames:
         raise UserError(
-            f"scene {scene.name}: too few frames for {num_frames} views {config.frame_step} apart; "
+            f"scene {scene.name}: too few frames for {num_frames} views {step} apart; "
             "lower data.frame_step or data.num_frames"
         )
-    views = square_views(to_views(frames, range(num_frames)), config.size)
-    return ScenePath(views, frames.instance_classes, scene.name)
+    return frames
 
 
-def held_out_paths(config: DataConfig, num_frames: int) -> Iterator[ScenePath]:
-    """The first frames of every scene that watches the training."""
-    return (cut_path(scene, 0, num_frames, config) for scene in _held_out(config, num_frames))
+def held_out_views(config: DataConfig, num_frames: int) -> Iterator[Views]:
+    """Square views of the first frames of every scene that training is watched on."""
+    for scene in _held_out(config, num_frames):
+        yield to_views(_cut_path(scene, 0, num_frames, config.frame_step), range(num_frames), config.size)
 
 
 def held_out_examples(config: ExampleConfig) -> Iterator[Example]:
-    """The scenes that watch the training, cut as `tokengroups evaluate` cuts them."""
+    """Examples that training is watched on, cut as in `tokengroups evaluate`."""
     return (cut_example(scene, config.plan, config.size) for scene in _held_out(config, config.plan.length))
 
 
@@ -194,9 +178,9 @@ def _held_out(config: DataConfig, num_frames: int) -> Iterator[FrameSequence]:
 
 
 def draw_frames(rng: np.random.Generator, path_length: int, num_frames: int, max_gap: int) -> list[int]:
-    """Frames of a path in random order, neighbours along the path 1 ... `max_gap` frames apart.
+    """Draw frames of a path in random order, neighbours along the path 1 ... `max_gap` frames apart.
 
-    The first one drawn defines the world, so every role of a frame is learnt.
+    The first frame defines the world, so the order is random.
     """
     if num_frames > path_length:
         raise ValueError(f"num_frames must be at most the path's {path_length}, got {num_frames}")

@@ -1,6 +1,5 @@
-"""Scenes made by optimisation from posed photos with instance masks: no trained weights, one scene at a time."""
+"""Optimisation of single scenes from posed photos with instance masks, without trained weights."""
 
-from tokengroups.fitting.config import FitConfig
-from tokengroups.fitting.fit import FitProgress, FitResult, fit_scene
+from tokengroups.fitting.fit import FitConfig, FitProgress, FitResult, fit_scene
 
 __all__ = ["FitConfig", "FitProgress", "FitResult", "fit_scene"]

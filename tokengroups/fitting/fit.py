@@ -1,7 +1,7 @@
-"""Fitting one scene to posed photos and their instance masks.
+"""Optimisation of one scene from posed photos and their instance masks.
 
-Gaussians follow 3D Gaussian Splatting with density control by Markov chain Monte Carlo; their groups follow Gaussian
-Grouping. Everything happens in the first photo's frame, divided by the scene's extent: the unit of the user does not
+Gaussians follow 3D Gaussian Splatting with density control by Markov chain Monte Carlo. Their groups follow Gaussian
+Grouping. The optimisation runs in the first photo's frame, divided by the scene's extent, so the user's unit does not
 matter.
 """
 
@@ -12,28 +12,46 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tokengroups.fitting.config import FitConfig
-from tokengroups.fitting.identity import build_classifier
-from tokengroups.fitting.optimisation import Optimisation, first_parameters
+from tokengroups.fitting.optimisation import Optimisation
 from tokengroups.fitting.parameters import Start
-from tokengroups.fitting.result import build_scene
 from tokengroups.fitting.start import start_points
+from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, transform_points
 from tokengroups.io.points import PointCloud
 from tokengroups.losses.photometric import SSIM_WINDOW
-from tokengroups.types import Cameras, TokenScene, Views
+from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 _PIXELS_PER_GAUSSIAN, _FEWEST, _MOST = 16, 2_000, 100_000
 _LARGEST_SCALE = 0.2  # of the first Gaussians, in extents
 _EXTENT_LIMITS = (0.1, 1e4)  # of scenes that keep their unit; the renderer's near plane, 0.01, is a length
+_INVISIBLE = 0.005  # opacity; contributions below 1/255 are not rendered
+_MAX_CAMERAS = 16  # context views; evenly spaced ones of more photos, as for imported scenes
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of `fit_scene`."""
+
+    steps: int = 2000  # one photo each
+    num_gaussians: int | None = None  # None = one for every 16 pixels of all photos, 2,000 to 100,000
+    sh_degree: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.num_gaussians is not None and self.num_gaussians < 1:
+            raise ValueError(f"num_gaussians must be at least 1, got {self.num_gaussians}")
+        if self.sh_degree not in (0, 1, 2, 3):
+            raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
 
 
 @dataclass(frozen=True)
 class FitProgress:
-    """What is known after a step."""
+    """Loss and PSNR of one step."""
 
     step: int  # from 1
     loss: float
@@ -42,7 +60,7 @@ class FitProgress:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted scene and how it went."""
+    """A fitted scene, its quality and its frame."""
 
     scene: TokenScene
     psnr: tuple[float, ...]  # of every photo that was trained on, in dB
@@ -51,21 +69,11 @@ class FitResult:
     notes: tuple[str, ...]
 
     def to_scene(self, cameras: Cameras) -> Cameras:
-        """Cameras of the world that the photos' cameras were given in, in the world of the scene; float32."""
+        """Move cameras from the world of the photos' cameras into the world of the scene; float32."""
         world_from_scene = torch.linalg.inv(self.scene_from_world).to(cameras.cam_from_world.device)
         poses = cameras.cam_from_world.double() @ world_from_scene
         poses[..., :3, :] /= torch.linalg.det(poses[..., :3, :3])[..., None, None] ** (1 / 3)
         return Cameras(poses.float(), cameras.intrinsics.float(), cameras.size_hw)
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """The frame of the optimisation: the first camera's, divided by the extent."""
-
-    views: Views
-    start: Start
-    first_from_world: Float[Tensor, "4 4"]  # float64
-    extent: float
 
 
 def fit_scene(
@@ -74,13 +82,13 @@ def fit_scene(
     points: PointCloud | None = None,
     progress: Callable[[FitProgress], None] | None = None,
 ) -> FitResult:
-    """Optimise Gaussians and their groups for one scene; on the device of the views, deterministic by the seed.
+    """Optimise Gaussians and their groups for one scene, on the device of the views; the seed makes it repeatable.
 
     Args:
         views: Photos [V, 3, H, W] in [0, 1] of at least 11 x 11 pixels with their cameras in any world and unit;
             `group_ids` are the masks, -1 = unlabelled. `depth` is not read.
         config: Settings.
-        points: Points in the world of the cameras to begin with; None = a plane sweep finds some.
+        points: Initial points in the world of the cameras; None = a plane sweep finds some.
         progress: Called after every step.
 
     Returns:
@@ -115,21 +123,20 @@ def fit_scene(
     if points is not None and len(points.positions) == 0:
         points = None
     generator = torch.Generator(views.images.device).manual_seed(config.seed)
-    limit = config.num_gaussians or default_number(views)
-    frame = _prepare(views, points, limit, generator)
-    parameters = first_parameters(frame.start, config, generator)
-    classifier = build_classifier(len(ids), config.identity, generator)
-    fit = Optimisation(frame.views, ids, parameters, classifier, config, limit, generator)
+    height, width = views.cameras.size_hw
+    default = min(max(len(views.images) * height * width // _PIXELS_PER_GAUSSIAN, _FEWEST), _MOST)
+    limit = config.num_gaussians or default
+    scaled, start, first_from_world, extent = _prepare(views, points, limit, generator)
+    fit = Optimisation(scaled, ids, start, config.steps, config.sh_degree, limit, generator)
     for step in range(config.steps):
         loss, quality = fit.step(step)
         if progress is not None:
             progress(FitProgress(step + 1, loss, quality))
-    unit = frame.extent if _EXTENT_LIMITS[0] <= frame.extent <= _EXTENT_LIMITS[1] else 1.0
-    scene = build_scene(parameters, classifier, ids, frame.views.cameras, unit)
-    scene_from_world = frame.first_from_world.cpu().clone()
-    scene_from_world[:3] *= unit / frame.extent
-    changed = (f"unit changed: 1 in the scene is {frame.extent:.3g} of the cameras'",)
-    notes = () if unit == frame.extent else changed
+    unit = extent if _EXTENT_LIMITS[0] <= extent <= _EXTENT_LIMITS[1] else 1.0
+    scene = _scene(fit, ids, unit)
+    scene_from_world = first_from_world.cpu().clone()
+    scene_from_world[:3] *= unit / extent
+    notes = () if unit == extent else (f"unit changed: 1 in the scene is {extent:.3g} of the cameras'",)
     quality = fit.quality()
     provenance = {
         "made_by": "fit", "steps": config.steps, "seed": config.seed, "points": "given" if points else "plane sweep",
@@ -140,14 +147,14 @@ def fit_scene(
     return FitResult(replace(scene, provenance=provenance), quality, seconds, scene_from_world, notes)
 
 
-def default_number(views: Views) -> int:
-    """Number of Gaussians for these photos: one for every 16 pixels of all, 2,000 to 100,000."""
-    height, width = views.cameras.size_hw
-    return min(max(len(views.images) * height * width // _PIXELS_PER_GAUSSIAN, _FEWEST), _MOST)
+def _prepare(
+    views: Views, points: PointCloud | None, limit: int, generator: torch.Generator
+) -> tuple[Views, Start, Float[Tensor, "4 4"], float]:
+    """Put the first camera at the origin, find initial points, and divide all lengths by the extent.
 
-
-def _prepare(views: Views, points: PointCloud | None, limit: int, generator: torch.Generator) -> _Frame:
-    """Put the first camera at the origin, find where to begin, and divide all lengths by the extent."""
+    Returns:
+        Scaled views and points, first_from_world (float64, not scaled), and the extent.
+    """
     first = views.cameras.cam_from_world[0].double()
     poses = (views.cameras.cam_from_world.double() @ invert_rigid(first)).to(views.images)
     cameras = Cameras(poses, views.cameras.intrinsics.to(views.images), views.cameras.size_hw)
@@ -156,15 +163,42 @@ def _prepare(views: Views, points: PointCloud | None, limit: int, generator: tor
         positions = transform_points(first, points.positions.to(first)).to(views.images)
         points = PointCloud(positions, points.colors.to(views.images))
     start = start_points(moved, limit, points, generator)
-    extent = _extent(start.means, cameras)
-    poses = poses.clone()
+    centre = invert_rigid(poses)[:, :3, 3].mean(dim=0)
+    extent = max(float((start.means - centre).norm(dim=1).median()), 1e-12)  # a median: outliers do not count
     poses[:, :3, 3] /= extent
     scales = (start.scales / extent).clamp(1e-6, _LARGEST_SCALE)
-    moved = replace(moved, cameras=replace(cameras, cam_from_world=poses))
-    return _Frame(moved, Start(start.means / extent, scales, start.colors), first, extent)
+    return moved, Start(start.means / extent, scales, start.colors), first, extent
 
 
-def _extent(means: Float[Tensor, "N 3"], cameras: Cameras) -> float:
-    """Median distance of the first points from the middle of the cameras: few outliers do not count."""
-    middle = invert_rigid(cameras.cam_from_world)[:, :3, 3].mean(dim=0)
-    return max(float((means - middle).norm(dim=1).median()), 1e-12)
+@torch.no_grad()
+def _scene(fit: Optimisation, ids: Int64[Tensor, " M"], unit: float) -> TokenScene:
+    """Convert the parameters to a scene on the CPU, without invisible Gaussians and without groups that own none.
+
+    Args:
+        fit: After its last step.
+        ids: Group id of each output of its classifier.
+        unit: Length of a unit of the optimisation in the scene.
+    """
+    gaussians = fit.parameters.gaussians().detach()
+    visible = gaussians.opacities > _INVISIBLE
+    if not bool(visible.any()):
+        visible = gaussians.opacities >= gaussians.opacities.max()
+    kept = select(gaussians, visible)
+    kept = Gaussians(kept.means * unit, kept.quats, kept.scales * unit, kept.opacities, kept.sh).to("cpu")
+    assignment = fit.classifier(fit.parameters["identities"][visible]).softmax(dim=-1).cpu()
+    owned = assignment.argmax(dim=-1).unique()
+    # The largest column of every row is among those that stay.
+    assignment = assignment[:, owned] / assignment[:, owned].sum(dim=-1, keepdim=True)
+    cameras, count = fit.views.cameras, len(fit.views.images)
+    context = torch.linspace(0, count - 1, min(count, _MAX_CAMERAS)).round().long().tolist()
+    poses = cameras.cam_from_world[context].clone()
+    poses[:, :3, 3] *= unit
+    return TokenScene(
+        gaussians=kept,
+        anchor_ids=torch.arange(len(kept.means)),
+        anchors=kept.means.clone(),
+        assignment=assignment,
+        group_ids=ids.cpu()[owned],
+        group_tokens=torch.zeros(len(owned), 0),
+        cameras=Cameras(poses, cameras.intrinsics[context], cameras.size_hw).to("cpu"),
+    )

@@ -1,6 +1,6 @@
-"""COLMAP models: the one place that knows pycolmap, an optional library.
+"""Reader of COLMAP models through pycolmap, an optional library.
 
-COLMAP's camera axes are OpenCV's and its first pixel has its centre at (0.5, 0.5): nothing has to be converted.
+COLMAP has our camera axes and pixel centres, so nothing is converted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_DISTORTION = 1e-4  # of coefficients: well under a tenth of a pixel
 
 
 def find_model(folder: str | os.PathLike[str]) -> Path | None:
-    """The folder with ``cameras.bin`` or ``.txt``: this one or where COLMAP puts it below; None if there is none."""
+    """Find the folder with ``cameras.bin`` or ``.txt``: this one or one where COLMAP puts it; None if there is none."""
     places = [Path(folder) / place for place in _PLACES]
     return next((place for place in places if any((place / name).is_file() for name in _FILES)), None)
 
@@ -44,12 +44,18 @@ def load_colmap(folder: str | os.PathLike[str]) -> CameraSet:
     try:
         reconstruction = pycolmap.Reconstruction(str(model))
     except Exception as error:  # pycolmap passes on whatever its C++ raises
-        raise UserError(f"{model}: not a COLMAP model that can be read ({_line(error)})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: not a COLMAP model that can be read ({reason})") from error
     images = [image for _, image in sorted(reconstruction.images.items()) if image.has_pose]
     if not images:
         raise UserError(f"{model}: a COLMAP model without a registered image; run COLMAP's mapper again")
     cameras = tuple(_camera(model, image, reconstruction.cameras[image.camera_id]) for image in images)
-    return CameraSet(cameras, _points(reconstruction))
+    points = [point for _, point in sorted(reconstruction.points3D.items())]
+    if not points:
+        return CameraSet(cameras)
+    positions = np.array([point.xyz for point in points], np.float32)
+    colors = np.array([point.color for point in points], np.float32) / 255
+    return CameraSet(cameras, PointCloud(torch.from_numpy(positions), torch.from_numpy(colors)))
 
 
 def _camera(model: Path, image: Any, camera: Any) -> PosedCamera:
@@ -69,16 +75,3 @@ def _camera(model: Path, image: Any, camera: Any) -> PosedCamera:
     size_hw = (int(camera.height), int(camera.width))
     check_pinhole(where, intrinsics, size_hw)
     return PosedCamera(image.name, check_pose(where, cam_from_world), intrinsics, size_hw)
-
-
-def _points(reconstruction: Any) -> PointCloud | None:
-    points = [point for _, point in sorted(reconstruction.points3D.items())]
-    if not points:
-        return None
-    positions = np.array([point.xyz for point in points], np.float32)
-    colors = np.array([point.color for point in points], np.float32) / 255
-    return PointCloud(torch.from_numpy(positions), torch.from_numpy(colors))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""Writing files so that a failure leaves the old file intact and nothing half-written; reading JSON."""
+"""Atomic writing of files, and reading of JSON."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default under ~/.cache."""
+    """Folder for files that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "tokengroups"
 
@@ -89,23 +89,25 @@ def make_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_writable(target: str | os.PathLike[str]) -> Path:
-    """Refuse a target file that surely cannot be written, before long work is done for it.
+    """Refuse a target file that cannot be written, before long work is done for it.
 
     Raises:
         UserError: The folder is missing or read-only, or the target is a folder.
     """
     target = Path(target)
     if target.is_dir():
-        raise UserError(f"cannot write {target}: it is a folder; give a file name")
-    if not target.parent.is_dir():
-        raise UserError(f"cannot write {target}: there is no folder {target.parent}; create it first")
-    if not os.access(target.parent, os.W_OK):
-        raise UserError(f"cannot write {target}: the folder {target.parent} is not writable")
-    return target
+        code = errno.EISDIR
+    elif not target.parent.is_dir():
+        code = errno.ENOENT
+    elif not os.access(target.parent, os.W_OK):
+        code = errno.EACCES
+    else:
+        return target
+    raise write_error(target, OSError(code, os.strerror(code)))
 
 
 def write_error(target: Path, error: OSError) -> UserError:
-    """The one line for an operating-system error met while writing `target`."""
+    """Describe an operating-system error met while writing `target` in one line."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason = f"{os.strerror(error.errno)}; free some space, nothing was changed"
     elif error.errno in (errno.ENOENT, errno.ENOTDIR) and not target.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Intrinsics of photos whose focal length the user knows, or their EXIF data tell."""
+"""Intrinsics of photos from a given focal length or from EXIF data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from torch import Tensor
 from tokengroups.errors import UserError
 from tokengroups.io.images import Photo, Photos
 
-DIAGONAL_35MM = math.hypot(36.0, 24.0)  # of the film that "35 mm equivalent" means, in mm
-PLAUSIBLE = 0.1, 20.0  # focal lengths in the photo's longer side
+DIAGONAL_35MM = math.hypot(36.0, 24.0)  # of 35 mm film, in mm
+PLAUSIBLE = 0.1, 20.0  # focal lengths in units of the photo's longer side
 _EXIF_IFD, _FOCAL_35MM_TAG = 0x8769, 0xA405
 
 
 def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Tensor, "V 3 3"]:
     """Intrinsics in pixels of the model's images; the principal point is the middle of the whole photo.
 
-    Args:
-        photos: As loaded, crop and resizing included.
-        focal_px: Of all photos, in pixels of the upright photo; None: each photo's own, from its EXIF data.
+    `focal_px` is that of all photos, in pixels of the upright photo. If it is None, every photo's EXIF data give it.
 
     Raises:
         UserError: A photo has no such data, or a focal length is not plausible.
@@ -34,7 +32,7 @@ def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Ten
         focal = exif_focal_px(photo) if focal_px is None else focal_px
         if focal is None:
             raise UserError(
-                f"{photo.path}: its EXIF data do not tell a 35 mm equivalent focal length; give --focal in pixels, "
+                f"{photo.path}: its EXIF data have no 35 mm equivalent focal length; give --focal in pixels, "
                 "or leave it out to have it predicted"
             )
         height, width = photo.size_hw
@@ -50,7 +48,7 @@ def photo_intrinsics(photos: Photos, focal_px: float | None = None) -> Float[Ten
 
 
 def exif_focal_px(photo: Photo) -> float | None:
-    """Focal length in pixels of the upright photo; None where its EXIF data do not tell.
+    """Focal length in pixels of the upright photo; None if its EXIF data have no 35 mm equivalent.
 
     The 35 mm equivalent compares diagonals (CIPA DCG-001).
     """

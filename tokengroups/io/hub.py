@@ -1,4 +1,4 @@
-"""Files from the Hugging Face hub: from its cache, else downloaded; never a long wait where there is no network."""
+"""Files from the Hugging Face hub: from its cache, else downloaded, without a long wait where there is no network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PATIENCE_S = 3.0
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether this reads like ``owner/name``, and not like a path."""
+    """True for ``owner/name``, false for paths."""
     return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 
 
 def hub_folder(hub_id: str, patterns: list[str]) -> Path:
     """Folder with the files of a repository that match the patterns.
 
-    What is cached counts only if it holds something that matches the first pattern.
+    The cache is used only if it holds a file that matches the first pattern.
 
     Raises:
         UserError: No such repository, not cached and no network, or the download failed.

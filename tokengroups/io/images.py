@@ -1,8 +1,4 @@
-"""Photos from a user's disk: found, decoded, turned upright, cropped and resized, with a record of all that.
-
-Pixel coordinates are (x, y) with the first pixel's centre at (0.5, 0.5), so that a crop and a resize are one
-affine map.
-"""
+"""Photos from a user's disk: found, decoded, turned upright, cropped and resized, with a record of these changes."""
 
 from __future__ import annotations
 
@@ -21,11 +17,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tokengroups.errors import UserError
+from tokengroups.geometry import central_square
 from tokengroups.io.files import natural_key
 
-HEIF_SUFFIXES = (".heic", ".heif")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+_HEIF_SUFFIXES = (".heic", ".heif")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *_HEIF_SUFFIXES)
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX = 32
 _ORIENTATION_TAG = 0x0112
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
@@ -33,15 +30,14 @@ _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo and what was done to it."""
+    """File, crop and resizing of one photo."""
 
     path: Path
     size_hw: tuple[int, int]  # of the upright photo, before cropping
     exif_orientation: int  # 1 = was upright already; 2..8 as in the EXIF standard
     crop_box: tuple[int, int, int, int]  # left, top, right, bottom in the upright photo
     notes: tuple[str, ...]
-    # Homogeneous pixel (x, y, 1) of the model's image -> of the upright photo.
-    photo_from_model: Float[np.ndarray, "3 3"]
+    photo_from_model: Float[np.ndarray, "3 3"]  # of homogeneous pixels (x, y, 1), to the upright photo
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Photos:
     notes: tuple[str, ...]  # about the set as a whole
 
     def messages(self) -> list[str]:
-        """Everything worth telling the user, one line each."""
+        """All notes for the user, one line each."""
         about_photos = [f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
         return [*about_photos, *self.notes]
 
@@ -63,16 +59,14 @@ def load_photos(
 ) -> Photos:
     """Load photos as square images for a model.
 
-    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square
-    is resized with antialiasing. At most `max_views` photos are decoded, evenly spaced over all; one photo is
-    held at a time.
+    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square is resized
+    with antialiasing. One photo is held at a time.
 
     Args:
-        sources: Photo files, in the order given, and folders, whose photos come in natural order of their
-            names.
+        sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
         size: Side of the result in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
-        max_views: Upper bound on the number of photos; None = all.
+        max_views: Most photos, evenly spaced over all; None = all.
 
     Raises:
         UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
@@ -93,8 +87,11 @@ def load_photos(
     if size < patch_size or size % patch_size:
         near = max(size // patch_size, 1) * patch_size
         raise UserError(f"--size {size}: must be a multiple of {patch_size}, such as {near} or {near + patch_size}")
-    paths = find_photos(sources)
-    kept = _evenly_spaced(paths, max_views)
+    paths = kept = find_photos(sources)
+    if max_views is not None and max_views < 1:
+        raise UserError(f"--max-views {max_views}: must be at least 1")
+    if max_views is not None and len(paths) > max_views:
+        kept = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, max_views)]
     notes = []
     if len(kept) < len(paths):
         notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views allows more")
@@ -116,42 +113,28 @@ def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
         raise UserError("no photo given; name photo files or a folder of them")
     paths: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
-            paths += _photos_in(source)
-        elif source.exists():
-            paths.append(source)
-        else:
+        if not source.exists():
             raise UserError(f"no such file or folder: {source}")
+        if not source.is_dir():
+            paths.append(source)
+            continue
+        files = [path for path in source.iterdir() if path.is_file() and not path.name.startswith(".")]
+        photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+        if not photos:
+            videos = [path.name for path in files if path.suffix.lower() in _VIDEO_SUFFIXES]
+            hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+            if videos:
+                hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
+            raise UserError(f"no photo in the folder {source} ({len(files)} other files); {hint}")
+        paths += sorted(photos, key=lambda path: natural_key(path.name))
     return paths
-
-
-def _photos_in(folder: Path) -> list[Path]:
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
-    if not photos:
-        videos = [path.name for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-        hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
-        if videos:
-            hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
-        raise UserError(f"no photo in the folder {folder} ({len(files)} other files); {hint}")
-    return sorted(photos, key=lambda path: natural_key(path.name))
-
-
-def _evenly_spaced(paths: list[Path], limit: int | None) -> list[Path]:
-    if limit is not None and limit < 1:
-        raise UserError(f"--max-views {limit}: must be at least 1")
-    if limit is None or len(paths) <= limit:
-        return paths
-    return [paths[round(i)] for i in np.linspace(0, len(paths) - 1, limit)]
 
 
 def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
     image, orientation, notes = decode_photo(path)
+    check_side(path, image)
     width, height = image.size
-    side = min(width, height)
-    if side < MIN_SIDE_PX:
-        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
-    left, top = (width - side) // 2, (height - side) // 2
+    top, left, side = central_square((height, width))
     box = (left, top, left + side, top + side)
     if width != height:
         lost = 1 - side / max(width, height)
@@ -165,20 +148,23 @@ def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Phot
     return np.asarray(square), photo
 
 
-def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, list[str]]:
-    """Decode to RGB; returns the image, its EXIF orientation (1 where nothing was turned), and notes.
+def check_side(path: Path, image: Image.Image) -> None:
+    """Refuse photos whose shorter side is below `MIN_SIDE_PX`."""
+    width, height = image.size
+    if min(width, height) < MIN_SIDE_PX:
+        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
 
-    Args:
-        path: The photo.
-        upright: Turn it as its EXIF tag says; else the pixels stay as they are stored.
+
+def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, list[str]]:
+    """Decode a photo to RGB, turned upright by its EXIF tag or as it is stored.
+
+    Returns:
+        The image, the EXIF orientation that was undone (1 = none), and notes.
 
     Raises:
         UserError: Unreadable, damaged or truncated.
     """
-    _prepare_heif(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
-        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
+    _check_kind(path)
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -212,9 +198,12 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
-def _prepare_heif(path: Path) -> None:
-    """Teach Pillow HEIC where pillow-heif is installed; registering twice does no harm."""
-    if path.suffix.lower() not in HEIF_SUFFIXES:
+def _check_kind(path: Path) -> None:
+    """Refuse videos; register pillow-heif's decoder for HEIC files, which may be done twice."""
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
+        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
+    if path.suffix.lower() not in _HEIF_SUFFIXES:
         return
     if importlib.util.find_spec("pillow_heif") is None:
         raise UserError(f"{path}: HEIC needs `pip install pillow-heif`; or convert the photo to JPEG")

@@ -1,10 +1,7 @@
-"""3D Gaussian Splatting PLY files as numpy structured arrays.
+"""3D Gaussian Splatting PLY files (Kerbl et al. 2023) as numpy structured arrays; CONVENTIONS.md has their layout.
 
-Layout of 3D Gaussian Splatting (Kerbl et al. 2023), float32, little endian, in this order: ``x y z``, ``nx ny
-nz`` (zeros), ``f_dc_0..2``, ``f_rest_*`` (channel-major: all red coefficients, then green, then blue),
-``opacity`` (logit), ``scale_0..2`` (natural logarithm), ``rot_0..3`` (wxyz). `read_vertices` and
-`write_vertices` keep every bit; the conversions to and from `Gaussians` apply the activations and their
-inverses.
+`read_vertices` and `write_vertices` keep every bit. The conversions to and from `Gaussians` apply the activations and
+their inverses.
 """
 
 from __future__ import annotations
@@ -24,12 +21,12 @@ from tokengroups.io.files import atomic_path
 from tokengroups.types import Gaussians
 
 MEANS = ("x", "y", "z")
-NORMALS = ("nx", "ny", "nz")
+_NORMALS = ("nx", "ny", "nz")
 COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
 SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
-REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES, *QUATS)
-REST_COUNTS = (0, 9, 24, 45)  # properties f_rest_* for SH degree 0, 1, 2, 3
+_REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES, *QUATS)
+_REST_COUNTS = (0, 9, 24, 45)  # properties f_rest_* for SH degree 0, 1, 2, 3
 
 _SCALAR_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -44,8 +41,7 @@ _HEADER_LIMIT = 65536
 def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     """Read Gaussians, float32, with linear scales and opacities in [0, 1].
 
-    Args:
-        path: A 3DGS PLY; properties in any order, further ones ignored, normals optional, SH degree 0..3.
+    Properties may be in any order, further ones are ignored, normals are optional. The SH degree is 0 to 3.
 
     Raises:
         UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `valid_vertices`).
@@ -53,16 +49,17 @@ def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     vertices = read_vertices(path)
     num_invalid = int((~valid_vertices(vertices)).sum())
     if num_invalid:
-        what = "Gaussians hold NaN, infinite values or a zero quaternion"
-        cure = "import with --drop-invalid to leave them out"
-        raise UserError(f"{path}: {num_invalid} of {len(vertices)} {what}; {cure}")
+        raise UserError(
+            f"{path}: {num_invalid} of {len(vertices)} Gaussians hold NaN, infinite values or a zero quaternion; "
+            "import with --drop-invalid to leave them out"
+        )
     return gaussians_from_vertices(vertices)
 
 
 def valid_vertices(vertices: np.ndarray) -> Bool[np.ndarray, " N"]:
-    """Which rows are finite, before and after the activations, and have a quaternion of positive length."""
+    """Mask of the rows that are finite, before and after the activations, and have a non-zero quaternion."""
     quats, scales = _columns(vertices, QUATS), scale_from_log(_columns(vertices, SCALES))
-    others = _columns(vertices, (*MEANS, *COLOR, *rest_names(vertices), "opacity", *SCALES))
+    others = _columns(vertices, (*MEANS, *COLOR, *_rest_names(vertices), "opacity", *SCALES))
     finite = torch.cat([quats, scales, others], dim=1).isfinite().all(dim=1)
     return (finite & (quats.norm(dim=1) > 0)).numpy()
 
@@ -86,7 +83,7 @@ def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
 
 def gaussians_from_vertices(vertices: np.ndarray) -> Gaussians:
     """Apply the activations to the raw values of a 3DGS PLY."""
-    rest = rearrange(_columns(vertices, rest_names(vertices)), "n (c s) -> n s c", c=3)
+    rest = rearrange(_columns(vertices, _rest_names(vertices)), "n (c s) -> n s c", c=3)
     return Gaussians(
         means=_columns(vertices, MEANS),
         quats=_columns(vertices, QUATS),
@@ -97,10 +94,9 @@ def gaussians_from_vertices(vertices: np.ndarray) -> Gaussians:
 
 
 def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
-    """The raw values of a 3DGS PLY, in the standard layout; all finite for finite Gaussians."""
+    """Raw values of a 3DGS PLY, in the standard layout; all finite for finite Gaussians."""
     rest = rearrange(gaussians.sh[:, 1:], "n s c -> n (c s)")
-    rest_properties = [f"f_rest_{i}" for i in range(rest.shape[1])]
-    names = (*MEANS, *NORMALS, *COLOR, *rest_properties, "opacity", *SCALES, *QUATS)
+    names = (*MEANS, *_NORMALS, *COLOR, *(f"f_rest_{i}" for i in range(rest.shape[1])), "opacity", *SCALES, *QUATS)
     values = torch.cat(
         [
             gaussians.means,
@@ -117,27 +113,18 @@ def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
     return table.view([(name, "<f4") for name in names])[:, 0]
 
 
-def rest_names(vertices: np.ndarray) -> tuple[str, ...]:
-    """Names of the higher SH coefficients in their order, however the file orders them."""
-    count = sum(name.startswith("f_rest_") for name in vertices.dtype.names or ())
-    return tuple(f"f_rest_{i}" for i in range(count))
-
-
 def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the vertex table of a 3DGS PLY as it stands in the file (binary or ascii).
 
     Raises:
         UserError: Not readable, not a PLY, not a 3DGS PLY, or truncated.
     """
-    return _read(Path(path), gaussians=True)
+    return read_table(path, gaussians=True)
 
 
-def read_table(path: str | os.PathLike[str]) -> np.ndarray:
+def read_table(path: str | os.PathLike[str], *, gaussians: bool = False) -> np.ndarray:
     """Read the vertex table of any PLY whose vertices come first and have no lists; errors as in `read_vertices`."""
-    return _read(Path(path), gaussians=False)
-
-
-def _read(path: Path, gaussians: bool) -> np.ndarray:
+    path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -156,8 +143,7 @@ def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     """Write a vertex table as binary little-endian PLY, atomically."""
     names = vertices.dtype.names or ()
     little = vertices.astype([(name, vertices.dtype[name].newbyteorder("<")) for name in names], copy=False)
-    types = [_TYPE_NAMES[little.dtype[name].str[1:]] for name in names]
-    properties = "".join(f"property {kind} {name}\n" for kind, name in zip(types, names, strict=True))
+    properties = "".join(f"property {_TYPE_NAMES[little.dtype[name].str[1:]]} {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
     with atomic_path(path) as temporary:
         temporary.write_bytes(header.encode("ascii") + little.tobytes())
@@ -176,35 +162,28 @@ def _parse_header(path: Path, data: bytes) -> tuple[str, int, np.dtype, int]:
         layout = next(line[1] for line in lines if line[:1] == ["format"])
         elements = [(line[1], int(line[2])) for line in lines if line[:1] == ["element"]]
         if "chunk" in dict(elements):
-            cure = "make it a plain one first, e.g. with npx @playcanvas/splat-transform"
-            raise UserError(f"{path}: a compressed PLY; {cure}")
+            raise UserError(f"{path}: a compressed PLY; convert it first, e.g. with npx @playcanvas/splat-transform")
         if layout not in _FORMATS or not elements or elements[0][0] != "vertex" or elements[0][1] < 0:
             raise UserError(f"{path}: not a 3DGS PLY: it must begin with an element 'vertex'")
-        dtype = np.dtype(_vertex_fields(lines, _FORMATS[layout]))
+        seen, fields = 0, []
+        for line in lines:
+            seen += line[:1] == ["element"]
+            if line[:1] == ["property"] and seen == 1:
+                fields.append((line[2], _FORMATS[layout] + _SCALAR_TYPES[line[1]]))
+        dtype = np.dtype(fields)
     except (StopIteration, IndexError, KeyError, ValueError) as error:
         raise UserError(f"{path}: damaged PLY header ({error!r}); get the file again") from error
     return layout, elements[0][1], dtype, newline + 1
 
 
-def _vertex_fields(lines: list[list[str]], byte_order: str) -> list[tuple[str, str]]:
-    """Names and types of the first element's properties."""
-    fields: list[tuple[str, str]] = []
-    seen = 0
-    for line in lines:
-        seen += line[:1] == ["element"]
-        if line[:1] == ["property"] and seen == 1:
-            fields.append((line[2], byte_order + _SCALAR_TYPES[line[1]]))
-    return fields
-
-
 def _check_properties(path: Path, dtype: np.dtype) -> None:
     names = dtype.names or ()
-    missing = [name for name in REQUIRED if name not in names]
+    missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise UserError(f"{path}: not a 3DGS PLY: it lacks the properties {', '.join(missing)}")
     rest = {name for name in names if name.startswith("f_rest_")}
-    if len(rest) not in REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
-        wanted = f"SH degrees 0 to 3 have {REST_COUNTS}, numbered from 0"
+    if len(rest) not in _REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
+        wanted = f"SH degrees 0 to 3 have {_REST_COUNTS}, numbered from 0"
         raise UserError(f"{path}: {len(rest)} properties f_rest_*; {wanted}")
 
 
@@ -227,8 +206,14 @@ def _parse_ascii(path: Path, data: bytes, count: int, dtype: np.dtype) -> np.nda
 
 def _truncated(path: Path, promised: int, found: int) -> UserError:
     return UserError(
-        f"{path}: truncated: the header promises {promised} Gaussians, the file holds {found}; get it again"
+        f"{path}: truncated: the header promises {promised} vertices, the file holds {found}; get it again"
     )
+
+
+def _rest_names(vertices: np.ndarray) -> tuple[str, ...]:
+    """Names of the higher SH coefficients in their order, however the file orders them."""
+    count = sum(name.startswith("f_rest_") for name in vertices.dtype.names or ())
+    return tuple(f"f_rest_{i}" for i in range(count))
 
 
 def _columns(vertices: np.ndarray, names: tuple[str, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Coloured points from PLY files: what COLMAP, nerfstudio, scanners and 3D Gaussian Splatting write."""
+"""Coloured points from PLY files of COLMAP, nerfstudio, scanners and 3D Gaussian Splatting."""
 
 from __future__ import annotations
 

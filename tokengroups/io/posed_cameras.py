@@ -1,7 +1,8 @@
-"""Cameras of named photos, whatever file they come from, and which photo each belongs to."""
+"""Cameras of named photos, read from any file, and the matching of photos to cameras."""
 
 from __future__ import annotations
 
+import os.path
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,10 @@ from tokengroups.errors import UserError
 from tokengroups.io.images import PHOTO_SUFFIXES
 from tokengroups.io.points import PointCloud
 
-_ROTATION_TOLERANCE = 1e-2  # text files round; what is within it is made exact
-
 
 @dataclass(frozen=True)
 class PosedCamera:
-    """One photo's camera: OpenCV axes, the first pixel's centre at (0.5, 0.5)."""
+    """Camera of one photo."""
 
     name: str  # of its photo: path as the camera file says it, with or without suffix
     cam_from_world: Float[np.ndarray, "4 4"]
@@ -38,23 +37,23 @@ class PosedCamera:
 
 @dataclass(frozen=True)
 class CameraSet:
-    """Cameras in one world."""
+    """Content of a camera file: cameras in one world."""
 
     cameras: tuple[PosedCamera, ...]
-    points: PointCloud | None = None  # of the scene, if the file knows some
-    folder: Path | None = None  # where the photos' names begin, if the file says so
+    points: PointCloud | None = None  # of the scene, if the file has some
+    folder: Path | None = None  # that the photos' names are relative to, if the file says so
 
 
-def check_pose(where: str, cam_from_world: np.ndarray) -> Float[np.ndarray, "4 4"]:
-    """A 4x4 rigid motion with its rounding errors removed.
+def check_pose(where: str, cam_from_world: np.ndarray, tolerance: float = 1e-2) -> Float[np.ndarray, "4 4"]:
+    """A 4x4 rigid motion without its rounding errors, which may be as large as the tolerance.
 
     Raises:
-        UserError: It is none; the line begins with `where`.
+        UserError: It is no rigid motion; the line begins with `where`.
     """
     if cam_from_world.shape != (4, 4) or not np.isfinite(cam_from_world).all():
         raise UserError(f"{where}: its pose is not a 4x4 matrix of finite numbers")
     rotation = cam_from_world[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > tolerance or np.linalg.det(rotation) < 0:
         raise UserError(f"{where}: its pose is not a rotation and a translation (scaled or mirrored?)")
     left, _, right = np.linalg.svd(rotation)
     exact = np.eye(4)
@@ -85,14 +84,15 @@ def match_photos(
     """
     by_stem: dict[str, list[PosedCamera]] = defaultdict(list)
     for camera in cameras:
-        by_stem[_parts(camera.name)[-1]].append(camera)
+        by_stem[_parts(camera.name)[0]].append(camera)
     pairs, lone = [], []
     for photo in photos:
-        candidates = by_stem.get(_parts(str(photo))[-1], [])
+        parts = _parts(str(photo))
+        candidates = by_stem.get(parts[0], [])
         if not candidates:
             lone.append(photo.name)
             continue
-        common = [_common_tail(_parts(str(photo)), _parts(camera.name)) for camera in candidates]
+        common = [len(os.path.commonprefix([parts, _parts(camera.name)])) for camera in candidates]
         best = [camera for camera, n in zip(candidates, common, strict=True) if n == max(common)]
         if len(best) > 1:
             raise UserError(f"{photo}: fits the cameras of {best[0].name} and {best[1].name}; rename one of them")
@@ -104,27 +104,18 @@ def match_photos(
         )
     used = {id(camera) for _, camera in pairs}
     without = [camera.name for camera in cameras if id(camera) not in used]
-    notes = [_note(names, what) for names, what in ((lone, "photo without a camera"),) if names]
-    notes += [_note(names, what) for names, what in ((without, "camera without a photo"),) if names]
-    return pairs, notes
+    return pairs, [*_note(lone, "photo", "without a camera"), *_note(without, "camera", "without a photo")]
 
 
 def _parts(name: str) -> list[str]:
-    """Path components, the last one without the suffix of a photo."""
+    """Path components, the last one first and without the suffix of a photo."""
     path = PurePosixPath(name.replace("\\", "/"))
     last = path.stem if path.suffix.lower() in PHOTO_SUFFIXES else path.name
-    return [*(part for part in path.parts[:-1] if part != "."), last]
+    return [last, *(part for part in reversed(path.parts[:-1]) if part != ".")]
 
 
-def _common_tail(one: list[str], other: list[str]) -> int:
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def _note(names: Sequence[str], what: str) -> str:
+def _note(names: Sequence[str], kind: str, lack: str) -> list[str]:
+    if not names:
+        return []
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"left out {len(names)} {what.replace(' ', 's ', 1) if len(names) > 1 else what}: {shown}"
+    return [f"left out {len(names)} {kind}{'s' if len(names) > 1 else ''} {lack}: {shown}"]

@@ -1,4 +1,4 @@
-"""Posed photos with their masks as tensors of one size; aspect and cameras are kept, nothing is cropped."""
+"""Posed photos with their masks as frames of one size; aspect and cameras are kept, nothing is cropped."""
 
 from __future__ import annotations
 
@@ -9,39 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from einops import rearrange
 from PIL import Image
 
 from tokengroups.errors import UserError
-from tokengroups.io.images import MIN_SIDE_PX, decode_photo
-from tokengroups.io.masks import MAX_INSTANCES, find_mask, read_mask, resize_mask
+from tokengroups.io.images import MIN_SIDE_PX, check_side, decode_photo
+from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.posed_cameras import PosedCamera
-from tokengroups.types import Cameras, Views
+from tokengroups.types import SceneFrames
 
+MAX_INSTANCES = 1000
+_MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _ASPECT_TOLERANCE = 0.01  # rounding of reduced copies
 
 
 @dataclass(frozen=True)
 class MaskSource:
-    """Where masks are, and what their values mean."""
+    """A folder of masks and the encoding of their values."""
 
     folder: Path
     unlabelled: int = 0  # this value is no instance
     first_id: int = 0  # added to every other value; ScanNet's object id is the value - 1
 
 
-@dataclass(frozen=True)
-class PosedPhotos:
-    """Photos of one scene, ready to be fitted; the first one's camera becomes the world."""
-
-    views: Views  # depth is 0 = unknown
-    names: tuple[str, ...]  # of the photos' files
-    notes: tuple[str, ...]
-
-
-def load_posed_photos(pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None) -> PosedPhotos:
-    """Load photos as stored (cameras know nothing of EXIF), reduced to `size` pixels along the longer side.
+def load_posed_photos(
+    pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None
+) -> tuple[SceneFrames, list[Path], list[str]]:
+    """Load photos as stored (camera files ignore EXIF tags), reduced to `size` pixels along the longer side.
 
     Photos of another aspect than most are left out with a note. A photo without a mask is unlabelled.
 
@@ -50,45 +43,44 @@ def load_posed_photos(pairs: Sequence[tuple[Path, PosedCamera]], size: int, mask
         size: Most pixels along the longer side; photos are never enlarged.
         masks: None = nothing is labelled.
 
+    Returns:
+        Frames without a name and with unknown depth (0), the files of their photos, and notes for the user.
+
     Raises:
         UserError: A photo or mask that cannot be read, or whose aspect is not its camera's or photo's; no mask at
             all in the folder, or nothing but unlabelled pixels; too many instances.
     """
     if size < MIN_SIDE_PX:
         raise UserError(f"--size {size}: must be at least {MIN_SIDE_PX}")
-    images = [_read_photo(path, camera, size) for path, camera in pairs]
-    width, height = Counter(image.size for image in images).most_common(1)[0][0]
-    size_hw = (height, width)
-    fits = [_same_aspect((image.height, image.width), size_hw) for image in images]
-    kept = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
-    notes = []
-    if len(kept) < len(pairs):
-        odd = [path.name for (path, _), fit in zip(pairs, fits, strict=True) if not fit]
+    loaded = [(path, camera, _read_photo(path, camera, size)) for path, camera in pairs]
+    width, height = Counter(image.size for _, _, image in loaded).most_common(1)[0][0]
+    size_hw, notes = (height, width), []
+    odd = [path.name for path, _, image in loaded if not _same_aspect(_size_hw(image), size_hw)]
+    if odd:
         notes.append(f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ...")
-    same = [image.resize((width, height)) for image, fit in zip(images, fits, strict=True) if fit]
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in same]))
-    paths = [path for path, _ in kept]
-    ids = np.full((len(kept), *size_hw), -1, np.int64)
+    paths, kept, images = zip(*(row for row in loaded if _same_aspect(_size_hw(row[2]), size_hw)), strict=True)
+    ids = np.full((len(paths), *size_hw), -1, np.int64)
     if masks is not None:
-        ids = _read_masks(paths, [_shape(images[i]) for i, fit in enumerate(fits) if fit], masks, size_hw, notes)
-    cameras = Cameras(
-        torch.from_numpy(np.stack([camera.cam_from_world for _, camera in kept])),
-        torch.from_numpy(np.stack([camera.pinhole(size_hw) for _, camera in kept])),
-        size_hw,
+        notes += _read_masks(paths, [_size_hw(image) for image in images], masks, ids)
+    frames = SceneFrames(
+        name="",
+        images=np.stack([np.asarray(image.resize((width, height))) for image in images]),
+        depth=np.zeros(ids.shape, np.float32),
+        group_ids=ids,
+        cam_from_world=np.stack([camera.cam_from_world for camera in kept]),
+        intrinsics=np.stack([camera.pinhole(size_hw) for camera in kept]),
+        instance_classes={},
     )
-    photos = rearrange(pixels, "v h w c -> v c h w").float() / 255
-    views = Views(photos, cameras, torch.zeros(len(kept), *size_hw), torch.from_numpy(ids))
-    return PosedPhotos(views, tuple(path.name for path in paths), tuple(notes))
+    return frames, list(paths), notes
 
 
 def _read_photo(path: Path, camera: PosedCamera, size: int) -> Image.Image:
-    """One photo, reduced, turned as its camera expects it: as stored, unless only the upright one fits."""
+    """Read one photo, reduced: as stored, unless its camera is for the upright one."""
     image, wanted = decode_photo(path, upright=False)[0], camera.size_hw
-    if wanted is not None and not _same_aspect(_shape(image), wanted):
+    if wanted is not None and not _same_aspect(_size_hw(image), wanted):
         image = decode_photo(path)[0]
     width, height = image.size
-    if min(width, height) < MIN_SIDE_PX:
-        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
+    check_side(path, image)
     if wanted is not None and not _same_aspect((height, width), wanted):
         expected = f"its camera is for {wanted[1]}x{wanted[0]}"
         raise UserError(f"{path}: {width}x{height} pixels, but {expected}; give the photo that it belongs to")
@@ -98,53 +90,43 @@ def _read_photo(path: Path, camera: PosedCamera, size: int) -> Image.Image:
 
 
 def _read_masks(
-    paths: Sequence[Path],
-    shapes: Sequence[tuple[int, int]],
-    source: MaskSource,
-    size_hw: tuple[int, int],
-    notes: list[str],
-) -> np.ndarray:
-    """Instance ids [V, H, W], -1 = unlabelled; adds to the notes."""
+    photos: Sequence[Path], sizes: Sequence[tuple[int, int]], source: MaskSource, ids: np.ndarray
+) -> list[str]:
+    """Fill the instance ids [V, H, W] of labelled pixels; return notes."""
     if not source.folder.is_dir():
         raise UserError(f"{source.folder}: no such folder of masks")
-    found = [find_mask(source.folder, path) for path in paths]
-    ids = np.full((len(paths), *size_hw), -1, np.int64)
-    if not any(found):
-        wanted = f"{paths[0].stem}.png for {paths[0].name}"
-        raise UserError(f"{source.folder}: no mask in it for any of the {len(paths)} photos, such as {wanted}")
-    for view, (path, shape) in enumerate(zip(found, shapes, strict=True)):
+    missing = []
+    for view, (photo, size_hw) in enumerate(zip(photos, sizes, strict=True)):
+        names = [stem + suffix for stem in (photo.stem, photo.name) for suffix in _MASK_SUFFIXES]
+        path = next((source.folder / name for name in names if (source.folder / name).is_file()), None)
         if path is None:
+            missing.append(photo.name)
             continue
         mask = read_mask(path)
-        if not _same_aspect(mask.shape, shape):
+        if not _same_aspect(mask.shape, size_hw):
             size = f"{mask.shape[1]}x{mask.shape[0]}"
-            raise UserError(f"{path}: {size} pixels, another shape than its photo {paths[view].name}; export it again")
-        values = resize_mask(mask, size_hw)
+            raise UserError(f"{path}: {size} pixels, another shape than its photo {photo.name}; export it again")
+        values = resize_nearest(mask, ids.shape[1:])
         ids[view] = np.where(values == source.unlabelled, -1, values + source.first_id)
-    missing = [path.name for path, mask in zip(paths, found, strict=True) if mask is None]
-    if missing:
-        notes.append(f"no mask for {len(missing)} photos, which teach colour only: {', '.join(missing[:3])}")
-    _check_ids(source, ids)
-    return ids
-
-
-def _check_ids(source: MaskSource, ids: np.ndarray) -> None:
-    known = np.unique(ids[ids >= 0])
-    if len(known) == 0:
+    if len(missing) == len(photos):
+        wanted = f"{photos[0].stem}.png for {photos[0].name}"
+        raise UserError(f"{source.folder}: no mask in it for any of the {len(photos)} photos, such as {wanted}")
+    count = len(np.unique(ids[ids >= 0]))
+    if count == 0:
         unlabelled = f"every pixel is {source.unlabelled}, which means unlabelled"
         raise UserError(f"{source.folder}: {unlabelled}; --unlabelled VALUE names another value")
-    if len(known) > MAX_INSTANCES:
-        raise UserError(
-            f"{source.folder}: {len(known)} different values, more than {MAX_INSTANCES} instances; are these masks?"
-        )
+    if count > MAX_INSTANCES:
+        wrong = f"{count} different values, more than {MAX_INSTANCES} instances"
+        raise UserError(f"{source.folder}: {wrong}; are these masks?")
+    return [f"no mask for {len(missing)} photos, which teach colour only: {', '.join(missing[:3])}"] if missing else []
 
 
-def _shape(image: Image.Image) -> tuple[int, int]:
+def _size_hw(image: Image.Image) -> tuple[int, int]:
     return image.height, image.width
 
 
 def _same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether two (height, width) differ by a factor alone, up to the rounding of either to whole pixels."""
+    """Compare the aspects of two (height, width), up to the rounding of either to whole pixels."""
     (height, width), (other_height, other_width) = one, other
     slack = _ASPECT_TOLERANCE + 1 / min(height, other_height) + 1 / min(width, other_width)
     return abs(math.log(height * other_width / (width * other_height))) <= slack

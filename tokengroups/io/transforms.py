@@ -1,8 +1,8 @@
-"""``transforms.json`` as NeRF, instant-ngp and nerfstudio write it.
+"""Reader of ``transforms.json``, which NeRF, instant-ngp and nerfstudio write.
 
-Poses are world-from-camera with OpenGL axes (y up, z backward). Focal lengths are ``fl_x fl_y cx cy w h``, for all
-photos or per frame, or ``camera_angle_x`` with the centre in the middle. The first pixel's centre is at (0.5, 0.5), as
-in COLMAP, where most of these files come from.
+Poses are world-from-camera with OpenGL axes (y up, z backward). Intrinsics are ``fl_x fl_y cx cy w h``, for all photos
+or per frame, or ``camera_angle_x`` with a central principal point. The first pixel's centre is at (0.5, 0.5), as in
+COLMAP, where most of these files come from.
 """
 
 from __future__ import annotations
@@ -71,23 +71,20 @@ def _camera(where: str, content: dict[str, Any], frame: Any) -> PosedCamera:
 
 
 def _intrinsics(values: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Intrinsics and the size that they are for; without ``w h`` in widths of the photo."""
+    """Intrinsics and their image's size; without ``w h``, intrinsics in widths of the photo and None."""
     if "w" not in values or "h" not in values:
         if "camera_angle_x" not in values:
             raise KeyError("w" if "w" not in values else "h")
         focal = 0.5 / math.tan(float(values["camera_angle_x"]) / 2)
         return np.diag([focal, focal, 1.0]), None
     width, height = int(values["w"]), int(values["h"])
-    fx = float(values["fl_x"]) if "fl_x" in values else _focal(values, "camera_angle_x", width)
-    if "fl_y" in values:
-        fy = float(values["fl_y"])
-    else:
-        fy = _focal(values, "camera_angle_y", height) if "camera_angle_y" in values else fx
+    fx = _focal(values, "x", width)
+    fy = _focal(values, "y", height) if "fl_y" in values or "camera_angle_y" in values else fx
     cx, cy = float(values.get("cx", width / 2)), float(values.get("cy", height / 2))
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), (height, width)
 
 
-def _focal(values: Mapping[str, Any], angle: str, side: int) -> float:
-    if angle not in values:
-        raise KeyError("fl_x")
-    return 0.5 * side / math.tan(float(values[angle]) / 2)
+def _focal(values: Mapping[str, Any], axis: str, side: int) -> float:
+    if f"fl_{axis}" in values or f"camera_angle_{axis}" not in values:
+        return float(values[f"fl_{axis}"])
+    return 0.5 * side / math.tan(float(values[f"camera_angle_{axis}"]) / 2)

@@ -1,8 +1,8 @@
-"""Captures: photos with the cameras of somebody else's tool and instance masks, by option or by where they lie.
+"""Captures: photos with the cameras of other tools and with instance masks.
 
-Without depth they serve `tokengroups fit`, not training or evaluation. The folder of a capture holds its photos (or
-``images/``), ``transforms.json`` or a COLMAP model (``sparse/0``), and ``masks/``. `find_capture` takes a recording in
-ScanNet's layout for one too.
+The folder of a capture holds its photos (or ``images/``), ``transforms.json`` or a COLMAP model (``sparse/0``), and
+``masks/``. Captures have no depth, so they serve `tokengroups fit`, not training or evaluation. `find_capture` takes
+recordings in ScanNet's layout, too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from einops import rearrange
+import torch
 
+from tokengroups.data.augment import to_views
 from tokengroups.data.readers.scannet import ScanNetScene
 from tokengroups.data.splits import recorded_splits
 from tokengroups.errors import UserError
@@ -24,9 +25,9 @@ from tokengroups.io.files import natural_key, read_json
 from tokengroups.io.images import PHOTO_SUFFIXES, find_photos
 from tokengroups.io.points import PointCloud, load_points
 from tokengroups.io.posed_cameras import CameraSet, PosedCamera, match_photos
-from tokengroups.io.posed_photos import MaskSource, PosedPhotos, load_posed_photos
+from tokengroups.io.posed_photos import MaskSource, load_posed_photos
 from tokengroups.io.transforms import load_transforms
-from tokengroups.types import SceneFrames
+from tokengroups.types import SceneFrames, Views
 
 TRANSFORMS = "transforms.json"
 _KINDS = "a transforms.json, a COLMAP model or a cameras.json"
@@ -34,53 +35,38 @@ _ANY_SIZE = 2**31
 
 
 @dataclass(frozen=True)
-class CaptureFiles:
-    """Where the parts of a capture are."""
-
-    photos: Sequence[str]  # files, or one folder of them or of the whole capture
-    cameras: str | None = None  # None = found in the folder
-    masks: str | None = None  # folder; None = likewise
-    points: str | None = None  # PLY; None = what the cameras' file knows
-    unlabelled: int = 0  # mask value of no instance
-
-
-@dataclass(frozen=True)
 class Capture:
-    """One scene of posed photos; they are read when it is sliced or loaded."""
+    """Posed photos of one scene with masks; they are read when the capture is sliced or loaded."""
 
     name: str
     pairs: tuple[tuple[Path, PosedCamera], ...]
     masks: MaskSource
     points: PointCloud | None = None  # in the world of the cameras
-    classes: dict[int, str] = field(default_factory=dict)  # name of group ids, where known
-    notes: tuple[str, ...] = ()  # what the user should know about the files
+    classes: dict[int, str] = field(default_factory=dict)  # class name of group ids, as far as the files have them
+    notes: tuple[str, ...] = ()  # for the user
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, frames: slice) -> SceneFrames:
-        views = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks).views
-        return SceneFrames(
-            name=self.name,
-            images=rearrange((views.images * 255).round().byte(), "v c h w -> v h w c").numpy(),
-            depth=views.depth.numpy(),
-            group_ids=views.group_ids.numpy(),
-            cam_from_world=views.cameras.cam_from_world.numpy(),
-            intrinsics=views.cameras.intrinsics.numpy(),
-            instance_classes=self.classes,
-        )
+        loaded, _, _ = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks)
+        return replace(loaded, name=self.name, instance_classes=self.classes)
 
     def evenly_spaced(self, limit: int | None) -> Capture:
-        """At most so many of the photos, with a note if some are left out; None = all."""
+        """Keep at most so many photos, with a note if some are left out; None = all."""
         if limit is None or len(self) <= limit:
             return self
         note = f"used {limit} of {len(self)} photos, evenly spaced; --max-views allows more"
         pairs = tuple(self.pairs[i * len(self) // limit] for i in range(limit))
         return replace(self, pairs=pairs, notes=(*self.notes, note))
 
-    def load(self, size: int) -> PosedPhotos:
-        """All photos at once, reduced to `size` pixels along the longer side; errors of `load_posed_photos`."""
-        return load_posed_photos(self.pairs, size, self.masks)
+    def load(self, size: int) -> tuple[Views, list[Path], list[str]]:
+        """Views with float64 cameras, their photo files, and notes; see `load_posed_photos`."""
+        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks)
+        views = to_views(frames, range(len(frames)))
+        poses, pinholes = torch.from_numpy(frames.cam_from_world), torch.from_numpy(frames.intrinsics)
+        cameras = replace(views.cameras, cam_from_world=poses, intrinsics=pinholes)
+        return replace(views, cameras=cameras), paths, [*self.notes, *notes]
 
 
 class Captures:
@@ -104,67 +90,57 @@ class Captures:
         return len(self.folders)
 
     def __getitem__(self, index: int) -> Capture:
-        return find_capture(CaptureFiles([str(self.folders[index])]))
+        return find_capture([str(self.folders[index])])
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Photos with the cameras of a file, and where their masks are."""
-
-    photos: list[Path]
-    cameras: CameraSet
-    masks: MaskSource | None
-    classes: dict[int, str] = field(default_factory=dict)
-
-
-def find_capture(files: CaptureFiles) -> Capture:
+def find_capture(
+    photos: Sequence[str],
+    cameras: str | None = None,
+    masks: str | None = None,
+    points: str | None = None,
+    unlabelled: int = 0,
+) -> Capture:
     """Find all parts of a capture and read its cameras.
+
+    Args:
+        photos: Files, or one folder of them or of the whole capture.
+        cameras: File or COLMAP folder; None = found in the folder.
+        masks: Folder; None = found in the folder.
+        points: PLY; None = the points of the camera file.
+        unlabelled: Mask value of no instance.
 
     Raises:
         UserError: Something is missing, does not fit together, or cannot be read.
     """
-    for given in files.photos:
+    for given in photos:
         if not Path(given).exists():
             raise UserError(f"{given}: no such file or folder")
-    folder = Path(files.photos[0]) if len(files.photos) == 1 and Path(files.photos[0]).is_dir() else None
-    sources = _sources(folder, files)
-    pairs, notes = match_photos(sources.cameras.cameras, sources.photos)
-    if sources.masks is None:
+    folder = Path(photos[0]) if len(photos) == 1 and Path(photos[0]).is_dir() else None
+    name = (folder or Path(photos[0] if photos else ".").parent).resolve().name
+    source = MaskSource(Path(masks), unlabelled) if masks else None
+    if folder is not None and cameras is None and (folder / "color").is_dir() and (folder / "pose").is_dir():
+        scene, cloud = ScanNetScene(folder), load_points(points) if points else None
+        if source is not None:
+            return Capture(name, tuple(scene.posed_photos()), source, cloud)
+        ids = MaskSource(folder / "instance-filt", first_id=-1)
+        return Capture(name, tuple(scene.posed_photos()), ids, cloud, scene.instance_classes())
+    found = _read_cameras(cameras, folder)
+    pairs, notes = match_photos(found.cameras, _photos(photos, folder, found))
+    if source is None and folder is not None and (folder / "masks").is_dir():
+        source = MaskSource(folder / "masks", unlabelled)
+    if source is None:
         raise UserError("no masks given; name their folder with --masks DIR (one PNG per photo, same stem)")
-    points = load_points(files.points) if files.points else sources.cameras.points
-    name = (folder or Path(files.photos[0] if files.photos else ".").parent).resolve().name
-    return Capture(name, tuple(pairs), sources.masks, points, sources.classes, tuple(notes))
-
-
-def _sources(folder: Path | None, files: CaptureFiles) -> _Sources:
-    masks = Path(files.masks) if files.masks else None
-    recorded = folder is not None and (folder / "color").is_dir() and (folder / "pose").is_dir()
-    if folder is not None and recorded and files.cameras is None:
-        scene = ScanNetScene(folder)
-        photos, cameras = zip(*scene.posed_photos(), strict=True)
-        if masks is not None:
-            return _Sources(list(photos), CameraSet(cameras), MaskSource(masks, files.unlabelled))
-        source = MaskSource(folder / "instance-filt", 0, -1)
-        return _Sources(list(photos), CameraSet(cameras), source, scene.instance_classes())
-    cameras = _read_cameras(Path(files.cameras) if files.cameras else _cameras_in(folder))
-    if masks is None and folder is not None and (folder / "masks").is_dir():
-        masks = folder / "masks"
-    source = None if masks is None else MaskSource(masks, files.unlabelled)
-    return _Sources(_photos(files.photos, folder, cameras), cameras, source)
+    return Capture(name, tuple(pairs), source, load_points(points) if points else found.points, notes=tuple(notes))
 
 
 def _has_cameras(folder: Path) -> bool:
     return folder.is_dir() and ((folder / TRANSFORMS).is_file() or find_model(folder) is not None)
 
 
-def _cameras_in(folder: Path | None) -> Path:
-    """Camera file of a folder that somebody else's tool made."""
-    if folder is None or not _has_cameras(folder):
+def _read_cameras(given: str | None, folder: Path | None) -> CameraSet:
+    path = folder if given is None else Path(given)
+    if path is None or (given is None and not _has_cameras(path)):
         raise UserError(f"no cameras given; name {_KINDS} with --cameras")
-    return folder / TRANSFORMS if (folder / TRANSFORMS).is_file() else folder
-
-
-def _read_cameras(path: Path) -> CameraSet:
     if path.is_dir():
         return load_transforms(path / TRANSFORMS) if (path / TRANSFORMS).is_file() else load_colmap(path)
     if not path.is_file():
@@ -172,28 +148,22 @@ def _read_cameras(path: Path) -> CameraSet:
     if path.suffix.lower() != ".json":
         raise UserError(f"--cameras {path}: give {_KINDS} (for COLMAP its folder)")
     content = read_json(path, f"give {_KINDS}")
-    if isinstance(content, dict) and "frames" in content:
-        return load_transforms(path)
-    return load_named_cameras(path)
+    return load_transforms(path) if isinstance(content, dict) and "frames" in content else load_named_cameras(path)
 
 
 def _photos(given: Sequence[str], folder: Path | None, cameras: CameraSet) -> list[Path]:
     """The photos given, else those that the camera file names, else the folder ``images`` beside a COLMAP model."""
-    if folder is not None and any(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.glob("[!.]*")):
-        return find_photos([folder])
     if folder is None and given:
         return find_photos(given)
+    if folder is not None and any(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.glob("[!.]*")):
+        return find_photos([folder])
     if cameras.folder is not None:
-        named = [_named_photo(cameras.folder, camera) for camera in cameras.cameras]
-        found = [path for path in named if path is not None]
-        if found:
-            return sorted(found, key=lambda path: natural_key(str(path)))
-    if folder is not None and (folder / "images").is_dir():
-        return find_photos([folder / "images"])
-    return find_photos([folder] if folder is not None else [])
-
-
-def _named_photo(folder: Path, camera: PosedCamera) -> Path | None:
-    """The file of a camera's name; NeRF's files leave the suffix out."""
-    path = folder / camera.name
-    return next((p for p in (path, *(Path(f"{path}{end}") for end in PHOTO_SUFFIXES)) if p.is_file()), None)
+        named = [cameras.folder / camera.name for camera in cameras.cameras]
+        # NeRF's files leave the suffix out.
+        candidates = ([path, *(Path(f"{path}{suffix}") for suffix in PHOTO_SUFFIXES)] for path in named)
+        found = [next((path for path in paths if path.is_file()), None) for paths in candidates]
+        if any(found):
+            return sorted((path for path in found if path is not None), key=lambda path: natural_key(str(path)))
+    if folder is None:
+        return find_photos([])
+    return find_photos([folder / "images" if (folder / "images").is_dir() else folder])

@@ -1,4 +1,4 @@
-"""ScanNet's exported-frames layout: one folder a scene, read and written as `SceneFrames`.
+"""Reader and writer of ScanNet's exported-frames layout, one folder a scene.
 
     color/{i}.jpg            photos
     depth/{i}.png            uint16, z in millimetres, 0 = unknown; may be smaller than the photos
@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from tokengroups.data.readers.scannet_files import (
     INSTANCES_FILE,
@@ -38,6 +37,7 @@ from tokengroups.data.readers.scannet_files import (
 )
 from tokengroups.data.splits import SPLITS, recorded_splits
 from tokengroups.errors import UserError
+from tokengroups.geometry import invert_rigid
 from tokengroups.io.files import make_folder, natural_key, write_error, write_text
 from tokengroups.io.pixels import read_pixels, write_pixels
 from tokengroups.io.posed_cameras import PosedCamera, check_pose
@@ -50,7 +50,7 @@ class ScanNet:
     """A folder of recordings in ScanNet's layout, or a single recording.
 
     Args:
-        root: See `find_scenes` for what may lie in it, and `recorded_splits` for how it is split.
+        root: See `find_scenes` for its content, and `recorded_splits` for the splits.
 
     Raises:
         UserError: There is no scene.
@@ -73,15 +73,18 @@ class ScanNet:
 
 
 class ScanNetScene:
-    """One recording; frames without a valid pose do not count. Errors as in `read_scannet`."""
+    """One recording, whose frames are read at the resolution of the photos when it is sliced.
+
+    Frames without a valid pose are skipped. Depth is resampled (nearest pixel) to the photos' pinhole. Missing depth
+    reads as 0, missing instance maps as -1.
+
+    Raises:
+        UserError: The folder is no such scene, or a file is damaged.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.resolve().name
+        self.name = self.folder.resolve().name
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
@@ -92,7 +95,24 @@ class ScanNetScene:
         return len(self.stems)
 
     def __getitem__(self, frames: slice) -> SceneFrames:
-        return _read_frames(self.folder, self.stems[frames])
+        folder, stems = self.folder, self.stems[frames]
+        photos = [read_pixels(photo_path(folder, stem)) for stem in stems]
+        shape = photos[0].shape
+        for stem, photo in zip(stems, photos, strict=True):
+            if photo.shape != shape or len(shape) != 3:
+                raise UserError(f"{folder}/color/{stem}: size {photo.shape[:2]} is not that of the first, {shape[:2]}")
+        pinhole = read_pinhole(folder, "color")
+        poses = np.stack([read_matrix(folder / "pose" / f"{stem}.txt") for stem in stems])
+        ids = np.stack([read_instances(folder, stem, shape[:2]) for stem in stems])
+        return SceneFrames(
+            name=self.name,
+            images=np.stack(photos),
+            depth=np.stack([read_depth(folder, stem, pinhole, shape[:2]) for stem in stems]),
+            group_ids=ids,
+            cam_from_world=invert_rigid(torch.from_numpy(poses)).numpy(),
+            intrinsics=np.tile(pinhole, (len(stems), 1, 1)),
+            instance_classes=read_classes(folder, stems, ids),
+        )
 
     def posed_photos(self) -> list[tuple[Path, PosedCamera]]:
         """Photo files with their cameras, for fits, which take photos of any size."""
@@ -106,7 +126,7 @@ class ScanNetScene:
         return pairs
 
     def instance_classes(self) -> dict[int, str]:
-        """Class name of every instance of the recording, where known."""
+        """Class name of every instance of the recording, as far as its files have them."""
         maps = {stem: self.folder / "instance-filt" / f"{stem}.png" for stem in self.stems}
         maps = {stem: path for stem, path in maps.items() if path.is_file()}
         ids = (read_pixels(path).astype(np.int16) - np.int16(1) for path in maps.values())
@@ -116,7 +136,7 @@ class ScanNetScene:
 def find_scenes(root: str | os.PathLike[str]) -> list[Path]:
     """Scene folders (those with a ``color`` in them), in order of their names.
 
-    They are `root` itself, or lie in it, or in its sub-folders ``train``, ``val`` and ``test``.
+    They are `root` itself, or lie in it or in its sub-folders ``train``, ``val`` and ``test``.
 
     Raises:
         UserError: There is none.
@@ -135,40 +155,6 @@ def find_scenes(root: str | os.PathLike[str]) -> list[Path]:
     return sorted(scenes, key=lambda path: natural_key(path.name))
 
 
-def read_scannet(folder: str | os.PathLike[str]) -> SceneFrames:
-    """Read a whole scene at the resolution of its photos; `ScanNetScene` reads parts.
-
-    Frames without a valid pose are skipped. Depth is resampled (nearest pixel) to the photos' pinhole.
-    Missing depth reads as 0, missing instance maps as -1.
-
-    Raises:
-        UserError: The folder is no such scene, or a file is damaged.
-    """
-    return ScanNetScene(folder)[:]
-
-
-def _read_frames(folder: Path, stems: Sequence[str]) -> SceneFrames:
-    if not stems:
-        raise UserError(f"{folder}: no frame with a camera pose (pose/*.txt); export the scene's poses")
-    photos = [read_pixels(photo_path(folder, stem)) for stem in stems]
-    shape = photos[0].shape
-    for stem, photo in zip(stems, photos, strict=True):
-        if photo.shape != shape or len(shape) != 3:
-            raise UserError(f"{folder}/color/{stem}: size {photo.shape[:2]} is not that of the first, {shape[:2]}")
-    pinhole = read_pinhole(folder, "color")
-    poses = np.stack([read_matrix(folder / "pose" / f"{stem}.txt") for stem in stems])
-    ids = np.stack([read_instances(folder, stem, shape[:2]) for stem in stems])
-    return SceneFrames(
-        name=folder.resolve().name,
-        images=np.stack(photos),
-        depth=np.stack([read_depth(folder, stem, pinhole, shape[:2]) for stem in stems]),
-        group_ids=ids,
-        cam_from_world=_inverse_rigid(poses),
-        intrinsics=np.tile(pinhole, (len(stems), 1, 1)),
-        instance_classes=read_classes(folder, stems, ids),
-    )
-
-
 def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
     """Write a scene; the folder appears when it is complete.
 
@@ -176,7 +162,7 @@ def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
 
     Raises:
         UserError: The folder exists and is not empty, it cannot be written, or there are over 255 instances.
-        ValueError: The frames do not share one pinhole, which the layout cannot say.
+        ValueError: The frames do not share one pinhole, as the layout demands.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -186,15 +172,12 @@ def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
     if not (scene.intrinsics == scene.intrinsics[0]).all():
         raise ValueError("ScanNet's layout holds one pinhole for all frames of a scene")
     make_folder(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write_frames(unfinished, scene)
-        unfinished.chmod(0o755)
-        os.replace(unfinished, folder)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
+            _write_frames(Path(unfinished) / folder.name, scene)
+            os.replace(Path(unfinished) / folder.name, folder)
     except OSError as error:
         raise write_error(folder, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_frames(folder: Path, scene: SceneFrames) -> None:
@@ -212,7 +195,7 @@ def _write_frames(folder: Path, scene: SceneFrames) -> None:
         write_text(folder / "intrinsic" / f"intrinsic_{kind}.txt", matrix_text(pinhole))
         write_text(folder / "intrinsic" / f"extrinsic_{kind}.txt", matrix_text(np.eye(4)))
     millimetres = (scene.depth.astype(np.float64) * MILLIMETRES).round().clip(0, 65535).astype(np.uint16)
-    poses = _inverse_rigid(scene.cam_from_world)
+    poses = invert_rigid(torch.from_numpy(scene.cam_from_world)).numpy()
     for view, ids in enumerate(scene.group_ids):
         write_pixels(folder / "color" / f"{view}.jpg", scene.images[view])
         write_pixels(folder / "depth" / f"{view}.png", millimetres[view])
@@ -221,11 +204,3 @@ def _write_frames(folder: Path, scene: SceneFrames) -> None:
         write_text(folder / "pose" / f"{view}.txt", matrix_text(poses[view]))
     tables = {"instances": scene.instance_classes, "labels": {number: name for name, number in numbers.items()}}
     write_text(folder / INSTANCES_FILE, json.dumps(tables, indent=1) + "\n")
-
-
-def _inverse_rigid(poses: np.ndarray) -> np.ndarray:
-    inverse = np.tile(np.eye(4), (len(poses), 1, 1))
-    rotations = poses[:, :3, :3].transpose(0, 2, 1)
-    inverse[:, :3, :3] = rotations
-    inverse[:, :3, 3] = -(rotations @ poses[:, :3, 3:])[..., 0]
-    return inverse

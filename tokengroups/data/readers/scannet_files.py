@@ -1,4 +1,4 @@
-"""The single files of a scene in ScanNet's exported-frames layout (see `scannet`)."""
+"""Single files of a scene in ScanNet's exported-frames layout (see `scannet`)."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ import numpy as np
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import natural_key
-from tokengroups.io.pixels import read_pixels
+from tokengroups.io.pixels import read_pixels, resize_nearest
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 MILLIMETRES = 1000
 INSTANCES_FILE = "instances.json"
 
 
 def posed_stems(folder: Path) -> list[str]:
-    """Frames with a pose; ScanNet writes -inf where tracking was lost."""
-    return [s for s in _frame_stems(folder) if np.isfinite(read_matrix(folder / "pose" / f"{s}.txt")).all()]
-
-
-def _frame_stems(folder: Path) -> list[str]:
-    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in PHOTO_SUFFIXES]
+    """Frames with a pose, in natural order; ScanNet writes -inf where tracking was lost."""
+    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in _PHOTO_SUFFIXES]
     stems = [path.stem for path in photos if (folder / "pose" / f"{path.stem}.txt").is_file()]
     if not stems:
         raise UserError(f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?")
+    stems = [stem for stem in stems if np.isfinite(read_matrix(folder / "pose" / f"{stem}.txt")).all()]
+    if not stems:
+        raise UserError(f"{folder}: no frame with a camera pose (pose/*.txt); export the scene's poses")
     return sorted(stems, key=natural_key)
 
 
 def photo_path(folder: Path, stem: str) -> Path:
     """The photo of a frame."""
-    return next(path for path in folder.glob(f"color/{stem}.*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    return next(path for path in folder.glob(f"color/{stem}.*") if path.suffix.lower() in _PHOTO_SUFFIXES)
 
 
 def read_matrix(path: Path) -> np.ndarray:
-    """A 4x4 matrix from a text file."""
+    """Read a 4x4 matrix from a text file."""
     try:
         matrix = np.array(path.read_text().split(), dtype=np.float64)
     except (OSError, ValueError) as error:
@@ -47,7 +46,7 @@ def read_matrix(path: Path) -> np.ndarray:
 
 
 def matrix_text(matrix: np.ndarray) -> str:
-    """A matrix as text that reads back exactly."""
+    """Format a matrix as text that reads back exactly."""
     return "\n".join(" ".join(repr(float(value)) for value in row) for row in matrix) + "\n"
 
 
@@ -58,29 +57,21 @@ def read_pinhole(folder: Path, kind: str) -> np.ndarray:
     return pinhole
 
 
-def _nearest(
-    pixels: np.ndarray, source: np.ndarray, target: np.ndarray, size: tuple[int, int], empty: int
-) -> np.ndarray:
-    """Look every pixel of a target pinhole up in an image taken with the source pinhole; `empty` outside."""
-    index, inside = [], []
-    for axis, count in ((1, size[0]), (0, size[1])):  # rows use fy, cy; columns fx, cx
-        slope = (np.arange(count) + 0.5 - target[axis, 2]) / target[axis, axis]
-        position = np.floor(slope * source[axis, axis] + source[axis, 2] + 1e-9).astype(np.int64)
-        limit = pixels.shape[1 - axis]
-        inside.append((position >= 0) & (position < limit))
-        index.append(position.clip(0, limit - 1))
-    found = pixels[np.ix_(*index)]
-    return np.where(np.logical_and.outer(*inside), found, np.asarray(empty, pixels.dtype))
-
-
 def read_depth(folder: Path, stem: str, pinhole: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Depth in metres, resampled to the pinhole and size of the photos; 0 where unknown or missing."""
     path = folder / "depth" / f"{stem}.png"
     if not path.is_file():
         return np.zeros(size, np.float32)
-    millimetres = _one_channel(path)
-    metres = _nearest(millimetres, read_pinhole(folder, "depth"), pinhole, size, 0).astype(np.float64) / MILLIMETRES
-    return metres.astype(np.float32)
+    millimetres, source = _one_channel(path), read_pinhole(folder, "depth")
+    index, inside = [], []
+    for axis, count in ((1, size[0]), (0, size[1])):  # rows use fy, cy; columns fx, cx
+        slope = (np.arange(count) + 0.5 - pinhole[axis, 2]) / pinhole[axis, axis]
+        position = np.floor(slope * source[axis, axis] + source[axis, 2] + 1e-9).astype(np.int64)
+        limit = millimetres.shape[1 - axis]
+        inside.append((position >= 0) & (position < limit))
+        index.append(position.clip(0, limit - 1))
+    nearest = np.where(np.logical_and.outer(*inside), millimetres[np.ix_(*index)], 0)
+    return (nearest.astype(np.float64) / MILLIMETRES).astype(np.float32)
 
 
 def _one_channel(path: Path) -> np.ndarray:
@@ -90,22 +81,16 @@ def _one_channel(path: Path) -> np.ndarray:
     return pixels
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The nearest pixel at another resolution of the same picture."""
-    rows, columns = (((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, pixels.shape, strict=True))
-    return pixels[np.ix_(rows, columns)]
-
-
 def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray:
     """Object ids int16 at the size of the photos; -1 where unlabelled or missing."""
     path = folder / "instance-filt" / f"{stem}.png"
     if not path.is_file():
         return np.full(size, -1, np.int16)
-    return _resized(_one_channel(path), size).astype(np.int16) - np.int16(1)
+    return resize_nearest(_one_channel(path), size).astype(np.int16) - np.int16(1)
 
 
 def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
-    """Class names from our table or ScanNet's aggregation file; else "label N" from the label maps."""
+    """Class names from ``instances.json`` or ScanNet's aggregation file; else "label N" from the label maps."""
     ours = folder / INSTANCES_FILE
     aggregations = sorted(folder.glob("*.aggregation.json"), key=lambda path: len(path.name))
     try:
@@ -116,14 +101,10 @@ def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) 
             return {int(group["objectId"]): str(group["label"]) for group in groups}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: its table of instances is damaged; export the scene again") from error
-    return _numbered_classes(folder, stems, ids)
-
-
-def _numbered_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
     votes: dict[int, np.ndarray] = {}
     for stem, instances in zip(stems, ids, strict=True):
         path = folder / "label-filt" / f"{stem}.png"
-        labels = _resized(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
+        labels = resize_nearest(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
         for instance in np.unique(instances[instances >= 0]).tolist():
             counts = np.bincount(labels[instances == instance].astype(np.int64), minlength=65536)
             votes[instance] = votes.get(instance, 0) + counts

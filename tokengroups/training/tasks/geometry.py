@@ -14,7 +14,7 @@ from torch import Tensor
 from tokengroups.checkpoint import find_weights, load_state_strict, load_weights
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.data.augment import collate
-from tokengroups.data.stream import DataConfig, PathStream, draw_frames, held_out_paths
+from tokengroups.data.stream import DataConfig, PathStream, draw_frames, held_out_views
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.weights import ENCODERS, freeze_unused, save_encoder
 from tokengroups.errors import UserError
@@ -77,7 +77,7 @@ class GeometryTask:
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
         frames = draw_frames(rng, data.num_frames, num_frames, data.max_gap)
-        return self.stream.augment(path.views.select(frames), rng)
+        return self.stream.views(path, frames, rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """The encoder's objective, scene by scene."""
@@ -90,8 +90,8 @@ class GeometryTask:
         """Geometry metrics on held-out scenes from two views (one scale a scene), and the matching accuracy."""
         device = next(self.model.parameters()).device
         scenes = []
-        for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
-            views = collate([path.views.select(list(EVALUATION_CONTEXT))]).to(device)
+        for path in held_out_views(self.experiment.data, EVALUATION_PATH):
+            views = collate([path.select(list(EVALUATION_CONTEXT))]).to(device)
             scenes.append(encoder_metrics(self.model.encode(views.images), views))
         return summarise(scenes)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.data.augment import collate
-from tokengroups.data.stream import DataConfig, PathStream, held_out_paths
+from tokengroups.data.stream import DataConfig, PathStream, held_out_views
 from tokengroups.encoders.vggt_tiny import SingleViewNetwork, SingleViewPrediction, VGGTTiny, VGGTTinyConfig
 from tokengroups.encoders.vggt_tiny.model import with_single_view
 from tokengroups.encoders.weights import load_vggt, save_encoder
@@ -107,7 +107,7 @@ class SingleViewTask:
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
         frames = rng.choice(data.num_frames, data.photos_per_room, replace=False)
-        return self.stream.augment(path.views.select([int(frame) for frame in frames]), rng)
+        return self.stream.views(path, frames.tolist(), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """Every photo by itself."""
@@ -121,8 +121,8 @@ class SingleViewTask:
         """Mean errors on held-out rooms; `focal_of_room` is that of the mean over a room's photos."""
         device = next(self.model.parameters()).device
         rows = []
-        for path in held_out_paths(self.experiment.data, EVALUATION_PATH):
-            views = collate([path.views]).to(device)
+        for path in held_out_views(self.experiment.data, EVALUATION_PATH):
+            views = collate([path]).to(device)
             rows.append(prediction_errors(self.model(views.images.flatten(0, 1)), views))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
