@@ -50,20 +50,17 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}{line}: not valid YAML ({reason}); correct the file") from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML file that holds one mapping, and merge it into the files that it includes.
 
     The key ``include`` names one file or a list of files, relative to the file that names them. Mappings are merged key
     by key. Of several values for one key, a later file's replaces an earlier one's, and the file's own replaces both.
+    `including` are the files whose includes led to this one.
 
     Raises:
         UserError: A file is missing, unreadable, not YAML, not a mapping, or includes itself.
     """
-    return _read_with_includes(Path(path), ())
-
-
-def _read_with_includes(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file; `including` are the files whose includes led to it."""
+    path = Path(path)
     chain = (*including, path)
     if path.resolve() in [earlier.resolve() for earlier in including]:
         raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
@@ -74,7 +71,7 @@ def _read_with_includes(path: Path, including: tuple[Path, ...]) -> dict[str, An
         raise UserError(f"{path}: 'include' must be the name of a file or a list of them, got {names!r}")
     merged: dict[str, Any] = {}
     for name in names:
-        merged = _merge(merged, _read_with_includes(path.parent / name, chain))
+        merged = _merge(merged, read_yaml(path.parent / name, chain))
     return _merge(merged, values)
 
 
@@ -110,7 +107,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         UserError: An override has no ``=`` or goes through something that is not a mapping.
     """
-    result = {key: value for key, value in values.items()}
+    result = dict(values)
     for override in overrides:
         name, equals, text = override.partition("=")
         keys = name.strip().split(".")
@@ -125,15 +122,6 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             node = node[key]
         node[keys[-1]] = _parse_yaml(text, f"override '{override}'")
     return result
-
-
-def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """Build the dataclass `cls` from a YAML file and ``a.b=value`` overrides (these win).
-
-    Raises:
-        UserError: Unreadable file, unknown key (with the nearest known one), missing key or wrong type.
-    """
-    return build_config(cls, apply_overrides(read_yaml(path), overrides), str(path))
 
 
 def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:

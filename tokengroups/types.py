@@ -94,18 +94,12 @@ class Views(TensorFields):
 
     def select(self, views: list[int]) -> Views:
         """Keep the views with these indices, in this order."""
-        at = (..., views)
-        cameras = Cameras(
-            self.cameras.cam_from_world[(*at, slice(None), slice(None))],
-            self.cameras.intrinsics[(*at, slice(None), slice(None))],
-            self.cameras.size_hw,
-        )
-        pixels = (slice(None), slice(None))
+        poses, intrinsics = self.cameras.cam_from_world[..., views, :, :], self.cameras.intrinsics[..., views, :, :]
         return Views(
-            self.images[(*at, slice(None), *pixels)],
-            cameras,
-            self.depth[(*at, *pixels)],
-            self.group_ids[(*at, *pixels)],
+            self.images[..., views, :, :, :],
+            Cameras(poses, intrinsics, self.cameras.size_hw),
+            self.depth[..., views, :, :],
+            self.group_ids[..., views, :, :],
         )
 
 
@@ -137,7 +131,7 @@ class SceneFrames:
 
 @dataclass(frozen=True)
 class Gaussians(TensorFields):
-    """3D Gaussians in gsplat's words and ranges.
+    """3D Gaussians with gsplat's parameters and ranges.
 
     Example:
         >>> import torch
@@ -162,12 +156,12 @@ class Gaussians(TensorFields):
 
 @dataclass(frozen=True)
 class Semantics(TensorFields):
-    """What a scene's groups mean: a pixel's feature is sum_l S_l s_l + W_r R, S and R rendered (paper A)."""
+    """Semantics of a scene's groups: a pixel's feature is sum_l S_l s_l + W_r R, with S and R rendered."""
 
     embeddings: Float[Tensor, "L D"]  # s_l, of unit length; zero = unknown
     residuals: Float[Tensor, "K d"]  # r_k; d = 0 without residuals
     projection: Float[Tensor, "D d"]  # W_r
-    calibration: Float[Tensor, "2"]  # (a, b): a group is what a text of cosine c says with p = sigmoid(a (c - b))
+    calibration: Float[Tensor, "2"]  # (a, b): a text of cosine c applies to a group with p = sigmoid(a (c - b))
     encoder: str  # name of the text encoder whose space this is
 
 
@@ -196,4 +190,4 @@ class TokenScene(TensorFields):
     cameras: Cameras  # context views, batch axis V
     group_names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON: weights, seed, photos, edits
-    semantics: Semantics | None = None  # None = nothing is known about meaning
+    semantics: Semantics | None = None  # None = no semantics
