@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files, weight folders, and strict loading into modules."""
+"""Safetensors files, weight folders, and strict loading into modules."""
 
 from __future__ import annotations
 
@@ -59,10 +59,7 @@ def _reading(path: str | Path) -> Iterator[Any]:
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically: on any failure an existing file stays as it was.
 
-    Args:
-        path: Target file; its folder must exist.
-        tensors: Tensors on any device; they are stored contiguous, with their dtype.
-        metadata: Text to keep with them.
+    The folder must exist. Tensors are stored contiguous, with their dtype.
 
     Raises:
         UserError: The operating system refused to write.
@@ -90,7 +87,7 @@ def shipped_weights() -> list[str]:
 
 
 def find_weights(source: str | Path) -> Path | None:
-    """The weight folder of a shipped name or a path; None if there is none."""
+    """Find the weight folder of a shipped name or a path; None if there is none."""
     for folder in (SHIPPED / str(source), Path(source)):
         if (folder / CONFIG_FILE).is_file():
             return folder
@@ -103,9 +100,9 @@ def save_weights(
     """Write a weight folder: ``model.safetensors`` and the readable ``config.json`` that builds the model.
 
     Args:
-        folder: Created where missing; files in it are replaced one by one, atomically.
-        state_dict: The module's state.
-        config: Plain values, as `tokengroups.config.config_to_dict` makes them.
+        folder: Created where missing; its files are replaced one by one, atomically.
+        state_dict: State of the module.
+        config: Plain values, as from `tokengroups.config.config_to_dict`.
         half: Store float32 tensors as float16 (half the size); `load_weights` gives float32 back.
 
     Raises:
@@ -154,7 +151,7 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load `tensors` into `module`; every key must be there, none may be left over, all shapes must agree.
+    """Load `tensors` into `module`; keys and shapes must agree exactly.
 
     Raises:
         UserError: They do not; names the first few keys of each kind. The module is then unchanged.

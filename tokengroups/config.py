@@ -1,7 +1,7 @@
 """Strict configuration: frozen dataclasses filled from YAML files and ``a.b=value`` overrides.
 
-The dataclass beside the class it configures is the only source of defaults; a file lists the differences, and may
-include other files. A key that no dataclass reads is an error, so a typing mistake never becomes a silent default.
+The dataclass beside the class that it configures is the only source of defaults. A file lists the differences and may
+include other files. A key that no dataclass has is an error.
 """
 
 from __future__ import annotations
@@ -127,10 +127,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
 def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     """Build the dataclass `cls` from nested plain values.
 
-    Args:
-        cls: A dataclass; nested dataclasses, tuples, Literal, optional fields and plain scalars are understood.
-        values: Nested mappings, as read from YAML or JSON.
-        where: Name of the source, for messages.
+    Fields may be dataclasses, tuples, Literal, optional or plain scalars; messages name the source `where`.
 
     Raises:
         UserError: Unknown key (with the nearest known one), missing key, wrong type, or a value that the
@@ -179,7 +176,7 @@ def _as_float(value: Any) -> Any:
 
 
 def _as_int(value: Any) -> Any:
-    # bool is an int to Python; as text it fails dacite's check, with the value still readable in the message.
+    # bool is an int to Python; as text it fails dacite's check.
     return str(value) if isinstance(value, bool) else value
 
 

@@ -1,4 +1,4 @@
-"""Losses on how a predicted map changes from pixel to pixel: the third term of VGGT's dense heads."""
+"""Losses on local differences of predicted maps: the third term of VGGT's dense heads."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "B N C"], rope: RopeTables | None = None) -> Float[Tensor, "B N C"]:
-        """Every token of a sequence attends to all of them."""
+        """Let every token attend to all tokens of its sequence."""
         qkv = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
         q, k, v = qkv.unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)

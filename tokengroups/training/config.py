@@ -37,11 +37,7 @@ class TrainingConfig:
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: Names the setting, its value and its bounds.
-        """
+        """Refuse values that cannot work."""
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be >= 1, got {getattr(self, name)}")

@@ -45,11 +45,7 @@ class Experiment:
 
 
 def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingResult:
-    """Train as a YAML file describes; the same call resumes a run that was stopped.
-
-    Args:
-        path: Configuration file.
-        overrides: ``a.b=value`` changes to it.
+    """Train as a YAML file and ``a.b=value`` overrides describe; the same call resumes a run that was stopped.
 
     Raises:
         UserError: Anything wrong with the configuration, the data or the output folder.
@@ -72,7 +68,9 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     if name in TASKS:
         kind = resolve(name, TASKS, "task").settings_class
     else:
-        kind = _experiment_class(_system_class(name).settings_class)
+        own = _system_class(name).settings_class
+        shared = [("training", TrainingConfig), ("data", ExampleConfig)]
+        kind = make_dataclass(own.__name__, shared, bases=(own,), frozen=True, kw_only=True)
     return Experiment(name, build_config(kind, values, str(path)))
 
 
@@ -87,11 +85,5 @@ def _system_class(name: str) -> Any:
     if not is_dataclass(getattr(create, "settings_class", None)):
         missing.insert(0, "settings_class, a dataclass")
     if missing:
-        raise UserError(f"task {name}: no system, as tokengroups.systems.System says; add {', '.join(missing)}")
+        raise UserError(f"task {name}: no system, see tokengroups.systems.System; add {', '.join(missing)}")
     return create
-
-
-def _experiment_class(settings: type) -> type:
-    """Build a dataclass of a system's own settings and those of the training loop and the data."""
-    shared = [("training", TrainingConfig), ("data", ExampleConfig)]
-    return make_dataclass(settings.__name__, shared, bases=(settings,), frozen=True, kw_only=True)

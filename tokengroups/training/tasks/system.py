@@ -43,11 +43,11 @@ class SystemTask:
             raise UserError(f"data.size must be a multiple of {multiple}, got {experiment.data.size}")
 
     def batch(self, step: int, slots: range) -> Example:
-        """Examples of some slots."""
+        """Draw the examples of some slots."""
         return self.examples.batch(step, slots)
 
     def losses(self, batch: Example, step: int) -> LossTerms:
-        """The system's objective."""
+        """Compute the system's objective."""
         return self.system.losses(batch, step, self.experiment.training.precision)
 
     def evaluate(self) -> dict[str, float]:
@@ -56,7 +56,7 @@ class SystemTask:
         return self.system.evaluate(held_out_examples(data), EvaluationData(data.dataset, data.plan))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The system's optimiser groups."""
+        """Return the system's optimiser groups."""
         training = self.experiment.training
         return self.system.parameter_groups(training.weight_decay, training.optimizer == "muon")
 
