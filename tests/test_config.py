@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokengroups.config import apply_overrides, build_config, config_to_dict, load_config, read_yaml
+from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
 from tokengroups.errors import UserError
 
 
@@ -36,6 +37,10 @@ class Outer:
     shown: bool = False
 
 
+def load(path: Path, overrides: Sequence[str] = ()) -> Outer:
+    return build_config(Outer, apply_overrides(read_yaml(path), overrides), str(path))
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "a.yaml"
     path.write_text(text)
@@ -44,13 +49,13 @@ def written(folder: Path, text: str) -> Path:
 
 def test_file_and_overrides_fill_the_dataclass(tmp_path: Path) -> None:
     path = written(tmp_path, "name: x\nrate: 1e-3\nlimit: 2\ninner:\n  rates: [1, 2e-1]\n  pair: [4, 5]\n")
-    config = load_config(Outer, path, ["inner.width=7", "mode=exact", "other.width=2", "shown=true"])
+    config = load(path, ["inner.width=7", "mode=exact", "other.width=2", "shown=true"])
     assert config == Outer("x", Inner(7, (1.0, 0.2), (4, 5)), 1e-3, 2.0, Inner(2), "exact", True)
     assert isinstance(config.limit, float) and isinstance(config.inner.rates, tuple)
 
 
 def test_defaults_live_in_the_dataclass(tmp_path: Path) -> None:
-    assert load_config(Outer, written(tmp_path, "name: x")) == Outer("x")
+    assert load(written(tmp_path, "name: x")) == Outer("x")
 
 
 @given(
@@ -91,7 +96,7 @@ def test_to_dict_is_the_inverse_of_build(config: Outer) -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load_config(Outer, written(tmp_path, text))
+        load(written(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
@@ -137,8 +142,8 @@ def test_included_files_are_merged_and_later_values_win(tmp_path: Path) -> None:
         c="rate: 3\nmode: exact",
         d="name: d\ninner: {width: 4, rates: [1, 2], pair: [7, 8]}\nlimit: 1",
     )
-    assert load_config(Outer, path) == Outer("a", Inner(5, (9.0,), (7, 8)), 3.0, 1.0, None, "exact")
-    changed = load_config(Outer, path, ["rate=4", "inner.width=6"])
+    assert load(path) == Outer("a", Inner(5, (9.0,), (7, 8)), 3.0, 1.0, None, "exact")
+    changed = load(path, ["rate=4", "inner.width=6"])
     assert changed == Outer("a", Inner(6, (9.0,), (7, 8)), 4.0, 1.0, None, "exact")
 
 
@@ -146,7 +151,7 @@ def test_a_file_may_be_included_twice_but_not_by_itself(tmp_path: Path) -> None:
     path = files(
         tmp_path, a="include: [b.yaml, c.yaml]", b="include: d.yaml", c="include: d.yaml\nrate: 2", d="name: d"
     )
-    assert load_config(Outer, path) == Outer("d", rate=2.0)
+    assert load(path) == Outer("d", rate=2.0)
 
 
 @pytest.mark.parametrize(
@@ -168,5 +173,5 @@ def test_a_file_may_be_included_twice_but_not_by_itself(tmp_path: Path) -> None:
 )
 def test_wrong_includes_are_refused_in_one_line(texts: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        load_config(Outer, files(tmp_path, **texts))
+        load(files(tmp_path, **texts))
     assert "\n" not in str(caught.value)

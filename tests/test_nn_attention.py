@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokengroups.nn.attention import attend
+from tokengroups.nn.blocks import attend
 
 
 def by_definition(q, k, v):

@@ -9,15 +9,8 @@ import torch
 from tolerances import tolerance
 from torch import nn
 
-from tokengroups.nn import (
-    Attention,
-    LayerScale,
-    Mlp,
-    TransformerBlock,
-    apply_rope,
-    init_transformer_weights,
-    rope_tables,
-)
+from tokengroups.nn.blocks import Attention, LayerScale, Mlp, TransformerBlock, init_transformer_weights
+from tokengroups.nn.rope import apply_rope, rope_tables
 
 
 def by_hand_norm(x, norm):
@@ -118,6 +111,6 @@ def test_heads_must_divide_the_width():
 
 def test_initial_weights_are_narrow_and_biases_zero():
     mlp = Mlp(64, 256)
-    init_transformer_weights(mlp, std=0.02)
+    init_transformer_weights(mlp)
     assert mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not mlp.fc1.bias.any() and not mlp.fc2.bias.any()

@@ -90,6 +90,12 @@ def task(experiment: PixelGaussiansExperiment) -> SystemTask:
     return build_task(experiment)
 
 
+def test_the_system_gets_its_own_settings_alone(task: SystemTask, experiment: PixelGaussiansExperiment) -> None:
+    assert isinstance(task.system, PixelGaussians) and type(task.system.settings) is PixelGaussiansSettings
+    own = vars(task.system.settings)
+    assert vars(experiment) == own | {"training": experiment.training, "data": experiment.data}
+
+
 def test_a_batch_is_a_pure_function_of_step_and_slots(task: SystemTask, experiment: PixelGaussiansExperiment) -> None:
     both = task.batch(3, range(2))
     assert both.context.images.shape == (2, 2, 3, 32, 32)

@@ -20,7 +20,7 @@ from tokengroups.checkpoint import load_weights, read_metadata, read_tensors
 from tokengroups.errors import UserError
 from tokengroups.losses.terms import LossTerms
 from tokengroups.training.log import read_metrics
-from tokengroups.training.signals import StopRequest
+from tokengroups.training.processes import StopRequest
 
 TOY = Path(__file__).with_name("training_toy.py")
 REORDERED = 1e-4  # float32 sums in another order, then 12 steps of AdamW
@@ -229,4 +229,4 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 def test_changed_settings_are_named_when_a_run_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_toy(tmp_path)
     run_toy(tmp_path, steps=14)
-    assert "continuing with changed settings: training.steps 12 -> 14" in caplog.text
+    assert "resuming with changed settings: training.steps 12 -> 14" in caplog.text

@@ -21,7 +21,7 @@ from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.log import read_metrics
-from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask, build_task
+from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
 
@@ -38,7 +38,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> GeometryExperiment:
 
 @pytest.fixture(scope="module")
 def task(experiment: GeometryExperiment) -> GeometryTask:
-    return build_task(experiment)
+    return GeometryTask(experiment)
 
 
 def test_a_batch_is_a_pure_function_of_step_and_slots(task: GeometryTask, experiment: GeometryExperiment) -> None:
@@ -109,7 +109,7 @@ def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_pat
     task.export(tmp_path, task.model.state_dict())
     encoder = load_encoder(tmp_path)
     assert encoder.config == TINY
-    started = build_task(replace(task.experiment, start_from=str(tmp_path)))
+    started = GeometryTask(replace(task.experiment, start_from=str(tmp_path)))
     for name, tensor in started.model.state_dict().items():
         assert torch.equal(tensor, encoder.state_dict()[name])
 
@@ -117,7 +117,7 @@ def test_exported_weights_are_an_encoder_and_a_start(task: GeometryTask, tmp_pat
 def test_the_published_architecture_trains_without_matching(experiment: GeometryExperiment, tmp_path: Path) -> None:
     shared = {field.name for field in fields(VGGTConfig)}
     sizes = {name: value for name, value in experiment.model.items() if name in shared}
-    task = build_task(replace(experiment, architecture="vggt", model=sizes))
+    task = GeometryTask(replace(experiment, architecture="vggt", model=sizes))
     assert type(task.model) is VGGT
     losses = task.losses(task.batch(0, range(2)), 0)
     losses.total.backward()
@@ -136,21 +136,25 @@ def test_architectures_and_sizes_that_do_not_exist_are_one_line(
     experiment: GeometryExperiment, task: GeometryTask, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="architecture must be one of vggt, vggt_tiny, got 'dust3r'"):
-        build_task(replace(experiment, architecture="dust3r"))
+        GeometryTask(replace(experiment, architecture="dust3r"))
     with pytest.raises(UserError, match=r"model: unknown key 'embed_dimm'; did you mean 'embed_dim'\?"):
-        build_task(replace(experiment, model={"embed_dimm": 32}))
+        GeometryTask(replace(experiment, model={"embed_dimm": 32}))
     with pytest.raises(UserError, match="model: unknown key 'matching'"):
-        build_task(replace(experiment, architecture="vggt", model={"matching": True}))
+        GeometryTask(replace(experiment, architecture="vggt", model={"matching": True}))
     task.export(tmp_path, task.model.state_dict())
     wider = replace(experiment, model=experiment.model | {"embed_dim": 64}, start_from=str(tmp_path))
     with pytest.raises(UserError, match="the weights of .* do not fit this VGGTTiny: .* of another shape"):
-        build_task(wider)
+        GeometryTask(wider)
 
 
 def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperiment) -> None:
     for changes in ({"max_frames": 5}, {"min_frames": 4}, {"min_frames": 0}):
-        with pytest.raises(UserError, match="need 1 <= min_frames <= max_frames <= num_frames, got"):
-            build_task(replace(experiment, data=replace(experiment.data, **changes)))
+        with pytest.raises(ValueError, match="data: need 1 <= min_frames <= max_frames <= num_frames, got"):
+            replace(experiment.data, **changes)
+    with pytest.raises(
+        UserError, match=r"vggt_tiny\.yaml: data: need 1 <= min_frames <= max_frames <= num_frames, got"
+    ):
+        read_experiment(CONFIG, ["data.min_frames=0"])
 
 
 def test_the_shipped_configuration_trains_stops_and_continues(

@@ -22,8 +22,7 @@ from tokengroups.systems import SYSTEMS
 from tokengroups.training.experiments import TASKS, read_experiment, run_experiment
 from tokengroups.training.log import MetricsLog, read_metrics
 from tokengroups.training.optim import AveragedWeights, build_optimizer, ema_decay, learning_rate
-from tokengroups.training.prefetch import Prefetcher
-from tokengroups.training.processes import micro_batches, seed_step
+from tokengroups.training.processes import Prefetcher, micro_batches, seed_step
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

@@ -17,13 +17,13 @@ from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
+from tokengroups.training.experiments import read_experiment
 from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
 from tokengroups.training.tasks.single_view import (
     SingleViewConfig,
     SingleViewDataConfig,
     SingleViewExperiment,
     SingleViewTask,
-    build_task,
 )
 
 CONFIG = Path(__file__).parent.parent / "configs" / "vggt_tiny_single_view.yaml"
@@ -44,7 +44,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> SingleViewExperiment
 
 @pytest.fixture(scope="module")
 def task(experiment: SingleViewExperiment) -> SingleViewTask:
-    return build_task(experiment)
+    return SingleViewTask(experiment)
 
 
 def test_a_batch_is_a_pure_function_of_step_and_slots(task: SingleViewTask, experiment: SingleViewExperiment) -> None:
@@ -104,11 +104,11 @@ def test_exported_weights_are_the_encoder_with_the_network(
     torch.testing.assert_close(loaded.log_focal[0], trained.log_focal, atol=2e-3, rtol=0)  # half precision
 
     other = SingleViewConfig((8, 32), depth=2)  # not asked for a new network, so the old one keeps its shape
-    resumed = build_task(replace(experiment, encoder=str(tmp_path), resume_network=True, model=other))
+    resumed = SingleViewTask(replace(experiment, encoder=str(tmp_path), resume_network=True, model=other))
     assert torch.equal(resumed.model.state_dict()["positions"], state["single_view.positions"])
     resumed.export(tmp_path / "resumed", resumed.model.state_dict())
     assert load_encoder(tmp_path / "resumed").config == encoder.config
-    anew = build_task(replace(experiment, encoder=str(tmp_path)))
+    anew = SingleViewTask(replace(experiment, encoder=str(tmp_path)))
     assert not torch.equal(anew.model.state_dict()["positions"], state["single_view.positions"])
     anew.export(tmp_path / "again", anew.model.state_dict())
     assert load_encoder(tmp_path / "again").config == encoder.config
@@ -118,7 +118,7 @@ def test_a_resumed_network_gets_details(task: SingleViewTask, experiment: Single
     """Its weights stay; the new map learns to tell objects apart, and is kept when training goes on again."""
     task.export(tmp_path / "plain", task.model.state_dict())
     wish = replace(experiment.model, details=8)
-    resumed = build_task(replace(experiment, encoder=str(tmp_path / "plain"), resume_network=True, model=wish))
+    resumed = SingleViewTask(replace(experiment, encoder=str(tmp_path / "plain"), resume_network=True, model=wish))
     before = load_encoder(tmp_path / "plain").state_dict()
     state = resumed.model.state_dict()
     added = {name for name in state if f"single_view.{name}" not in before}
@@ -137,7 +137,7 @@ def test_a_resumed_network_gets_details(task: SingleViewTask, experiment: Single
         assert "pair_affinity" in resumed.evaluate()
     resumed.export(tmp_path / "detailed", resumed.model.state_dict())
     assert load_encoder(tmp_path / "detailed").config.single_view_details == 8
-    again = build_task(replace(experiment, encoder=str(tmp_path / "detailed"), resume_network=True))
+    again = SingleViewTask(replace(experiment, encoder=str(tmp_path / "detailed"), resume_network=True))
     assert again.shape == wish and again.model.details is not None
 
 
@@ -162,18 +162,20 @@ def test_the_geometry_task_keeps_the_network(
 
 def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no single-view network to resume"):
-        build_task(replace(experiment, resume_network=True))
+        SingleViewTask(replace(experiment, resume_network=True))
     sizes = {name: value for name, value in vars(TINY).items() if name in VGGTConfig.__dataclass_fields__}
     published = VGGTConfig(**sizes)
     save_encoder(tmp_path, VGGT(published).state_dict(), published)
     with pytest.raises(UserError, match="is no vggt_tiny, which alone has a single-view network"):
-        build_task(replace(experiment, encoder=str(tmp_path)))
+        SingleViewTask(replace(experiment, encoder=str(tmp_path)))
     with pytest.raises(ValueError, match="must not be empty"):
         SingleViewConfig(())
     with pytest.raises(ValueError, match="2 to 6 multiples of 8, the last one of 32, got \\[8, 20\\]"):
         SingleViewConfig((8, 20))
-    with pytest.raises(UserError, match="need 1 <= photos_per_room <= num_frames, got 5 and 4"):
-        build_task(replace(experiment, data=replace(experiment.data, photos_per_room=5)))
+    with pytest.raises(ValueError, match="data: need 1 <= photos_per_room <= num_frames, got 5 and 4"):
+        replace(experiment.data, photos_per_room=5)
+    with pytest.raises(UserError, match=r"single_view\.yaml: data: need 1 <= photos_per_room <= num_frames, got 0"):
+        read_experiment(CONFIG, ["data.photos_per_room=0"])
 
 
 def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

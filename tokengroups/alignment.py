@@ -1,7 +1,4 @@
-"""True cameras in the world of a prediction: its first camera and one scale per scene, from no target pixel.
-
-The training losses and the metrics compare renderings from these cameras with the target photos.
-"""
+"""Alignment of true cameras with a prediction, by its first camera and one scale per scene."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ def align_cameras(
 ) -> tuple[Cameras, Float[Tensor, " B"]]:
     """Express target cameras in the predicted frame of the first context camera.
 
-    They stand to it as they stand to the true one, with translations multiplied by the scene's scale: the median, over
-    all context pixels of known depth, of the predicted point's distance from the first camera over the true point's.
+    Translations are multiplied by the scene's scale: the median, over all context pixels of known depth, of the
+    predicted point's distance from the first camera over the true point's.
 
     Args:
         targets: True cameras, batch axes B T.

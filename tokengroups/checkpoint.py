@@ -1,10 +1,11 @@
-"""Tensors on disk: safetensors files, weight folders, and strict loading into modules."""
+"""Safetensors files, weight folders, and strict loading into modules."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,42 +39,27 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-class _reading:  # noqa: N801 - reads as a verb: with _reading(path) as file
-    """`safe_open` whose failures, on opening and later, are `UserError`s of one line."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __enter__(self) -> Any:
-        if not self.path.is_file():
-            what = "it is a folder; give a file" if self.path.is_dir() else "there is no such file"
-            raise UserError(f"cannot read {self.path}: {what}")
-        try:
-            self.file = safe_open(self.path, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(error) from None
-        return self.file.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.file.__exit__(kind, error, trace)
-        if isinstance(error, (SafetensorError, OSError)):
-            raise self._damaged(error) from None
-
-    def _damaged(self, error: Exception) -> UserError:
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[Any]:
+    """Open with `safe_open`; its failures, on opening and later, become a `UserError`."""
+    path = Path(path)
+    if not path.is_file():
+        what = "it is a folder; give a file" if path.is_dir() else "there is no such file"
+        raise UserError(f"cannot read {path}: {what}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        return UserError(
-            f"cannot read {self.path}: not a safetensors file, or a truncated or damaged one ({reason}); "
-            "get a fresh copy"
-        )
+        raise UserError(
+            f"cannot read {path}: not a safetensors file, or a truncated or damaged one ({reason}); get a fresh copy"
+        ) from None
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file atomically: on any failure an existing file stays as it was.
 
-    Args:
-        path: Target file; its folder must exist.
-        tensors: Tensors on any device; they are stored contiguous, with their dtype.
-        metadata: Text to keep with them.
+    The folder must exist. Tensors are stored contiguous, with their dtype.
 
     Raises:
         UserError: The operating system refused to write.
@@ -101,7 +87,7 @@ def shipped_weights() -> list[str]:
 
 
 def find_weights(source: str | Path) -> Path | None:
-    """The weight folder of a shipped name or a path; None if there is none."""
+    """Find the weight folder of a shipped name or a path; None if there is none."""
     for folder in (SHIPPED / str(source), Path(source)):
         if (folder / CONFIG_FILE).is_file():
             return folder
@@ -114,9 +100,9 @@ def save_weights(
     """Write a weight folder: ``model.safetensors`` and the readable ``config.json`` that builds the model.
 
     Args:
-        folder: Created where missing; files in it are replaced one by one, atomically.
-        state_dict: The module's state.
-        config: Plain values, as `tokengroups.config.config_to_dict` makes them.
+        folder: Created where missing; its files are replaced one by one, atomically.
+        state_dict: State of the module.
+        config: Plain values, as from `tokengroups.config.config_to_dict`.
         half: Store float32 tensors as float16 (half the size); `load_weights` gives float32 back.
 
     Raises:
@@ -158,14 +144,14 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise UserError(f"{folder / CONFIG_FILE}: must hold a JSON object; get a fresh copy")
     tensors = read_tensors(folder / WEIGHTS_FILE)
     if read_metadata(folder / WEIGHTS_FILE).get(_STORAGE) == "float16":
-        # Eight bits are put there by hand, where a file must get smaller still.
+        # Some shipped tensors were stored in 8 bits by hand.
         small = (torch.float16, torch.float8_e4m3fn)
         tensors = {name: t.float() if t.dtype in small else t for name, t in tensors.items()}
     return tensors, config
 
 
 def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load `tensors` into `module`; every key must be there, none may be left over, all shapes must agree.
+    """Load `tensors` into `module`; keys and shapes must agree exactly.
 
     Raises:
         UserError: They do not; names the first few keys of each kind. The module is then unchanged.
@@ -188,7 +174,6 @@ def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: s
     module.load_state_dict(dict(tensors), strict=True)
 
 
-def _listed(kind: str, names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(kind: str, names: list[str]) -> str:
     more = f" and {len(names) - _KEYS_SHOWN} more" if len(names) > _KEYS_SHOWN else ""
     return f"{len(names)} {kind}: {', '.join(names[:_KEYS_SHOWN])}{more}" if names else ""

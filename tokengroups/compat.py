@@ -1,4 +1,4 @@
-"""Makes torchvision importable beside a torch that its binary operators were not built for."""
+"""Workaround that makes torchvision importable beside a torch that it was not built for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _libraries: list[torch.library.Library] = []  # a library's schemas live as long
 def prepare_torchvision() -> bool:
     """Declare the operators that `import torchvision` asks for, if its own binary does not provide them.
 
-    PyPI's torchvision is built for the CUDA build of torch. Beside a CPU-only torch its binary fails to load,
-    and the import stops at "operator torchvision::nms does not exist"; with it fail `lpips` and all of
-    `transformers`, which never call those operators. Their schemas alone cure the import. Call this before
-    the first import; it changes nothing where torchvision's own operators load, where it is not installed, or
-    the second time.
+    PyPI's torchvision is built for the CUDA build of torch. Beside a CPU-only torch its import fails with "operator
+    torchvision::nms does not exist", and with it that of `lpips` and `transformers`, which never call the operator.
+    Call this before the first import. It does nothing where torchvision's own operators load, where torchvision is not
+    installed, or the second time.
 
     Returns:
-        Whether the operators had to be declared by this call.
+        True if this call declared the operators.
     """
     spec = importlib.util.find_spec("torchvision")
     if _libraries or spec is None or spec.origin is None or _loads_binary(Path(spec.origin).parent):
@@ -34,7 +33,7 @@ def prepare_torchvision() -> bool:
 
 
 def _loads_binary(folder: Path) -> bool:
-    """Load torchvision's operators the way it does itself; loading them twice is harmless."""
+    """Load torchvision's operators as torchvision does; loading them twice is harmless."""
     for binary in sorted(folder.glob("_C*.so")) + sorted(folder.glob("_C*.pyd")):
         try:
             torch.ops.load_library(str(binary))

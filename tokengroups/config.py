@@ -1,7 +1,7 @@
 """Strict configuration: frozen dataclasses filled from YAML files and ``a.b=value`` overrides.
 
-The dataclass beside the class it configures is the only source of defaults; a file lists the differences, and may
-include other files. A key that no dataclass reads is an error, so a typing mistake never becomes a silent default.
+The dataclass beside the class that it configures is the only source of defaults. A file lists the differences and may
+include other files. A key that no dataclass has is an error.
 """
 
 from __future__ import annotations
@@ -50,20 +50,17 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}{line}: not valid YAML ({reason}); correct the file") from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a YAML file that holds one mapping, and merge it into the files that it includes.
 
     The key ``include`` names one file or a list of files, relative to the file that names them. Mappings are merged key
     by key. Of several values for one key, a later file's replaces an earlier one's, and the file's own replaces both.
+    `including` are the files whose includes led to this one.
 
     Raises:
         UserError: A file is missing, unreadable, not YAML, not a mapping, or includes itself.
     """
-    return _read_with_includes(Path(path), ())
-
-
-def _read_with_includes(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
-    """Read a file; `including` are the files whose includes led to it."""
+    path = Path(path)
     chain = (*including, path)
     if path.resolve() in [earlier.resolve() for earlier in including]:
         raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
@@ -74,7 +71,7 @@ def _read_with_includes(path: Path, including: tuple[Path, ...]) -> dict[str, An
         raise UserError(f"{path}: 'include' must be the name of a file or a list of them, got {names!r}")
     merged: dict[str, Any] = {}
     for name in names:
-        merged = _merge(merged, _read_with_includes(path.parent / name, chain))
+        merged = _merge(merged, read_yaml(path.parent / name, chain))
     return _merge(merged, values)
 
 
@@ -110,7 +107,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         UserError: An override has no ``=`` or goes through something that is not a mapping.
     """
-    result = {key: value for key, value in values.items()}
+    result = dict(values)
     for override in overrides:
         name, equals, text = override.partition("=")
         keys = name.strip().split(".")
@@ -127,22 +124,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     return result
 
 
-def load_config(cls: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
-    """Build the dataclass `cls` from a YAML file and ``a.b=value`` overrides (these win).
-
-    Raises:
-        UserError: Unreadable file, unknown key (with the nearest known one), missing key or wrong type.
-    """
-    return build_config(cls, apply_overrides(read_yaml(path), overrides), str(path))
-
-
 def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     """Build the dataclass `cls` from nested plain values.
 
-    Args:
-        cls: A dataclass; nested dataclasses, tuples, Literal, optional fields and plain scalars are understood.
-        values: Nested mappings, as read from YAML or JSON.
-        where: Name of the source, for messages.
+    Fields may be dataclasses, tuples, Literal, optional or plain scalars; messages name the source `where`.
 
     Raises:
         UserError: Unknown key (with the nearest known one), missing key, wrong type, or a value that the
@@ -191,7 +176,7 @@ def _as_float(value: Any) -> Any:
 
 
 def _as_int(value: Any) -> Any:
-    # bool is an int to Python; as text it fails dacite's check, with the value still readable in the message.
+    # bool is an int to Python; as text it fails dacite's check.
     return str(value) if isinstance(value, bool) else value
 
 

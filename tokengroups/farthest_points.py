@@ -13,9 +13,7 @@ def farthest_point_sampling(
 ) -> Int64[Tensor, "B K"]:
     """Greedy farthest-point sampling.
 
-    A sampled point is never a candidate again, so the indices are distinct even where points coincide:
-    plain argmax over distances repeats index 0 once all distances are 0 (the released token-groups scenes
-    spend half of their anchors that way).
+    A sampled point is never a candidate again, so that indices are distinct even where points coincide.
 
     Args:
         points: Candidate positions; finite.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.geometry import multiply_quaternions, quaternion_from_rotation, rotation_from_quaternion
 from tokengroups.spherical_harmonics import SH_C0, rotate_sh
@@ -25,8 +26,7 @@ def opacity_from_logit(logits: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 def logit_from_opacity(opacities: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Inverse of `opacity_from_logit`, finite for all of [0, 1]; 0 and 1 come back exactly."""
     p = opacities.double()
-    logits = (p.log() - torch.log1p(-p)).clamp(LOG_ZERO, LOGIT_ONE)
-    return logits.to(opacities.dtype)
+    return (p.log() - torch.log1p(-p)).clamp(LOG_ZERO, LOGIT_ONE).to(opacities.dtype)
 
 
 def scale_from_log(log_scales: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -40,7 +40,7 @@ def log_from_scale(scales: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def color_from_sh(sh: Float[Tensor, "*n S 3"]) -> Float[Tensor, "*n 3"]:
-    """Colour averaged over all directions, clipped to [0, 1]: what the constant SH coefficient says."""
+    """Colour averaged over all directions (the constant SH coefficient), clipped to [0, 1]."""
     return (0.5 + SH_C0 * sh[..., 0, :]).clamp(0.0, 1.0)
 
 
@@ -64,14 +64,14 @@ def select(gaussians: Gaussians, index: Tensor) -> Gaussians:
 
 
 def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
-    """Unbatched sets after one another; lower SH degrees are filled up with zeros."""
+    """Concatenate unbatched sets; lower SH degrees are filled up with zeros."""
     count = max(part.sh.shape[-2] for part in parts)
     return Gaussians(
         means=torch.cat([part.means for part in parts]),
         quats=torch.cat([part.quats for part in parts]),
         scales=torch.cat([part.scales for part in parts]),
         opacities=torch.cat([part.opacities for part in parts]),
-        sh=torch.cat([_pad_sh(part.sh, count) for part in parts]),
+        sh=torch.cat([functional.pad(part.sh, (0, 0, 0, count - part.sh.shape[-2])) for part in parts]),
     )
 
 
@@ -99,7 +99,3 @@ def transform(
         quats = multiply_quaternions(turn.expand(quats.shape), quats)
         sh = rotate_sh(sh, rotation)
     return Gaussians(means + translation.to(means), quats, scale * gaussians.scales, gaussians.opacities, sh)
-
-
-def _pad_sh(sh: Tensor, count: int) -> Tensor:
-    return torch.nn.functional.pad(sh, (0, 0, 0, count - sh.shape[-2]))

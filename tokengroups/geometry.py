@@ -39,7 +39,7 @@ def transform_points(b_from_a: Float[Tensor, "*b 4 4"], points: Float[Tensor, "*
 
 
 def cross_matrix(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """[v]x, with [v]x p = v x p."""
+    """Skew-symmetric matrices [v]x, with [v]x p = v x p."""
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
@@ -76,15 +76,8 @@ def quaternion_from_rotation(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor,
     squares = torch.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], dim=-1)
     a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
     d, e, f = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
-    candidates = torch.stack(
-        [
-            torch.stack([squares[..., 0], a, b, c], dim=-1),
-            torch.stack([a, squares[..., 1], d, e], dim=-1),
-            torch.stack([b, d, squares[..., 2], f], dim=-1),
-            torch.stack([c, e, f, squares[..., 3]], dim=-1),
-        ],
-        dim=-2,
-    )
+    s, t, u, v = squares.unbind(-1)
+    candidates = torch.stack([s, a, b, c, a, t, d, e, b, d, u, f, c, e, f, v], dim=-1).unflatten(-1, (4, 4))
     best = squares.argmax(dim=-1)[..., None, None].expand(*squares.shape[:-1], 1, 4)
     quats = torch.nn.functional.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
     return torch.where(quats[..., :1] < 0, -quats, quats)
@@ -94,15 +87,11 @@ def multiply_quaternions(left: Float[Tensor, "*b 4"], right: Float[Tensor, "*b 4
     """Hamilton product wxyz: the rotation `right`, then `left`."""
     w, x, y, z = left.unbind(-1)
     a, b, c, d = right.unbind(-1)
-    return torch.stack(
-        [
-            w * a - x * b - y * c - z * d,
-            w * b + x * a + y * d - z * c,
-            w * c - x * d + y * a + z * b,
-            w * d + x * c - y * b + z * a,
-        ],
-        dim=-1,
-    )
+    parts = [
+        w * a - x * b - y * c - z * d, w * b + x * a + y * d - z * c,
+        w * c - x * d + y * a + z * b, w * d + x * c - y * b + z * a,
+    ]  # fmt: skip
+    return torch.stack(parts, dim=-1)
 
 
 def pixel_centres(size_hw: tuple[int, int], like: Tensor) -> Float[Tensor, "H W 2"]:
@@ -148,7 +137,7 @@ def unproject(depth: Float[Tensor, "*b H W"], intrinsics: Float[Tensor, "*b 3 3"
 def project(
     points: Float[Tensor, "*b M 3"], intrinsics: Float[Tensor, "*b 3 3"]
 ) -> tuple[Float[Tensor, "*b M 2"], Float[Tensor, "*b M"]]:
-    """Pixel coordinates and depths of camera-frame points; pixels of points with depth <= 0 mean nothing."""
+    """Pixel coordinates and depths of camera-frame points; pixels are valid where the depth is positive."""
     homogeneous = points @ intrinsics.transpose(-1, -2)
     depth = points[..., 2]
     safe = torch.where(depth.abs() < 1e-8, torch.full_like(depth, 1e-8), depth)
@@ -172,7 +161,7 @@ def mean_distance(points: Float[Tensor, "*b M 3"], valid: Bool[Tensor, "*b M"]) 
 def median_distance_ratio(
     points: Float[Tensor, "B M 3"], reference: Float[Tensor, "B M 3"], valid: Bool[Tensor, "B M"]
 ) -> Float[Tensor, " B"]:
-    """The one scale per scene: median over valid points of |points| / |reference|; 1 where nothing is valid."""
+    """Scale per scene: median over valid points of |points| / |reference|; 1 where nothing is valid."""
     ratio = points.norm(dim=-1) / reference.norm(dim=-1).clamp_min(1e-6)
     median = torch.where(valid, ratio, torch.nan).nanmedian(dim=-1).values
     return torch.where(torch.isfinite(median), median, torch.ones_like(median))

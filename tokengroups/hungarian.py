@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def match_groups(cost: Float[Tensor, "L M"]) -> tuple[Int64[Tensor, " N"], Int64[Tensor, " N"]]:
-    """Pair groups with instances so that the summed cost is least (the Hungarian method's problem).
+    """Pair groups with instances at the least summed cost (Hungarian method).
 
     Args:
-        cost: Finite cost of giving group l to instance m. The gradient is not followed.
+        cost: Finite cost of giving group l to instance m. No gradient flows.
 
     Returns:
         group_idx, instance_idx: N = min(L, M) pairs on the cost's device, sorted by group index.

@@ -1,4 +1,4 @@
-"""Nearest points, found by a k-d tree."""
+"""Nearest-neighbour search with a k-d tree."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from torch import Tensor
 def nearest(
     points: Float[Tensor, "N D"], others: Float[Tensor, "M D"], count: int
 ) -> tuple[Float[Tensor, "N k"], Int64[Tensor, "N k"]]:
-    """For every point its k = min(count, M) nearest among the others, nearest first.
+    """Nearest neighbours of every point, nearest first: k = min(count, M).
 
-    Args:
-        points: Finite. The gradient is not followed.
-        others: Finite, at least one.
-        count: Positive.
+    All points are finite, and there is at least one other. No gradient flows.
 
     Returns:
         Distances, and indices into M, on the points' device.
@@ -32,7 +29,7 @@ def nearest(
     count = min(count, len(others))
     tree = KDTree(others.detach().cpu().numpy())
     distances, index = (
-        torch.from_numpy(found).reshape(len(points), count)  # a lone neighbour has no axis of its own
+        torch.from_numpy(found).reshape(len(points), count)  # SciPy drops the axis of a single neighbour
         for found in tree.query(points.detach().cpu().numpy(), count)
     )
     return distances.to(points), index.to(points.device)

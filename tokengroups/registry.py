@@ -1,7 +1,4 @@
-"""Names for interchangeable parts: a short built-in name, or ``package.module:Class`` for one's own.
-
-A part of one's own needs no entry anywhere: its import path is its name.
-"""
+"""Names of interchangeable parts: a short built-in name, or the import path ``package.module:Class``."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from tokengroups.errors import UserError
@@ -20,9 +18,9 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
     Args:
         name: A key of `builtin`, or ``package.module:Class``. Modules in the working folder are found too.
         builtin: Import path of every built-in class, by its short name.
-        kind: What it is, for messages ("step", "data set", ...).
-        typed: Whether the user typed the name. A name that a file brought along never makes this process import a
-            module of somebody else's choice: its module must be imported already.
+        kind: "step", "data set", ...; for messages.
+        typed: The user typed the name. A name from a file never makes this process import a module of somebody
+            else's choice: its module must be imported already.
 
     Raises:
         UserError: There is no such class.
@@ -46,14 +44,10 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
         )
     if name not in builtin:
         _search_working_folder()
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if not _is_missing(module, error):
-            raise
-        raise UserError(f"no {kind} '{name}': there is no module {module}") from error
-    except AttributeError as error:
-        raise UserError(f"no {kind} '{name}': {module} has no {attribute}") from error
+    imported = _import(module, f"no {kind} '{name}': there is no module {module}")
+    if not hasattr(imported, attribute):
+        raise UserError(f"no {kind} '{name}': {module} has no {attribute}")
+    return getattr(imported, attribute)
 
 
 def import_plugin(module: str) -> None:
@@ -63,20 +57,20 @@ def import_plugin(module: str) -> None:
         UserError: There is no such module.
     """
     _search_working_folder()
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not _is_missing(module, error):
-            raise
-        raise UserError(f"--plugin {module}: there is no such module here or in the environment") from error
+    _import(module, f"--plugin {module}: there is no such module here or in the environment")
 
 
 def _search_working_folder() -> None:
-    """An installed command does not look there by itself."""
+    """Let modules in the working folder be found; an installed command does not look there by itself."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
-def _is_missing(module: str, error: ModuleNotFoundError) -> bool:
-    """Whether the module itself is missing, not one that it imports."""
-    return error.name is not None and (module == error.name or module.startswith(f"{error.name}."))
+def _import(module: str, message: str) -> ModuleType:
+    """Import a module; if it is missing itself, not one that it imports, raise a UserError with the message."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(f"{error.name}.")):
+            raise
+        raise UserError(message) from error

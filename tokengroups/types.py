@@ -1,4 +1,4 @@
-"""Data that moves between the parts of the package: dataclasses only, no mathematics.
+"""Shared data types: dataclasses only, no mathematics.
 
 Axes: B scenes, V views, K anchors, L groups, N Gaussians, S spherical-harmonics coefficients, H W pixels, P patches.
 A leading ``*b`` stands for any batch axes. Conventions are defined in CONVENTIONS.md.
@@ -19,24 +19,11 @@ T = TypeVar("T", bound="TensorFields")
 
 
 class TensorFields:
-    """Adds ``map``, ``to`` and ``detach`` to a dataclass whose fields are tensors or such dataclasses."""
+    """Base of dataclasses whose fields are tensors or such dataclasses: ``map``, ``to`` and ``detach``."""
 
     def map(self: T, function: Callable[[Tensor], Tensor]) -> T:
         """Apply `function` to every tensor, nested ones included; other fields stay as they are."""
-
-        def mapped(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return function(value)
-            if isinstance(value, TensorFields):
-                return value.map(function)
-            if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
-                return tuple(mapped(item) for item in value)
-            if isinstance(value, dict):
-                return {name: mapped(item) for name, item in value.items()}
-            return value
-
-        changes = {f.name: mapped(getattr(self, f.name)) for f in fields(self)}  # pyright: ignore[reportArgumentType]
-        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
+        return _combine([self], lambda tensors: function(tensors[0]))
 
     def to(self: T, *args: Any, **kwargs: Any) -> T:
         """`torch.Tensor.to` for every tensor."""
@@ -49,20 +36,23 @@ class TensorFields:
 
 def stack(items: Sequence[T]) -> T:
     """Stack dataclasses of equal form along a new first axis; fields that are no tensors are the first one's."""
+    return _combine(items, torch.stack)
 
-    def stacked(values: Sequence[Any]) -> Any:
-        if isinstance(values[0], Tensor):
-            return torch.stack(tuple(values))
-        if isinstance(values[0], TensorFields):
-            return stack(values)
-        if isinstance(values[0], tuple) and any(isinstance(item, Tensor) for item in values[0]):
-            return tuple(stacked(parts) for parts in zip(*values, strict=True))
-        if isinstance(values[0], dict):
-            return {name: stacked([value[name] for value in values]) for name in values[0]}
-        return values[0]
 
-    changes = {f.name: stacked([getattr(item, f.name) for item in items]) for f in fields(items[0])}  # pyright: ignore[reportArgumentType]
-    return replace(items[0], **changes)  # pyright: ignore[reportArgumentType]
+def _combine(values: Sequence[Any], function: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Apply `function` to the lists of corresponding tensors; other parts are those of the first value."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return function(list(values))
+    if isinstance(first, TensorFields):
+        names = [f.name for f in fields(first)]  # pyright: ignore[reportArgumentType]
+        changes = {name: _combine([getattr(value, name) for value in values], function) for name in names}
+        return replace(first, **changes)  # pyright: ignore[reportArgumentType]
+    if isinstance(first, tuple) and any(isinstance(item, Tensor) for item in first):
+        return tuple(_combine(parts, function) for parts in zip(*values, strict=True))
+    if isinstance(first, dict):
+        return {name: _combine([value[name] for value in values], function) for name in first}
+    return first
 
 
 @dataclass(frozen=True)
@@ -94,18 +84,12 @@ class Views(TensorFields):
 
     def select(self, views: list[int]) -> Views:
         """Keep the views with these indices, in this order."""
-        at = (..., views)
-        cameras = Cameras(
-            self.cameras.cam_from_world[(*at, slice(None), slice(None))],
-            self.cameras.intrinsics[(*at, slice(None), slice(None))],
-            self.cameras.size_hw,
-        )
-        pixels = (slice(None), slice(None))
+        poses, intrinsics = self.cameras.cam_from_world[..., views, :, :], self.cameras.intrinsics[..., views, :, :]
         return Views(
-            self.images[(*at, slice(None), *pixels)],
-            cameras,
-            self.depth[(*at, *pixels)],
-            self.group_ids[(*at, *pixels)],
+            self.images[..., views, :, :, :],
+            Cameras(poses, intrinsics, self.cameras.size_hw),
+            self.depth[..., views, :, :],
+            self.group_ids[..., views, :, :],
         )
 
 
@@ -137,7 +121,7 @@ class SceneFrames:
 
 @dataclass(frozen=True)
 class Gaussians(TensorFields):
-    """3D Gaussians in gsplat's words and ranges.
+    """3D Gaussians with gsplat's parameters and ranges.
 
     Example:
         >>> import torch
@@ -162,18 +146,18 @@ class Gaussians(TensorFields):
 
 @dataclass(frozen=True)
 class Semantics(TensorFields):
-    """What a scene's groups mean: a pixel's feature is sum_l S_l s_l + W_r R, S and R rendered (paper A)."""
+    """Semantics of a scene's groups: a pixel's feature is sum_l S_l s_l + W_r R, with S and R rendered."""
 
     embeddings: Float[Tensor, "L D"]  # s_l, of unit length; zero = unknown
     residuals: Float[Tensor, "K d"]  # r_k; d = 0 without residuals
     projection: Float[Tensor, "D d"]  # W_r
-    calibration: Float[Tensor, "2"]  # (a, b): a group is what a text of cosine c says with p = sigmoid(a (c - b))
+    calibration: Float[Tensor, "2"]  # (a, b): a text of cosine c applies to a group with p = sigmoid(a (c - b))
     encoder: str  # name of the text encoder whose space this is
 
 
 @dataclass(frozen=True)
 class TokenScene(TensorFields):
-    """A reconstructed room made of token groups: the artefact that every tool shares.
+    """A reconstructed room made of token groups: the data that every tool shares.
 
     Group l is the set of anchors whose most probable group is l; a Gaussian belongs to its anchor's group.
 
@@ -196,4 +180,4 @@ class TokenScene(TensorFields):
     cameras: Cameras  # context views, batch axis V
     group_names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON: weights, seed, photos, edits
-    semantics: Semantics | None = None  # None = nothing is known about meaning
+    semantics: Semantics | None = None  # None = no semantics

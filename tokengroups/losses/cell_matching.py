@@ -19,7 +19,7 @@ OCCLUSION_TOLERANCE = 0.05  # of the depth
 class CellTargets(NamedTuple):
     """The cell of view 0 that sees the same surface point, for every cell of every view (row-major)."""
 
-    cells: Int64[Tensor, "B V Q"]  # meaningless where not visible
+    cells: Int64[Tensor, "B V Q"]  # undefined where not visible
     visible: Bool[Tensor, "B V Q"]  # False for view 0 itself
 
 
@@ -57,7 +57,7 @@ def cell_targets(views: Views, num_cells: int) -> CellTargets:
 
 
 def match_logits(descriptors: Float[Tensor, "B V Q D"]) -> Float[Tensor, "B V Q Q"]:
-    """Logits that cells of view v show what cells of view 0 show, in float32."""
+    """Matching logits between the cells of every view and those of view 0, in float32."""
     with torch.autocast(descriptors.device.type, enabled=False):
         descriptors = descriptors.float()
         return descriptors @ descriptors[:, :1].mT

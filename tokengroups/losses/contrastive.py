@@ -7,19 +7,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+TEMPERATURE = 0.1  # divides the cosines
 
-def supervised_contrastive_loss(
-    embeddings: Float[Tensor, "K D"], ids: Int64[Tensor, " K"], temperature: float = 0.1
-) -> Float[Tensor, ""]:
+
+def supervised_contrastive_loss(embeddings: Float[Tensor, "K D"], ids: Int64[Tensor, " K"]) -> Float[Tensor, ""]:
     """Mean over embeddings of -log softmax over all others, averaged over the others with the same id.
 
-    It tells which embeddings belong together before any group has found its instance, so that it needs no matching.
+    It needs no matching of groups with instances.
 
     Args:
         embeddings: Of any length; cosines are compared.
-        ids: Instance of each; -1 = unlabelled, left out. One that is alone with its id has nothing to be near to: it
-            counts among the others only.
-        temperature: Divides the cosines.
+        ids: Instance of each; -1 = unlabelled, left out. An embedding that is alone with its id counts among the
+            others only.
 
     Returns:
         A float32 scalar; zero, still attached to the graph, where no two share an id.
@@ -40,6 +39,6 @@ def supervised_contrastive_loss(
     partners = same.sum(dim=1)
     if not partners.any():
         return embeddings.float().sum() * 0
-    log_share = (unit @ unit.T / temperature).masked_fill(own, -torch.inf).log_softmax(dim=-1)
+    log_share = (unit @ unit.T / TEMPERATURE).masked_fill(own, -torch.inf).log_softmax(dim=-1)
     means = torch.where(same, log_share, 0.0).sum(dim=1) / partners.clamp_min(1)
     return -means[partners > 0].mean()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from tokengroups.encoders.vggt import VGGTOutput
 from tokengroups.encoders.vggt_tiny import VGGTTinyOutput
@@ -27,21 +26,18 @@ class EncoderLossWeights(GeometryLossWeights):
 
 def encoder_losses(output: VGGTOutput, batch: Views, weights: EncoderLossWeights) -> LossTerms:
     """Mean over the scenes of a batch: outlier filters and pixel counts must not mix scenes."""
-    named: dict[str, list[Tensor]] = {}
-    for scene in range(batch.images.shape[0]):
-        for name, value in _scene_losses(_scene(output, scene), _scene(batch, scene), weights).items():
-            named.setdefault(name, []).append(value)
-    terms = {name: torch.stack(values).mean() for name, values in named.items()}
-    return LossTerms(terms.pop("total"), terms)
+    scenes = [_scene_losses(_scene(output, index), _scene(batch, index), weights) for index in range(len(batch.images))]
+    terms = {name: torch.stack([scene.terms[name] for scene in scenes]).mean() for name in scenes[0].terms}
+    return LossTerms(torch.stack([scene.total for scene in scenes]).mean(), terms)
 
 
-def _scene_losses(output: VGGTOutput, views: Views, weights: EncoderLossWeights) -> dict[str, Tensor]:
-    named = geometry_losses(output, views, weights).named()
-    if isinstance(output, VGGTTinyOutput) and output.match_descriptors is not None:
-        logits = match_logits(output.match_descriptors)
-        named["matching"] = matching_cells_loss(logits, cell_targets(views, logits.shape[2]))
-        named["total"] = named["total"] + weights.matching * named["matching"]
-    return named
+def _scene_losses(output: VGGTOutput, views: Views, weights: EncoderLossWeights) -> LossTerms:
+    losses = geometry_losses(output, views, weights)
+    if not isinstance(output, VGGTTinyOutput) or output.match_descriptors is None:
+        return losses
+    logits = match_logits(output.match_descriptors)
+    matching = matching_cells_loss(logits, cell_targets(views, logits.shape[2]))
+    return LossTerms(losses.total + weights.matching * matching, {**losses.terms, "matching": matching})
 
 
 def _scene(batch: T, index: int) -> T:

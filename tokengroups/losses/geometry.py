@@ -7,7 +7,8 @@ predictions are not normalised, so the network learns that scale.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +18,12 @@ from tokengroups.encoders.vggt import VGGTOutput
 from tokengroups.encoders.vggt.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
 from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
+from tokengroups.losses.terms import LossTerms
 from tokengroups.types import TensorFields, Views
 
+STAGE_DECAY = 0.6  # weight of an earlier camera iteration relative to the next one
+CONFIDENCE_LOG = 0.2  # alpha; gamma is 1
+VALID_QUANTILE = 0.98
 MIN_FIRST_FRAME_POINTS = 100  # a scene's cameras count only if its first frame has more valid points
 MIN_VALID = 100  # fewer valid pixels in the batch: no dense loss
 MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
@@ -26,16 +31,12 @@ MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
 
 @dataclass(frozen=True)
 class GeometryLossWeights:
-    """Weights and constants of VGGT's objective."""
+    """Weights of VGGT's objective."""
 
     camera: float = 5.0
     field_of_view: float = 0.5  # inside the camera term; translation and rotation have 1
-    stage_decay: float = 0.6  # weight of an earlier camera iteration relative to the next one
     depth: float = 1.0
     points: float = 1.0
-    confidence_gain: float = 1.0  # gamma
-    confidence_log: float = 0.2  # alpha
-    valid_quantile: float = 0.98
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class GeometryTargets(TensorFields):
     scale: Float[Tensor, " B"]  # metres per unit
 
 
-@dataclass(frozen=True)
-class DenseLosses(TensorFields):
+class DenseLosses(NamedTuple):
     """The three terms of a dense head."""
 
     confidence: Float[Tensor, ""]
@@ -63,8 +63,7 @@ class DenseLosses(TensorFields):
         return self.confidence + self.regression + self.gradient
 
 
-@dataclass(frozen=True)
-class CameraLosses(TensorFields):
+class CameraLosses(NamedTuple):
     """Weighted means over the camera iterations."""
 
     translation: Float[Tensor, ""]
@@ -72,51 +71,31 @@ class CameraLosses(TensorFields):
     field_of_view: Float[Tensor, ""]
 
 
-@dataclass(frozen=True)
-class GeometryLosses(TensorFields):
-    """The weighted total and its unweighted parts; parts whose head is off are None."""
-
-    total: Float[Tensor, ""]
-    camera: CameraLosses
-    depth: DenseLosses | None = None
-    points: DenseLosses | None = None
-
-    def named(self) -> dict[str, Float[Tensor, ""]]:
-        """Flat names for logging: total, camera.rotation, depth.gradient, ..."""
-        flat: dict[str, Tensor] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                flat[item.name] = value
-            elif value is not None:
-                flat |= {f"{item.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
-        return flat
-
-
-def geometry_losses(output: VGGTOutput, views: Views, weights: GeometryLossWeights | None = None) -> GeometryLosses:
+def geometry_losses(output: VGGTOutput, views: Views, weights: GeometryLossWeights | None = None) -> LossTerms:
     """VGGT's loss of the predictions for `views` (batched: axes B V); computed in float32.
 
     Args:
         output: Predictions for `views.images`.
         views: Ground truth at the same resolution.
-        weights: VGGT's if not given.
+        weights: None = VGGT's.
+
+    Returns:
+        Terms have names such as camera.rotation and depth.gradient; heads that are off have none.
     """
     weights = weights or GeometryLossWeights()
     targets = normalise_targets(views)
-    camera = camera_losses(output.pose_encodings, targets, weights)
+    camera = camera_losses(output.pose_encodings, targets)
     total = weights.camera * (camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view)
-    depth = points = None
+    terms = {f"camera.{name}": value for name, value in camera._asdict().items()}
     if output.depth is not None and output.depth_confidence is not None:
-        depth = dense_losses(
-            output.depth[..., None], output.depth_confidence, targets.depth[..., None], targets.valid, weights
-        )
+        depth = dense_losses(output.depth[..., None], output.depth_confidence, targets.depth[..., None], targets.valid)
         total = total + weights.depth * depth.sum
+        terms |= {f"depth.{name}": value for name, value in depth._asdict().items()}
     if output.points is not None and output.points_confidence is not None:
-        points = dense_losses(
-            output.points, output.points_confidence, targets.points, targets.valid, weights, normal_loss
-        )
+        points = dense_losses(output.points, output.points_confidence, targets.points, targets.valid, normal_loss)
         total = total + weights.points * points.sum
-    return GeometryLosses(total, camera, depth, points)
+        terms |= {f"points.{name}": value for name, value in points._asdict().items()}
+    return LossTerms(total, terms)
 
 
 @torch.no_grad()
@@ -135,14 +114,12 @@ def normalise_targets(views: Views) -> GeometryTargets:
     return GeometryTargets(encodings, depth / per_pixel, points / per_pixel[..., None], valid, scale)
 
 
-def finite(x: Float[Tensor, "*b"], limit: float = LIMIT) -> Float[Tensor, "*b"]:
-    """Infinite and undefined entries become 0, the others are clamped to +-limit."""
-    return torch.where(x.isfinite(), x, 0.0).clamp(-limit, limit)
+def finite(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Replace infinite and undefined entries by 0, and clamp the others to +-LIMIT."""
+    return torch.where(x.isfinite(), x, 0.0).clamp(-LIMIT, LIMIT)
 
 
-def camera_losses(
-    pose_encodings: tuple[Float[Tensor, "B V 9"], ...], targets: GeometryTargets, weights: GeometryLossWeights
-) -> CameraLosses:
+def camera_losses(pose_encodings: tuple[Float[Tensor, "B V 9"], ...], targets: GeometryTargets) -> CameraLosses:
     """L1 on translation, quaternion and field of view; later camera iterations weigh more."""
     counted = targets.valid[:, 0].flatten(1).sum(dim=1) > MIN_FIRST_FRAME_POINTS
     stages = len(pose_encodings)
@@ -152,12 +129,9 @@ def camera_losses(
         error = (encodings.float() - targets.pose_encodings).abs()
         parts = [error[..., TRANSLATION].clamp(max=LIMIT), error[..., ROTATION], error[..., FIELD_OF_VIEW]]
         means = torch.stack([finite(part).mean(dim=(1, 2)) for part in parts], dim=-1)
-        stage_weight = weights.stage_decay ** (stages - 1 - stage) / stages
+        stage_weight = STAGE_DECAY ** (stages - 1 - stage) / stages
         sums = sums + stage_weight * (means * counted[:, None]).sum(dim=0) / counted.sum().clamp(min=1)
     return CameraLosses(*sums.unbind(0))
-
-
-GradientLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def dense_losses(
@@ -165,30 +139,29 @@ def dense_losses(
     confidence: Float[Tensor, "B V H W"],
     target: Float[Tensor, "B V H W C"],
     valid: Bool[Tensor, "B V H W"],
-    weights: GeometryLossWeights,
-    gradient: GradientLoss = gradient_loss,
+    gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = gradient_loss,
 ) -> DenseLosses:
-    """Distance to the target, the same weighted by the confidence (minus its logarithm), a local term."""
+    """Distance to the target, the distance weighted by the confidence (minus its logarithm), and a local term."""
     predicted, confidence = predicted.float(), confidence.float()
     if valid.sum() < MIN_VALID:
         zero = predicted.sum() * 0.0
         return DenseLosses(zero, zero, zero)
     distance = finite((predicted - target).norm(dim=-1)[valid])
     trusted = confidence[valid]
-    weighted = weights.confidence_gain * distance * trusted - weights.confidence_log * trusted.log()
+    weighted = distance * trusted - CONFIDENCE_LOG * trusted.log()
     return DenseLosses(
-        confidence=filtered_mean(finite(weighted), weights.valid_quantile),
-        regression=filtered_mean(distance, weights.valid_quantile),
+        confidence=filtered_mean(finite(weighted)),
+        regression=filtered_mean(distance),
         gradient=gradient(predicted.flatten(0, 1), target.flatten(0, 1), valid.flatten(0, 1)),
     )
 
 
-def filtered_mean(errors: Float[Tensor, " M"], quantile: float) -> Float[Tensor, ""]:
-    """Mean of the errors below their quantile; of all of them if 1000 or fewer are given or would remain."""
+def filtered_mean(errors: Float[Tensor, " M"]) -> Float[Tensor, ""]:
+    """Mean of the errors below their 98th percentile; of all of them if 1000 or fewer are given or would remain."""
     if errors.numel() <= MIN_KEPT:
         return errors.mean()
     clamped = errors.clamp(max=LIMIT)
-    rank = 1 + round(quantile * (errors.numel() - 1))
+    rank = 1 + round(VALID_QUANTILE * (errors.numel() - 1))
     kept = clamped < clamped.detach().kthvalue(rank).values
     if kept.sum() <= MIN_KEPT:
         return clamped.mean()

@@ -1,4 +1,4 @@
-"""Losses on how a predicted map changes from pixel to pixel: the third term of VGGT's dense heads."""
+"""Losses on local differences of predicted maps: the third term of VGGT's dense heads."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from torch import Tensor
 from torch.nn import functional
 
 LIMIT = 100.0  # errors beyond it are clamped
+GRADIENT_STRIDES, NORMAL_STRIDES = (1, 2, 4, 8), (1, 2, 4)
 MIN_NORMALS = 10  # a scale with fewer valid normals does not count
 
 
 def gradient_loss(
-    predicted: Float[Tensor, "N H W C"], target: Float[Tensor, "N H W C"], valid: Bool[Tensor, "N H W"], scales: int = 4
+    predicted: Float[Tensor, "N H W C"], target: Float[Tensor, "N H W C"], valid: Bool[Tensor, "N H W"]
 ) -> Float[Tensor, ""]:
-    """Neighbour differences of the error field, averaged over strides 1, 2, 4, 8."""
+    """Mean differences between neighbours in the error field, averaged over the strides."""
     total = predicted.new_zeros(())
     error = torch.where(valid[..., None], predicted - target, 0.0)
-    for step in (2**k for k in range(scales)):
+    for step in GRADIENT_STRIDES:
         field, mask = error[:, ::step, ::step], valid[:, ::step, ::step]
         horizontal = (field[:, :, 1:] - field[:, :, :-1]).abs().clamp(max=LIMIT)
         vertical = (field[:, 1:] - field[:, :-1]).abs().clamp(max=LIMIT)
         both = (horizontal * (mask[:, :, 1:] & mask[:, :, :-1])[..., None]).sum()
         both = both + (vertical * (mask[:, 1:] & mask[:, :-1])[..., None]).sum()
         total = total + both / (mask.sum() * predicted.shape[-1]).clamp(min=1)
-    return total / scales
+    return total / len(GRADIENT_STRIDES)
 
 
 def normal_loss(
-    predicted: Float[Tensor, "N H W 3"], target: Float[Tensor, "N H W 3"], valid: Bool[Tensor, "N H W"], scales: int = 3
+    predicted: Float[Tensor, "N H W 3"], target: Float[Tensor, "N H W 3"], valid: Bool[Tensor, "N H W"]
 ) -> Float[Tensor, ""]:
-    """1 - cosine between the normals that neighbours span, averaged over strides 1, 2, 4."""
+    """1 - cosine between the normals that neighbours span, averaged over the strides."""
     total = predicted.new_zeros(())
-    for step in (2**k for k in range(scales)):
+    for step in NORMAL_STRIDES:
         at = (slice(None), slice(None, None, step), slice(None, None, step))
         mask = neighbour_masks(valid[at])
         if mask.sum() < MIN_NORMALS:
@@ -40,7 +41,7 @@ def normal_loss(
         cosine = (neighbour_normals(predicted[at]) * neighbour_normals(target[at])).sum(dim=-1)
         error = 1 - cosine.clamp(-1 + 1e-8, 1 - 1e-8)
         total = total + torch.where(mask, error, 0.0).sum() / mask.sum()
-    return total / scales
+    return total / len(NORMAL_STRIDES)
 
 
 def neighbour_normals(points: Float[Tensor, "N H W 3"]) -> Float[Tensor, "4 N h w 3"]:

@@ -1,8 +1,6 @@
 """Mask losses of token groups: BCE and Dice between rendered group probabilities and instance masks.
 
-All rendered views of a scene are one long vector of pixels, so one matching serves the whole scene and a
-group has to name the same instance in every view. Unlabelled pixels (id -1) count neither for nor against a
-group. A training step is::
+One matching serves all rendered views of a scene. Unlabelled pixels (id -1) do not count. A training step is::
 
     group_idx, instance_idx = match_groups(mask_costs(probabilities, ids))
     losses = mask_losses(probabilities, ids, group_idx, instance_idx)
@@ -17,9 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-# Probabilities are squeezed affinely into [EPS, 1 - EPS] before the logarithm. A clamp would stop the
-# gradient exactly where the prediction is most wrong; the squeeze keeps it, bounded by 1 / EPS even where
-# nothing covers a pixel.
+# Probabilities are mapped affinely to [EPS, 1 - EPS] before the logarithm. A clamp would stop the gradient exactly
+# where the prediction is most wrong.
 EPS = 1e-4
 
 
@@ -54,7 +51,7 @@ def mask_costs(
     ids: Int64[Tensor, "V H W"],
     weights: MaskLossWeights = MaskLossWeights(),  # noqa: B008 (frozen)
 ) -> Float[Tensor, "L M"]:
-    """Cost of giving each group to each instance: weighted BCE and Dice over the scene's labelled pixels.
+    """Costs of assigning groups to instances: weighted BCE and Dice over the scene's labelled pixels.
 
     Args:
         probabilities: Rendered group probabilities in [0, 1]; over the groups they sum to the pixel's alpha.
@@ -83,8 +80,8 @@ def mask_losses(
 ) -> MaskLosses:
     """BCE (mean over labelled pixels) and Dice of the matched pairs, each averaged over the pairs.
 
-    Groups without an instance get nothing of their own: the softmax over groups already starves them wherever
-    pixels are labelled. Dice is 1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1).
+    Groups without an instance have no loss of their own: the softmax over groups already lowers their probabilities.
+    Dice is 1 - (2 sum(p y) + 1) / (sum(p) + sum(y) + 1).
 
     Args:
         probabilities: As in `mask_costs`; gradients flow to it.

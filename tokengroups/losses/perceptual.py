@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
 
-logger = logging.getLogger(__name__)
-
+_log = logging.getLogger(__name__)
 Trunk = Literal["vgg", "alex", "squeeze"]
 _TORCHVISION_NAMES = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 
 
 @dataclass(frozen=True)
 class LpipsConfig:
-    """The perceptual term; without `trunk_weights` its trunk is random, which the log says."""
+    """Settings of LPIPS; without `trunk_weights` the trunk is random, which is logged."""
 
     trunk: Trunk = "vgg"
     trunk_weights: str | None = None
@@ -38,10 +37,10 @@ class Lpips(nn.Module):
     """LPIPS distance of image pairs in [0, 1]; frozen, and no part of any checkpoint.
 
     Args:
-        trunk: Which network compares the images.
+        trunk: Network that compares the images.
         trunk_weights: File with the state dict of torchvision's network of that name; "features.*" is enough.
-            None: a random trunk, always the same one, which is logged. Such a distance still compares local
-            structure and serves as a loss, but it is not LPIPS and must not be reported as such.
+            None: always the same random trunk, which is logged. It serves as a loss, but is not LPIPS and must not be
+            reported as such.
 
     Raises:
         UserError: The file cannot be read or holds another network.
@@ -54,7 +53,7 @@ class Lpips(nn.Module):
         state = None if trunk_weights is None else _read_state(trunk_weights)
         self.network = _build(trunk)
         if state is None:
-            logger.warning("LPIPS: no trunk weights given, the %s trunk is random", self.trunk)
+            _log.warning("LPIPS: no trunk weights given, the %s trunk is random", self.trunk)
         else:
             _fill_trunk(self.network.net, state, str(trunk_weights), self.trunk)
         self.requires_grad_(False)
@@ -65,7 +64,7 @@ class Lpips(nn.Module):
 
 
 def build_lpips(config: LpipsConfig, weight: float) -> Lpips | None:
-    """LPIPS as configured; None where its weight is 0.
+    """Build LPIPS as configured; None if its weight is 0.
 
     Raises:
         UserError: Trunk weights that cannot be used.
@@ -81,7 +80,7 @@ def _build(trunk: Trunk) -> Any:
     import lpips
 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torchvision")  # lpips speaks an older dialect of its interface
+        warnings.filterwarnings("ignore", module="torchvision")  # lpips uses a deprecated interface
         torch.manual_seed(0)
         return lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
 

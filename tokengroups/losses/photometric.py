@@ -13,6 +13,8 @@ from torch.nn import functional
 
 SSIM_WINDOW = 11
 _SIGMA = 1.5
+_BELL = [math.exp(-((index - SSIM_WINDOW // 2) ** 2) / (2 * _SIGMA**2)) for index in range(SSIM_WINDOW)]
+_WINDOW = [weight / sum(_BELL) for weight in _BELL]
 _C1, _C2 = 0.01**2, 0.03**2  # for the range [0, 1]
 
 
@@ -64,7 +66,7 @@ def ssim(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]
 
 
 class _Blur(torch.autograd.Function):
-    """Gaussian-weighted mean of every window inside the image; shifted sums, as convolutions of one channel crawl."""
+    """Gaussian-weighted mean of every window inside the image; shifted sums are faster than a convolution."""
 
     @staticmethod
     def forward(_ctx: Any, images: Tensor) -> Tensor:
@@ -84,12 +86,3 @@ def _blur(images: Tensor) -> Tensor:
             blurred.add_(images.narrow(dim, shift, length), alpha=weight)
         images = blurred
     return images
-
-
-def _window() -> list[float]:
-    offsets = range(-(SSIM_WINDOW // 2), SSIM_WINDOW // 2 + 1)
-    weights = [math.exp(-(offset**2) / (2 * _SIGMA**2)) for offset in offsets]
-    return [weight / sum(weights) for weight in weights]
-
-
-_WINDOW = _window()

@@ -24,35 +24,32 @@ class TeacherTargets(TensorFields):
     """A teacher's features for the views of one scene: a table of unit features and its row for every pixel.
 
     A label teacher's table has a row per class. A dense teacher's has a row per cell of its grid, and only the pixels
-    at the cells' centres point there: its features mean cells, not pixels.
+    at the cells' centres point there: its features describe cells, not pixels.
     """
 
     features: Float[Tensor, "C D"]
-    pixel_idx: Int64[Tensor, "V H W"]  # row of the table; -1 = nothing known
+    pixel_idx: Int64[Tensor, "V H W"]  # row of the table; -1 = unknown
     names: Float[Tensor, "N D"]  # unit text embeddings of the class names
-    name_idx: Int64[Tensor, "V H W"]  # class of every pixel; -1 = nameless
+    name_idx: Int64[Tensor, "V H W"]  # class of every pixel; -1 = unnamed
 
 
 def combination_cosines(
     coefficients: Float[Tensor, "P n"],
     basis: Float[Tensor, "n D"],
     targets: Float[Tensor, "C D"],
-    target_idx: Int64[Tensor, " P"] | None = None,
+    target_idx: Int64[Tensor, " P"],
 ) -> Float[Tensor, " P"]:
     """Cosine of every combination of the basis with its target.
 
     Args:
-        coefficients: Of each pixel: rendered group probabilities, then the rendered residual.
+        coefficients: Per pixel: rendered group probabilities, then the rendered residual.
         basis: Group embeddings, then the rows of W_r^T.
-        targets: Teacher features; a table if `target_idx` is given, else one per pixel (C = P).
+        targets: Table of teacher features.
         target_idx: Row of the table for each pixel.
     """
     targets = functional.normalize(targets.float(), dim=-1)
     coefficients, basis = coefficients.float(), basis.float()
-    if target_idx is None:
-        products = ((coefficients @ basis) * targets).sum(dim=-1)
-    else:
-        products = (coefficients @ (basis @ targets.T)).gather(1, target_idx[:, None]).squeeze(1)
+    products = (coefficients @ (basis @ targets.T)).gather(1, target_idx[:, None]).squeeze(1)
     squared = ((coefficients @ (basis @ basis.T)) * coefficients).sum(dim=-1)
     return products * (squared.clamp_min(0) + EPS).rsqrt()
 
@@ -83,8 +80,8 @@ def calibration_loss(
     """Cross-entropy of p = sigmoid(a (cosine - b)): the proper score that makes p a probability (Platt, 1999).
 
     Args:
-        cosines: Of groups with texts; treated as given.
-        matches: Whether the text says what the group is.
+        cosines: Groups with texts; no gradient flows to them.
+        matches: The text applies to the group.
         calibration: (a, b).
     """
     if matches.numel() == 0:

@@ -101,11 +101,11 @@ def single_view_losses(
 
 
 def pair_affinity_loss(logits: Float[Tensor, "N R d d"], group_ids: Int64[Tensor, "N H W"]) -> Float[Tensor, ""]:
-    """Cross-entropy of whether two cells show one object: mean over the pairs of each offset, then over offsets.
+    """Cross-entropy of pair affinities: mean over the pairs of each offset, then over the offsets.
 
     Args:
-        logits: Of the upper or left cell of each pair; those without a partner in the photo do not count.
-        group_ids: Of square photos; a cell has the id at its middle, and those below 0 (unlabelled) do not count.
+        logits: Stored at the upper or left cell of each pair; cells without a partner in the photo do not count.
+        group_ids: Ids in square photos; a cell has the id at its middle, and negative ids (unlabelled) do not count.
     """
     cells = logits.shape[-1]
     middles = cell_centres(group_ids.shape[-1], cells, group_ids)

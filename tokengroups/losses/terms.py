@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The scalar to minimise and its named parts (unweighted, detached) for the log."""
+    """The scalar to minimise and its named, unweighted parts for the log."""
 
     total: Tensor
     terms: Mapping[str, Tensor]

@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tokengroups.nn.attention import attend
+from tokengroups.nn.blocks import attend
 
 
 class Attention(nn.Module):
@@ -22,7 +22,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:
-        """Attend; no mask."""
+        """Attend without a mask."""
         q = rearrange(self.query(queries), "b q (h d) -> b h q d", h=self.num_heads)
         k, v = rearrange(self.key_value(memory), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
         return self.out(rearrange(attend(q, k, v), "b h q d -> b q (h d)"))
@@ -31,14 +31,13 @@ class Attention(nn.Module):
 class DecoderLayer(nn.Module):
     """One layer: [self-attention,] cross-attention, MLP; each pre-norm with a residual."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, self_attention: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, self_attention: bool) -> None:
         super().__init__()
         self.self_norm = nn.LayerNorm(dim) if self_attention else None
         self.self_attention = Attention(dim, num_heads) if self_attention else None
         self.cross_norm = nn.LayerNorm(dim)
         self.cross_attention = Attention(dim, num_heads)
-        hidden_dim = int(dim * mlp_ratio)
-        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:
         """Update the queries."""
@@ -52,12 +51,10 @@ class DecoderLayer(nn.Module):
 class CrossAttentionDecoder(nn.Module):
     """`num_layers` decoder layers over one normalised memory, and a final norm."""
 
-    def __init__(
-        self, dim: int, num_layers: int, num_heads: int, *, mlp_ratio: float = 4.0, self_attention: bool = False
-    ) -> None:
+    def __init__(self, dim: int, num_layers: int, num_heads: int, *, self_attention: bool = False) -> None:
         super().__init__()
         self.memory_norm = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, mlp_ratio, self_attention) for _ in range(num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, self_attention) for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, queries: Float[Tensor, "B Q D"], memory: Float[Tensor, "B M D"]) -> Float[Tensor, "B Q D"]:

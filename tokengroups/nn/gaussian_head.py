@@ -21,19 +21,18 @@ INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in spacings
 
 
 class GaussianHead(nn.Module):
-    """Predicts `per_anchor` Gaussians around each anchor.
+    """MLP that predicts `per_anchor` Gaussians around each anchor.
 
-    The offset bound follows the anchor's spacing (pixel size on the surface times pixels per anchor), not a fixed
-    length: a bound in metres is too wide near the camera and saturates far from it.
+    The offset bound follows the anchor's spacing (pixel size on the surface times pixels per anchor): a bound in metres
+    is too wide near the camera and saturates far from it.
 
     Args:
         dim: Width of the anchor tokens.
         per_anchor: Gaussians per anchor, N_g.
         sh_degree: Degree of the spherical harmonics, 0 to 3.
-        offset_bound: Largest offset per axis in spacings, or in the unit of the points.
-        scale_bound: Largest standard deviation in spacings; without one, MSE on points that are a little off
-            is best served by blobs of half the image.
-        offset_unit: Unit of the offset bound.
+        offset_bound: Largest offset per axis, in `offset_unit`.
+        scale_bound: Largest standard deviation in spacings; keeps Gaussians from growing to half the image.
+        offset_unit: The anchor's spacing, or the unit of the points.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class GaussianHead(nn.Module):
 
 
 def init_small_cloud(output: nn.Linear, per_anchor: int, offset_bound: float) -> None:
-    """Start with offsets spread over one unit, or half of a tighter bound; everything else at its neutral value."""
+    """Initialise offsets spread over one unit, or half of a tighter bound, and all other values as neutral."""
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)
     spread = torch.empty(per_anchor, 3).uniform_(-0.5, 0.5) / max(1.0, offset_bound)

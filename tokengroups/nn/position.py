@@ -8,17 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+NUM_FREQUENCIES = 6
+
 
 class PositionEmbedding(nn.Module):
-    """Embeds points of about unit size; frequencies double from half a turn per unit."""
+    """Embedding of points of about unit size; frequencies double from half a turn per unit."""
 
     frequencies: Tensor
 
-    def __init__(self, dim: int, num_frequencies: int = 6) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        frequencies = math.pi * 2.0 ** torch.arange(num_frequencies)
+        frequencies = math.pi * 2.0 ** torch.arange(NUM_FREQUENCIES)
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(3 + 6 * num_frequencies, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(3 + 6 * NUM_FREQUENCIES, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b D"]:
         """Embed each point."""

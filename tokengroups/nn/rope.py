@@ -12,16 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+BASE = 100.0  # of the frequencies
 RopeTables = tuple[Float[Tensor, "P D"], Float[Tensor, "P D"]]
 
 
 @lru_cache(maxsize=32)
 def rope_tables(
-    grid_hw: tuple[int, int],
-    head_dim: int,
-    num_special: int = 0,
-    base: float = 100.0,
-    device: torch.device | None = None,
+    grid_hw: tuple[int, int], head_dim: int, num_special: int = 0, device: torch.device | None = None
 ) -> RopeTables:
     """Cosines and sines, in float32, of every token of one view.
 
@@ -29,7 +26,6 @@ def rope_tables(
         grid_hw: Rows and columns of patches, in row-major order.
         head_dim: Channels of one attention head; a multiple of 4.
         num_special: Tokens before the patches; they stand at position (0, 0), patch (r, c) at (r + 1, c + 1).
-        base: The frequency base.
         device: Where the tables live.
 
     Returns:
@@ -40,7 +36,7 @@ def rope_tables(
     # A table first asked for under inference mode must still serve autograd later.
     with torch.inference_mode(False), torch.no_grad():
         half = head_dim // 2
-        frequencies = base ** -(torch.arange(0, half, 2, device=device, dtype=torch.float32) / half)
+        frequencies = BASE ** -(torch.arange(0, half, 2, device=device, dtype=torch.float32) / half)
         rows, columns = (torch.arange(1, n + 1, device=device, dtype=torch.float32) for n in grid_hw)
         grid = torch.cartesian_prod(rows, columns)
         positions = torch.cat([grid.new_zeros(num_special, 2), grid])

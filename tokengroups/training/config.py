@@ -12,7 +12,7 @@ _SHARES = ("ema_decay", "final_fraction")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how fast and where to; batches count scenes of one optimiser step over all processes."""
+    """Settings of a run; batches count scenes of one optimiser step over all processes."""
 
     output: str  # folder for checkpoints, metrics.jsonl, tracker files and the exported weights
     steps: int
@@ -31,17 +31,13 @@ class TrainingConfig:
     log_every: int = 20
     checkpoint_every: int = 1000  # steps; also at the end and when stopped
     checkpoint_minutes: float = 10.0
-    max_minutes: float | None = None  # stop cleanly after so long, this start alone; start again to go on
+    max_minutes: float | None = None  # stop cleanly after so long, this start alone; the same command resumes
     seed: int = 0
-    trackers: tuple[str, ...] = ("tensorboard",)  # names known to accelerate; empty = metrics.jsonl alone
+    trackers: tuple[str, ...] = ("tensorboard",)  # of accelerate; empty = metrics.jsonl alone
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: Names the setting, its value and its bounds.
-        """
+        """Refuse values that cannot work."""
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be >= 1, got {getattr(self, name)}")

@@ -1,8 +1,7 @@
-"""From a configuration file to a training run: the ``task`` key decides what reads the rest."""
+"""Training runs from configuration files; the ``task`` key names the class that reads the other keys."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, make_dataclass
 from pathlib import Path
@@ -18,37 +17,35 @@ from tokengroups.training.loop import TrainingResult, train
 from tokengroups.training.task import Task
 from tokengroups.training.tasks.system import SystemTask
 
-# Tasks that train no system. Each module has EXPERIMENT, a dataclass with a field `training: TrainingConfig`, and
-# build_task(experiment) -> Task.
-TASKS = {"geometry": "tokengroups.training.tasks.geometry", "single_view": "tokengroups.training.tasks.single_view"}
+# Tasks that train no system. Each has a `settings_class`, a dataclass with a field `training: TrainingConfig`.
+TASKS = {
+    "geometry": "tokengroups.training.tasks.geometry:GeometryTask",
+    "single_view": "tokengroups.training.tasks.single_view:SingleViewTask",
+}
 
 _METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration that was read."""
+    """The settings of a configuration file."""
 
     task: str
     config: Any  # a dataclass with the field `training`
 
     def build(self) -> Task:
-        """The task; raises UserError for anything wrong with its data or weights."""
+        """Build the task; raises UserError for anything wrong with its data or weights."""
         if self.task in TASKS:
-            return importlib.import_module(TASKS[self.task]).build_task(self.config)
+            return resolve(self.task, TASKS, "task")(self.config)
         return SystemTask(self.config, _system_class(self.task))
 
     def description(self) -> dict[str, Any]:
-        """Plain values of all settings."""
+        """Return all settings as plain values."""
         return {"task": self.task, **config_to_dict(self.config)}
 
 
 def run_experiment(path: str | Path, overrides: Sequence[str] = ()) -> TrainingResult:
-    """Train what a YAML file describes; the same call resumes a run that was stopped.
-
-    Args:
-        path: Configuration file.
-        overrides: ``a.b=value`` changes to it.
+    """Train as a YAML file and ``a.b=value`` overrides describe; the same call resumes a run that was stopped.
 
     Raises:
         UserError: Anything wrong with the configuration, the data or the output folder.
@@ -69,14 +66,16 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         known = ", ".join([*TASKS, *SYSTEMS])
         raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {name!r}")
     if name in TASKS:
-        kind = importlib.import_module(TASKS[name]).EXPERIMENT
+        kind = resolve(name, TASKS, "task").settings_class
     else:
-        kind = _experiment_class(_system_class(name).settings_class)
+        own = _system_class(name).settings_class
+        shared = [("training", TrainingConfig), ("data", ExampleConfig)]
+        kind = make_dataclass(own.__name__, shared, bases=(own,), frozen=True, kw_only=True)
     return Experiment(name, build_config(kind, values, str(path)))
 
 
 def _system_class(name: str) -> Any:
-    """The class of a system.
+    """Import the class of a system.
 
     Raises:
         UserError: There is no such class, or it is no system.
@@ -86,11 +85,5 @@ def _system_class(name: str) -> Any:
     if not is_dataclass(getattr(create, "settings_class", None)):
         missing.insert(0, "settings_class, a dataclass")
     if missing:
-        raise UserError(f"task {name}: no system, as tokengroups.systems.System says; add {', '.join(missing)}")
+        raise UserError(f"task {name}: no system, see tokengroups.systems.System; add {', '.join(missing)}")
     return create
-
-
-def _experiment_class(settings: type) -> type:
-    """A system's own keys, together with the training loop's and the data's."""
-    shared = [("training", TrainingConfig), ("data", ExampleConfig)]
-    return make_dataclass(settings.__name__, shared, bases=(settings,), frozen=True, kw_only=True)

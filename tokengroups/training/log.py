@@ -1,4 +1,4 @@
-"""Learning curves: ``metrics.jsonl`` in the output folder, and whatever trackers accelerate was given."""
+"""Learning curves in ``metrics.jsonl`` in the output folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokengroups.io.files import write_text
 
 
 class MetricsLog:
-    """One JSON object a row: ``step``, ``seconds`` and named numbers; evaluations are named ``evaluate/...``."""
+    """Writer of one JSON object a row: ``step``, ``seconds`` and named numbers; evaluations are ``evaluate/...``."""
 
     def __init__(self, output: Path) -> None:
         self.path = output / "metrics.jsonl"
@@ -28,7 +28,7 @@ class MetricsLog:
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.jsonl``; empty if it is not there. A last row that was cut short is left out."""
+    """Read the rows of a ``metrics.jsonl``, but a last one that was cut short; no file, no rows."""
     path = Path(path)
     if not path.exists():
         return []

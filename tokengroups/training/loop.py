@@ -1,7 +1,8 @@
-"""The training loop: evaluate, save, learn, log; one path for every task, device and number of processes."""
+"""Training loop for every task, device and number of processes: evaluate, save, learn, log."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
@@ -20,30 +21,27 @@ from tokengroups.io.files import make_folder
 from tokengroups.training import optim
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.log import MetricsLog
-from tokengroups.training.prefetch import Prefetcher
-from tokengroups.training.processes import micro_batches, seed_step, start_accelerator
-from tokengroups.training.signals import StopRequest
+from tokengroups.training.processes import Prefetcher, StopRequest, micro_batches, seed_step, start_accelerator
 from tokengroups.training.state import Checkpoints, RunState
 from tokengroups.training.task import Task
 
 _MAX_SKIPPED_IN_A_ROW = 20
 _log = logging.getLogger(__name__)
-Description = dict[str, Any]  # a whole experiment's configuration as plain values
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a start of training ended."""
+    """Outcome of one start of training."""
 
     step: int  # finished optimiser steps
     finished: bool  # all steps are done
     signal: int | None  # the signal that stopped it, if one did
     output: Path
-    is_main: bool  # in one process of a group; the one that reports
+    is_main: bool  # True in one process of a group
 
 
 class _Losses(nn.Module):
-    """A task's losses as a module, so that data-parallel wrapping sees one forward pass a micro-batch."""
+    """Module around a task's losses, so that data-parallel wrapping sees one forward pass a micro-batch."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -54,12 +52,12 @@ class _Losses(nn.Module):
         return losses.total, dict(losses.terms)
 
 
-def train(task: Task, config: TrainingConfig, description: Description) -> TrainingResult:
-    """Train `task` from its last checkpoint in the output folder, or from the start, until done or told to stop.
+def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> TrainingResult:
+    """Train `task` from its last checkpoint in the output folder, or from the start, until done or stopped.
 
     Args:
-        task: What to train.
-        config: How to train it.
+        task: Model, data and losses.
+        config: Settings of the loop.
         description: The whole experiment's configuration as plain values, kept in checkpoints and trackers.
 
     Raises:
@@ -77,7 +75,7 @@ def train(task: Task, config: TrainingConfig, description: Description) -> Train
 class _Run:
     """One start of a training run: the objects that live as long as the loop."""
 
-    def __init__(self, task: Task, config: TrainingConfig, description: Description, output: Path) -> None:
+    def __init__(self, task: Task, config: TrainingConfig, description: dict[str, Any], output: Path) -> None:
         self.task, self.config, self.description, self.output = task, config, description, output
         self.accelerator = accelerator = start_accelerator(config, output, description)
         self.losses = accelerator.prepare_model(_Losses(task))
@@ -108,13 +106,13 @@ class _Run:
     def close(self) -> None:
         self.data.close()
         self.bar.close()
-        # The wrapped model would keep the process group, and its threads, alive until Python is gone under them.
+        # The wrapped model would keep the process group and its threads alive beyond the interpreter.
         del self.losses
         self.accelerator.free_memory()
         self.accelerator.end_training()
 
     def until_done(self, stop: StopRequest) -> TrainingResult:
-        """The loop. A stop request is honoured between two steps, by all processes at the same one."""
+        """Run the loop; all processes stop between the same two steps."""
         config, state = self.config, self.state
         stopping = save_now = False
         while True:
@@ -136,17 +134,15 @@ class _Run:
         )
 
     def learn(self) -> dict[str, float]:
-        """One optimiser step; returns this process's losses and the gradient norm before clipping."""
+        """Take one optimiser step; return this process's losses and the gradient norm before clipping."""
         step, parts = self.state.step, self.data.get(self.state.step)
         seed_step(self.config.seed, step, self.accelerator.process_index)
         rate = optim.learning_rate(step, self.config)
         optim.set_learning_rate(self.optimizer, rate)
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
-            if index < len(parts) - 1:
-                with self.accelerator.no_sync(self.losses):
-                    self.backward(part, step, len(parts), sums)
-            else:
+            last = index == len(parts) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.losses):
                 self.backward(part, step, len(parts), sums)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip_norm or math.inf))  # pyright: ignore
@@ -176,7 +172,7 @@ class _Run:
             )
 
     def agree(self, stop: StopRequest, values: dict[str, float]) -> tuple[bool, bool]:
-        """Share losses (mean) and wishes (any) among the processes, in place; returns (stop, save)."""
+        """Average the losses over the processes, in place; return (stop, save), True if any process asks for it."""
         wants_stop = stop.signal is not None or self.out_of_time()
         wants_save = time.monotonic() - self.saved_time > 60 * self.config.checkpoint_minutes
         shared = torch.tensor([*values.values(), float(wants_stop), float(wants_save)], dtype=torch.float64)
@@ -208,7 +204,7 @@ class _Run:
             state.window, state.window_steps, state.window_skipped = {}, 0, 0
 
     def speed(self) -> float:
-        """Steps per second since the last row, or since the start."""
+        """Return the steps per second since the last row, or since the start."""
         elapsed, steps = time.monotonic() - self.row_time, self.state.step - self.row_step
         self.row_time, self.row_step = self.row_time + elapsed, self.state.step
         return steps / max(1e-9, elapsed)
@@ -221,7 +217,7 @@ class _Run:
             self.accelerator.log(row, step=self.state.step)
 
     def evaluate(self) -> None:
-        """Held-out numbers of the averaged weights, which are exported as well; on the main process alone."""
+        """Evaluate and export the averaged weights, on the main process alone."""
         if self.state.evaluated_at == self.state.step:
             return
         self.state.evaluated_at = self.state.step

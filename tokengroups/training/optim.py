@@ -1,4 +1,4 @@
-"""Learning-rate schedule, weight-decay groups and the exponential moving average of the weights."""
+"""Learning-rate schedule, optimisers and the exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokengroups.training.config import TrainingConfig
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Rate of the step after `step` finished ones: linear warm-up, then half a cosine down to the final fraction."""
+    """Learning rate after `step` finished steps: linear warm-up, then half a cosine down to the final fraction."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -24,12 +24,12 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def ema_decay(step: int, target: float) -> float:
-    """Decay of the average at a step: starts at 0.1 and grows, so that the random start is soon forgotten."""
+    """Decay of the average at a step; it grows from 0.1, so that the random initial weights soon lose influence."""
     return min(target, (1 + step) / (10 + step))
 
 
 def build_optimizer(groups: list[dict[str, Any]], model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW, or Muon and AdamW, over a task's parameter groups, which hold every trainable parameter of the model once.
+    """Build AdamW, or Muon and AdamW, over groups that hold every trainable parameter of the model once.
 
     Raises:
         UserError: Groups for Muon, and a torch that does not have it.
@@ -64,7 +64,7 @@ class MuonAdamW(torch.optim.Optimizer):
             part.state = self.state  # keyed by parameter, of which they share none
 
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of both."""
+        """Take one step of both."""
         assert closure is None
         for part in self.parts:
             part.step()
@@ -86,7 +86,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Move the average towards the weights as they stand."""
+        """Move the average towards the present weights."""
         torch._foreach_lerp_(self.average, self.live, 1 - decay)
 
     @contextlib.contextmanager

@@ -1,10 +1,15 @@
-"""Starting accelerate: device, processes, threads, trackers and random state."""
+"""Processes of a run: accelerate, random state, the thread that reads batches, and signals to stop."""
 
 from __future__ import annotations
 
 import os
 import random
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -55,8 +60,55 @@ def micro_batches(config: TrainingConfig, process: int, num_processes: int) -> l
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Set the state of all random generators from (seed, step, process): nothing of it needs to be stored."""
+    """Set the state of all random generators from (seed, step, process), so that none is stored."""
     drawn = int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0])
     torch.manual_seed(drawn)
     np.random.seed(drawn)
     random.seed(drawn)
+
+
+class Prefetcher:
+    """Background thread that calls ``read(step)`` one step ahead; `read` must be a pure function of the step."""
+
+    def __init__(self, read: Callable[[int], Any], last_step: int) -> None:
+        self.read, self.last_step = read, last_step
+        self.pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self.pending: tuple[int, Future[Any]] | None = None
+
+    def get(self, step: int) -> Any:
+        """Return the data of `step`, or raise the reader's error, and start reading `step` + 1."""
+        if self.pending is None or self.pending[0] != step:
+            self.pending = (step, self.pool.submit(self.read, step))
+        result = self.pending[1].result()
+        self.pending = None
+        if step + 1 < self.last_step:
+            self.pending = (step + 1, self.pool.submit(self.read, step + 1))
+        return result
+
+    def close(self) -> None:
+        """Stop the thread and drop what it was reading."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+class StopRequest:
+    """Context in which SIGINT and SIGTERM only set `signal`; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal == signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number

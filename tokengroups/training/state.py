@@ -1,4 +1,4 @@
-"""Everything a run needs to go on as if it had never been stopped, in one safetensors file a checkpoint."""
+"""Checkpoints: the whole state of a run in one safetensors file, for an exact resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class RunState:
-    """Counters of a run. Random state is not among them: it is drawn anew from (seed, step, process) each step."""
+    """Counters of a run; random state is drawn anew from (seed, step, process) in each step."""
 
     step: int = 0  # finished optimiser steps
     seconds: float = 0.0  # spent in training and evaluation, all starts together
@@ -36,7 +36,7 @@ class RunState:
 
 
 class Checkpoints:
-    """The checkpoints of one run, ``<output>/checkpoints/step_<n>.safetensors``; the last two are kept."""
+    """Checkpoints of one run, ``<output>/checkpoints/step_<n>.safetensors``; the last two are kept."""
 
     def __init__(
         self, output: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedWeights
@@ -85,16 +85,14 @@ class Checkpoints:
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
 
-    def _changing(self) -> dict[str, Tensor]:
-        """What training changes in the model: trainable parameters and persistent buffers."""
-        trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+    def _weights(self) -> dict[str, Tensor]:
+        """The model's trainable parameters and persistent buffers, and the averaged weights."""
         frozen = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
-        state = self.model.state_dict()
-        return {name: tensor for name, tensor in state.items() if name in trainable or name not in frozen}
+        weights = {f"model.{name}": t for name, t in self.model.state_dict().items() if name not in frozen}
+        return weights | {f"average.{n}": t for n, t in zip(self.average.names, self.average.average, strict=True)}
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{name}": tensor for name, tensor in self._changing().items()}
-        tensors |= {f"average.{n}": t for n, t in zip(self.average.names, self.average.average, strict=True)}
+        tensors = self._weights()
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
@@ -102,8 +100,7 @@ class Checkpoints:
 
     @torch.no_grad()
     def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
-        targets = {f"model.{name}": tensor for name, tensor in self._changing().items()}
-        targets |= {f"average.{n}": t for n, t in zip(self.average.names, self.average.average, strict=True)}
+        targets = self._weights()
         wrong = [name for name, t in targets.items() if name not in tensors or tensors[name].shape != t.shape]
         wrong += [name for name in tensors if name not in targets and not name.startswith("optimizer.")]
         if wrong:
@@ -126,11 +123,11 @@ def _log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
         listed = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed)
-        _log.warning("continuing with changed settings: %s", listed)
+        _log.warning("resuming with changed settings: %s", listed)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted keys; lists become text."""
+    """Flatten nested mappings to one with dotted keys; lists become text."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the training loop asks of a task: the model, its data, its losses, its evaluation and its export."""
+"""Interface of training tasks: model, data, losses, evaluation and export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokengroups.losses.terms import LossTerms
 
 @runtime_checkable
 class Task(Protocol):
-    """One thing to train. Every process holds one; they differ in nothing but the slots they are asked for.
+    """A model with its data and losses. Every process holds one; they differ only in the slots that they compute.
 
     The global batch of a step has slots 0 ... batch_size - 1, one scene each; a process computes a slice of them.
     Results do not depend on the number of processes if `losses` is a *mean over the scenes of its batch*: a term
@@ -35,11 +35,11 @@ class Task(Protocol):
         ...
 
     def losses(self, batch: Any, step: int) -> LossTerms:
-        """Losses of a batch, by calling `model`; decides where `autocast` applies."""
+        """Compute the losses of a batch by calling `model`, under `autocast` where it suits."""
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """Held-out numbers of `model` as it stands; the loop has set eval mode, no_grad and the averaged weights."""
+        """Measure `model` on held-out data; the loop has set eval mode, no_grad and the averaged weights."""
         ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.dino import DinoViT
-from tokengroups.nn import TransformerBlock, rope_tables
+from tokengroups.nn.blocks import TransformerBlock
+from tokengroups.nn.rope import rope_tables
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.pose_encoding import ENCODING_DIM, FIELD_OF_VIEW
-from tokengroups.nn import Mlp, TransformerBlock
+from tokengroups.nn.blocks import Mlp, TransformerBlock
 
 MODULATION_EPS = 1e-6
 QUATERNION_W = 6

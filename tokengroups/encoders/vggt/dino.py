@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokengroups.encoders.vggt.config import VGGTConfig
-from tokengroups.nn import TransformerBlock
+from tokengroups.nn.blocks import TransformerBlock
 
 NORM_EPS = 1e-6  # DINO's own; the rest of VGGT uses 1e-5
 

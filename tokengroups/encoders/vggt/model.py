@@ -16,7 +16,7 @@ from tokengroups.encoders.vggt.camera_head import CameraHead
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.dpt_head import DPTHead
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
-from tokengroups.nn import init_transformer_weights
+from tokengroups.nn.blocks import init_transformer_weights
 from tokengroups.types import Cameras, TensorFields
 
 DEPTH_CHANNELS = 1

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from tokengroups.encoders.base import PAIR_OFFSETS
 from tokengroups.geometry import central_square
-from tokengroups.nn import TransformerBlock
+from tokengroups.nn.blocks import TransformerBlock
 from tokengroups.types import TensorFields
 
 SIDE = 128  # pixels of the central square that it sees

@@ -1,1 +1,1 @@
-"""What the training loop can train."""
+"""Training tasks."""

@@ -1,4 +1,4 @@
-"""Training of a geometry encoder: cameras, depth and points by VGGT's losses, and matching where it matches cells."""
+"""Training task of a geometry encoder, with VGGT's losses and, where it matches cells, the matching loss."""
 
 from __future__ import annotations
 
@@ -35,11 +35,18 @@ SINGLE_VIEW_KEYS = "single_view_"
 
 @dataclass(frozen=True)
 class GeometryDataConfig(DataConfig):
-    """How a scene's frames become training scenes."""
+    """Frames of a training scene, chosen from those of a path."""
 
     min_frames: int = 2  # of a training scene: one draw a step, so that all processes take equally long
     max_frames: int = 4
     max_gap: int = 3  # frames of the path between neighbours of a training scene
+
+    def __post_init__(self) -> None:
+        """Refuse frame counts that a path cannot give."""
+        super().__post_init__()
+        if not 1 <= self.min_frames <= self.max_frames <= self.num_frames:
+            counts = f"{self.min_frames}, {self.max_frames}, {self.num_frames}"
+            raise ValueError(f"data: need 1 <= min_frames <= max_frames <= num_frames, got {counts}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,13 @@ class GeometryExperiment:
 
 
 class GeometryTask:
-    """See `tokengroups.training.task.Task`."""
+    """Training of an encoder; a `tokengroups.training.task.Task`.
+
+    Raises:
+        UserError: An unknown architecture, or weights to start from that do not fit.
+    """
+
+    settings_class = GeometryExperiment
 
     def __init__(self, experiment: GeometryExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
@@ -65,14 +78,14 @@ class GeometryTask:
         self.stream = PathStream(experiment.data, experiment.training.seed)
 
     def batch(self, step: int, slots: range) -> Views:
-        """Scenes of some slots; the number of frames is the same in all slots of a step."""
+        """Draw the scenes of some slots; the number of frames is the same in all slots of a step."""
         data, seed = self.experiment.data, self.experiment.training.seed
         rng = np.random.default_rng([FRAME_COUNT, seed, step])
         num_frames = int(rng.integers(data.min_frames, data.max_frames + 1))
         return collate([self.scene(step, slot, num_frames) for slot in slots])
 
     def scene(self, step: int, slot: int, num_frames: int) -> Views:
-        """One augmented training scene."""
+        """Draw one augmented training scene."""
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
@@ -80,14 +93,14 @@ class GeometryTask:
         return self.stream.views(path, frames, rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
-        """The encoder's objective, scene by scene."""
+        """Compute the encoder's objective, scene by scene."""
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
             output = self.model(batch.images)
         return encoder_losses(output, batch, self.experiment.losses)
 
     def evaluate(self) -> dict[str, float]:
-        """Geometry metrics on held-out scenes from two views (one scale a scene), and the matching accuracy."""
+        """Measure geometry (one scale a scene) and matching accuracy on two views of every held-out scene."""
         device = next(self.model.parameters()).device
         scenes = []
         for path in held_out_views(self.experiment.data, EVALUATION_PATH):
@@ -107,7 +120,7 @@ class GeometryTask:
 
 
 def _build(experiment: GeometryExperiment) -> VGGT:
-    """The encoder, with given weights to start from; a single-view network among them stays with it as it is."""
+    """Build the encoder with the given start weights; it keeps the single-view network that they have."""
     if experiment.architecture not in ENCODERS:
         raise UserError(f"architecture must be one of {', '.join(ENCODERS)}, got '{experiment.architecture}'")
     network, config_class = ENCODERS[experiment.architecture]
@@ -123,21 +136,3 @@ def _build(experiment: GeometryExperiment) -> VGGT:
     model = network(config)
     load_state_strict(model, tensors, source)
     return model
-
-
-def build_task(experiment: GeometryExperiment) -> GeometryTask:
-    """The task of a configuration.
-
-    Raises:
-        UserError: Frame counts that the scenes' paths cannot give, or weights to start from that do not fit.
-    """
-    data = experiment.data
-    if not 1 <= data.min_frames <= data.max_frames <= data.num_frames:
-        raise UserError(
-            "data: need 1 <= min_frames <= max_frames <= num_frames, "
-            f"got {data.min_frames}, {data.max_frames}, {data.num_frames}"
-        )
-    return GeometryTask(experiment)
-
-
-EXPERIMENT = GeometryExperiment

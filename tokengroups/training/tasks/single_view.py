@@ -1,4 +1,4 @@
-"""Training of the tiny encoder's single-view network: focal length, surfaces and object boundaries of single photos."""
+"""Training task of the tiny encoder's single-view network."""
 
 from __future__ import annotations
 
@@ -32,14 +32,21 @@ from tokengroups.training.config import TrainingConfig
 from tokengroups.types import Views
 
 SCENE = 4  # what is drawn: keeps the random streams of one seed apart
-EVALUATION_PATH = 5  # frames of a held-out room, all of them looked at
+EVALUATION_PATH = 5  # frames of a held-out room, all evaluated
 
 
 @dataclass(frozen=True)
 class SingleViewDataConfig(DataConfig):
-    """How a room's frames become training photos."""
+    """Training photos, chosen from the frames of a path."""
 
     photos_per_room: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse more photos than a path has."""
+        super().__post_init__()
+        if not 1 <= self.photos_per_room <= self.num_frames:
+            counts = f"{self.photos_per_room} and {self.num_frames}"
+            raise ValueError(f"data: need 1 <= photos_per_room <= num_frames, got {counts}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class SingleViewConfig:
     details: int = 0  # channels of the detail map; a resumed network without one gets it
 
     def __post_init__(self) -> None:
-        """Refuse what the encoder's configuration refuses, and an empty network."""
+        """Refuse an empty network, and shapes that the encoder's configuration refuses."""
         if not self.channels:
             raise ValueError("model.channels must not be empty")
         with_single_view(VGGTTinyConfig(), self.channels, self.depth, self.details)
@@ -70,7 +77,13 @@ class SingleViewExperiment:
 
 
 class SingleViewTask:
-    """See `tokengroups.training.task.Task`."""
+    """Training of the tiny encoder's single-view network; a `tokengroups.training.task.Task`.
+
+    Raises:
+        UserError: An encoder that cannot be loaded, or that has no network to resume.
+    """
+
+    settings_class = SingleViewExperiment
 
     def __init__(self, experiment: SingleViewExperiment) -> None:
         torch.manual_seed(experiment.training.seed)
@@ -90,7 +103,7 @@ class SingleViewTask:
         self.stream = PathStream(experiment.data, experiment.training.seed)
 
     def _resumed_shape(self) -> SingleViewConfig:
-        """The shape of the encoder's network, with a detail map as configured if it has none."""
+        """Shape of the encoder's network, with a detail map as configured if it has none."""
         if self.encoder.single_view is None:
             raise UserError(f"encoder: {self.experiment.encoder} has no single-view network to resume")
         config = self.encoder.config
@@ -98,11 +111,11 @@ class SingleViewTask:
         return SingleViewConfig(config.single_view_channels, config.single_view_depth, details)
 
     def batch(self, step: int, slots: range) -> Views:
-        """Some photos of a room for every slot."""
+        """Draw some photos of a room for every slot."""
         return collate([self.scene(step, slot) for slot in slots])
 
     def scene(self, step: int, slot: int) -> Views:
-        """Augmented photos of one room."""
+        """Draw augmented photos of one room."""
         data, training = self.experiment.data, self.experiment.training
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
@@ -110,7 +123,7 @@ class SingleViewTask:
         return self.stream.views(path, frames.tolist(), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
-        """Every photo by itself."""
+        """Compute the losses of single photos."""
         del step
         with autocast(self.experiment.training.precision, batch.images.device):
             prediction = self.model(batch.images.flatten(0, 1))
@@ -118,7 +131,7 @@ class SingleViewTask:
         return single_view_losses(prediction, targets, self.experiment.losses)
 
     def evaluate(self) -> dict[str, float]:
-        """Mean errors on held-out rooms; `focal_of_room` is that of the mean over a room's photos."""
+        """Measure mean errors on held-out rooms."""
         device = next(self.model.parameters()).device
         rows = []
         for path in held_out_views(self.experiment.data, EVALUATION_PATH):
@@ -133,7 +146,7 @@ class SingleViewTask:
         return decay_groups(self.model, training.weight_decay, hidden=hidden)
 
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """Write the whole encoder's weight folder, the network in it."""
+        """Write the weight folder of the whole encoder with this network."""
         shape = self.shape
         config = with_single_view(self.encoder.config, shape.channels, shape.depth, shape.details)
         kept = {
@@ -143,7 +156,10 @@ class SingleViewTask:
 
 
 def prediction_errors(prediction: SingleViewPrediction, views: Views) -> dict[str, float]:
-    """Mean errors of the predictions for one room's photos: focal lengths by their logarithm, directions in degrees."""
+    """Mean errors of the predictions for one room's photos.
+
+    Errors of focal lengths are those of their logarithm; ``focal_of_room`` is the error of their mean.
+    """
     targets = single_view_targets(views, prediction.log_depth.shape[-1])
     off = prediction.log_focal - targets.log_focal
     tilt = functional.cosine_similarity(prediction.up, targets.up, dim=-1).clamp(-1, 1).acos()
@@ -159,21 +175,3 @@ def prediction_errors(prediction: SingleViewPrediction, views: Views) -> dict[st
         loss = pair_affinity_loss(prediction.pair_affinity, targets.group_ids)
         numbers["pair_affinity"] = float(loss)
     return numbers
-
-
-def build_task(experiment: SingleViewExperiment) -> SingleViewTask:
-    """The task of a configuration.
-
-    Raises:
-        UserError: More photos a room than its path has, or an encoder that cannot be loaded or has no network to go
-            on with.
-    """
-    data = experiment.data
-    if not 1 <= data.photos_per_room <= data.num_frames:
-        raise UserError(
-            f"data: need 1 <= photos_per_room <= num_frames, got {data.photos_per_room} and {data.num_frames}"
-        )
-    return SingleViewTask(experiment)
-
-
-EXPERIMENT = SingleViewExperiment

@@ -1,8 +1,9 @@
-"""Training of any system: one task, whatever networks, objective and parameter groups a system owns."""
+"""Training task of any system; the system owns its networks, objective and parameter groups."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tokengroups.systems import System
 
 
 class SystemTask:
-    """A system in the form that the training loop asks for; see `tokengroups.training.task.Task`.
+    """Training of one system; a `tokengroups.training.task.Task`.
 
     Args:
         experiment: The system's settings with two more fields, `training: TrainingConfig` and `data: ExampleConfig`.
@@ -33,27 +34,29 @@ class SystemTask:
         self.experiment = experiment
         training = experiment.training
         self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
-        self.system: System = create.for_training(experiment)
+        names = [field.name for field in fields(create.settings_class) if field.init]
+        settings = create.settings_class(**{name: getattr(experiment, name) for name in names})
+        self.system: System = create.for_training(settings)
         self.model = self.system.network
         multiple = getattr(self.system, "size_multiple", 1)
         if experiment.data.size % multiple:
             raise UserError(f"data.size must be a multiple of {multiple}, got {experiment.data.size}")
 
     def batch(self, step: int, slots: range) -> Example:
-        """Examples of some slots."""
+        """Draw the examples of some slots."""
         return self.examples.batch(step, slots)
 
     def losses(self, batch: Example, step: int) -> LossTerms:
-        """The system's objective."""
+        """Compute the system's objective."""
         return self.system.losses(batch, step, self.experiment.training.precision)
 
     def evaluate(self) -> dict[str, float]:
-        """The system's numbers on held-out examples."""
+        """Measure the system on held-out examples."""
         data = self.experiment.data
         return self.system.evaluate(held_out_examples(data), EvaluationData(data.dataset, data.plan))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The system's optimiser groups."""
+        """Return the system's optimiser groups."""
         training = self.experiment.training
         return self.system.parameter_groups(training.weight_decay, training.optimizer == "muon")
 
