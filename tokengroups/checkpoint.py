@@ -150,8 +150,10 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     return tensors, config
 
 
-def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Load `tensors` into `module`; keys and shapes must agree exactly.
+def load_state_strict(
+    module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path, assign: bool = False
+) -> None:
+    """Load `tensors` into `module`, or with `assign` make them its own; keys and shapes must agree exactly.
 
     Raises:
         UserError: They do not; names the first few keys of each kind. The module is then unchanged.
@@ -171,7 +173,7 @@ def load_state_strict(module: nn.Module, tensors: Mapping[str, Tensor], where: s
             f"the weights of {where} do not fit this {type(module).__name__}: {found}; "
             "use the config that was saved with them, or other weights"
         )
-    module.load_state_dict(dict(tensors), strict=True)
+    module.load_state_dict(dict(tensors), strict=True, assign=assign)
 
 
 def _listed(kind: str, names: list[str]) -> str:

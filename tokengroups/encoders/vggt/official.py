@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from tokengroups.checkpoint import read_tensors
+from tokengroups.checkpoint import load_state_strict, read_tensors
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.model import VGGT
 from tokengroups.errors import UserError
@@ -17,7 +17,7 @@ DROPPED_PREFIX = "track_head."
 
 
 def load_official(source: str | Path, config: VGGTConfig | None = None) -> VGGT:
-    """A frozen VGGT with the published weights.
+    """Load a frozen VGGT with the published weights.
 
     Args:
         source: A safetensors file, a folder that holds `model.safetensors`, or a hub id such as
@@ -33,17 +33,8 @@ def load_official(source: str | Path, config: VGGTConfig | None = None) -> VGGT:
         model = VGGT(config or VGGTConfig())
     dropped = [DROPPED_PREFIX]
     dropped += [f"{name}." for name in ("point_head", "depth_head") if getattr(model, name) is None]
-    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith(tuple(dropped))}
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if differing:
-        name = differing[0]
-        raise UserError(
-            f"{path} does not fit the VGGT configuration: {len(differing)} tensors differ, first {name} "
-            f"(file {found.get(name)}, model {expected.get(name)}); give the matching config or weights"
-        )
-    model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True, assign=True)
+    tensors = {k: v.float() for k, v in read_tensors(path).items() if not k.startswith(tuple(dropped))}
+    load_state_strict(model, tensors, path, assign=True)
     return model.freeze()
 
 
