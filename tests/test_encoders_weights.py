@@ -129,7 +129,7 @@ def test_names_of_classes_that_are_no_encoders_are_one_line(own_module: str) -> 
 def test_weights_of_a_system_never_import_a_module_of_their_choice(own_module: str, tmp_path: Path) -> None:
     """A file that somebody sent may name an encoder; only what is imported already is taken."""
     save_weights(tmp_path / "sent", {}, {"system": "token_groups", "config": {}, "encoder": f"{own_module}:Own"})
-    assert f"import {own_module} first if you trust it" in one_line(load_model, tmp_path / "sent")
+    assert f"--plugin {own_module}" in one_line(load_model, tmp_path / "sent")
 
 
 def test_weights_of_a_system_are_no_encoder() -> None:
