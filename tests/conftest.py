@@ -40,7 +40,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def random_weights_with_meaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_weights_with_semantics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with an untrained semantic head in MiniLM's space."""
     from tokengroups.text import load_text_encoder
 

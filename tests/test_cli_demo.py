@@ -57,7 +57,7 @@ def test_page_is_well_formed_escaped_and_needs_no_network() -> None:
     assert not re.search(r"https?://|<script|@import|url\(", page)
 
 
-def test_objects_are_told_from_walls() -> None:
+def test_objects_are_distinguished_from_walls() -> None:
     wall = {"id": 0, "visible_share": 0.4, "size": [3.0, 2.0, 0.1]}
     floor = {"id": 1, "visible_share": 0.2, "size": [3.0, 0.1, 3.0]}
     chair = {"id": 2, "visible_share": 0.1, "size": [0.5, 0.9, 0.5]}
@@ -85,10 +85,10 @@ def test_the_whole_way(tmp_path: Path, random_weights: Path, capsys: pytest.Capt
 
 
 def test_weights_with_semantics_are_queried(
-    tmp_path: Path, random_weights_with_meaning: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, random_weights_with_semantics: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder, weights = tmp_path / "room_1", str(random_weights_with_meaning)
+    folder, weights = tmp_path / "room_1", str(random_weights_with_semantics)
     made = reconstruct_room(make_room(folder, 1, seed=0, num_views=2, size=64), "--weights", weights)
     answers = query_room(made.room)
     assert 1 <= len(answers) <= 3
@@ -112,7 +112,7 @@ def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_without_the_text_encoder_nothing_is_queried(
     tmp_path: Path,
-    random_weights_with_meaning: Path,
+    random_weights_with_semantics: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -121,6 +121,6 @@ def test_without_the_text_encoder_nothing_is_queried(
 
     monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", missing)
     room = make_room(tmp_path / "room_1", 1, seed=0, num_views=2, size=64)
-    reconstruct_room(room, "--weights", str(random_weights_with_meaning))
+    reconstruct_room(room, "--weights", str(random_weights_with_semantics))
     assert query_room(room) == ()
     assert "note: nothing is queried: text needs the package" in capsys.readouterr().err

@@ -62,12 +62,12 @@ class Words:
 
 
 @pytest.fixture(scope="module")
-def speaking(weights: Path) -> Path:
+def semantic_weights(weights: Path) -> Path:
     """The same with an untrained semantic head."""
     torch.manual_seed(0)
     config = replace(GROUPS, semantic_dim=6, residual_dim=2, text_encoder="words:1")
-    _save_groups(weights.parent / "speaking", config)
-    return weights.parent / "speaking"
+    _save_groups(weights.parent / "semantic_weights", config)
+    return weights.parent / "semantic_weights"
 
 
 def evaluated(words: list[str], out: Path) -> dict:
@@ -196,11 +196,11 @@ def test_postprocessing_is_a_choice_that_the_protocol_names(
 
 
 def test_weights_with_semantics_are_measured_on_the_vocabulary(
-    speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    semantic_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr("tokengroups.cli.text.load_encoder_for", lambda *words: asked.append(words) or Words())
-    out, words = tmp_path / "out.json", ["--weights", str(speaking)]
+    out, words = tmp_path / "out.json", ["--weights", str(semantic_weights)]
     numbers = evaluated([*words, "--vocabulary", "wall, floor,other", "--text-encoder", "mine"], out)
     assert asked == [("words:1", "mine")]
     assert numbers["protocol"]["vocabulary"] == ["wall", "floor", "other"]
@@ -215,14 +215,14 @@ def test_weights_with_semantics_are_measured_on_the_vocabulary(
 
 
 def test_an_encoder_that_is_missing_costs_only_semantics(
-    weights: Path, speaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, semantic_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.json"
-    numbers = evaluated(["--weights", str(speaking)], out)
+    numbers = evaluated(["--weights", str(semantic_weights)], out)
     assert numbers["recall1_names"] is None and numbers["psnr"] > 0
     noted = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(noted) == 1 and "semantics are not measured" in noted[0] and "words:1" in noted[0]
     assert evaluated(["--weights", str(weights), "--vocabulary", "wall"], out)["miou_target"] is None
     assert "the weights have no semantics" in capsys.readouterr().err
-    assert main(["evaluate", "--weights", str(speaking), "--text-encoder", "nobody"]) == 2
+    assert main(["evaluate", "--weights", str(semantic_weights), "--text-encoder", "nobody"]) == 2
     assert "nobody" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def _answers(room: Room) -> list[Gallery]:
     text = (
         "Objects in the photos, by descriptions that training never used, and the first group that each finds: "
         "right about four times in ten, see the numbers below. The weights were trained on the names of some forty "
-        "classes of computer-made objects; the text encoder tells which names a description is near to."
+        "classes of computer-made objects; the text encoder finds the names that are near to a description."
     )
     return [Gallery("Asked in words", text, pictures, [answer.command for answer in answers], size_px=210)]
 
