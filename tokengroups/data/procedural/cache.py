@@ -87,7 +87,7 @@ class ProceduralRooms:
         return Path(self.root) / key / f"{number:06d}.npz"
 
     def _room(self, index: int) -> tuple[str, int, int]:
-        """What the generator is asked for: its split, the seed and the number of the room."""
+        """Arguments of the generator: split, seed and number of the room."""
         name = next((name for name, rooms in self.splits.items() if index in rooms), None)
         if name is None:
             raise IndexError(f"room {index} of {len(self)}")

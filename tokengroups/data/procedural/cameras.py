@@ -17,7 +17,7 @@ FOV_LIMITS_DEG = (50.0, 75.0)
 
 @dataclass(frozen=True)
 class WalkArea:
-    """Where the camera may walk: a rectangle minus a disc around what it looks at."""
+    """Area that the camera may walk in: a rectangle minus a disc around what it looks at."""
 
     low: tuple[float, float]
     high: tuple[float, float]
@@ -25,7 +25,7 @@ class WalkArea:
     clearance: float  # radius of the disc in metres
 
     def contains(self, x: float, y: float) -> bool:
-        """Whether a position is allowed."""
+        """Test whether a position is allowed."""
         inside = self.low[0] <= x <= self.high[0] and self.low[1] <= y <= self.high[1]
         dx, dy = x - self.focus[0], y - self.focus[1]
         return bool(inside and dx * dx + dy * dy >= self.clearance * self.clearance)

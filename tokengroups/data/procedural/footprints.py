@@ -33,7 +33,7 @@ class Rectangle:
         return Rectangle(self.centre, (self.half[0] + margin, self.half[1] + margin), self.angle)
 
     def within(self, low: tuple[float, float], high: tuple[float, float]) -> bool:
-        """Whether it lies inside an axis-aligned box."""
+        """Test whether it lies inside an axis-aligned box."""
         corners = self.corners()
         return bool((corners >= np.array(low)).all() and (corners <= np.array(high)).all())
 
@@ -47,7 +47,7 @@ class Rectangle:
 
 
 def overlap(first: Rectangle, second: Rectangle) -> bool:
-    """Whether two rectangles overlap, by the separating-axis test; touching counts as apart."""
+    """Test whether two rectangles overlap, by the separating-axis test; touching counts as apart."""
     dx, dy = second.centre[0] - first.centre[0], second.centre[1] - first.centre[1]
     a, b = first.axes(), second.axes()
     for x, y in (*a, *b):

@@ -105,7 +105,7 @@ def _lighting(draw: Draw, shell: Shell) -> Lighting:
 def _well_seen(
     scene: TriangleScene, cam_from_world: np.ndarray, intrinsics: np.ndarray, size: int, first_object: int
 ) -> bool:
-    """Whether a view shows at least three objects of some size, and enough of them altogether."""
+    """Test whether a view shows at least three objects of some size, and enough of them altogether."""
     seen = visible_instances(scene, cam_from_world, intrinsics, size, max(size // 32, 1))
     pixels = np.bincount(seen)[first_object:]
     return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(seen)

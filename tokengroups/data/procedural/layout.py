@@ -63,7 +63,7 @@ class Plan:
     things: list[Placed] = field(default_factory=list)
 
     def fits(self, candidate: Placed) -> bool:
-        """Whether a candidate on the floor is inside the room, clear of the cameras and everything else."""
+        """Test whether a candidate on the floor is inside the room, clear of the cameras and everything else."""
         footprint = candidate.footprint
         if not footprint.within((0.03, 0.03), (self.size[0] - 0.03, self.size[1] - 0.03)):
             return False

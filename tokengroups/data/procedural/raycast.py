@@ -51,7 +51,7 @@ class TriangleScene:
         return self._scene.run(origins, rays)
 
     def lit(self, points: np.ndarray, light: np.ndarray) -> np.ndarray:
-        """Whether nothing stands between points [M, 3] and the light [3]."""
+        """Test whether nothing stands between points [M, 3] and the light [3]."""
         reach = np.ones(len(points), np.float32)
         return self._occluders.run(points, light - points, reach, query="OCCLUDED") < 0
 

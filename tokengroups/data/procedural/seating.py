@@ -8,7 +8,7 @@ from tokengroups.data.procedural.textures import Material, fabric, metal, neutra
 
 
 def frame_material(draw: Draw) -> Material:
-    """What legs and frames are made of."""
+    """Material of legs and frames."""
     return draw.pick((wood, wood, metal, neutral, paint))(draw)
 
 

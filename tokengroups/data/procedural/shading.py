@@ -26,7 +26,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Lighting:
-    """What lights a room; corners of the box `size` from the origin are darkened, as by missing bounces."""
+    """Lights of a room; corners of the box `size` from the origin are darkened, as by missing bounces."""
 
     lights: tuple[Light, ...]
     ambient: tuple[float, float, float]

@@ -94,9 +94,18 @@ class VGGT(nn.Module):
             camera iteration, and the outputs of the enabled heads. Depths and points share one free scale.
         """
         layers, camera_tokens = self.run_layers(self.embed(images))
-        size_hw = (images.shape[-2], images.shape[-1])
-        depth, depth_confidence = predict_depth(self._run_head(self.depth_head, layers, size_hw))
-        points, points_confidence = predict_points(self._run_head(self.point_head, layers, size_hw))
+        return self.predict(layers, camera_tokens, layers, (images.shape[-2], images.shape[-1]))
+
+    def predict(
+        self,
+        layers: tuple[Float[Tensor, "B V P C2"], ...],
+        camera_tokens: Float[Tensor, "B V C2"],
+        head_inputs: Sequence[Tensor],
+        size_hw: tuple[int, int],
+    ) -> VGGTOutput:
+        """Run all heads; the dense ones read `head_inputs`."""
+        depth, depth_confidence = predict_depth(self._run_head(self.depth_head, head_inputs, size_hw))
+        points, points_confidence = predict_points(self._run_head(self.point_head, head_inputs, size_hw))
         return VGGTOutput(
             tokens=layers,
             pose_encodings=self.predict_poses(camera_tokens),

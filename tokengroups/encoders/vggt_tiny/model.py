@@ -19,7 +19,7 @@ from tokengroups.encoders.base import (
     geometry_of,
 )
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import VGGT, Embedding, VGGTOutput, predict_depth, predict_points, run_in_chunks
+from tokengroups.encoders.vggt.model import VGGT, Embedding, VGGTOutput, run_in_chunks
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny.cell_matching import CellMatching
 from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig
@@ -80,19 +80,10 @@ class VGGTTiny(VGGT):
         """Predict poses, depth, points and match descriptors; arguments and results as VGGT's."""
         embedding = self.embed(images)
         layers, camera_tokens = self.run_layers(embedding)
-        size_hw = (images.shape[-2], images.shape[-1])
         stem_maps = [x.unflatten(0, images.shape[:2]) for x in embedding.stem_maps]
-        depth, depth_confidence = predict_depth(self._run_head(self.depth_head, [*layers, *stem_maps], size_hw))
-        points, points_confidence = predict_points(self._run_head(self.point_head, [*layers, *stem_maps], size_hw))
-        return VGGTTinyOutput(
-            tokens=layers,
-            pose_encodings=self.predict_poses(camera_tokens),
-            depth=depth,
-            depth_confidence=depth_confidence,
-            points=points,
-            points_confidence=points_confidence,
-            match_descriptors=embedding.match_descriptors,
-        )
+        size_hw = (images.shape[-2], images.shape[-1])
+        output = self.predict(layers, camera_tokens, [*layers, *stem_maps], size_hw)
+        return VGGTTinyOutput(**vars(output), match_descriptors=embedding.match_descriptors)
 
     def embed(self, images: Float[Tensor, "B V 3 H W"]) -> StemEmbedding:
         """Embed every frame; with `matching`, patch tokens include their displacement since view 0."""

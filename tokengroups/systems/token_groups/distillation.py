@@ -88,9 +88,9 @@ def distillation_losses(
         group_idx, instance_idx = match_groups(mask_costs(channels[..., :num_groups].detach(), ids, weights))
         known = index >= 0
         means = mask_means(teacher.features[index[known]], ids.flatten()[known], instance_ids(ids)[instance_idx])
-        spoken = means.norm(dim=1) > 0  # the teacher says nothing about the others
+        taught = means.norm(dim=1) > 0  # the teacher has no feature for the others
         matched = output.semantics.embeddings[scene, group_idx]
-        groups.append(group_distillation_loss(matched[spoken], means[spoken]))
+        groups.append(group_distillation_loss(matched[taught], means[taught]))
         best = channels[..., :num_groups].argmax(dim=-1).flatten()
         classes.append(plurality(best, teacher.name_idx.flatten(), num_groups, len(teacher.names)))
     calibration = _calibration_loss(output.semantics, targets, classes)
