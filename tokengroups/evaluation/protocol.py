@@ -86,7 +86,7 @@ class Protocol:
         elif data.split is not None:
             rooms = f"{rooms} (split {data.split})"
         context, targets = (", ".join(map(str, frames)) for frames in (data.plan.context, data.plan.targets))
-        given = "with known intrinsics and unknown poses" if data.given_intrinsics else "without cameras"
+        given = "with given intrinsics and unknown poses" if data.given_intrinsics else "without cameras"
         return (
             f"{self.weights} on {rooms}, {width}x{height} pixels. Context: {data.plan.num_views} photos {given} "
             f"(frames {context}); rendered: frames {targets}. Their cameras: {_CAMERAS}; no target pixel is used for "
