@@ -110,7 +110,7 @@ def train(task: SystemTask, system: TokenGroups, heads: dict[str, SemanticHead])
             losses = distillation_losses(decoded, cameras, batch.targets.group_ids, targets, masks)
             set_learning_rate(optimizers[name], learning_rate(step, training))
             optimizers[name].zero_grad()
-            losses.total().backward()
+            losses.total.backward()
             optimizers[name].step()
 
 

@@ -10,7 +10,12 @@ from scipy.spatial.transform import Rotation
 
 from tokengroups.geometry import project, rigid, transform_points, unproject
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, node_weights
-from tokengroups.postprocess.bundle_adjustment.gauss_newton import Estimate, ViewMatches, _unknowns
+from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
+    BundleAdjustmentSettings,
+    Estimate,
+    ViewMatches,
+    _unknowns,
+)
 from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     PixelMatches,
     SearchedPhoto,
@@ -19,7 +24,6 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
 )
 from tokengroups.postprocess.bundle_adjustment.refine import refine_geometry
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise, match_equations
-from tokengroups.postprocess.bundle_adjustment.settings import BundleAdjustmentSettings
 from tokengroups.types import Cameras
 
 SIZE, CELLS = 64, 16  # pixels and cells a side

@@ -50,14 +50,14 @@ def test_losses_are_those_of_the_full_features(teacher):
             for g, m in zip(*pairs, strict=True)
         ]
         groups.append(1 - torch.stack(cosines).mean())
-    torch.testing.assert_close(losses.pixels, torch.stack(pixels).mean(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(losses.groups, torch.stack(groups).mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.terms["pixels"], torch.stack(pixels).mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses.terms["groups"], torch.stack(groups).mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_geometry_and_grouping_are_not_disturbed(teacher):
     ids, targets = teacher
     model, output, cameras = decode(WITH_SEMANTICS)
-    distillation_losses(output, cameras, ids, targets, MaskLossWeights()).total().backward()
+    distillation_losses(output, cameras, ids, targets, MaskLossWeights()).total.backward()
     for name, parameter in model.named_parameters():
         learns = parameter.grad is not None and bool((parameter.grad != 0).any())
         assert learns == name.startswith("semantic_head."), name
@@ -74,9 +74,9 @@ def test_the_head_learns_what_the_teacher_says(teacher):
         step = type(output)(**{**vars(output), "semantics": semantics})
         losses = distillation_losses(step, cameras, ids, targets, MaskLossWeights())
         optimizer.zero_grad()
-        (losses.pixels + losses.groups).backward()
+        (losses.terms["pixels"] + losses.terms["groups"]).backward()
         optimizer.step()
-        history.append((losses.pixels.item(), losses.groups.item()))
+        history.append((losses.terms["pixels"].item(), losses.terms["groups"].item()))
     assert history[-1][0] < 0.8 * history[0][0] and history[-1][1] < 0.3 * history[0][1], (history[0], history[-1])
 
 
@@ -85,8 +85,8 @@ def test_a_teacher_that_says_nothing_teaches_nothing(teacher):
     model, output, cameras = decode(WITH_SEMANTICS)
     silent = [t.map(lambda x: x if x.is_floating_point() else torch.full_like(x, -1)) for t in targets]
     losses = distillation_losses(output, cameras, ids, silent, MaskLossWeights())
-    assert losses.pixels == 0 and losses.groups == 0 and losses.calibration == 0
-    losses.total().backward()
+    assert losses.terms["pixels"] == 0 and losses.terms["groups"] == 0 and losses.terms["calibration"] == 0
+    losses.total.backward()
     assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
 
 
@@ -109,7 +109,7 @@ def test_the_calibration_compares_every_group_with_every_name_of_the_batch(teach
                     cosine = output.semantics.embeddings[scene, group] @ targets[other].names[name]
                     p = torch.sigmoid(slope * (cosine.double() - threshold))
                     terms.append(-torch.log(p if name == own else 1 - p))
-    torch.testing.assert_close(losses.calibration.double(), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
-    losses.calibration.backward()
+    torch.testing.assert_close(losses.terms["calibration"].double(), torch.stack(terms).mean(), rtol=1e-4, atol=1e-5)
+    losses.terms["calibration"].backward()
     learns = {name for name, p in model.named_parameters() if p.grad is not None and (p.grad != 0).any()}
     assert learns == {"semantic_head.log_slope", "semantic_head.threshold"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
@@ -73,13 +73,7 @@ def token_scene(draft: Draft, provenance: dict[str, Any]) -> TokenScene:
     assignment = prediction.assignment[:, used]
     semantics = prediction.semantics
     if semantics is not None:
-        semantics = Semantics(
-            semantics.embeddings[used],
-            semantics.residuals,
-            semantics.projection,
-            semantics.calibration,
-            semantics.encoder,
-        )
+        semantics = replace(semantics, embeddings=semantics.embeddings[used])
     return TokenScene(
         gaussians=prediction.gaussians,
         anchor_ids=prediction.anchor_ids,

@@ -99,22 +99,13 @@ class SceneSystem(nn.Module):
         check_evidence(steps, encoder)
         self.encoder = encoder
         self.steps = tuple(steps)
-        self.patch = patch
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square photos that the encoder was trained on."""
-        return self.encoder.image_size
+        self.image_size = encoder.image_size  # side in pixels of the square photos that the encoder was trained on
+        self.size_multiple = math.lcm(encoder.patch_size, patch)  # photo sides must be multiples of this
 
     @property
     def text_encoder(self) -> str:
         """Name of the text encoder whose space the groups' embeddings are in; "" = no semantics."""
         return ""
-
-    @property
-    def size_multiple(self) -> int:
-        """Photo sides must be multiples of this."""
-        return math.lcm(self.encoder.patch_size, self.patch)
 
     def train(self, mode: bool = True) -> SceneSystem:
         """Set the training mode of everything but the encoder."""

@@ -56,6 +56,7 @@ class VGGT(nn.Module):
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
+        self.image_size, self.patch_size, self.feature_dim = config.image_size, config.patch_size, config.feature_dim
         self.frozen = False
         self.aggregator = self.aggregator_class(config)
         self.camera_head = CameraHead(config)
@@ -67,21 +68,6 @@ class VGGT(nn.Module):
 
     def _build_more(self, config: VGGTConfig) -> None:
         """Build the parts that a relative of VGGT adds, before weights are drawn."""
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the square photos that it was trained on."""
-        return self.config.image_size
-
-    @property
-    def patch_size(self) -> int:
-        """Photo sides must be multiples of this."""
-        return self.config.patch_size
-
-    @property
-    def feature_dim(self) -> int:
-        """Channels of the patch features."""
-        return self.config.feature_dim
 
     def forward(self, images: Float[Tensor, "B V 3 H W"]) -> VGGTOutput:
         """Predict poses, depth and points.

@@ -7,12 +7,15 @@ from typing import ClassVar
 
 from tokengroups.encoders.base import MATCH_DESCRIPTORS
 from tokengroups.geometry import world_points
+from tokengroups.postprocess.bundle_adjustment.gauss_newton import BundleAdjustmentSettings
 from tokengroups.postprocess.bundle_adjustment.refine import refine_geometry
-from tokengroups.postprocess.bundle_adjustment.settings import GIVEN_FOCAL_LOG_STD, BundleAdjustmentSettings
 from tokengroups.postprocess.draft import Draft
 from tokengroups.types import Cameras
 
 __all__ = ["BundleAdjustment", "BundleAdjustmentSettings", "refine_geometry"]
+
+
+GIVEN_FOCAL_LOG_STD = 1e-4  # of a given focal length: it stays
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,31 @@ from tokengroups.geometry import cross_matrix, invert_rigid
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, Frames, depth_factors
 from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatches
 from tokengroups.postprocess.bundle_adjustment.residuals import Equations, Noise, exponential, match_equations
-from tokengroups.postprocess.bundle_adjustment.settings import (
-    CORRECTION_NODES,
-    CORRECTION_PRIOR_STD,
-    CORRECTION_SMOOTHNESS_STD,
-    FOCAL_PRIOR_STD_AFTER_RIGID,
-    STOP_BELOW_STEP,
-    BundleAdjustmentSettings,
-)
+
+STOP_BELOW_STEP = 2e-3  # of poses, in radians and the geometry's unit: no further Gauss-Newton steps
+FOCAL_PRIOR_STD_AFTER_RIGID = 0.03  # of the log focal length, once depths are corrected: they hardly constrain it
+CORRECTION_NODES = 8  # a side of the grid of log-depth corrections
+CORRECTION_PRIOR_STD = 0.3  # of a node
+CORRECTION_SMOOTHNESS_STD = 0.15  # of the difference of neighbouring nodes
+
+
+@dataclass(frozen=True)
+class BundleAdjustmentSettings:
+    """Stages, weights and priors, chosen on held-out rooms; results hardly depend on most of them.
+
+    A weight scales the evidence of a match against the prior.
+    """
+
+    max_iterations: int = 12  # Gauss-Newton steps a stage
+    cell_weight: float = 0.02  # of a cell's match: errors of neighbouring cells are correlated
+    patch_weight: float = 0.5  # of a patch's match
+    search_radii_px: tuple[int, ...] = (8, 6, 4, 3)  # around the expected pixel, one stage each
+    patch_stds_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
+    wide_search_below: float = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
+    rigid_stages: int = 2  # stages before depths are corrected
+    rotation_prior_std: float = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
+    translation_prior_std: float = 0.2  # in the geometry's unit
+    focal_prior_std: float = 0.06  # of the log focal length, one error for all views
 
 
 @dataclass(frozen=True)

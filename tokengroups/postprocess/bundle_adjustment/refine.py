@@ -18,7 +18,13 @@ from torch import Tensor
 from tokengroups.geometry import rigid, transform_points
 from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, mutual_shares, overlap_shares
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
-from tokengroups.postprocess.bundle_adjustment.gauss_newton import Estimate, ViewMatches, adjust
+from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
+    CORRECTION_NODES,
+    BundleAdjustmentSettings,
+    Estimate,
+    ViewMatches,
+    adjust,
+)
 from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     PixelMatches,
     SearchedPhoto,
@@ -27,21 +33,17 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     patch_matches,
 )
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise
-from tokengroups.postprocess.bundle_adjustment.settings import (
-    CELL_STD_PX,
-    CORRECTED_DEPTH_STD,
-    CORRECTION_NODES,
-    DEPTH_CONSISTENCY_STD,
-    DEPTH_CONSISTENCY_WEIGHT,
-    DEPTH_STD,
-    MANY_VIEWS_PATCH_STEP_PX,
-    PATCH_STEP_PX,
-    WIDE_SEARCH_RADIUS_PX,
-    WIDE_SEARCH_STD_PX,
-    BundleAdjustmentSettings,
-)
 from tokengroups.types import Cameras
 
+CELL_STD_PX = 2.0  # of a cell's match
+PATCH_STEP_PX = 4  # between the patches of a view
+MANY_VIEWS_PATCH_STEP_PX = 5  # where many views see each patch
+WIDE_SEARCH_RADIUS_PX = 16
+WIDE_SEARCH_STD_PX = 2.0
+DEPTH_STD = 0.2  # relative, of a pixel's depth
+CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
+DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
+DEPTH_CONSISTENCY_WEIGHT = 0.3
 MANY_VIEWS = 4  # from here on, searching patches in one direction is enough for poses, and fewer patches are
 MAX_UNIT_POWER = 8
 

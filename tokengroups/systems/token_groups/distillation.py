@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,25 +18,13 @@ from tokengroups.losses.semantics import (
     pixel_distillation_loss,
     plurality,
 )
+from tokengroups.losses.terms import LossTerms
 from tokengroups.render import render
 from tokengroups.systems.token_groups.model import TokenGroupsOutput
 from tokengroups.systems.token_groups.semantic_head import DecodedSemantics
 from tokengroups.types import Cameras
 
 SAME_NAME = 0.9999  # cosine of two embeddings of one text
-
-
-@dataclass(frozen=True)
-class DistillationLosses:
-    """Means over the scenes of the batch."""
-
-    pixels: Float[Tensor, ""]
-    groups: Float[Tensor, ""]
-    calibration: Float[Tensor, ""]
-
-    def total(self) -> Float[Tensor, ""]:
-        """Their sum; the calibration shares no parameter with the others, so its weight means nothing."""
-        return self.pixels + self.groups + self.calibration
 
 
 def render_semantics(output: TokenGroupsOutput, cameras: Cameras) -> Float[Tensor, "B V H W n"]:
@@ -62,7 +49,7 @@ def distillation_losses(
     group_ids: Int64[Tensor, "B V H W"],
     targets: Sequence[TeacherTargets],
     weights: MaskLossWeights,
-) -> DistillationLosses:
+) -> LossTerms:
     """Cosine distance of rendered features to the teacher's, and of matched groups to its mean over their masks.
 
     A third term calibrates the cosine of group and class name: every group with a visible pixel against every name
@@ -93,8 +80,10 @@ def distillation_losses(
         groups.append(group_distillation_loss(matched[taught], means[taught]))
         best = channels[..., :num_groups].argmax(dim=-1).flatten()
         classes.append(plurality(best, teacher.name_idx.flatten(), num_groups, len(teacher.names)))
-    calibration = _calibration_loss(output.semantics, targets, classes)
-    return DistillationLosses(torch.stack(pixels).mean(), torch.stack(groups).mean(), calibration)
+    terms = {"pixels": torch.stack(pixels).mean(), "groups": torch.stack(groups).mean()}
+    terms["calibration"] = _calibration_loss(output.semantics, targets, classes)
+    # The calibration shares no parameter with the others, so its weight has no effect.
+    return LossTerms(terms["pixels"] + terms["groups"] + terms["calibration"], terms)
 
 
 def _calibration_loss(

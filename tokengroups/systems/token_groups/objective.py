@@ -19,7 +19,7 @@ from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import MaskLosses, MaskLossWeights, mask_costs, mask_losses
 from tokengroups.losses.terms import LossTerms
 from tokengroups.render import RenderOutput, render
-from tokengroups.systems.token_groups.distillation import DistillationLosses, distillation_losses
+from tokengroups.systems.token_groups.distillation import distillation_losses
 from tokengroups.systems.token_groups.model import TokenGroupsOutput
 from tokengroups.text.teachers import SemanticsConfig, Teacher
 from tokengroups.types import Cameras
@@ -80,8 +80,8 @@ class TokenGroupsObjective:
             total, terms = self.scene_losses(output, example, cameras, step)
         if self.teacher is not None:
             distilled = self.distill(output, example, cameras)
-            terms = terms | {f"distill_{name}": value for name, value in vars(distilled).items()}
-            total = total + self.weights.distillation * distilled.total()
+            terms = terms | {f"distill_{name}": value for name, value in distilled.terms.items()}
+            total = total + self.weights.distillation * distilled.total
         return LossTerms(total, terms)
 
     def scene_losses(
@@ -108,7 +108,7 @@ class TokenGroupsObjective:
             lpips = self.perceptual(photos.flatten(0, 1), example.targets.images.flatten(0, 1)).mean()
         return {"mse": mse, "lpips": lpips}
 
-    def distill(self, output: TokenGroupsOutput, example: Example, cameras: Cameras) -> DistillationLosses:
+    def distill(self, output: TokenGroupsOutput, example: Example, cameras: Cameras) -> LossTerms:
         """Distillation losses on evenly spaced target views."""
         assert self.teacher is not None
         count = example.targets.images.shape[1]
