@@ -99,13 +99,9 @@ class SceneSystem(nn.Module):
         check_evidence(steps, encoder)
         self.encoder = encoder
         self.steps = tuple(steps)
+        self.text_encoder = ""  # name of the text encoder whose space the groups' embeddings are in; "" = no semantics
         self.image_size = encoder.image_size  # side in pixels of the square photos that the encoder was trained on
         self.size_multiple = math.lcm(encoder.patch_size, patch)  # photo sides must be multiples of this
-
-    @property
-    def text_encoder(self) -> str:
-        """Name of the text encoder whose space the groups' embeddings are in; "" = no semantics."""
-        return ""
 
     def train(self, mode: bool = True) -> SceneSystem:
         """Set the training mode of everything but the encoder."""

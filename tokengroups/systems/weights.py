@@ -75,7 +75,7 @@ def _build(saved: _Saved, where: str) -> Any:
         encoder = load_encoder(saved.encoder, typed=False)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    if not _makes_scenes(create):
+    if SceneSystem not in getattr(create, "__mro__", ()):
         raise UserError(f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does")
     config = build_config(create.config_class, saved.config, where)
     steps = build_steps(saved.postprocess, where, typed=False)
@@ -85,10 +85,6 @@ def _build(saved: _Saved, where: str) -> Any:
         raise UserError(f"{where}: {saved.encoder} does not fit the model: {error}") from None
     system.encoder_source = saved.encoder
     return system
-
-
-def _makes_scenes(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, SceneSystem)
 
 
 def save_system(folder: Path, state: Mapping[str, Tensor], system: SceneSystem, config: Any, encoder: str) -> None:

@@ -60,7 +60,7 @@ def take_anchors(
         points=take(candidates.points, chosen),
         pixels=candidates.pixels[chosen],
         pixel_sizes=take(candidates.pixel_sizes[..., None], chosen).squeeze(-1),
-        colors=_colors(take(candidates.patches, chosen)),
+        colors=take(candidates.colors, chosen),
         context_index=context_index[chosen],
         candidate_index=chosen,
         stride=candidates.stride,
@@ -84,7 +84,3 @@ def candidate_stride(num_views: int, size_hw: tuple[int, int], largest: int, num
 def take(values: Float[Tensor, "B M C"], index: Int64[Tensor, "B K"]) -> Float[Tensor, "B K C"]:
     """Gather rows scene by scene."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def _colors(patches: Float[Tensor, "B K E"]) -> Float[Tensor, "B K 3"]:
-    return patches.unflatten(-1, (3, -1)).mean(dim=-1)

@@ -59,14 +59,8 @@ class TokenGroupModel(nn.Module):
         self.anchor_decoder = CrossAttentionDecoder(dim, config.anchor_layers, heads)
         self.group_decoder = CrossAttentionDecoder(dim, config.group_layers, heads, self_attention=True)
         self.assignment = GroupAssignment(dim, config.assignment_temperature)
-        self.gaussian_head = GaussianHead(
-            dim,
-            config.gaussians_per_anchor,
-            config.sh_degree,
-            config.offset_bound,
-            config.scale_bound,
-            config.offset_unit,
-        )
+        bounds = config.offset_bound, config.scale_bound, config.offset_unit
+        self.gaussian_head = GaussianHead(dim, config.gaussians_per_anchor, config.sh_degree, *bounds)
         self.semantic_head = None
         if config.semantic_dim:
             self.semantic_head = SemanticHead(dim, config.semantic_dim, config.residual_dim, config.group_embeddings)

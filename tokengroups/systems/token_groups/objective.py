@@ -44,27 +44,14 @@ class TokenGroupsLossWeights:
         return self.segmentation * min(1.0, step / self.segmentation_warmup_steps)
 
 
+@dataclass
 class TokenGroupsObjective:
-    """Compare decoded token groups with the target views of an example.
+    """Comparison of decoded token groups with the target views of an example."""
 
-    Args:
-        weights: Weights of the terms.
-        perceptual: Per-image LPIPS; None leaves the term out.
-        teacher: What semantics are distilled from; None leaves distillation out.
-        semantics: Which views are distilled, and whether the semantic head is trained alone.
-    """
-
-    def __init__(
-        self,
-        weights: TokenGroupsLossWeights,
-        perceptual: PerceptualLoss | None = None,
-        teacher: Teacher | None = None,
-        semantics: SemanticsConfig = SemanticsConfig(),  # noqa: B008 (frozen)
-    ) -> None:
-        self.weights = weights
-        self.perceptual = perceptual
-        self.teacher = teacher
-        self.semantics = semantics
+    weights: TokenGroupsLossWeights
+    perceptual: PerceptualLoss | None = None  # LPIPS per image; None leaves the term out
+    teacher: Teacher | None = None  # of the semantics; None leaves distillation out
+    semantics: SemanticsConfig = SemanticsConfig()  # views to distil, and whether the semantic head is trained alone
 
     def __call__(self, output: TokenGroupsOutput, example: Example, cameras: Cameras, step: int) -> LossTerms:
         """Losses of a batch.

@@ -68,13 +68,9 @@ class TokenGroups(SceneSystem):
     def __init__(self, encoder: Encoder, config: TokenGroupsConfig, steps: Sequence[Step] = ()) -> None:
         super().__init__(encoder, steps, config.context_patch)
         self.network = self.build_network(config, encoder)
+        self.text_encoder = config.text_encoder
         self.encoder_source = ""
         self.objective: TokenGroupsObjective | None = None
-
-    @property
-    def text_encoder(self) -> str:
-        """Name of the text encoder whose space the groups' embeddings are in; "" = no semantics."""
-        return self.network.config.text_encoder
 
     @staticmethod
     def build_network(config: TokenGroupsConfig, encoder: Encoder) -> TokenGroupModel:
