@@ -19,7 +19,7 @@ from tokengroups.checkpoint import read_tensors
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
-from tokengroups.encoders import Encoder, save_encoder
+from tokengroups.encoders import Encoder, geometry_of, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
@@ -34,6 +34,7 @@ from tokengroups.systems.token_groups_tiny import TokenGroupsTiny, TokenGroupsTi
 from tokengroups.systems.weights import system_name
 from tokengroups.training.experiments import read_experiment
 from tokengroups.training.log import read_metrics
+from tokengroups.types import Cameras
 
 IMPORTS = """\
 from dataclasses import dataclass, replace
@@ -139,6 +140,34 @@ def test_photos_must_suit_the_encoder_and_the_model():
     system = TokenGroups(VGGT(ENCODER), replace(GROUPS, context_patch=12, anchor_stride=4))
     assert system.size_multiple == 24 and system.image_size == 32
     assert system.train().encoder.training is False and system.network.training is True
+
+
+class Wall(torch.nn.Module):
+    """An encoder with one weight: the depth of a wall."""
+
+    image_size, patch_size, feature_dim, evidence_dims = 32, 8, 3, {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = torch.nn.Parameter(torch.ones(()))
+
+    def encode(self, images, intrinsics=None):
+        assert self.depth.device == images.device and intrinsics is None
+        eyes = [torch.eye(n).to(images).expand(*images.shape[:2], n, n) for n in (4, 3)]
+        depth = self.depth * torch.ones_like(images[:, :, 0])
+        return geometry_of(images[..., ::8, ::8], depth, depth, Cameras(*eyes, (32, 32)))
+
+
+def test_the_encoder_runs_where_the_photos_are():
+    """A training moves the network to its device, and evaluates before the first step."""
+    for encode in (
+        lambda system, photos: system.encode(photos),
+        lambda system, photos: system.encode_batch(photos[None]),
+    ):
+        system = SceneSystem(Wall(), ())
+        encode(system, random_photos(2))
+        encode(system, random_photos(2).to("meta"))
+        assert system.encoder.depth.device.type == "meta"
 
 
 def test_steps_before_decoding_run_in_full_precision_under_autocast():

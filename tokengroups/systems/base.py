@@ -113,17 +113,23 @@ class SceneSystem(nn.Module):
     def encode(self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None) -> Draft:
         """Run the frozen encoder on the photos of one scene; no gradients, no steps."""
         with torch.no_grad():
-            geometry = self.encoder.encode(photos[None], None if intrinsics is None else intrinsics[None])
+            geometry = self._encode(photos[None], None if intrinsics is None else intrinsics[None])
         return Draft(photos, geometry.scene(0), self, intrinsics_given=intrinsics is not None)
 
     def decode(self, draft: Draft) -> Draft:
         """Predict Gaussians and groups from the geometry of one scene."""
         raise NotImplementedError
 
+    def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
+        """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
+        if isinstance(self.encoder, nn.Module):
+            self.encoder.to(images.device)
+        return self.encoder.encode(images, intrinsics)
+
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
         """Geometry of a training batch after the steps before decoding; no gradients, and no autocast in the steps."""
         with torch.no_grad():
-            geometry = self.encoder.encode(images)
+            geometry = self._encode(images)
             steps = [step for step in self.steps if step.when == "before_decoding"]
             if not steps:
                 return geometry

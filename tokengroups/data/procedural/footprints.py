@@ -28,10 +28,6 @@ class Rectangle:
         a, b = self.half[0] * x, self.half[1] * y
         return np.array(self.centre) + np.array([a + b, a - b, -a - b, b - a])
 
-    def grown(self, margin: float) -> Rectangle:
-        """The same rectangle with a margin on all sides."""
-        return Rectangle(self.centre, (self.half[0] + margin, self.half[1] + margin), self.angle)
-
     def within(self, low: tuple[float, float], high: tuple[float, float]) -> bool:
         """Test whether it lies inside an axis-aligned box."""
         corners = self.corners()

@@ -127,9 +127,8 @@ class TokenGroups(SceneSystem):
         """The objective, with encoder and model under autocast."""
         assert self.objective is not None, "built without an objective; use for_training"
         images = example.context.images
-        for part in (self.encoder, self.objective.perceptual):
-            if isinstance(part, torch.nn.Module):
-                part.to(images.device)
+        if isinstance(self.objective.perceptual, torch.nn.Module):
+            self.objective.perceptual.to(images.device)
         with autocast(precision, images.device):
             geometry = self.encode_batch(images)
             output = self.network(images, geometry)
