@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import atomic_path, make_folder, read_json, write_text
+from tokengroups.io.files import atomic_path, make_folder, write_text
+from tokengroups.reading import read_json
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 SHIPPED = Path(__file__).parent / "weights"

@@ -17,6 +17,7 @@ import dacite
 import yaml
 
 from tokengroups.errors import UserError
+from tokengroups.reading import read_text
 
 C = TypeVar("C")
 
@@ -87,12 +88,7 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _read_mapping(path: Path, including: Sequence[Path]) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        by = f" that {including[-1]} includes" if including else ""
-        raise UserError(f"cannot read the configuration {path}{by}: {reason}") from None
+    text = read_text(path, f"{including[-1]} includes it" if including else "give a YAML file, e.g. one of configs/")
     values = _parse_yaml(text, str(path))
     if values is None:
         return {}

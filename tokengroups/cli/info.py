@@ -89,7 +89,7 @@ def _devices() -> list[dict[str, str]]:
 
 def _weights() -> list[dict[str, Any]]:
     from tokengroups.checkpoint import SHIPPED, shipped_weights
-    from tokengroups.io.files import read_json
+    from tokengroups.reading import read_json
 
     entries = []
     for name in shipped_weights():

@@ -16,8 +16,9 @@ import torch
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid
-from tokengroups.io.files import read_json, write_text
+from tokengroups.io.files import write_text
 from tokengroups.io.posed_cameras import CameraSet, PosedCamera, check_pinhole, check_pose
+from tokengroups.reading import read_json
 from tokengroups.types import Cameras
 
 _KEYS = ("position", "rotation", "fx", "fy", "width", "height")

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import read_json
 from tokengroups.io.points import load_points
 from tokengroups.io.posed_cameras import CameraSet, PosedCamera, check_pinhole, check_pose
+from tokengroups.reading import read_json
 
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _NO_DISTORTION = 1e-4  # of coefficients: well under a tenth of a pixel

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import natural_key, read_json, write_text
+from tokengroups.io.files import natural_key, write_text
+from tokengroups.reading import read_json
 
 CAMERAS_FILE, GROUPS_FILE, INSTOK3D_FILE = "cameras.json", "groups.json", "meta.json"
 GROUPS_FORMAT, GROUPS_VERSION = "tokengroups.groups", 2

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
-from tokengroups.io.files import read_json
 from tokengroups.io.hub import hub_folder, is_hub_id
+from tokengroups.reading import read_json
 
 DEFAULT_TEXT_ENCODER = "minilm"
 INSTALL = "install it with: pip install 'tokengroups[text]'"

@@ -21,12 +21,13 @@ from tokengroups.data.splits import recorded_splits
 from tokengroups.errors import UserError
 from tokengroups.io.cameras import load_named_cameras
 from tokengroups.io.colmap import find_model, load_colmap
-from tokengroups.io.files import natural_key, read_json
+from tokengroups.io.files import natural_key
 from tokengroups.io.images import PHOTO_SUFFIXES, find_photos
 from tokengroups.io.points import PointCloud, load_points
 from tokengroups.io.posed_cameras import CameraSet, PosedCamera, match_photos
 from tokengroups.io.posed_photos import MaskSource, load_posed_photos
 from tokengroups.io.transforms import load_transforms
+from tokengroups.reading import read_json
 from tokengroups.types import SceneFrames, Views
 
 TRANSFORMS = "transforms.json"
