@@ -113,12 +113,16 @@ class DPTScratch(nn.Module):
 
     def fuse(self, maps: Sequence[Float[Tensor, "N _ _ _"]]) -> Float[Tensor, "N D h w"]:
         """Merge the four maps, fine to coarse in the list, into one at twice the finest resolution."""
+        return self.fusion_maps(maps)[0]
+
+    def fusion_maps(self, maps: Sequence[Float[Tensor, "N _ _ _"]]) -> tuple[Float[Tensor, "N D _ _"], ...]:
+        """Outputs of the four refinements, fine to coarse; the first one is at twice the finest resolution."""
         convs = (self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn)
         fine, middle, coarse, coarsest = (conv(x) for conv, x in zip(convs, maps, strict=True))
-        x = self.refinenet4(coarsest, None, coarse.shape[-2:])
-        x = self.refinenet3(x, coarse, middle.shape[-2:])
-        x = self.refinenet2(x, middle, fine.shape[-2:])
-        return self.refinenet1(x, fine, (2 * fine.shape[-2], 2 * fine.shape[-1]))
+        x4 = self.refinenet4(coarsest, None, coarse.shape[-2:])
+        x3 = self.refinenet3(x4, coarse, middle.shape[-2:])
+        x2 = self.refinenet2(x3, middle, fine.shape[-2:])
+        return self.refinenet1(x2, fine, (2 * fine.shape[-2], 2 * fine.shape[-1])), x2, x3, x4
 
 
 class DPTHead(nn.Module):
