@@ -18,11 +18,11 @@ from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
+from tokengroups.nn.single_view_embedding import SingleViewEmbedding
 from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.systems import save_system
 from tokengroups.systems.token_groups import TokenGroupModel
 from tokengroups.systems.token_groups_tiny import TokenGroupsTiny, TokenGroupsTinyConfig, TokenGroupTinyModel
-from tokengroups.systems.token_groups_tiny.single_view_features import SingleViewEmbedding
 from tokengroups.training.experiments import read_experiment
 
 CONFIGS = Path(__file__).parent.parent / "configs"

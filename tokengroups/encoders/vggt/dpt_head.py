@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -115,14 +115,24 @@ class DPTScratch(nn.Module):
         """Merge the four maps, fine to coarse in the list, into one at twice the finest resolution."""
         return self.fusion_maps(maps)[0]
 
-    def fusion_maps(self, maps: Sequence[Float[Tensor, "N _ _ _"]]) -> tuple[Float[Tensor, "N D _ _"], ...]:
-        """Outputs of the four refinements, fine to coarse; the first one is at twice the finest resolution."""
+    def fusion_maps(
+        self, maps: Sequence[Float[Tensor, "N _ _ _"]], after: Mapping[int, Callable[[Tensor], Tensor]] | None = None
+    ) -> tuple[Float[Tensor, "N D _ _"], ...]:
+        """Outputs of the four refinements, fine to coarse; the first one is at twice the finest resolution.
+
+        `after` has functions that change the output of a refinement, 2 to 4, before the next one reads it.
+        """
+        more = after or {}
         convs = (self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn)
         fine, middle, coarse, coarsest = (conv(x) for conv, x in zip(convs, maps, strict=True))
-        x4 = self.refinenet4(coarsest, None, coarse.shape[-2:])
-        x3 = self.refinenet3(x4, coarse, middle.shape[-2:])
-        x2 = self.refinenet2(x3, middle, fine.shape[-2:])
+        x4 = more.get(4, _unchanged)(self.refinenet4(coarsest, None, coarse.shape[-2:]))
+        x3 = more.get(3, _unchanged)(self.refinenet3(x4, coarse, middle.shape[-2:]))
+        x2 = more.get(2, _unchanged)(self.refinenet2(x3, middle, fine.shape[-2:]))
         return self.refinenet1(x2, fine, (2 * fine.shape[-2], 2 * fine.shape[-1])), x2, x3, x4
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 class DPTHead(nn.Module):

@@ -69,16 +69,12 @@ class PartHead(DPTHead):
             size_hw: Pixels of the photos.
         """
         scratch = self.scratch
-        convs = (scratch.layer1_rn, scratch.layer2_rn, scratch.layer3_rn, scratch.layer4_rn)
-        fine, middle, coarse, coarsest = (conv(x) for conv, x in zip(convs, maps, strict=True))
-        x = scratch.refinenet4(coarsest, None, coarse.shape[-2:])
-        x = self.cross_attention_2(x, points[3])
-        x = scratch.refinenet3(x, coarse, middle.shape[-2:])
-        x = scratch.refinenet2(x, middle, fine.shape[-2:])
-        x = self.window_cross_attention(x, points[1])
-        x = scratch.refinenet1(x, fine, (2 * fine.shape[-2], 2 * fine.shape[-1]))
-        x = self.window_self_atten(scratch.output_conv1(x))
-        return scratch.output_conv2(resize(x, size_hw))
+        fusion = {
+            4: lambda x: self.cross_attention_2(x, points[3]),
+            2: lambda x: self.window_cross_attention(x, points[1]),
+        }
+        x = scratch.output_conv1(scratch.fusion_maps(maps, fusion)[0])
+        return scratch.output_conv2(resize(self.window_self_atten(x), size_hw))
 
 
 class PaperHead(nn.Module):

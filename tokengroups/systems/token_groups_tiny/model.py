@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
+from tokengroups.nn.single_view_embedding import SingleViewEmbedding
 from tokengroups.systems.token_groups.anchors import Anchors, take
 from tokengroups.systems.token_groups.config import TokenGroupsConfig
 from tokengroups.systems.token_groups.model import TokenGroupModel
-from tokengroups.systems.token_groups_tiny.single_view_features import SingleViewEmbedding
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Instance fields as systems: photos in, scenes whose groups are instances out.
+
+The encoder's features become an instance field, clusters of the field become groups, and every cell of pixels becomes
+a Gaussian on the surface that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from tokengroups.data.example import Example, stack_examples
+from tokengroups.encoders import Geometry
+from tokengroups.evaluation.protocol import EvaluationData
+from tokengroups.evaluation.tracking import nearest_true_means, track_scores
+from tokengroups.losses.instance_field import InstanceFieldLossConfig, instance_field_loss
+from tokengroups.losses.terms import LossTerms
+from tokengroups.nn.parameter_groups import decay_groups
+from tokengroups.nn.precision import Precision, autocast
+from tokengroups.systems.base import SceneSystem
+from tokengroups.systems.weights import save_system
+
+
+class InstanceFieldSystem(SceneSystem):
+    """A system with an instance field; a subclass has `network`, `field` and `config`."""
+
+    loss_config: InstanceFieldLossConfig | None = None
+    encoder_source: str = ""
+    config: Any
+
+    def field(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E h w"]:
+        """Instance field of the photos, of any resolution, not normalised."""
+        raise NotImplementedError
+
+    def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
+        """The contrastive loss on the photos."""
+        del step
+        assert self.loss_config is not None, "built without an objective; use for_training"
+        images = example.context.images
+        with autocast(precision, images.device):
+            field = self.field(images, self.encode_batch(images))
+        return instance_field_loss(field.float(), at_cells(example.context.group_ids, field), self.loss_config)
+
+    def evaluate(self, examples: Iterable[Example], data: EvaluationData) -> dict[str, float]:
+        """Temporal mIoU of pixels that take the nearest true mean: what any clustering of the field can reach."""
+        del data
+        device, scores = next(self.network.parameters()).device, []
+        for example in examples:
+            context = stack_examples([example]).to(device).context
+            field = self.field(context.images, self.encode_batch(context.images))[0]
+            enlarged = functional.interpolate(field, context.images.shape[-2:], mode="bilinear", align_corners=True)
+            ids = context.group_ids[0]
+            scores.append(track_scores(nearest_true_means(enlarged, ids), ids).summary())
+        return {f"{name}_ceiling": sum(s[name] for s in scores) / len(scores) for name in scores[0]}
+
+    def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:
+        """Weight decay on matrices alone."""
+        return decay_groups(self.network, weight_decay, hidden=[self.network] if muon else ())
+
+    def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Write a weight folder."""
+        save_system(folder, state, self, self.config, self.encoder_source)
+
+
+def at_cells(ids: Int64[Tensor, "B V H W"], field: Float[Tensor, "B V E h w"]) -> Int64[Tensor, "B V h w"]:
+    """Instance at every cell of a field whose corner cells lie on the photo's corner pixels."""
+    rows, columns = (
+        torch.linspace(0, full - 1, cells, device=ids.device).round().long()
+        for full, cells in zip(ids.shape[-2:], field.shape[-2:], strict=True)
+    )
+    return ids[..., rows[:, None], columns]

@@ -1,0 +1,6 @@
+"""A small instance field on the tiny encoder, after IGGT."""
+
+from tokengroups.systems.iggt_tiny.head import TinyInstanceHead, TinyInstanceHeadConfig
+from tokengroups.systems.iggt_tiny.system import IGGTTiny, IGGTTinySettings
+
+__all__ = ["IGGTTiny", "IGGTTinySettings", "TinyInstanceHead", "TinyInstanceHeadConfig"]

@@ -1,0 +1,104 @@
+"""A small instance head for any encoder: a DPT on patch features, with skips from the photo and single-view features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tokengroups.encoders import Geometry
+from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
+from tokengroups.encoders.vggt import VGGTConfig
+from tokengroups.encoders.vggt.dpt_head import DPTHead, resize
+from tokengroups.encoders.vggt_tiny.stem import StemStage
+from tokengroups.nn.blocks import init_transformer_weights
+from tokengroups.nn.single_view_embedding import SingleViewEmbedding
+
+LAYERS = 4  # equal parts of the patch features, which a DPT reads at four resolutions
+
+
+@dataclass(frozen=True)
+class TinyInstanceHeadConfig:
+    """Shape of the head."""
+
+    feature_dim: int = 8  # of the instance field
+    channels: tuple[int, int, int, int] = (48, 64, 96, 128)  # of the maps, fine to coarse
+    features: int = 48  # of the fused maps
+    hidden: int = 32  # before the output
+    stem: tuple[int, int] = (24, 48)  # of two convolutions on the photo
+    single_view_features: bool = True  # add an embedding of the single-view network's maps
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work."""
+        sizes = (self.feature_dim, *self.channels, self.features, self.hidden, *self.stem)
+        if min(sizes) < 1 or max(sizes) > 4096:
+            raise ValueError(f"model: sizes must lie in [1, 4096], got {sizes}")
+
+
+class TinyInstanceHead(nn.Module):
+    """Photos and an encoder's features to the instance field.
+
+    Args:
+        config: Shape.
+        patch_size: Of the encoder, a power of two from 8 on.
+        feature_dim: Channels of its patch features, a multiple of four.
+        single_view_dims: Channels of its single-view feature maps; they are read if the configuration says so.
+
+    Raises:
+        ValueError: Another patch size, or the configuration asks for single-view features and there are none.
+    """
+
+    def __init__(
+        self, config: TinyInstanceHeadConfig, patch_size: int, feature_dim: int, single_view_dims: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__()
+        if patch_size < 8 or patch_size & (patch_size - 1) or feature_dim % (2 * LAYERS):
+            raise ValueError(f"needs patches of 8, 16, 32, ... pixels, got {patch_size}")
+        self.patch_size = patch_size
+        sizes = VGGTConfig(
+            patch_size=patch_size,
+            image_size=patch_size,
+            embed_dim=feature_dim // (2 * LAYERS),
+            dpt_channels=config.channels,
+            dpt_features=config.features,
+            dpt_hidden=config.hidden,
+        )
+        self.dpt = DPTHead(sizes, config.feature_dim)
+        self.dpt.num_special = 0  # features hold patches alone
+        self.stem = nn.ModuleList([StemStage(3, config.stem[0]), StemStage(config.stem[0], config.stem[1])])
+        self.fine_skip = nn.Conv2d(config.stem[0], config.features // 2, kernel_size=1)
+        self.coarse_skip = nn.Conv2d(config.stem[1], config.channels[0], kernel_size=1)
+        self.single_view = None
+        if config.single_view_features:
+            self.single_view = SingleViewEmbedding(config.channels[0], single_view_dims)
+        init_transformer_weights(self)
+
+    def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E h w"]:
+        """Instance field of half the photos' resolution for patches of 16 pixels: eight cells a patch and side.
+
+        Args:
+            images: Photos in [0, 1].
+            geometry: The encoder's answer for them.
+        """
+        size_hw, photos = (images.shape[-2], images.shape[-1]), images.flatten(0, 1)
+        features = geometry.features.flatten(0, 1)
+        layers = rearrange(features, "n (l c) h w -> l n (h w) c", l=LAYERS).unbind(0)
+        fine = self.stem[0](4 * photos - 2)
+        coarse = self.stem[1](fine)
+        maps = self.dpt.layer_maps(layers, size_hw)
+        maps[0] = maps[0] + resize(self.coarse_skip(coarse), maps[0].shape[-2:])
+        if self.single_view is not None:
+            maps[0] = maps[0] + self._single_view(geometry, size_hw, maps[0].shape[-2:])
+        fused = self.dpt.scratch.output_conv1(self.dpt.scratch.fuse(maps))
+        fused = fused + resize(self.fine_skip(fine), fused.shape[-2:])
+        return self.dpt.scratch.output_conv2(fused).unflatten(0, images.shape[:2])
+
+    def _single_view(
+        self, geometry: Geometry, size_hw: tuple[int, int], grid_hw: tuple[int, int]
+    ) -> Float[Tensor, "N D h w"]:
+        maps = geometry.evidence[SINGLE_VIEW_FEATURES]
+        assert isinstance(maps, tuple) and self.single_view is not None
+        cells = self.single_view(maps, size_hw, self.patch_size // 4)
+        return rearrange(cells, "b (v h w) d -> (b v) d h w", h=grid_hw[0], w=grid_hw[1])
