@@ -24,10 +24,10 @@ from torch.nn import functional
 from tokengroups.alignment import align_cameras
 from tokengroups.data.example import Example
 from tokengroups.errors import UserError
-from tokengroups.evaluation.clustering import planes_hdbscan
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.masks import GroupMasks, group_masks, group_overlaps, render_features
 from tokengroups.evaluation.metrics import Metric
+from tokengroups.evaluation.photo_masks import photo_masks, planes_of, track_numbers
 from tokengroups.evaluation.protocol import EvaluationData, Protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
 from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantics
@@ -154,7 +154,11 @@ def _evaluate_scene(
     located = scene.to(prediction.depth.device)
     context, targets = located.context, located.targets
     cameras, scale = target_cameras(prediction, context, targets.cameras)
-    rendered, masks, coefficients = _render_groupings(prediction, context.group_ids, cameras)
+    planes = planes_of(prediction.scene.anchors)
+    rendered, masks, coefficients = _render_groupings(prediction, context.group_ids, cameras, planes)
+    photos = photo_masks(prediction, planes)
+    tracks = track_numbers({name: labels for name, (_, labels) in photos.items()}, prediction.photo_groups, context)
+    photo_ids = context.group_ids.cpu().numpy()
     images = rearrange(rendered.colors, "t h w c -> t c h w").clamp(0, 1)
     geometry = geometry_metrics(prediction.depth, prediction.scene.cameras, context.depth, context.cameras)
     ids, semantics = targets.group_ids.cpu().numpy(), None
@@ -169,10 +173,12 @@ def _evaluate_scene(
             "lpips": math.nan if perceptual is None else perceptual(images, targets.images).mean().item(),
             "psnr_nearest_view": nearest_view_psnr(context, targets),
             **asdict(geometry),
+            **tracks,
             "groups_used": masks[""].num_large,
             "seconds_per_scene": seconds,
         },
         overlaps={grouping: group_overlaps(each, ids, scene.classes[0]) for grouping, each in masks.items()},
+        photo_overlaps={name: group_overlaps(each, photo_ids, scene.classes[0]) for name, (each, _) in photos.items()},
         semantics=semantics,
         metrics={name: metric(images, prediction, located) for name, metric in metrics.items()},
         steps=tuple(step["name"] for step in prediction.scene.provenance.get("postprocess", ())),
@@ -180,7 +186,7 @@ def _evaluate_scene(
 
 
 def _render_groupings(
-    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras
+    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras, planes: Float[Tensor, "K n"]
 ) -> tuple[RenderOutput, dict[str, GroupMasks], Float[Tensor, "T H W n"] | None]:
     """Render the target views once.
 
@@ -189,8 +195,7 @@ def _render_groupings(
     """
     scene = prediction.scene
     oracle, oracle_ids = oracle_groups(context_ids, prediction.anchor_pixels)
-    clusters = torch.from_numpy(planes_hdbscan(scene.anchors.cpu().numpy())).to(scene.anchors.device)
-    channels = [scene.assignment, oracle, functional.one_hot(clusters).float()]
+    channels = [scene.assignment, oracle, planes]
     if scene.semantics is not None:
         channels.append(scene.semantics.residuals)
     rendered, features = render_features(scene, cameras, torch.cat(channels, dim=-1))

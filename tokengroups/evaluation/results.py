@@ -25,7 +25,8 @@ class SceneResult:
     name: str
     scale: float  # predicted units per metre
     numbers: dict[str, float]  # under the names of `NUMBERS`
-    overlaps: dict[str, GroupOverlaps]  # by the suffix of the grouping
+    overlaps: dict[str, GroupOverlaps]  # on the target views, by the suffix of the grouping
+    photo_overlaps: dict[str, GroupOverlaps]  # on the photos, likewise
     semantics: SceneSemantics | None  # None without semantics
     metrics: dict[str, float]  # the user's, see `tokengroups.evaluation.metrics`
     steps: tuple[str, ...]  # names of the post-processing steps
@@ -58,8 +59,17 @@ class EvaluationResult:
         return {
             **summarise([scene.numbers for scene in self.scenes]),
             **{f"{name}{suffix}": value for suffix, named in scores.items() for name, value in named.items()},
+            **self._photo_scores(),
             **summarise_semantics([scene.semantics for scene in self.scenes]),
         }
+
+    def _photo_scores(self) -> dict[str, float]:
+        """AP of the masks on the photos: ``ap_photos_all`` and so on."""
+        found = {}
+        for suffix in self.scenes[0].photo_overlaps:
+            for name, value in group_scores([scene.photo_overlaps[suffix] for scene in self.scenes]).items():
+                found[f"{name.replace('_', '_photos_')}{suffix}"] = value
+        return found
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -42,6 +42,13 @@ NUMBERS = {
     "translation_error_deg": Number("translation direction (deg)", 1, nanmedian),
     "translation_length_ratio": Number("translation length ratio", 2, nanmedian),
     "match_accuracy": Number(),  # of encoders alone
+    "t_miou": Number("T-mIoU on the photos", 3, nanmean),
+    "t_miou_all_views": Number("  absent views count", 3, nanmean),
+    "t_sr": Number("T-SR on the photos", 3, nanmean),
+    "t_miou_planes_hdbscan": Number("T-mIoU, planes + HDBSCAN", 3, nanmean),
+    "t_miou_all_views_planes_hdbscan": Number("", 3, nanmean),
+    "t_sr_planes_hdbscan": Number("", 3, nanmean),
+    "t_miou_ceiling": Number("T-mIoU, nearest true mean", 3, nanmean),
     "groups_used": Number("groups used", 1),
     "seconds_per_scene": Number("seconds per scene", 2),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokengroups.postprocess.draft import Draft, Prediction, Reconstruction, token_scene
+from tokengroups.postprocess.draft import Draft, PhotoGroups, Prediction, Reconstruction, token_scene
 from tokengroups.postprocess.steps import (
     STEPS,
     Step,
@@ -16,6 +16,6 @@ from tokengroups.postprocess.steps import (
 )
 
 __all__ = [
-    "STEPS", "Draft", "Prediction", "Reconstruction", "Step", "StepSpec", "build_steps", "check_evidence",
-    "choose_steps", "describe_steps", "run_steps", "step_name", "token_scene",
+    "STEPS", "Draft", "PhotoGroups", "Prediction", "Reconstruction", "Step", "StepSpec", "build_steps",
+    "check_evidence", "choose_steps", "describe_steps", "run_steps", "step_name", "token_scene",
 ]  # fmt: skip

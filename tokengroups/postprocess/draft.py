@@ -13,6 +13,15 @@ from tokengroups.types import Gaussians, Semantics, TensorFields, TokenScene
 
 
 @dataclass(frozen=True)
+class PhotoGroups(TensorFields):
+    """Groups of the photos' own pixels, from a system that segments photos."""
+
+    labels: Int64[Tensor, "V H W"]  # index of the group, which is its id in the scene
+    scores: Float[Tensor, " L"]  # the larger, the more certain is the group's mask
+    field: Float[Tensor, "V E H W"]  # that the groups are clusters of
+
+
+@dataclass(frozen=True)
 class Prediction(TensorFields):
     """A system's answer for one scene, in the world and scale of its geometry."""
 
@@ -24,6 +33,7 @@ class Prediction(TensorFields):
     assignment: Float[Tensor, "K L"]  # probabilities over the groups, rows sum to 1
     group_tokens: Float[Tensor, "L D"]
     semantics: Semantics | None = None
+    photo_groups: PhotoGroups | None = None  # None: the photos' groups are those that a rendering shows
 
 
 @runtime_checkable
@@ -64,6 +74,7 @@ class Reconstruction(TensorFields):
     scene: TokenScene
     depth: Float[Tensor, "V H W"]  # predicted for the photos, in the scene's unit
     anchor_pixels: Int64[Tensor, "K 3"]  # view, row, column of the photo pixel behind every anchor
+    photo_groups: PhotoGroups | None = None
 
 
 def token_scene(draft: Draft, provenance: dict[str, Any]) -> TokenScene:

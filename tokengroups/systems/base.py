@@ -184,7 +184,9 @@ class SceneSystem(nn.Module):
             "intrinsics": "predicted" if intrinsics is None else "given",
             "postprocess": describe_steps(steps),
         }
-        return Reconstruction(token_scene(draft, provenance), draft.geometry.depth, draft.predicted().anchor_pixels)
+        prediction = draft.predicted()
+        scene = token_scene(draft, provenance)
+        return Reconstruction(scene, draft.geometry.depth, prediction.anchor_pixels, prediction.photo_groups)
 
     def reconstruct(
         self,

@@ -1,4 +1,4 @@
-"""A small instance head for any encoder: a DPT on patch features, with skips from the photo and single-view features."""
+"""A small instance head for any encoder: a DPT on patch features, with skips from the photo and single views."""
 
 from __future__ import annotations
 
