@@ -1,8 +1,8 @@
 """Errors of this code against golden files, which reference implementations wrote.
 
-Run: ``python benchmarks/golden.py KIND FILE [--json OUT]`` with KIND = vggt or raster. Prints the relative error (L2)
-of every stored output and the gate below which it must stay. The exit code is 1 if one is above its gate, and 2 if the
-file is of another kind.
+Run: ``python benchmarks/golden.py KIND FILE [--json OUT]`` with KIND = vggt, raster or iggt_heads. Prints the relative
+error (L2) of every stored output and the gate below which it must stay. The exit code is 1 if one is above its gate,
+and 2 if the file is of another kind.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from tokengroups.cli.output import print_table
 from tokengroups.errors import UserError
 from tokengroups.io.files import write_text
 
-KINDS = {"vggt": "golden_vggt:compare_vggt", "raster": "golden_raster:compare_raster"}
-LATER = ("iggt_heads", "segvggt")
+KINDS = {
+    "vggt": "golden_vggt:compare_vggt",
+    "raster": "golden_raster:compare_raster",
+    "iggt_heads": "golden_iggt:compare_iggt_heads",
+}
+LATER = ("segvggt",)
 ABOVE_GATE = 1
 
 

@@ -119,7 +119,7 @@ def fill_by_name(model: nn.Module, salt: str = "") -> None:
     for name, parameter in model.named_parameters():
         seed = zlib.crc32((salt + name).encode()) & 0xFFFFFFFF
         z = np.random.RandomState(seed).standard_normal(tuple(parameter.shape)).astype(np.float32)
-        parameter.copy_(torch.from_numpy(_scaled(z, name.rsplit(".", 1)[-1])))
+        parameter.copy_(torch.from_numpy(by_name(z, name.rsplit(".", 1)[-1])))
 
 
 def images_by_seed(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -127,7 +127,8 @@ def images_by_seed(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).random_sample(shape).astype(np.float32))
 
 
-def _scaled(z: np.ndarray, kind: str) -> np.ndarray:
+def by_name(z: np.ndarray, kind: str) -> np.ndarray:
+    """Scale standard normal values as the last part of a parameter's name asks for."""
     if kind in TOKENS:
         return 0.5 * z
     if kind == "gamma":

@@ -55,7 +55,7 @@ def test_an_error_above_its_gate_is_told_by_the_exit_code(
 @pytest.mark.parametrize(
     ("kind", "name", "message"),
     [
-        ("iggt_heads", "raster_a.safetensors", "iggt_heads: this version of tokengroups has no such system"),
+        ("iggt_heads", "raster_a.safetensors", "this is no golden file of IGGT's heads"),
         ("segvggt", "raster_a.safetensors", "segvggt: this version of tokengroups has no such system"),
         ("vggt", "raster_a.safetensors", "this is no golden file of VGGT"),
         ("raster", "pose_encoding.safetensors", "no golden file of the renderer, it lacks Ks, colors, means"),

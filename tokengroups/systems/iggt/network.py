@@ -64,7 +64,7 @@ class InstanceBranch(nn.Module):
 
     def _frames(self, layers: Sequence[Float[Tensor, "N P C2"]], size_hw: tuple[int, int]) -> InstanceBranchOutput:
         with torch.autocast(layers[0].device.type, enabled=False):
-            layers = [layer.float() for layer in layers]
+            layers = [layer.to(self.part_adaptor.norm.weight.dtype) for layer in layers]  # never half precision
             scratch = self.point_head.scratch
             points = scratch.fusion_maps(self.point_head.layer_maps(layers, size_hw))
             raw = self.point_head.finish(scratch.output_conv1(points[0]), size_hw)
