@@ -101,7 +101,7 @@ class IGGT(InstanceFieldSystem):
         if not isinstance(encoder, VGGT):
             raise ValueError("the instance branch reads the layers of a VGGT")
         super().__init__(encoder, steps)
-        self.config = config
+        self.config, self.clustering, self.gaussians = config, config.clustering, config.gaussians
         self.branch = InstanceBranch(encoder.config, config.head)
         if encoder.point_head is not None:
             self.branch.point_head.load_state_dict(encoder.point_head.state_dict())

@@ -7,6 +7,7 @@ a Gaussian on the surface that it shows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from torch.nn import functional
 
 from tokengroups.data.example import Example, stack_examples
 from tokengroups.encoders import Geometry
+from tokengroups.encoders.vggt.dpt_head import resize
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.evaluation.tracking import nearest_true_means, track_scores
 from tokengroups.losses.instance_field import InstanceFieldLossConfig, instance_field_loss
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision, autocast
+from tokengroups.postprocess import Draft
 from tokengroups.systems.base import SceneSystem
+from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_prediction
+from tokengroups.systems.iggt.clustering import ClusteringConfig, cluster_field
 from tokengroups.systems.weights import save_system
 
 
@@ -33,10 +38,20 @@ class InstanceFieldSystem(SceneSystem):
     loss_config: InstanceFieldLossConfig | None = None
     encoder_source: str = ""
     config: Any
+    clustering: ClusteringConfig
+    gaussians: CellGaussiansConfig
 
     def field(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E h w"]:
         """Instance field of the photos, of any resolution, not normalised."""
         raise NotImplementedError
+
+    def decode(self, draft: Draft) -> Draft:
+        """Cluster the field of one scene, and place a Gaussian on every cell of its photos."""
+        geometry = draft.geometry.map(lambda tensor: tensor[None])
+        field = resize(self.field(draft.photos[None], geometry)[0].float(), draft.photos.shape[-2:])
+        points = draft.geometry.points if self.clustering.smoothing else None
+        instances = cluster_field(field, self.clustering, points)
+        return replace(draft, prediction=cell_prediction(draft, field, instances, self.gaussians))
 
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
         """The contrastive loss on the photos."""
@@ -54,9 +69,9 @@ class InstanceFieldSystem(SceneSystem):
         for example in examples:
             context = stack_examples([example]).to(device).context
             field = self.field(context.images, self.encode_batch(context.images))[0]
-            enlarged = functional.interpolate(field, context.images.shape[-2:], mode="bilinear", align_corners=True)
             ids = context.group_ids[0]
-            scores.append(track_scores(nearest_true_means(enlarged, ids), ids).summary())
+            nearest = nearest_true_means(resize(field, ids.shape[-2:]), ids)
+            scores.append(track_scores(nearest, ids).summary())
         return {f"{name}_ceiling": sum(s[name] for s in scores) / len(scores) for name in scores[0]}
 
     def parameter_groups(self, weight_decay: float, muon: bool) -> list[dict[str, Any]]:

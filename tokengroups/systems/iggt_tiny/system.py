@@ -13,8 +13,19 @@ from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.errors import UserError
 from tokengroups.losses.instance_field import InstanceFieldLossConfig
 from tokengroups.postprocess import Step, StepSpec, build_steps
+from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt.system import InstanceFieldSystem
 from tokengroups.systems.iggt_tiny.head import TinyInstanceHead, TinyInstanceHeadConfig
+
+
+@dataclass(frozen=True)
+class IGGTTinyConfig:
+    """Shape of the head, and what turns its field into groups and Gaussians."""
+
+    head: TinyInstanceHeadConfig = field(default_factory=TinyInstanceHeadConfig)
+    clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
+    gaussians: CellGaussiansConfig = field(default_factory=CellGaussiansConfig)
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class IGGTTinySettings:
     """The keys of a configuration with ``task: iggt_tiny``, beside ``training`` and ``data``."""
 
     encoder: str = "vggt_tiny"  # shipped name, weight folder, VGGT-1B (file, folder or hub id), or module:Class
-    model: TinyInstanceHeadConfig = field(default_factory=TinyInstanceHeadConfig)
+    model: IGGTTinyConfig = field(default_factory=IGGTTinyConfig)
     losses: InstanceFieldLossConfig = field(default_factory=InstanceFieldLossConfig)
     postprocess: tuple[StepSpec, ...] = ()
 
@@ -31,14 +42,14 @@ class IGGTTiny(InstanceFieldSystem):
     """An instance field on any encoder; only the head is trained."""
 
     network: TinyInstanceHead
-    config_class = TinyInstanceHeadConfig
+    config_class = IGGTTinyConfig
     settings_class = IGGTTinySettings
 
-    def __init__(self, encoder: Encoder, config: TinyInstanceHeadConfig, steps: Sequence[Step] = ()) -> None:
+    def __init__(self, encoder: Encoder, config: IGGTTinyConfig, steps: Sequence[Step] = ()) -> None:
         super().__init__(encoder, steps)
-        self.config = config
+        self.config, self.clustering, self.gaussians = config, config.clustering, config.gaussians
         dims = encoder.evidence_dims.get(SINGLE_VIEW_FEATURES, ())
-        self.network = TinyInstanceHead(config, encoder.patch_size, encoder.feature_dim, dims)
+        self.network = TinyInstanceHead(config.head, encoder.patch_size, encoder.feature_dim, dims)
 
     @classmethod
     def for_training(cls, settings: IGGTTinySettings) -> IGGTTiny:
