@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tokengroups.cli.arguments import add_number
 from tokengroups.cli.output import counted, print_json, progress
 from tokengroups.errors import UserError
+from tokengroups.reading import path_kind, shown
 
 if TYPE_CHECKING:
     from tokengroups.scene import SceneView
@@ -20,15 +21,19 @@ EXAMPLES = """\
   %(prog)s scene.safetensors --camera context:0 -o out
   %(prog)s scene.safetensors --camera orbit:24:60 -o out --what color,depth,groups
   %(prog)s scene.safetensors --camera cameras.json -o out --size 512
+  %(prog)s fitted.safetensors --camera capture/transforms.json -o out
 
-cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view),
-          or a cameras.json
+cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view), or a file:
+          cameras.json, in the scene's world, as export and this command write it;
+          transforms.json or the folder of a COLMAP model, in the world of the photos: a scene that `fit` made is
+          seen as in the photos; other scenes must have that world, as splats made from these cameras have
 files:    color_000.png
           depth_000.png: 16 bit, value / 1000 = depth in scene units, 0 = nothing; depth_preview_000.png
           groups_000.png: fixed colour per id, see legend.json; group_ids_000.png: 16 bit, id + 1, 0 = none
           cameras.json: the cameras that were used"""
 KINDS = ("color", "depth", "groups")
 MAX_SIDE_PX = 4096
+MAX_PIXELS = 3 * 2**22  # 4096x3072, of one picture: rendering takes about 100 bytes a pixel and more with the groups
 MAX_FRAMES = 10000
 
 
@@ -89,12 +94,11 @@ def _parse_color(text: str) -> list[float]:
 
 def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras:
     """Make or load the cameras that ``--camera`` describes; a height in pixels replaces their own."""
-    from tokengroups.io.cameras import load_cameras
     from tokengroups.scene.views import orbit_cameras, resize_cameras, select_cameras
 
     def whole(word: str, low: int, high: int) -> int:
-        if not word.isdigit() or not low <= int(word) <= high:
-            raise UserError(f"--camera {text}: '{word}' should be a whole number from {low} to {high}")
+        if not word.isdecimal() or len(word) > 9 or not low <= int(word) <= high:
+            raise UserError(f"--camera {shown(text)}: '{shown(word)}' should be a whole number from {low} to {high}")
         return int(word)
 
     kind, *rest = text.split(":")
@@ -105,15 +109,33 @@ def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras
     elif kind == "orbit" and 1 <= len(rest) <= 2:
         degrees = whole(rest[1], 1, 360) if len(rest) == 2 else 360
         cameras = orbit_cameras(scene, whole(rest[0], 1, MAX_FRAMES), degrees)
-    elif Path(text).suffix == ".json":
-        cameras = load_cameras(text)
+    elif Path(text).suffix == ".json" or path_kind(text) == "folder":
+        cameras = _read_cameras(scene, text)
     else:
-        raise UserError(f"--camera {text}: give context, context:I, orbit:N, orbit:N:DEGREES or a cameras.json")
+        kinds = "context, context:I, orbit:N, orbit:N:DEGREES, a cameras.json, a transforms.json or a COLMAP folder"
+        raise UserError(f"--camera {shown(text)}: give {kinds}")
     if height is not None:
         cameras = resize_cameras(cameras, height)
-    if max(cameras.size_hw) > MAX_SIDE_PX:
-        raise UserError(f"pictures of {cameras.size_hw[1]}x{cameras.size_hw[0]} are too large; lower them with --size")
+    tall, wide = cameras.size_hw
+    if max(tall, wide) > MAX_SIDE_PX or tall * wide > MAX_PIXELS:
+        limits = f"at most {MAX_SIDE_PX} a side and {MAX_PIXELS / 1e6:.1f} megapixels; lower them with --size"
+        raise UserError(f"pictures of {wide}x{tall} are too large: {limits}")
     return cameras
+
+
+def _read_cameras(scene: TokenScene, text: str) -> Cameras:
+    """Cameras of a file or COLMAP folder, in the scene's world."""
+    import torch
+
+    from tokengroups.fitting import cameras_in_scene, world_from_scene
+    from tokengroups.io.camera_files import load_camera_set
+    from tokengroups.io.cameras import same_size
+
+    found, of_photos = load_camera_set(Path(text), "--camera")
+    if len(found.cameras) > MAX_FRAMES:
+        raise UserError(f"--camera {shown(text)}: {len(found.cameras)} cameras, more than {MAX_FRAMES}; split the file")
+    cameras, moved = same_size(text, found), world_from_scene(scene)
+    return cameras_in_scene(cameras, moved) if of_photos and moved is not None else cameras.to(torch.float32)
 
 
 def _save_view(folder: Path, number: str, view: SceneView, kinds: list[str]) -> list[Path]:

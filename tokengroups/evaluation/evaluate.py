@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.alignment import align_cameras
+from tokengroups.clustering import planes_hdbscan
 from tokengroups.data.example import Example
 from tokengroups.errors import UserError
-from tokengroups.evaluation.clustering import planes_hdbscan
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.masks import GroupMasks, group_masks, group_overlaps, render_features
 from tokengroups.evaluation.metrics import Metric

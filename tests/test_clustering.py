@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokengroups.evaluation.clustering import planes_hdbscan
+from tokengroups.clustering import planes_hdbscan
 
 
 def _room(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,7 @@
+"""How many cases the fuzz tests try: `make fuzz` raises FUZZ_FACTOR."""
+
+import os
+
+
+def examples(n: int) -> int:
+    return n * int(os.environ.get("FUZZ_FACTOR", "1"))
