@@ -70,7 +70,7 @@ def good_entry() -> dict[str, Any]:
         (json.dumps([good_entry() | {"width": 8.5}]), "no side of a picture"),
         (json.dumps([good_entry() | {"height": 2**17}]), "no side of a picture"),
         (json.dumps([good_entry() | {"height": True}]), "True is no number"),
-        (json.dumps([good_entry() | {"fx": 1e39}]), "no such photo exists"),
+        (json.dumps([good_entry() | {"fx": 1e39}]), "no such camera exists"),
         (json.dumps([good_entry() | {"cx": float("nan")}]), "not finite"),
         (json.dumps([good_entry() | {"cy": None}]), "None is no number"),
         (json.dumps([good_entry() | {"cam_from_world": 10**400}]), "wrong form"),

@@ -103,9 +103,9 @@ def test_models_are_those_that_pycolmap_writes_and_reads(model: str, tmp_path: P
         ("PINHOLE 64 48 50 40 30", "PINHOLE has the parameters fx fy cx cy"),
         ("PINHOLE 64 48 50 40 30 20 1", "PINHOLE has the parameters fx fy cx cy"),
         ("PINHOLE 64 48 nan 40 30 20", "nan is not finite"),
-        ("PINHOLE 64 48 1e39 40 30 20", "no such photo exists"),
+        ("PINHOLE 64 48 1e39 40 30 20", "no such camera exists"),
         ("PINHOLE -1 48 50 40 30 20", "must be positive"),
-        ("PINHOLE 99999999999999999999 48 50 40 30 20", "no such photo exists"),
+        ("PINHOLE 99999999999999999999 48 50 40 30 20", "no such camera exists"),
         ("PINHOLE 64 48 50 40 30 20\n1 PINHOLE 64 48 50 40 30 20", "id 1 comes twice"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,12 @@ def test_photos_in_the_folder_of_masks_are_no_masks(tmp_path: Path) -> None:
 def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
     photos, masks = touch(tmp_path / "images", "a.jpg"), touch(tmp_path / "masks", "a.png")
     (tmp_path / "masks" / "again").symlink_to(tmp_path / "masks")
+    assert find_masks(tmp_path / "masks", photos) == {photos[0]: masks[0]}
+
+
+def test_a_pipe_is_no_mask(tmp_path: Path) -> None:
+    photos, masks = touch(tmp_path / "images", "a.jpg"), touch(tmp_path / "masks", "a.png")
+    os.mkfifo(tmp_path / "masks" / "a.tif")
     assert find_masks(tmp_path / "masks", photos) == {photos[0]: masks[0]}
 
 

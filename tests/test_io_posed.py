@@ -154,7 +154,7 @@ def test_bad_transforms_are_refused_in_one_line(content: Any, message: str, tmp_
         ({"w": "64"}, "'64' is no number"),
         ({"w": True}, "True is no number"),
         ({"fl_x": None}, "lacks 'fl_x'"),
-        ({"fl_x": 1e39}, "no such photo exists"),
+        ({"fl_x": 1e39}, "no such camera exists"),
         ({"transform_matrix": [[True, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "True is no number"),
         ({"transform_matrix": [*WORLD_FROM_CAM[:3], [0, 0, 0, 2]]}, "last row of its pose is not 0 0 0 1"),
         ({"transform_matrix": [*WORLD_FROM_CAM[:3], [0.1, 0, 0, 1]]}, "last row of its pose is not 0 0 0 1"),

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add_limited("--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
     size_help = "longer side the photos are reduced to (%(default)s)"
-    add_limited("--size", 32, 8192, default=256, metavar="PX", help=size_help)
+    add_limited("--size", 32, 2560, default=256, metavar="PX", help=size_help)
     number_help = "at most (default: one for every 16 pixels, up to 100,000)"
     add_limited("--num-gaussians", 1, 5_000_000, metavar="N", help=number_help)
     add("--sh-degree", type=int, default=0, choices=range(4), help="colours that change with direction (%(default)s)")
@@ -64,7 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the inputs, fit, write the scene."""
-    from tokengroups.data.example import Example
     from tokengroups.data.readers.capture import find_capture
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
@@ -80,18 +79,19 @@ def run(args: argparse.Namespace) -> None:
     held_out = [] if every is None else list(indices[every - 1 :: every])  # never the first, which is the world
     trained = [index for index in indices if index not in held_out]
     names = [paths[index].name for index in trained]
-    example = Example(views.select(trained), views.select(held_out), (capture.classes,), (capture.name,))
+    targets = views.select(held_out)
+    context = views.select(trained) if held_out else views  # a copy of all would take as much memory again
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
-    if capture.masks is not None and not bool((example.context.group_ids >= 0).any()):
+    if capture.masks is not None and not bool((context.group_ids >= 0).any()):
         raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
-    result = _fit(example.context.to(device), capture.points, config, quiet=args.json)
+    result = _fit(context.to(device), capture.points, config, quiet=args.json)
     scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, names, [*notes, *result.notes], result.seconds)
     summary |= {"psnr": round(sum(result.psnr) / len(result.psnr), 2), "steps": scene.provenance["steps"]}
     details = f" ({summary['steps']:,} steps); PSNR {summary['psnr']:.1f} dB on these photos"
     if held_out:
-        scores = score_fit(result.scene, example.targets, result.to_scene(example.targets.cameras))
+        scores = score_fit(result.scene, targets, result.to_scene(targets.cameras))
         summary["held_out"] = {"num_photos": len(held_out), **scores}
         ap = "unknown" if scores["ap"] is None else f"{scores['ap']:.2f} (AP25 {scores['ap25']:.2f})"
         details += f"\n{len(held_out)} photos kept out: PSNR {scores['psnr']:.1f} dB, AP of the masks {ap}"

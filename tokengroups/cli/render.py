@@ -109,7 +109,7 @@ def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras
     elif kind == "orbit" and 1 <= len(rest) <= 2:
         degrees = whole(rest[1], 1, 360) if len(rest) == 2 else 360
         cameras = orbit_cameras(scene, whole(rest[0], 1, MAX_FRAMES), degrees)
-    elif Path(text).suffix == ".json" or path_kind(text) == "folder":
+    elif Path(text).suffix.lower() == ".json" or path_kind(text) in ("file", "folder"):
         cameras = _read_cameras(scene, text)
     else:
         kinds = "context, context:I, orbit:N, orbit:N:DEGREES, a cameras.json, a transforms.json or a COLMAP folder"

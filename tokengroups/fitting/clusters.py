@@ -10,7 +10,7 @@ from tokengroups.clustering import planes_hdbscan
 from tokengroups.nearest import nearest
 from tokengroups.types import Gaussians
 
-_SAMPLES = 2000  # Gaussians that are clustered; the others join the nearest one
+_SAMPLES = 1000  # Gaussians that are clustered; the others join the nearest one
 
 
 def cluster_groups(gaussians: Gaussians, seed: int) -> tuple[Float[Tensor, "N L"], Int64[Tensor, " L"]]:

@@ -9,7 +9,7 @@ from tokengroups.io.cameras import load_named_cameras
 from tokengroups.io.colmap import find_model, load_colmap
 from tokengroups.io.posed_cameras import CameraSet
 from tokengroups.io.transforms import load_transforms
-from tokengroups.reading import path_kind, read_json, shown
+from tokengroups.reading import check_file, path_kind, read_json, shown
 
 TRANSFORMS = "transforms.json"
 KINDS = "a transforms.json, a COLMAP model (its folder) or a cameras.json"
@@ -32,19 +32,13 @@ def load_camera_set(path: Path, option: str) -> tuple[CameraSet, bool]:
     Raises:
         UserError: Nothing there, another kind of file, or a damaged one.
     """
-    kind = path_kind(path)
-    if kind == "folder":
-        return (load_transforms(path / TRANSFORMS) if has_transforms(path) else load_colmap(path)), True
-    if kind != "file":
-        raise UserError(f"{option} {shown(path)}: no such file or folder; give {KINDS}")
+    if path_kind(path) == "folder":
+        is_nerf = path_kind(path / TRANSFORMS) == "file"
+        return (load_transforms(path / TRANSFORMS) if is_nerf else load_colmap(path)), True
+    check_file(path, f"give {KINDS}")
     if path.suffix.lower() != ".json":
         raise UserError(f"{option} {shown(path)}: give {KINDS}")
     content = read_json(path, f"give {KINDS}")
     if isinstance(content, dict) and "frames" in content:
         return load_transforms(path), True
     return load_named_cameras(path), False
-
-
-def has_transforms(folder: Path) -> bool:
-    """Tell whether a folder holds a transforms.json."""
-    return path_kind(folder / TRANSFORMS) == "file"

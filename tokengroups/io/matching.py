@@ -122,13 +122,14 @@ def _add_unique(folder: Path, photos: Sequence[Path], by_name: dict[str, list[Pa
 
 
 def _mask_files(folder: Path) -> list[Path]:
-    """Pictures in a folder and below, links followed, in natural order."""
+    """Pictures in a folder and below, links followed, in natural order; no pipes, which would block."""
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         masks = [name for name in names if name.lower().endswith(_MASK_SUFFIXES) and not name.startswith(".")]
-        found += [] if real in seen else [Path(place, name) for name in masks]
+        paths = [] if real in seen else [Path(place, name) for name in masks]
+        found += [path for path in paths if path_kind(path) == "file"]
         seen.add(real)
     return sorted(found, key=lambda path: natural_key(str(path)))
 

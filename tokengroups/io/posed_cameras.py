@@ -18,6 +18,7 @@ from tokengroups.reading import shown
 MAX_CAMERAS = 100_000  # of one file
 MAX_SIDE_PX = 2**16  # of a photo, in a camera file
 _LONGEST_FOCAL = 1e7  # and farthest principal point, in pixels
+_SHORTEST_FOCAL = 1e-3  # in widths and heights of the photo: a field of view of 179.9 degrees
 _LAST_ROW_TOLERANCE = 1e-6
 _NO_DISTORTION = 1e-4  # of coefficients: well under a tenth of a pixel
 _CENTRAL = 0.25  # the principal point is at least this share of a side away from the border
@@ -136,9 +137,10 @@ def check_pinhole(where: str, intrinsics: np.ndarray, size_hw: tuple[int, int] |
     sides, focal = size_hw or (1, 1), (intrinsics[0, 0], intrinsics[1, 1])
     if not np.isfinite(intrinsics).all() or min(*focal, *sides) <= 0:
         raise UserError(f"{where}: focal lengths and sizes must be positive numbers")
-    if np.abs(intrinsics).max() > _LONGEST_FOCAL or max(sides) > MAX_SIDE_PX:
-        limits = f"focal lengths and centres of at most {_LONGEST_FOCAL:g} and sides of at most {MAX_SIDE_PX} pixels"
-        raise UserError(f"{where}: no such photo exists; give {limits}")
+    shortest = min(focal[0] / sides[1], focal[1] / sides[0])
+    if np.abs(intrinsics).max() > _LONGEST_FOCAL or shortest < _SHORTEST_FOCAL or max(sides) > MAX_SIDE_PX:
+        limits = f"focal lengths and centres of at most {_LONGEST_FOCAL:g} pixels, sides of at most {MAX_SIDE_PX}"
+        raise UserError(f"{where}: no such camera exists; give {limits}, and a field of view below 180 degrees")
 
 
 def check_count(where: object, cameras: Sequence[Any]) -> None:

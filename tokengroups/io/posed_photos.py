@@ -19,7 +19,7 @@ from tokengroups.reading import shown
 from tokengroups.types import SceneFrames
 
 MAX_INSTANCES = 1000
-MAX_PIXELS = 64 * 2**20  # of all photos, reduced
+MAX_PIXELS = 36 * 2**20  # of all photos, reduced; a fit takes about 70 bytes for each
 _ASPECT_TOLERANCE = 0.01  # rounding of reduced copies
 
 
