@@ -1,5 +1,7 @@
 """How many cases the fuzz tests try: `make fuzz` raises FUZZ_FACTOR."""
 
+from __future__ import annotations
+
 import os
 
 

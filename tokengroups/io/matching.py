@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from tokengroups.errors import UserError
@@ -27,24 +27,9 @@ def match_photos(
     Raises:
         UserError: No pair at all, a photo that fits two cameras, or two photos that fit one equally well.
     """
-    by_stem: dict[str, list[PosedCamera]] = defaultdict(list)
-    for camera in cameras:
-        if not camera.name:
-            raise UserError("a camera has no img_name, the name of its photo; add the names to the camera file")
-        by_stem[_parts(camera.name)[0]].append(camera)
-    claims: dict[int, list[tuple[int, Path, PosedCamera]]] = defaultdict(list)
     photos = list(dict.fromkeys(photos))
-    for photo in photos:
-        parts = _parts(str(photo))
-        common = [(len(os.path.commonprefix([parts, _parts(c.name)])), c) for c in by_stem.get(parts[0], [])]
-        best = [pair for pair in common if pair[0] == max(n for n, _ in common)]
-        if len(best) > 1:
-            names = f"{shown(best[0][1].name)} and {shown(best[1][1].name)}"
-            raise UserError(f"{shown(photo)}: fits the cameras of {names}; rename one of them")
-        for length, camera in best:
-            claims[id(camera)].append((length, photo, camera))
     chosen: dict[Path, PosedCamera] = {}
-    for rivals in claims.values():
+    for rivals in _claims(cameras, photos):
         nearest = [rival for rival in rivals if rival[0] == max(length for length, _, _ in rivals)]
         if len(nearest) > 1:
             names = f"{shown(nearest[0][1])} and {shown(nearest[1][1])}"
@@ -60,6 +45,26 @@ def match_photos(
     without = [camera.name for camera in cameras if id(camera) not in used]
     notes = [*_note(lone, "photo", "without a camera"), *_note(without, "camera", "without a photo")]
     return [(photo, chosen[photo]) for photo in photos if photo in chosen], notes
+
+
+def _claims(cameras: Sequence[PosedCamera], photos: Sequence[Path]) -> Iterable[list[tuple[int, Path, PosedCamera]]]:
+    """For each camera the photos that it fits best, with the number of path components in common."""
+    by_stem: dict[str, list[PosedCamera]] = defaultdict(list)
+    for camera in cameras:
+        if not camera.name:
+            raise UserError("a camera has no img_name, the name of its photo; add the names to the camera file")
+        by_stem[_parts(camera.name)[0]].append(camera)
+    claims: dict[int, list[tuple[int, Path, PosedCamera]]] = defaultdict(list)
+    for photo in photos:
+        parts = _parts(str(photo))
+        common = [(len(os.path.commonprefix([parts, _parts(c.name)])), c) for c in by_stem.get(parts[0], [])]
+        best = [pair for pair in common if pair[0] == max(n for n, _ in common)]
+        if len(best) > 1:
+            names = f"{shown(best[0][1].name)} and {shown(best[1][1].name)}"
+            raise UserError(f"{shown(photo)}: fits the cameras of {names}; rename one of them")
+        for length, camera in best:
+            claims[id(camera)].append((length, photo, camera))
+    return claims.values()
 
 
 def find_masks(folder: Path, photos: Sequence[Path]) -> dict[Path, Path]:

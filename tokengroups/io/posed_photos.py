@@ -55,8 +55,7 @@ def load_posed_photos(
     if size < MIN_SIDE_PX:
         raise UserError(f"--size {size}: must be at least {MIN_SIDE_PX}")
     loaded, notes = _read_photos(pairs, size)
-    width, height = Counter(image.size for _, _, image in loaded).most_common(1)[0][0]
-    size_hw = (height, width)
+    size_hw = height, width = Counter(_size_hw(image) for _, _, image in loaded).most_common(1)[0][0]
     odd = [path.name for path, _, image in loaded if not _same_aspect(_size_hw(image), size_hw)]
     if odd:
         notes.append(f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ...")
