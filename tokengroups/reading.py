@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tokengroups.errors import UserError
 
-TEXT_LIMIT = 256 * 2**20  # bytes of a JSON, YAML or other text file
+TEXT_LIMIT = 64 * 2**20  # bytes of a JSON, YAML or other text file
 PathKind = Literal["file", "folder", "missing", "other", "impossible"]
 _LONGEST_REASON = 200  # characters of another library's message
 
