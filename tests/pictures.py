@@ -12,6 +12,11 @@ ORIENTATION, EXIF_IFD, FOCAL_35MM = 0x0112, 0x8769, 0xA405
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SSHORT, FLOAT, DOUBLE = 1, 2, 3, 4, 5, 7, 8, 11, 12
 
 
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
 def exif_with(tag: int, kind: int, count: int, payload: bytes, ifd: int | None = None) -> bytes:
     """EXIF data of one tag; `kind` is TIFF's number of its type, `payload` its little-endian value."""
     inner = _directory([(tag, kind, count, payload)], 8 if ifd is None else 26)
@@ -20,14 +25,13 @@ def exif_with(tag: int, kind: int, count: int, payload: bytes, ifd: int | None =
     return b"Exif\0\0II*\0" + struct.pack("<I", 8) + inner
 
 
-def write_deep_png(path: Path, values: np.ndarray) -> Path:
+def deep_png(values: np.ndarray) -> bytes:
     """PNG of 16 bits per channel: uint16 [H, W, C] of 1 to 4 channels."""
     height, width, channels = values.shape
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
-    path.write_bytes(png([(b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]))
-    return path
+    return png([(b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")])
 
 
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
@@ -37,29 +41,27 @@ def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def write_deep_tiff(path: Path, values: np.ndarray, order: str = "<", compressed: bool = False) -> Path:
+def deep_tiff(values: np.ndarray, order: str = "<", compressed: bool = False) -> bytes:
     """TIFF of 16 bits per channel: uint16 [H, W, 3 or 4], in one strip."""
     height, width, channels = values.shape
     tags = {256: [width], 257: [height], 258: [16] * channels, 259: [8 if compressed else 1], 262: [2], 277: [channels]}
     data = values.astype(f"{order}u2").tobytes()
     data = zlib.compress(data) if compressed else data
-    path.write_bytes(_tiff(tags | {278: [height]} | ({338: [2]} if channels == 4 else {}), (273, 279), data, order))
-    return path
+    alpha = {338: [2]} if channels == 4 else {}
+    return _tiff(tags | {278: [height]} | alpha, (273, 279), data, order)
 
 
-def write_unsigned_tiff(path: Path, values: np.ndarray) -> Path:
+def unsigned_tiff(values: np.ndarray) -> bytes:
     """Grey TIFF of unsigned numbers: uint32 [H, W]."""
     height, width = values.shape
     tags = {256: [width], 257: [height], 258: [32], 259: [1], 262: [1], 277: [1], 278: [height], 339: [1]}
-    path.write_bytes(_tiff(tags, (273, 279), values.astype("<u4").tobytes(), "<"))
-    return path
+    return _tiff(tags, (273, 279), values.astype("<u4").tobytes(), "<")
 
 
-def write_tiled_tiff(path: Path, side: int, tile: int) -> Path:
+def tiled_tiff(side: int, tile: int) -> bytes:
     """Black grey TIFF of `side` pixels a side, in one compressed tile of `tile` pixels a side."""
     tags = {256: [side], 257: [side], 258: [8], 259: [8], 262: [1], 277: [1], 322: [tile], 323: [tile]}
-    path.write_bytes(_tiff(tags, (324, 325), zlib.compress(bytes(tile * tile)), "<"))
-    return path
+    return _tiff(tags, (324, 325), zlib.compress(bytes(tile * tile)), "<")
 
 
 def _tiff(tags: dict[int, list[int]], place_tags: tuple[int, int], data: bytes, order: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import struct
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import EXIF_IFD, LONG, exif_with, png, write_tiled_tiff
+from pictures import EXIF_IFD, LONG, SHORT, exif_with, png, tiled_tiff, written
 from PIL import Image
 
 from tokengroups.errors import UserError
@@ -129,7 +130,7 @@ def test_default_limit_refuses_a_bomb_at_once(tmp_path: Path) -> None:
 
 def test_tiles_larger_than_the_picture_count(tmp_path: Path) -> None:
     """A TIFF of 64 pixels a side may have a tile of gigabytes, which is decoded as a whole."""
-    path = write_tiled_tiff(tmp_path / "a.tif", 64, 320)
+    path = written(tmp_path / "a.tif", tiled_tiff(64, 320))
     assert decode_photo(path, max_megapixels=320 * 320 / 1e6)[0].size == (64, 64)
     with pytest.raises(TooManyPixels):
         decode_photo(path, max_megapixels=0.1)
@@ -208,6 +209,23 @@ def test_errors_of_the_operating_system_keep_their_reason(tmp_path: Path, monkey
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(UserError, match="cannot read .*a.png: Permission denied"), opened_photo(tmp_path / "a.png"):
         pass
+
+
+@pytest.mark.parametrize("damage", ["data", "tags"])
+def test_libraries_print_nothing_of_their_own(damage: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(noise(64, 64, 3)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    if damage == "data":
+        content[len(content) // 2 :] = bytes(20)
+    else:  # an absurd number of channels
+        place = content.index(struct.pack("<HHI", 277, SHORT, 1))
+        content[place + 8 : place + 10] = b"\xff\xff"
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UserError, match="a.tif: (damaged|not a photo)"):
+        load_photos(tmp_path / "a.tif", 64)
+    os.write(2, b"stderr works again\n")
+    assert capfd.readouterr().err == "stderr works again\n"
+    assert logging.getLogger("PIL").handlers
 
 
 def test_errors_for_the_user_pass_through(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_deep_png, write_deep_tiff, write_unsigned_tiff
+from pictures import deep_png, deep_tiff, unsigned_tiff, written
 from PIL import Image
 
 from tokengroups.errors import UserError
@@ -44,7 +44,7 @@ def test_unsigned_masks_of_32_bits_stay_positive(tmp_path: Path) -> None:
     """Pillow reads them as signed numbers."""
     values = (IDS * 390_000_000).astype(np.uint32)
     assert values.max() > 2**31
-    assert np.array_equal(read_mask(write_unsigned_tiff(tmp_path / "a.tif", values)), values)
+    assert np.array_equal(read_mask(written(tmp_path / "a.tif", unsigned_tiff(values))), values)
 
 
 @pytest.mark.parametrize("mode", ["LA", "PA"])
@@ -69,7 +69,7 @@ def test_masks_of_other_numbers_are_refused(values: np.ndarray, tmp_path: Path) 
 
 def test_masks_whose_values_pillow_would_cut_are_refused(tmp_path: Path) -> None:
     values = np.repeat((IDS * 300).astype(np.uint16)[..., None], 3, axis=-1)
-    for path in (write_deep_png(tmp_path / "a.png", values), write_deep_tiff(tmp_path / "a.tif", values)):
+    for path in (written(tmp_path / "a.png", deep_png(values)), written(tmp_path / "a.tif", deep_tiff(values))):
         with pytest.raises(UserError, match="16 bits in several channels"):
             read_mask(path)
 

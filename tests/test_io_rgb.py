@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_deep_png, write_deep_tiff
+from pictures import deep_png, deep_tiff, written
 from PIL import Image
 
 from tokengroups.io import rgb
@@ -92,9 +92,9 @@ def deep_colors(largest: int, white: int, channels: int) -> np.ndarray:
 def test_deep_colours_keep_what_they_show(channels: int, kind: str, largest: int, white: int, tmp_path: Path) -> None:
     values = deep_colors(largest, white, channels)
     if kind == "png":
-        path = write_deep_png(tmp_path / "a.png", values)
+        path = written(tmp_path / "a.png", deep_png(values))
     else:
-        path = write_deep_tiff(tmp_path / "a.tif", values, kind[0], "compressed" in kind)
+        path = written(tmp_path / "a.tif", deep_tiff(values, kind[0], "compressed" in kind))
     pixels, notes = load(path)
     wanted = expected(values[..., :3], white) if white < 65535 else (values[..., :3] >> 8).astype(np.uint8)
     opaque = values[..., 3] > 0 if channels == 4 else np.ones((SIDE, SIDE), bool)
@@ -106,7 +106,7 @@ def test_deep_colours_keep_what_they_show(channels: int, kind: str, largest: int
 
 def test_deep_grey_with_alpha_says_that_it_is_reduced(tmp_path: Path) -> None:
     values = (np.stack([RAMP, np.ones_like(RAMP)], -1) * 65535).astype(np.uint16)
-    pixels, notes = load(write_deep_png(tmp_path / "a.png", values))
+    pixels, notes = load(written(tmp_path / "a.png", deep_png(values)))
     assert np.array_equal(pixels[..., 0], values[..., 0] >> 8) and notes == ("16-bit colour reduced to 8 bits",)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import math
 import os
 import threading
@@ -21,7 +22,10 @@ HEIF_SUFFIXES = (".heic", ".heif")
 MAX_MEGAPIXELS = 120.0  # holds the photos of phones; of any mode, they take less than 3 GB
 _PHOTO_ADVICE = "take it out or get it again"
 _TILE_WIDTH_TAG, _TILE_LENGTH_TAG = 322, 323
+_STDERR = 2
 _one_at_a_time = threading.RLock()
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # Python prints errors that nobody handles
 
 
 class TooManyPixels(UserError):
@@ -56,7 +60,7 @@ def opened_picture(
     path = check_file(path, advice)
     limit = math.ceil(max_megapixels * 1e6)
     try:
-        with _pillow_limit(limit), Image.open(path, formats=formats) as image:
+        with _pillow_limit(limit), Image.open(path, formats=formats) as image, _quiet_libtiff(image):
             if min(image.size) < 1:
                 raise ValueError(f"{image.width}x{image.height} pixels")
             if _tile_pixels(image) > limit:
@@ -104,7 +108,7 @@ def exif_value(image: Image.Image, tag: int, ifd: int | None = None) -> object:
 
 @contextlib.contextmanager
 def _pillow_limit(pixels: int) -> Iterator[None]:
-    """Give Pillow our limit and silence its warnings. Both are global, so only one thread at a time may be here."""
+    """Give Pillow our limit and silence its warnings; both are global, so only one thread at a time may be here."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = Image.MAX_IMAGE_PIXELS
@@ -113,6 +117,25 @@ def _pillow_limit(pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = theirs
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(image: Image.Image) -> Iterator[None]:
+    """Drop the lines that libtiff itself prints on stderr about damaged files."""
+    try:
+        kept = os.dup(_STDERR) if image.format == "TIFF" else None
+    except OSError:  # there is no stderr
+        kept = None
+    if kept is None:
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
 
 
 def _tile_pixels(image: Image.Image) -> int:
