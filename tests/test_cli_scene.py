@@ -9,10 +9,12 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import random_scene
 
@@ -20,7 +22,7 @@ from tokengroups.checkpoint import read_metadata, read_tensors, shipped_weights,
 from tokengroups.cli.main import COMMANDS, main
 from tokengroups.errors import UserError
 from tokengroups.postprocess import STEPS
-from tokengroups.scene import load_scene, save_scene
+from tokengroups.scene import load_scene, render_views, save_scene
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "tests" / "data" / "instok3d"
@@ -130,7 +132,7 @@ def test_render_writes_every_kind_of_picture(
     assert run("render", scene_file, "--camera", "context", "-o", out, "--what", "color,depth,groups", "--json") == 0
     files = [Path(name) for name in json.loads(capsys.readouterr().out)]
     kinds = ["color", "depth", "depth_preview", "groups", "group_ids"]
-    expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json"}
+    expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json", "depth.json"}
     assert {path.name for path in files} == {path.name for path in out.iterdir()} == expected
     legend = {entry["id"]: entry["color"] for entry in json.loads((out / "legend.json").read_text())}
     ids, colors = picture(out / "group_ids_000.png").astype(int) - 1, picture(out / "groups_000.png")
@@ -139,6 +141,35 @@ def test_render_writes_every_kind_of_picture(
         assert {"#{:02x}{:02x}{:02x}".format(*color) for color in colors[ids == group]} == {legend[group]}
     depth = picture(out / "depth_000.png")
     assert depth.dtype == np.uint16 and 1000 < np.median(depth[depth > 0]) < 5000
+    assert json.loads((out / "depth.json").read_text()) == {"depth_000.png": 0.001, "depth_001.png": 0.001}
+    assert [entry["value"] for entry in json.loads((out / "legend.json").read_text())] == [3, 6, 9]
+
+
+def test_render_says_where_depths_and_ids_do_not_fit_16_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scene a hundred times as large as usual; a program reads its depth and ids by what lies beside them."""
+    small, factor, new_ids = random_scene(), 100.0, torch.tensor([2, 65534, 70000])
+    gaussians = replace(small.gaussians, means=factor * small.gaussians.means, scales=factor * small.gaussians.scales)
+    poses = small.cameras.cam_from_world.clone()
+    poses[:, :3, 3] *= factor
+    cameras = replace(small.cameras, cam_from_world=poses)
+    scene = replace(small, gaussians=gaussians, cameras=cameras, anchors=factor * small.anchors, group_ids=new_ids)
+    save_scene(tmp_path / "large.safetensors", scene)
+    out = tmp_path / "out"
+    assert run("render", tmp_path / "large.safetensors", "-o", out, "--what", "depth,groups") == 0
+    captured = capsys.readouterr()
+    assert "2 depth pictures with depths over 65.535 in a coarser unit, such as 0.01 in depth_000.png" in captured.err
+    assert "1 id above 65534 with another value than id + 1" in captured.err
+    units = json.loads((out / "depth.json").read_text())
+    ids = {entry["value"]: entry["id"] for entry in json.loads((out / "legend.json").read_text())} | {0: -1}
+    assert list(units.values()) == [0.01, 0.01] and sorted(ids) == [0, 3, 65534, 65535]
+    for index, view in enumerate(render_views(scene, cameras)):
+        assert view.depth.max() > 66
+        read = torch.from_numpy(picture(out / f"depth_{index:03d}.png") * units[f"depth_{index:03d}.png"])
+        assert (read - view.depth).abs().max() < 0.006
+        values = picture(out / f"group_ids_{index:03d}.png")
+        assert np.array_equal(np.vectorize(ids.get)(values), view.group_map)
 
 
 def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tokengroups.cli.arguments import add_model_options, load_model_and_steps, pick_device
-from tokengroups.cli.output import print_summary, scene_summary
+from tokengroups.cli.arguments import add_model_options, add_number, load_model_and_steps, pick_device
+from tokengroups.cli.output import counted, print_summary, scene_summary
+from tokengroups.errors import UserError
 
 HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
@@ -18,6 +19,9 @@ EXAMPLES = """\
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
 """
 EXIF = "exif"
+# Copy of `tokengroups.io.decoding.MAX_MEGAPIXELS`: its import slows --help down.
+MAX_MEGAPIXELS = 120.0
+MAX_PIXELS = 48  # of all photos, resized, in units of one photo at the weights' own size; memory grows with the square
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add("--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)")
     add("--max-views", type=int, default=16, metavar="N", help="use at most N photos (%(default)s)")
+    megapixels_help = "leave out photos with more; large ones take up to 20 bytes of memory a pixel (%(default)g)"
+    add_number(
+        parser, "--max-megapixels", 1, 10000, kind=float, default=MAX_MEGAPIXELS, metavar="N", help=megapixels_help
+    )
     add("--seed", type=int, help="start the anchor sampling elsewhere; the same seed gives the same scene")
     focal_help = """focal length of all photos in their pixels, or 'exif' to read it from each; makes far better
         scenes than a predicted one"""
@@ -39,14 +47,16 @@ def run(args: argparse.Namespace) -> None:
     """Load photos and weights, reconstruct, write the scene."""
     from tokengroups.io.files import check_writable
     from tokengroups.io.focal import exif_focal_px, photo_intrinsics
-    from tokengroups.io.images import load_photos
+    from tokengroups.io.images import find_photos, load_photos
     from tokengroups.scene import save_scene
 
     check_writable(args.out)
     device = pick_device(args.device)
     model, steps = load_model_and_steps(args, device)
     size = args.size or model.image_size
-    photos = load_photos(args.photos, size, patch_size=model.size_multiple, max_views=args.max_views)
+    _check_size(size, min(len(find_photos(args.photos)), args.max_views), model.image_size)
+    limits = {"max_views": args.max_views, "max_megapixels": args.max_megapixels}
+    photos = load_photos(args.photos, size, patch_size=model.size_multiple, **limits)
     intrinsics, notes = None, photos.messages()
     if args.focal is not None:
         intrinsics = photo_intrinsics(photos, None if args.focal == EXIF else args.focal).to(device)
@@ -67,6 +77,13 @@ def run(args: argparse.Namespace) -> None:
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
     print_summary(summary, args.json)
+
+
+def _check_size(size: int, num_photos: int, own_size: int) -> None:
+    """Refuse photos so much larger than the weights' own size that they would not fit into memory."""
+    largest = max(own_size, int(own_size * (MAX_PIXELS / max(num_photos, 1)) ** 0.5))
+    if size > largest:
+        raise UserError(f"--size {size}: too large for {counted(num_photos, 'photo')}; give at most {largest}")
 
 
 def _focal(text: str) -> float | str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import counted, print_json, progress
+from tokengroups.cli.output import counted, note, print_json, progress
 from tokengroups.errors import UserError
 from tokengroups.reading import path_kind, shown
 
@@ -29,7 +30,9 @@ cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc ar
           seen as in the photos; other scenes must have that world, as splats made from these cameras have
 files:    color_000.png
           depth_000.png: 16 bit, value / 1000 = depth in scene units, 0 = nothing; depth_preview_000.png
+          depth.json: unit of each depth picture: 0.001, larger where depths do not fit
           groups_000.png: fixed colour per id, see legend.json; group_ids_000.png: 16 bit, id + 1, 0 = none
+          (ids above 65534 have other values, see legend.json)
           cameras.json: the cameras that were used"""
 KINDS = ("color", "depth", "groups")
 MAX_SIDE_PX = 4096
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
     from tokengroups.io.cameras import save_cameras
     from tokengroups.io.files import make_folder
+    from tokengroups.io.pictures import id_values
     from tokengroups.scene import load_scene, render_views
 
     kinds = [kind for kind in args.what.split(",") if kind]
@@ -66,11 +70,14 @@ def run(args: argparse.Namespace) -> None:
     cameras = _choose_cameras(scene, args.camera, args.size)
     folder = make_folder(args.output)
     files: list[Path] = []
-    count = len(cameras.intrinsics)
+    count, units = len(cameras.intrinsics), {}
+    values = id_values(scene.group_ids.tolist()) if "groups" in kinds else {}
     for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
-        files += _save_view(folder, f"{index:03d}", view, kinds)
+        files += _save_view(folder, f"{index:03d}", view, kinds, values, units)
+    if "depth" in kinds:
+        files.append(_save_units(folder, units))
     if "groups" in kinds:
-        files.append(_save_legend(folder, scene))
+        files.append(_save_legend(folder, scene, values))
     save_cameras(folder / "cameras.json", cameras)
     files.append(folder / "cameras.json")
     if args.json:
@@ -138,32 +145,62 @@ def _read_cameras(scene: TokenScene, text: str) -> Cameras:
     return cameras_in_scene(cameras, moved) if of_photos and moved is not None else cameras.to(torch.float32)
 
 
-def _save_view(folder: Path, number: str, view: SceneView, kinds: list[str]) -> list[Path]:
-    """Write the pictures of one view; returns the files."""
+def _save_view(
+    folder: Path, number: str, view: SceneView, kinds: list[str], id_values: dict[int, int], units: dict[str, float]
+) -> list[Path]:
+    """Write the pictures of one view; adds the unit of its depth picture to `units` and returns the files."""
     from tokengroups.io import pictures
 
     writers = {
         "color": {"color": pictures.save_color},
         "depth": {"depth": pictures.save_depth, "depth_preview": pictures.save_depth_preview},
-        "groups": {"groups": pictures.save_group_colors, "group_ids": pictures.save_group_ids},
+        "groups": {
+            "groups": pictures.save_group_colors,
+            "group_ids": partial(pictures.save_group_ids, values=id_values),
+        },
     }
     values = {"color": view.color, "depth": view.depth, "groups": view.group_map}
     files = []
     for kind in kinds:
         for name, save in writers[kind].items():
             files.append(folder / f"{name}_{number}.png")
-            save(files[-1], values[kind])
+            unit = save(files[-1], values[kind])
+            if unit is not None:
+                units[files[-1].name] = unit
     return files
 
 
-def _save_legend(folder: Path, scene: TokenScene) -> Path:
-    """Write ``legend.json``: id, name and colour of every group in the group maps."""
+def _save_units(folder: Path, units: dict[str, float]) -> Path:
+    """Write ``depth.json``: one step of each depth picture in scene units."""
+    from tokengroups.io.files import write_text
+    from tokengroups.io.pictures import DEPTH_UNIT
+
+    coarse = {name: unit for name, unit in units.items() if unit != DEPTH_UNIT}
+    if coarse:
+        name, unit = max(coarse.items(), key=lambda item: item[1])
+        pictures = counted(len(coarse), "depth picture")
+        note(f"{pictures} with depths over 65.535 in a coarser unit, such as {unit:g} in {name}; depth.json has them")
+    path = folder / "depth.json"
+    write_text(path, json.dumps(units, indent=1) + "\n")
+    return path
+
+
+def _save_legend(folder: Path, scene: TokenScene, id_values: dict[int, int]) -> Path:
+    """Write ``legend.json``: id, name, colour and value of every group in the group maps."""
     from tokengroups.io.files import write_text
     from tokengroups.io.pictures import color_name, group_color
     from tokengroups.scene.groups import group_name
 
+    moved = sum(value != group_id + 1 for group_id, value in id_values.items())
+    if moved:
+        note(f"{counted(moved, 'id')} above 65534 with another value than id + 1 in group_ids_*.png; see legend.json")
     legend = [
-        {"id": group_id, "name": group_name(scene, column), "color": color_name(group_color(group_id))}
+        {
+            "id": group_id,
+            "name": group_name(scene, column),
+            "color": color_name(group_color(group_id)),
+            "value": id_values[group_id],
+        }
         for column, group_id in enumerate(scene.group_ids.tolist())
     ]
     path = folder / "legend.json"
