@@ -295,6 +295,16 @@ def test_photos_of_another_shape_are_left_out(photo_pairs: Pairs, tmp_path: Path
     assert len(paths) == 3 and "another shape" in notes[0] and "tall.png" in notes[0]
 
 
+def test_photos_beyond_the_limit_are_left_out_if_others_remain(photo_pairs: Pairs, tmp_path: Path) -> None:
+    Image.new("RGB", (640, 480)).save(tmp_path / "large.png")
+    large = (tmp_path / "large.png", camera("large", (480, 640)))
+    _, paths, notes = load_posed_photos([large, *photo_pairs], 64, None, max_megapixels=0.1)
+    assert [path.name for path in paths] == ["0.png", "1.png", "2.png"]
+    assert notes[0].startswith("left out ") and "large.png: more than 0.1 megapixels" in notes[0]
+    with pytest.raises(UserError, match=r"large\.png: more than 0\.1 megapixels; .*--max-megapixels"):
+        load_posed_photos([large], 64, None, max_megapixels=0.1)
+
+
 def test_a_photo_lies_as_its_camera_expects_it(tmp_path: Path) -> None:
     """COLMAP and nerfstudio take pixels as stored; a phone's tag counts only where nothing else fits."""
     exif = Image.Exif()

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from tokengroups.systems import SceneSystem
 
 DEVICES = ("auto", "cpu", "cuda")
-# Copies of `tokengroups.postprocess.STEPS` and `tokengroups.systems.DEFAULT_WEIGHTS`: their import slows --help down.
+# Copies of `tokengroups.postprocess.STEPS`, `tokengroups.systems.DEFAULT_WEIGHTS` and
+# `tokengroups.io.decoding.MAX_MEGAPIXELS`: their import slows --help down.
 STEP_NAMES = ("bundle_adjustment", "flip_ensemble", "photometric_refinement", "boundary_crf")
 DEFAULT_WEIGHTS = "token_groups_tiny"
+MAX_MEGAPIXELS = 120.0
 
 
 def add_number(
@@ -37,6 +39,12 @@ def add_number(
 
     number.__name__ = kind.__name__  # for argparse's message about other words: "invalid int value"
     parser.add_argument(name, type=number, **options)
+
+
+def add_megapixels_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-megapixels``."""
+    text = "leave out photos with more; large ones take up to 20 bytes of memory a pixel (%(default)g)"
+    add_number(parser, "--max-megapixels", 1, 10000, kind=float, default=MAX_MEGAPIXELS, metavar="N", help=text)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

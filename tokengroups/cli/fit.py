@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokengroups.cli.arguments import add_device_option, add_number, pick_device
+from tokengroups.cli.arguments import add_device_option, add_megapixels_option, add_number, pick_device
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
@@ -56,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     unlabelled_help = "mask values of no instance, with commas between (default: 0; -1 = none); may be repeated"
     add("--unlabelled", type=_mask_values, action="extend", metavar="VALUES", help=unlabelled_help)
     add_limited("--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)")
+    add_megapixels_option(parser)
     add_limited("--hold-out", 2, 1000, metavar="N", help="keep every Nth photo out; report how well it is predicted")
     add_limited("--seed", 0, 2**63 - 1, default=0, help="same seed, same scene on the same machine (%(default)s)")
     add_device_option(parser)
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled or (0,))
     capture = capture.evenly_spaced(args.max_views)
-    views, paths, notes = capture.load(args.size)
+    views, paths, notes = capture.load(args.size, args.max_megapixels)
     indices, every = range(len(paths)), args.hold_out
     held_out = [] if every is None else list(indices[every - 1 :: every])  # never the first, which is the world
     trained = [index for index in indices if index not in held_out]

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tokengroups.cli.arguments import add_model_options, add_number, load_model_and_steps, pick_device
+from tokengroups.cli.arguments import add_megapixels_option, add_model_options, load_model_and_steps, pick_device
 from tokengroups.cli.output import counted, print_summary, scene_summary
 from tokengroups.errors import UserError
 
@@ -19,8 +19,6 @@ EXAMPLES = """\
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
 """
 EXIF = "exif"
-# Copy of `tokengroups.io.decoding.MAX_MEGAPIXELS`: its import slows --help down.
-MAX_MEGAPIXELS = 120.0
 MAX_PIXELS = 48  # of all photos, resized, in units of one photo at the weights' own size; memory grows with the square
 
 
@@ -31,10 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add("--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)")
     add("--max-views", type=int, default=16, metavar="N", help="use at most N photos (%(default)s)")
-    megapixels_help = "leave out photos with more; large ones take up to 20 bytes of memory a pixel (%(default)g)"
-    add_number(
-        parser, "--max-megapixels", 1, 10000, kind=float, default=MAX_MEGAPIXELS, metavar="N", help=megapixels_help
-    )
+    add_megapixels_option(parser)
     add("--seed", type=int, help="start the anchor sampling elsewhere; the same seed gives the same scene")
     focal_help = """focal length of all photos in their pixels, or 'exif' to read it from each; makes far better
         scenes than a predicted one"""

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tokengroups.errors import UserError
+from tokengroups.io.decoding import MAX_MEGAPIXELS, TooManyPixels
 from tokengroups.io.images import MIN_SIDE_PX, check_side, decode_photo
 from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.posed_cameras import PosedCamera
@@ -34,7 +35,10 @@ class MaskSource:
 
 
 def load_posed_photos(
-    pairs: Sequence[tuple[Path, PosedCamera]], size: int, masks: MaskSource | None
+    pairs: Sequence[tuple[Path, PosedCamera]],
+    size: int,
+    masks: MaskSource | None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> tuple[SceneFrames, list[Path], list[str]]:
     """Load photos as stored (camera files ignore EXIF tags), reduced to `size` pixels along the longer side.
 
@@ -44,6 +48,7 @@ def load_posed_photos(
         pairs: Photo files with their cameras, at least one.
         size: Most pixels along the longer side; photos are never enlarged.
         masks: None = nothing is labelled.
+        max_megapixels: Larger photos are left out with a note, if others remain.
 
     Returns:
         Frames without a name and with unknown depth (0), the files of their photos, and notes for the user.
@@ -54,7 +59,7 @@ def load_posed_photos(
     """
     if size < MIN_SIDE_PX:
         raise UserError(f"--size {size}: must be at least {MIN_SIDE_PX}")
-    loaded, notes = _read_photos(pairs, size)
+    loaded, notes = _read_photos(pairs, size, max_megapixels)
     size_hw = height, width = Counter(_size_hw(image) for _, _, image in loaded).most_common(1)[0][0]
     odd = [path.name for path, _, image in loaded if not _same_aspect(_size_hw(image), size_hw)]
     if odd:
@@ -76,12 +81,16 @@ def load_posed_photos(
 
 
 def _read_photos(
-    pairs: Sequence[tuple[Path, PosedCamera]], size: int
+    pairs: Sequence[tuple[Path, PosedCamera]], size: int, max_megapixels: float
 ) -> tuple[list[tuple[Path, PosedCamera, Image.Image]], list[str]]:
     """Read photos, reduced, with their cameras, which now have a size; and what was done to their pixels as notes."""
-    loaded, changed, pixels = [], defaultdict(list), 0
+    loaded, changed, pixels, too_large = [], defaultdict(list), 0, []
     for path, camera in pairs:
-        image, original_hw, notes = _read_photo(path, camera, size)
+        try:
+            image, original_hw, notes = _read_photo(path, camera, size, max_megapixels)
+        except TooManyPixels as error:
+            too_large.append(error)
+            continue
         loaded.append((path, camera.of_photo(original_hw), image))
         for note in notes:
             changed[note].append(path.name)
@@ -89,18 +98,23 @@ def _read_photos(
         if pixels > MAX_PIXELS:
             many = f"{len(pairs)} photos have more than {MAX_PIXELS / 1e6:.0f} megapixels at --size {size}"
             raise UserError(f"{many}, too many for memory; give a smaller --size, or fewer photos with --max-views")
-    return loaded, [f"{note}: {_some(names)}" for note, names in changed.items()]
+    if not loaded:
+        raise too_large[0]
+    left_out = [f"left out {error}" for error in too_large]
+    return loaded, [*left_out, *(f"{note}: {_some(names)}" for note, names in changed.items())]
 
 
-def _read_photo(path: Path, camera: PosedCamera, size: int) -> tuple[Image.Image, tuple[int, int], list[str]]:
+def _read_photo(
+    path: Path, camera: PosedCamera, size: int, max_megapixels: float
+) -> tuple[Image.Image, tuple[int, int], list[str]]:
     """Read one photo, reduced: as stored, unless its camera is for the upright one.
 
     Returns:
         The photo, its height and width before, and notes.
     """
-    (image, _, notes), wanted = decode_photo(path, upright=False), camera.size_hw
+    (image, _, notes), wanted = decode_photo(path, False, max_megapixels), camera.size_hw
     if wanted is not None and not _same_aspect(_size_hw(image), wanted):
-        image, _, notes = decode_photo(path)
+        image, _, notes = decode_photo(path, True, max_megapixels)
     width, height = image.size
     check_side(path, image)
     if wanted is not None and not _same_aspect((height, width), wanted):

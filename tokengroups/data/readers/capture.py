@@ -20,6 +20,7 @@ from tokengroups.data.readers.scannet import ScanNetScene
 from tokengroups.data.splits import recorded_splits
 from tokengroups.errors import UserError
 from tokengroups.io.camera_files import KINDS, TRANSFORMS, has_cameras, load_camera_set
+from tokengroups.io.decoding import MAX_MEGAPIXELS
 from tokengroups.io.files import natural_key
 from tokengroups.io.images import PHOTO_SUFFIXES, find_photos
 from tokengroups.io.matching import find_masks, match_photos
@@ -59,9 +60,9 @@ class Capture:
         pairs = tuple(self.pairs[i * len(self) // limit] for i in range(limit))
         return replace(self, pairs=pairs, notes=(*self.notes, note))
 
-    def load(self, size: int) -> tuple[Views, list[Path], list[str]]:
+    def load(self, size: int, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[Views, list[Path], list[str]]:
         """Views with float64 cameras, their photo files, and notes; see `load_posed_photos`."""
-        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks)
+        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks, max_megapixels)
         views = to_views(frames, range(len(frames)))
         poses, pinholes = torch.from_numpy(frames.cam_from_world), torch.from_numpy(frames.intrinsics)
         cameras = replace(views.cameras, cam_from_world=poses, intrinsics=pinholes)
