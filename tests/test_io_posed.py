@@ -279,7 +279,7 @@ def test_photos_and_masks_are_reduced_together(photo_pairs: Pairs) -> None:
     np.testing.assert_allclose(frames.intrinsics[0], [[25, 0, 16], [0, 25, 12], [0, 0, 1]])
     assert np.unique(frames.group_ids[0]).tolist() == [-1]
     assert frames.group_ids[1, 0, [0, 3, 4, 15, 16, 31]].tolist() == [-1, -1, 3, 3, 300, 300]
-    assert "no mask for 1 photos" in notes[0]
+    assert any("no mask for 1 photos" in note for note in notes)
     other = load_posed_photos(photo_pairs, 1000, masks_of(photo_pairs, 300, first_id=7))[0].group_ids
     assert other[1].shape == (48, 64) and np.unique(other[1]).tolist() == [-1, 7, 10]
     several = load_posed_photos(photo_pairs, 64, masks_of(photo_pairs, 0, 300))[0].group_ids
@@ -292,7 +292,7 @@ def test_photos_of_another_shape_are_left_out(photo_pairs: Pairs, tmp_path: Path
     Image.new("RGB", (48, 64)).save(tmp_path / "tall.png")
     pairs = [*photo_pairs, (tmp_path / "tall.png", camera("tall", (64, 48)))]
     _, paths, notes = load_posed_photos(pairs, 64, masks_of(photo_pairs))
-    assert len(paths) == 3 and "another shape" in notes[0] and "tall.png" in notes[0]
+    assert len(paths) == 3 and any("another shape" in note and "tall.png" in note for note in notes)
 
 
 def test_photos_beyond_the_limit_are_left_out_if_others_remain(photo_pairs: Pairs, tmp_path: Path) -> None:
@@ -354,7 +354,11 @@ def test_what_is_done_to_pixels_is_noted(photo_pairs: Pairs) -> None:
     for index in (0, 2):
         Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(photo_pairs[index][0])
     frames, _, notes = load_posed_photos(photo_pairs, 64, None)
-    assert notes == ["transparency composited on white: 0.png, 2.png"]
+    assert notes == [
+        "transparency composited on white: 0.png, 2.png",
+        "nearly white all over; there is nothing to reconstruct in it: 0.png, 2.png",
+        "nearly black all over; there is nothing to reconstruct in it: 1.png",
+    ]
     assert frames.images[:, 0, 0].tolist() == [[255] * 3, [80, 0, 0], [255] * 3]
 
 
