@@ -357,7 +357,7 @@ def test_what_is_done_to_pixels_is_noted(photo_pairs: Pairs) -> None:
     assert notes == [
         "transparency composited on white: 0.png, 2.png",
         "nearly white all over; there is nothing to reconstruct in it: 0.png, 2.png",
-        "nearly black all over; there is nothing to reconstruct in it: 1.png",
+        "nearly one colour all over; there is nothing to reconstruct in it: 1.png",
     ]
     assert frames.images[:, 0, 0].tolist() == [[255] * 3, [80, 0, 0], [255] * 3]
 
