@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.io.ply import COLOR, MEANS, read_table
+from tokengroups.io.ply import COLOR, MEANS, RGB
+from tokengroups.io.ply_table import read_table
 from tokengroups.spherical_harmonics import SH_C0
 
-_RGB = ("red", "green", "blue")
 _GREY = 0.5  # points without a colour
 
 
@@ -42,8 +42,8 @@ def load_points(path: str | os.PathLike[str]) -> PointCloud:
         raise UserError(f"{path}: its vertices lack x, y or z; give a point cloud")
     positions = np.stack([table[name].astype(np.float32) for name in MEANS], axis=1)
     colors = np.full_like(positions, _GREY)
-    if set(_RGB) <= set(names):
-        colors = np.stack([table[name].astype(np.float32) for name in _RGB], axis=1)
+    if set(RGB) <= set(names):
+        colors = np.stack([table[name].astype(np.float32) for name in RGB], axis=1)
         if table.dtype["red"].kind in "iu":  # bytes; floats are in [0, 1]
             colors /= 255
     elif set(COLOR) <= set(names):
