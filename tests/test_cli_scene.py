@@ -339,7 +339,7 @@ def test_real_groups_are_imported_listed_edited_and_rendered(
     [
         (["none", "-o", "{out}"], "no such file or folder"),
         ([str(REAL), "-o", "{out}", "--fov", "200"], "choose 1 to 170"),
-        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 4096"),
+        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 2048"),
         ([str(REAL), "-o", "{out}/missing/a"], "there is no folder"),
         ([str(REAL / "README.md"), "-o", "{out}"], "not a PLY file"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import counted, print_json, progress
+from tokengroups.cli.output import counted, note, print_json, progress
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,19 +61,28 @@ def run(args: argparse.Namespace) -> None:
     cameras = _choose_cameras(scene, args.camera, args.size)
     folder = make_folder(args.output)
     files: list[Path] = []
-    count = len(cameras.intrinsics)
+    count, empty = len(cameras.intrinsics), 0
     for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
         files += _save_view(folder, f"{index:03d}", view, kinds)
+        empty += not bool(view.alpha.any())
     if "groups" in kinds:
         files.append(_save_legend(folder, scene))
     save_cameras(folder / "cameras.json", cameras)
     files.append(folder / "cameras.json")
+    _note_empty(empty, count)
     if args.json:
         print_json([str(path) for path in files])
     else:
         height, width = cameras.size_hw
         print(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
         print(f"wrote {len(files)} files to {folder}")
+
+
+def _note_empty(empty: int, count: int) -> None:
+    """Say that views show nothing at all, which on black looks like a failure."""
+    if empty:
+        what = "the view shows" if count == 1 else f"{empty} of {counted(count, 'view')} show"
+        note(f"{what} no part of the scene: nothing visible is in front of the camera; choose another with --camera")
 
 
 def _parse_color(text: str) -> list[float]:

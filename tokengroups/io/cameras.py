@@ -50,8 +50,8 @@ def save_cameras(path: str | os.PathLike[str], cameras: Cameras, names: Sequence
     write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
-def load_cameras(path: str | os.PathLike[str]) -> Cameras:
-    """Read cameras, batch axis V, float32.
+def load_cameras(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Cameras:
+    """Read cameras, batch axis V.
 
     ``cam_from_world`` takes precedence over ``position`` and ``rotation``. Without ``cx cy`` the principal point is
     the centre of the image.
@@ -59,12 +59,13 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     Raises:
         UserError: Unreadable, not such a list, cameras of different sizes, or a pose that is no rigid motion.
     """
-    return _read(Path(path))[0]
+    return _read(Path(path))[0].to(dtype)
 
 
 def load_named_cameras(path: str | os.PathLike[str]) -> CameraSet:
     """Read the same cameras with the names of their photos; errors as in `load_cameras`, or if names are missing."""
     cameras, names = _read(Path(path))
+    cameras = cameras.to(torch.float32)
     if not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{path}: a camera has no img_name, the name of its photo")
     poses, pinholes = cameras.cam_from_world.double().numpy(), cameras.intrinsics.double().numpy()
@@ -92,7 +93,7 @@ def _read(path: Path) -> tuple[Cameras, list[Any]]:
     for index, (pose, pinhole) in enumerate(zip(poses.numpy(), pinholes.numpy(), strict=True)):
         check_pose(f"{path}: camera {index}", pose, _ROTATION_TOLERANCE)
         check_pinhole(f"{path}: camera {index}", pinhole, size_hw)
-    return Cameras(poses.float(), pinholes.float(), size_hw), [entry.get("img_name") for entry in entries]
+    return Cameras(poses, pinholes, size_hw), [entry.get("img_name") for entry in entries]
 
 
 def _pose(entry: dict[str, Any]) -> torch.Tensor:
