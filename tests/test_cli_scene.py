@@ -9,10 +9,12 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import random_scene
 
@@ -97,6 +99,22 @@ def test_python_dash_m_and_a_closed_pipe(scene_file: Path) -> None:
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
+
+
+def test_render_says_that_a_view_is_empty(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = load_scene(scene_file)
+    poses = scene.cameras.cam_from_world.clone()
+    poses[1, :3, :3] = torch.tensor([-1.0, 1, -1]).diag()  # looks back
+    save_scene(scene_file, replace(scene, cameras=replace(scene.cameras, cam_from_world=poses)))
+    line = "of the scene: nothing visible is in front of the camera; choose another with --camera"
+    for camera, words in (
+        ("context", f"note: 1 of 2 views show no part {line}\n"),
+        ("context:1", f"note: the view shows no part {line}\n"),
+        ("context:0", ""),
+    ):
+        assert run("render", scene_file, "--camera", camera, "-o", tmp_path / "out", "--json") == 0
+        captured = capsys.readouterr()
+        assert captured.err == words and json.loads(captured.out)
 
 
 def test_list_prints_a_row_per_group(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
