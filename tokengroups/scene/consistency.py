@@ -54,12 +54,15 @@ def scene_fault(scene: TokenScene) -> str | None:
         >>> scene_fault(replace(scene, group_names=("floor",)))
         '1 group names for 3 groups'
     """
-    return find_fault(scene_tensors(scene), scene.cameras.size_hw, scene.group_names)
+    encoder = scene.semantics.encoder if scene.semantics is not None else None
+    return find_fault(scene_tensors(scene), scene.cameras.size_hw, scene.group_names, encoder)
 
 
-def find_fault(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...]) -> str | None:
-    """The first fault of a scene's tensors, picture size and group names, by the names of its file; None if none."""
-    return next(_faults(tensors, size_hw, names), None)
+def find_fault(
+    tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...], text_encoder: str | None
+) -> str | None:
+    """The first fault of a scene's tensors, picture size and names, in the terms of its file; None if there is none."""
+    return next(_faults(tensors, size_hw, names, text_encoder), None)
 
 
 def whole_number(value: Any, low: int, high: int) -> int:
@@ -69,7 +72,9 @@ def whole_number(value: Any, low: int, high: int) -> int:
     raise ValueError(f"{value!r} is no whole number from {low} to {high}")
 
 
-def _faults(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...]) -> Iterator[str]:
+def _faults(
+    tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...], text_encoder: str | None
+) -> Iterator[str]:
     """Describe what is inconsistent; a later check may rely on the earlier ones."""
     yield from _shape_faults(tensors)
     yield from _value_faults(tensors)
@@ -77,6 +82,8 @@ def _faults(tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tupl
     yield from _camera_faults(tensors)
     if len(names) not in (0, len(tensors["group_ids"])):
         yield f"{len(names)} group names for {len(tensors['group_ids'])} groups"
+    if text_encoder is not None and not (text_encoder and text_encoder.isprintable()):
+        yield f"the name {text_encoder!r} of a text encoder"
     if min(size_hw) < 1:
         yield "pictures without a positive size"
     if max(size_hw) > MAX_SIDE_PX or size_hw[0] * size_hw[1] > MAX_PIXELS:

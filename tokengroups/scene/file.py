@@ -18,6 +18,7 @@ from tokengroups.scene.consistency import (
     SCENE_FIELDS,
     SEMANTIC_FIELDS,
     find_fault,
+    scene_fault,
     scene_tensors,
     whole_number,
 )
@@ -68,12 +69,11 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
         _parse(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"inconsistent scene: {error}") from error
-    tensors = scene_tensors(scene)
-    fault = find_fault(tensors, scene.cameras.size_hw, scene.group_names)
+    fault = scene_fault(scene)
     if fault:
         raise ValueError(f"inconsistent scene: {fault}")
     versions = {name: str(version) for name, version in _VERSIONS.items()}
-    write_tensors(Path(path), tensors, {"format": _FORMAT, **versions, "scene": text})
+    write_tensors(Path(path), scene_tensors(scene), {"format": _FORMAT, **versions, "scene": text})
 
 
 def load_scene(path: str | os.PathLike[str]) -> TokenScene:
@@ -100,9 +100,9 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
     if set(tensors) != expected:
         wrong = shown(", ".join(sorted(set(tensors) ^ expected)))
         raise UserError(f"{shown(path)}: damaged scene: tensors missing or unexpected ({wrong}); {_ADVICE}")
-    fault = find_fault(tensors, content.size_hw, content.group_names)
+    fault = find_fault(tensors, content.size_hw, content.group_names, content.text_encoder)
     if fault:
-        raise UserError(f"{shown(path)}: damaged scene: {fault}; {_ADVICE}")
+        raise UserError(f"{shown(path)}: damaged scene: {shown(fault)}; {_ADVICE}")
     semantics = None
     if content.text_encoder is not None:
         semantics = Semantics(**{name: tensors[name] for name in SEMANTIC_FIELDS}, encoder=content.text_encoder)
@@ -143,7 +143,7 @@ def _parse(text: str) -> _Content:
         raise ValueError("group_names is no list of texts")
     if not isinstance(provenance, dict) or not isinstance(provenance.get("edits", []), list):
         raise ValueError("provenance is no object, or its edits are no list")
-    if encoder is not None and not (isinstance(encoder, str) and encoder.isprintable() and encoder):
+    if encoder is not None and not isinstance(encoder, str):
         raise ValueError("text_encoder is no name")
     _check_depth(provenance)
     return _Content((height, width), tuple(names), provenance, encoder)

@@ -102,7 +102,7 @@ def import_scene(
     scene = _assemble(parts, gaussians, cameras, provenance, groups)
     fault = scene_fault(scene)
     if fault:
-        raise UserError(f"{shown(source)}: cannot become a scene: {fault}; correct its files")
+        raise UserError(f"{shown(source)}: cannot become a scene: {shown(fault)}; correct its files")
     return ImportedScene(scene, tuple(notes))
 
 
