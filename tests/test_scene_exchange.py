@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -484,8 +485,14 @@ def test_places_without_ply_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text('{"means": {}}')
     with pytest.raises(UserError, match="no .ply file in .* convert it first: .*splat-transform meta.json out.ply"):
         import_scene(tmp_path)
-    for name in ("a", "b"):
+    for name in ("folder.ply", "a", "b"):
         (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe.ply")
+    with pytest.raises(UserError, match="no .ply file in"):
+        import_scene(tmp_path)
+    with pytest.raises(UserError, match="pipe.ply: not a regular file"):
+        import_scene(tmp_path / "pipe.ply")
+    for name in ("a", "b"):
         shutil.copy(REAL / "tok_13.ply", tmp_path / name)
     with pytest.raises(UserError, match="2 subfolders hold some, e.g. .*a"):
         import_scene(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +34,17 @@ _UNIT_TOLERANCE = 1e-2  # of the lengths of embeddings
 _INTEGERS = ("anchor_ids", "group_ids")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _FOCAL_LIMITS_PX = (1e-3, 1e7)
+_DEEPEST = 400  # levels of the provenance: Python's JSON reads and writes hardly a thousand
+
+
+@dataclass(frozen=True)
+class SceneContent:
+    """What a scene holds beside tensors."""
+
+    size_hw: tuple[int, int]
+    group_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    text_encoder: str | None  # None = no semantics
 
 
 def scene_tensors(scene: TokenScene) -> dict[str, Tensor]:
@@ -40,6 +53,12 @@ def scene_tensors(scene: TokenScene) -> dict[str, Tensor]:
     if scene.semantics is not None:
         parts.append((scene.semantics, SEMANTIC_FIELDS))
     return {name: getattr(part, name).cpu() for part, names in parts for name in names}
+
+
+def scene_content(scene: TokenScene) -> SceneContent:
+    """What a scene holds beside tensors."""
+    encoder = scene.semantics.encoder if scene.semantics is not None else None
+    return SceneContent(scene.cameras.size_hw, scene.group_names, scene.provenance, encoder)
 
 
 def scene_fault(scene: TokenScene) -> str | None:
@@ -54,15 +73,12 @@ def scene_fault(scene: TokenScene) -> str | None:
         >>> scene_fault(replace(scene, group_names=("floor",)))
         '1 group names for 3 groups'
     """
-    encoder = scene.semantics.encoder if scene.semantics is not None else None
-    return find_fault(scene_tensors(scene), scene.cameras.size_hw, scene.group_names, encoder)
+    return find_fault(scene_tensors(scene), scene_content(scene))
 
 
-def find_fault(
-    tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...], text_encoder: str | None
-) -> str | None:
-    """The first fault of a scene's tensors, picture size and names, in the terms of its file; None if there is none."""
-    return next(_faults(tensors, size_hw, names, text_encoder), None)
+def find_fault(tensors: Mapping[str, Tensor], content: SceneContent) -> str | None:
+    """The first fault of a scene's tensors and other content, in the terms of its file; None if there is none."""
+    return next(_faults(tensors, content), None)
 
 
 def whole_number(value: Any, low: int, high: int) -> int:
@@ -72,22 +88,13 @@ def whole_number(value: Any, low: int, high: int) -> int:
     raise ValueError(f"{value!r} is no whole number from {low} to {high}")
 
 
-def _faults(
-    tensors: Mapping[str, Tensor], size_hw: tuple[int, int], names: tuple[str, ...], text_encoder: str | None
-) -> Iterator[str]:
+def _faults(tensors: Mapping[str, Tensor], content: SceneContent) -> Iterator[str]:
     """Describe what is inconsistent; a later check may rely on the earlier ones."""
     yield from _shape_faults(tensors)
     yield from _value_faults(tensors)
     yield from _reference_faults(tensors)
     yield from _camera_faults(tensors)
-    if len(names) not in (0, len(tensors["group_ids"])):
-        yield f"{len(names)} group names for {len(tensors['group_ids'])} groups"
-    if text_encoder is not None and not (text_encoder and text_encoder.isprintable()):
-        yield f"the name {text_encoder!r} of a text encoder"
-    if min(size_hw) < 1:
-        yield "pictures without a positive size"
-    if max(size_hw) > MAX_SIDE_PX or size_hw[0] * size_hw[1] > MAX_PIXELS:
-        yield f"pictures of {size_hw[1]}x{size_hw[0]}, beyond {MAX_PIXELS:,} pixels or {MAX_SIDE_PX:,} a side"
+    yield from _content_faults(content, len(tensors["group_ids"]))
 
 
 def _shape_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
@@ -150,6 +157,35 @@ def _camera_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
         yield "a camera without positive focal lengths"
     if not bool(((focal >= low) & (focal <= high)).all()):
         yield f"a camera whose focal length is not within {low:g} to {high:.0e} pixels"
+
+
+def _content_faults(content: SceneContent, num_groups: int) -> Iterator[str]:
+    (height, width), names, encoder = content.size_hw, content.group_names, content.text_encoder
+    if len(names) not in (0, num_groups):
+        yield f"{len(names)} group names for {num_groups} groups"
+    if encoder is not None and not (encoder and encoder.isprintable()):
+        yield f"the name {encoder!r} of a text encoder"
+    if min(height, width) < 1:
+        yield "pictures without a positive size"
+    if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
+        yield f"pictures of {width}x{height}, beyond {MAX_PIXELS:,} pixels or {MAX_SIDE_PX:,} a side"
+    if not isinstance(content.provenance.get("edits", []), list):
+        yield "a provenance whose edits are no list"
+    if _deeper(content.provenance, _DEEPEST):
+        yield f"a provenance nested deeper than {_DEEPEST} levels"
+    try:
+        json.dumps(content.provenance)
+    except (TypeError, ValueError) as error:
+        yield f"a provenance that JSON cannot hold ({error})"
+
+
+def _deeper(content: Any, levels: int) -> bool:
+    """Tell whether lists and objects are nested deeper than some levels."""
+    level = [content]
+    for _ in range(levels):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [value for values in inner for value in values]
+    return bool(level)
 
 
 def _within(tensor: Tensor, limit: float) -> bool:

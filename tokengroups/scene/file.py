@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
@@ -17,6 +15,7 @@ from tokengroups.scene.consistency import (
     GAUSSIAN_FIELDS,
     SCENE_FIELDS,
     SEMANTIC_FIELDS,
+    SceneContent,
     find_fault,
     scene_fault,
     scene_tensors,
@@ -28,17 +27,6 @@ _FORMAT = "tokengroups.scene"
 _VERSIONS = {"version": 1, "conventions": 1}  # of the file's layout, and of CONVENTIONS.md
 
 _ADVICE = "make it again"
-_DEEPEST = 400  # levels of JSON: what can be read can also be written
-
-
-@dataclass(frozen=True)
-class _Content:
-    """Content of the metadata's JSON object."""
-
-    size_hw: tuple[int, int]
-    group_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    text_encoder: str | None  # None = no semantics
 
 
 def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
@@ -57,6 +45,9 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
         >>> again.group_names
         ('floor', 'box', 'ball')
     """
+    fault = scene_fault(scene)
+    if fault:
+        raise ValueError(f"inconsistent scene: {fault}")
     content = {
         "size_hw": list(scene.cameras.size_hw),
         "group_names": list(scene.group_names),
@@ -64,16 +55,9 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
     }
     if scene.semantics is not None:
         content["text_encoder"] = scene.semantics.encoder
-    try:
-        text = json.dumps(content)
-        _parse(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"inconsistent scene: {error}") from error
-    fault = scene_fault(scene)
-    if fault:
-        raise ValueError(f"inconsistent scene: {fault}")
     versions = {name: str(version) for name, version in _VERSIONS.items()}
-    write_tensors(Path(path), scene_tensors(scene), {"format": _FORMAT, **versions, "scene": text})
+    metadata = {"format": _FORMAT, **versions, "scene": json.dumps(content)}
+    write_tensors(Path(path), scene_tensors(scene), metadata)
 
 
 def load_scene(path: str | os.PathLike[str]) -> TokenScene:
@@ -100,7 +84,7 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
     if set(tensors) != expected:
         wrong = shown(", ".join(sorted(set(tensors) ^ expected)))
         raise UserError(f"{shown(path)}: damaged scene: tensors missing or unexpected ({wrong}); {_ADVICE}")
-    fault = find_fault(tensors, content.size_hw, content.group_names, content.text_encoder)
+    fault = find_fault(tensors, content)
     if fault:
         raise UserError(f"{shown(path)}: damaged scene: {shown(fault)}; {_ADVICE}")
     semantics = None
@@ -134,27 +118,15 @@ def _read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def _parse(text: str) -> _Content:
+def _parse(text: str) -> SceneContent:
     """Take the metadata's JSON object apart; errors of Python's kinds for values of the wrong kind."""
     content = json.loads(text)
     height, width = (whole_number(side, 0, 2**31) for side in content["size_hw"])
     names, provenance, encoder = content["group_names"], content["provenance"], content.get("text_encoder")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("group_names is no list of texts")
-    if not isinstance(provenance, dict) or not isinstance(provenance.get("edits", []), list):
-        raise ValueError("provenance is no object, or its edits are no list")
+        raise TypeError("group_names is no list of texts")
+    if not isinstance(provenance, dict):
+        raise TypeError("provenance is no object")
     if encoder is not None and not isinstance(encoder, str):
-        raise ValueError("text_encoder is no name")
-    _check_depth(provenance)
-    return _Content((height, width), tuple(names), provenance, encoder)
-
-
-def _check_depth(content: Any) -> None:
-    """Refuse JSON nested so deeply that it could not be written again."""
-    level = [content]
-    for _ in range(_DEEPEST):
-        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
-        level = [value for values in inner for value in values]
-        if not level:
-            return
-    raise ValueError(f"provenance is nested deeper than {_DEEPEST} levels")
+        raise TypeError("text_encoder is no text")
+    return SceneContent((height, width), tuple(names), provenance, encoder)

@@ -93,8 +93,10 @@ def locate_groups(source: Path) -> tuple[Path, GroupList]:
     elif kind == "folder":
         folder = _folder_with_plys(source)
         files = sorted((path.name for path in _plys(folder)), key=natural_key)
-    else:
+    elif kind == "missing":
         raise UserError(f"no such file or folder: {shown(source)}")
+    else:
+        raise UserError(f"{shown(source)}: not a regular file or folder that can be read")
     groups = GroupList([])
     if path_kind(folder / GROUPS_FILE) != "missing":
         groups = _read_groups(folder / GROUPS_FILE)
@@ -132,7 +134,7 @@ def _folder_with_plys(source: Path) -> Path:
 
 
 def _plys(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply"]
+    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply" and path_kind(path) == "file"]
 
 
 def _read_groups(path: Path) -> GroupList:
