@@ -101,6 +101,22 @@ def test_python_dash_m_and_a_closed_pipe(scene_file: Path) -> None:
 # --- list -----------------------------------------------------------------------------------------------------------
 
 
+def test_render_says_that_a_view_is_empty(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = load_scene(scene_file)
+    poses = scene.cameras.cam_from_world.clone()
+    poses[1, :3, :3] = torch.tensor([-1.0, 1, -1]).diag()  # looks back
+    save_scene(scene_file, replace(scene, cameras=replace(scene.cameras, cam_from_world=poses)))
+    line = "of the scene: nothing visible is in front of the camera; choose another with --camera"
+    for camera, words in (
+        ("context", f"note: 1 of 2 views show no part {line}\n"),
+        ("context:1", f"note: the view shows no part {line}\n"),
+        ("context:0", ""),
+    ):
+        assert run("render", scene_file, "--camera", camera, "-o", tmp_path / "out", "--json") == 0
+        captured = capsys.readouterr()
+        assert captured.err == words and json.loads(captured.out)
+
+
 def test_list_prints_a_row_per_group(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", scene_file) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -374,7 +390,7 @@ def test_real_groups_are_imported_listed_edited_and_rendered(
     [
         (["none", "-o", "{out}"], "no such file or folder"),
         ([str(REAL), "-o", "{out}", "--fov", "200"], "choose 1 to 170"),
-        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 4096"),
+        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 2048"),
         ([str(REAL), "-o", "{out}/missing/a"], "there is no folder"),
         ([str(REAL / "README.md"), "-o", "{out}"], "not a PLY file"),
     ],

@@ -70,22 +70,31 @@ def run(args: argparse.Namespace) -> None:
     cameras = _choose_cameras(scene, args.camera, args.size)
     folder = make_folder(args.output)
     files: list[Path] = []
-    count, units = len(cameras.intrinsics), {}
+    count, empty, units = len(cameras.intrinsics), 0, {}
     values = id_values(scene.group_ids.tolist()) if "groups" in kinds else {}
     for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
         files += _save_view(folder, f"{index:03d}", view, kinds, values, units)
+        empty += not bool(view.alpha.any())
     if "depth" in kinds:
         files.append(_save_units(folder, units))
     if "groups" in kinds:
         files.append(_save_legend(folder, scene, values))
     save_cameras(folder / "cameras.json", cameras)
     files.append(folder / "cameras.json")
+    _note_empty(empty, count)
     if args.json:
         print_json([str(path) for path in files])
     else:
         height, width = cameras.size_hw
         print(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
         print(f"wrote {len(files)} files to {folder}")
+
+
+def _note_empty(empty: int, count: int) -> None:
+    """Say that views show nothing at all, which on black looks like a failure."""
+    if empty:
+        what = "the view shows" if count == 1 else f"{empty} of {counted(count, 'view')} show"
+        note(f"{what} no part of the scene: nothing visible is in front of the camera; choose another with --camera")
 
 
 def _parse_color(text: str) -> list[float]:

@@ -60,8 +60,8 @@ def save_cameras(path: str | os.PathLike[str], cameras: Cameras, names: Sequence
     write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
-def load_cameras(path: str | os.PathLike[str]) -> Cameras:
-    """Read cameras, batch axis V, float32.
+def load_cameras(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Cameras:
+    """Read cameras, batch axis V.
 
     ``cam_from_world`` takes precedence over ``position`` and ``rotation``. Without ``cx cy`` the principal point is
     the centre of the image.
@@ -69,7 +69,7 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     Raises:
         UserError: Unreadable, not such a list, cameras of different sizes, or a pose that is no rigid motion.
     """
-    return same_size(path, load_named_cameras(path)).to(torch.float32)
+    return same_size(path, load_named_cameras(path)).to(dtype)
 
 
 def load_named_cameras(path: str | os.PathLike[str]) -> CameraSet:

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.io.ply import COLOR, MEANS, read_table
+from tokengroups.io.ply import COLOR, MEANS, RGB
+from tokengroups.io.ply_table import read_table
 from tokengroups.reading import check_file, malformed, shown
 from tokengroups.spherical_harmonics import SH_C0
 
 FARTHEST = 1e9  # coordinates of points and cameras, in any unit: their squares must not leave float32
-_RGB = ("red", "green", "blue")
 _GREY = 0.5  # points without a colour
 _OVERSHOOT = 2.0  # largest float colour where 1 is full, not 255
 _ADVICE = "give a point cloud as PLY"
@@ -65,8 +65,8 @@ def make_cloud(path: Path, positions: Float[np.ndarray, "N 3"], colors: Float[np
 def _colors(table: np.ndarray) -> Float[np.ndarray, "N 3"]:
     """Colours, 1 = full: bytes, 16-bit values, or floats up to 1 or 255."""
     names = set(table.dtype.names or ())
-    if set(_RGB) <= names:
-        colors = np.stack([table[name].astype(np.float32) for name in _RGB], axis=1)
+    if set(RGB) <= names:
+        colors = np.stack([table[name].astype(np.float32) for name in RGB], axis=1)
         largest = colors[np.isfinite(colors)].max(initial=0)
         if table.dtype["red"].kind == "f" and largest <= _OVERSHOOT:
             return colors
