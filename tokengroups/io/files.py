@@ -58,6 +58,8 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = False) -> Ite
             os.replace(temporary, final)
         if durable and os.name == "posix":
             _sync(final.parent)  # the new name
+    except UserError as error:
+        raise _about(target, temporary, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -88,8 +90,8 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             else:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging, final)
-    except UserError as error:  # of a file inside: its own place is not what the user asked for
-        raise UserError(str(error).replace(str(staging), str(target))) from error
+    except UserError as error:
+        raise _about(target, staging, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -197,6 +199,11 @@ def write_error(target: Path, error: OSError | ValueError) -> UserError:
     else:
         reason = shown(error)
     return UserError(f"cannot write {shown(target)}: {reason}")
+
+
+def _about(target: Path, temporary: Path, error: UserError) -> UserError:
+    """The same error, about the place that the user asked for."""
+    return UserError(str(error).replace(shown(temporary), shown(target)))
 
 
 def _final_place(target: Path) -> Path:

@@ -14,12 +14,13 @@ EXAMPLES = """\
   tokengroups demo --out out/demo --scenes 1 --seed 7"""
 NUM_VIEWS = 2
 SIZE_PX = 128
+MAX_SCENES = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder (%(default)s)")
-    add_number(parser, "--scenes", 1, default=3, metavar="N", help="number of rooms (%(default)s)")
+    add_number(parser, "--scenes", 1, MAX_SCENES, default=3, metavar="N", help="number of rooms (%(default)s)")
     add_number(parser, "--seed", 0, default=0, metavar="S", help="which held-out rooms (%(default)s)")
     parser.add_argument("--weights", metavar="NAME|DIR", help="shipped name or weight folder (token_groups_tiny)")
 
