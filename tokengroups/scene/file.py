@@ -49,21 +49,18 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
         >>> again.group_names
         ('floor', 'box', 'ball')
     """
+    fault = scene_fault(scene)
+    if fault is not None:
+        raise ValueError(f"inconsistent scene: {fault}")
     content = {
         "size_hw": list(scene.cameras.size_hw),
         "group_names": list(scene.group_names),
         "provenance": scene.provenance,
     }
-    parts = [(scene.gaussians, _GAUSSIAN_FIELDS), (scene, _SCENE_FIELDS), (scene.cameras, _CAMERA_FIELDS)]
     if scene.semantics is not None:
         content["text_encoder"] = scene.semantics.encoder
-        parts.append((scene.semantics, _SEMANTIC_FIELDS))
-    tensors = {name: getattr(part, name).cpu() for part, names in parts for name in names}
-    fault = next(_faults(tensors, scene.cameras.size_hw, scene.group_names), None)
-    if fault:
-        raise ValueError(f"inconsistent scene: {fault}")
     versions = {name: str(version) for name, version in _VERSIONS.items()}
-    write_tensors(Path(path), tensors, {"format": _FORMAT, **versions, "scene": json.dumps(content)})
+    write_tensors(Path(path), _tensors(scene), {"format": _FORMAT, **versions, "scene": json.dumps(content)})
 
 
 def load_scene(path: str | os.PathLike[str]) -> TokenScene:
@@ -108,6 +105,18 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
         provenance=provenance,
         semantics=semantics,
     )
+
+
+def scene_fault(scene: TokenScene) -> str | None:
+    """Describe why a scene is inconsistent and could not be saved; None if it is consistent."""
+    return next(_faults(_tensors(scene), scene.cameras.size_hw, scene.group_names), None)
+
+
+def _tensors(scene: TokenScene) -> dict[str, Tensor]:
+    parts = [(scene.gaussians, _GAUSSIAN_FIELDS), (scene, _SCENE_FIELDS), (scene.cameras, _CAMERA_FIELDS)]
+    if scene.semantics is not None:
+        parts.append((scene.semantics, _SEMANTIC_FIELDS))
+    return {name: getattr(part, name).cpu() for part, names in parts for name in names}
 
 
 def _read_metadata(path: Path) -> dict[str, str]:
