@@ -70,7 +70,7 @@ def export_scene(
 
     Raises:
         UserError: A file cannot be written, the ``groups.json`` there belongs to another file, or `groups_folder` is
-            the folder of `path`.
+            `path` or its folder.
 
     Example:
         >>> import tempfile
@@ -82,8 +82,10 @@ def export_scene(
     """
     write = write or writer_for(path)
     path = check_writable(path)
-    if groups_folder is not None and os.path.realpath(groups_folder) == os.path.realpath(path.parent):
-        raise UserError(f"{shown(groups_folder)} is the folder of {path.name}; give the groups one of their own")
+    if groups_folder is not None:
+        place = Path(os.path.realpath(groups_folder))
+        if place == Path(os.path.realpath(path.parent)) or Path(os.path.realpath(path)) in (place, *place.parents):
+            raise UserError(f"{shown(groups_folder)} is the place of {shown(path)}; give the groups their own folder")
     columns = list(range(len(scene.group_ids)))
     with _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write) as files:
         if groups_folder is not None:

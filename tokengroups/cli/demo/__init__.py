@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     with workplace(args.out) as out:
         numbers = range(1, args.scenes + 1)
         rooms = [make_room(out / f"room_{number}", number, args.seed, NUM_VIEWS, SIZE_PX) for number in numbers]
-        weights = ("--weights", args.weights) if args.weights else ()
+        weights = ("--weights", args.weights) if args.weights is not None else ()
         made = [reconstruct_room(room, *weights) for room in rooms]
         data = ("--data", "procedural", "--split", "test", "--seed", args.seed, "--num-scenes", args.scenes)
         run_command("evaluate", *data, "--views", NUM_VIEWS, *weights, "--json", out / "metrics.json")
