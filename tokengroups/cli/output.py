@@ -86,10 +86,12 @@ def print_summary(summary: dict[str, Any], as_json: bool, details: str = "") -> 
     for message in summary["notes"]:
         say(f"note: {message}")
     height, width = summary["size_hw"]
-    say(
+    made = (
         f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> {summary['num_groups']} groups, "
         f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.2f} s{details}"
     )
+    for line in made.split("\n"):
+        say(line)
     say(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
 
 
