@@ -63,9 +63,9 @@ def read_yaml(path: str | Path, including: tuple[Path, ...] = ()) -> dict[str, A
     """
     path = Path(path)
     chain = (*including, path)
+    values = _read_mapping(path, including)  # a file, so that its path can be resolved
     if path.resolve() in [earlier.resolve() for earlier in including]:
         raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
-    values = _read_mapping(path, including)
     names = values.pop("include", [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -112,6 +112,10 @@ def malformed(where: str | os.PathLike[str], advice: str) -> Iterator[None]:
 
 def shown(value: object) -> str:
     """Text on one line for messages: control characters and surrogates escaped, white space single, shortened."""
-    text = " ".join(str(value).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = escaped(" ".join(str(value).split()))
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Text of a file as a terminal may show it: control characters, line ends and surrogates escaped, all else kept."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tokengroups.cli.output import describe, print_json, save_pictures
+from tokengroups.cli.output import describe, print_json, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
 
@@ -50,11 +50,13 @@ def run(args: argparse.Namespace) -> None:
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
     from tokengroups.editing import parse_edits
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import atomic_path, check_folder, check_writable
     from tokengroups.scene import load_scene, render_views, save_scene
 
     edits = parse_edits(words)
     check_writable(args.output)
+    if args.render:
+        check_folder(args.render)
     before = scene = load_scene(args.scene)
     done = []
     for edit in edits:
@@ -63,21 +65,23 @@ def run(args: argparse.Namespace) -> None:
         scene = edit.apply(scene)
         added = sorted(set(scene.group_ids.tolist()) - old_ids)
         done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
-    save_scene(args.output, scene)
     views = (  # both from the cameras of the scene before
         (f"{name}_{index:03d}", view.color)
         for name, rendered in (("before", before), ("after", scene))
         for index, view in enumerate(render_views(rendered, before.cameras))
     )
-    pictures = save_pictures(args.render, views) if args.render else []
+    with atomic_path(args.output) as draft:  # appears only if the pictures do
+        save_scene(draft, scene)
+        pictures = save_pictures(args.render, views) if args.render else []
     if args.json:
         ids = scene.group_ids.tolist()
         print_json({"output": args.output, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]})
         return
-    print("\n".join(done))
-    print(f"wrote {args.output}: {describe(scene)}")
+    for line in done:
+        say(line)
+    say(f"wrote {args.output}: {describe(scene)}")
     if pictures:
-        print(f"wrote {len(pictures)} pictures to {args.render}")
+        say(f"wrote {len(pictures)} pictures to {args.render}")
 
 
 def split_options(args: argparse.Namespace) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import describe, print_json
+from tokengroups.cli.output import describe, print_json, say
 
 HELP = "make a scene from 3DGS PLY files, one group per file"
 EXAMPLES = """\
@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> None:
         print_json({"output": args.output, "groups": imported.scene.group_ids.tolist(), "notes": list(imported.notes)})
         return
     for note in imported.notes:
-        print(f"note: {note}")
-    print(f"wrote {args.output}: {describe(imported.scene)}")
+        say(f"note: {note}")
+    say(f"wrote {args.output}: {describe(imported.scene)}")

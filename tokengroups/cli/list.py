@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import describe, print_json, print_table, progress, save_pictures
+from tokengroups.cli.output import describe, print_json, print_table, progress, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> None:
         print_json([asdict(summary) | facts[summary.id] for summary in summaries])
         return
     header = [*COLUMNS.split(), *(["label", "probability"] if args.vocabulary is not None else [])]
-    print(f"{args.scene}: {describe(scene)}")
+    say(f"{args.scene}: {describe(scene)}")
     rows = [_row(summary, facts[summary.id]) for summary in summaries]
     print_table(rows, header, left={header.index("name"), header.index("name") + 1})
     if args.thumbnails:
-        print(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
+        say(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
 
 
 def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from tokengroups.cli.arguments import add_megapixels_option, add_model_options, load_model_and_steps, pick_device
+from tokengroups.cli.arguments import (
+    MAX_COUNT,
+    MAX_SIZE_PX,
+    add_megapixels_option,
+    add_model_options,
+    add_number,
+    load_model_and_steps,
+    pick_device,
+)
 from tokengroups.cli.output import counted, print_summary, scene_summary
 from tokengroups.errors import UserError
 
@@ -24,13 +33,14 @@ MAX_PIXELS = 48  # of all photos, resized, in units of one photo at the weights'
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add = parser.add_argument
+    add, add_limited = parser.add_argument, partial(add_number, parser)
     add("photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them; the first is the world")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
-    add("--size", type=int, metavar="PX", help="side the photos are resized to (the weights' own)")
-    add("--max-views", type=int, default=16, metavar="N", help="use at most N photos (%(default)s)")
+    add_limited("--size", 1, MAX_SIZE_PX, metavar="PX", help="side the photos are resized to (the weights' own)")
+    add_limited("--max-views", 1, MAX_COUNT, default=16, metavar="N", help="use at most N photos (%(default)s)")
     add_megapixels_option(parser)
-    add("--seed", type=int, help="start the anchor sampling elsewhere; the same seed gives the same scene")
+    seed_help = "start the anchor sampling elsewhere; the same seed gives the same scene"
+    add_limited("--seed", 0, metavar="S", help=seed_help)
     focal_help = """focal length of all photos in their pixels, or 'exif' to read it from each; makes far better
         scenes than a predicted one"""
     add("--focal", type=_focal, metavar="PX|exif", help=focal_help)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import counted, note, print_json, progress
+from tokengroups.cli.output import counted, note, print_json, progress, say
 from tokengroups.errors import UserError
 from tokengroups.reading import path_kind, shown
 
@@ -49,7 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: %(default)s)")
     size_help = "height of the pictures in pixels (default: the cameras' own)"
     add_number(parser, "--size", 1, MAX_SIDE_PX, metavar="PX", help=size_help)
-    add("--background", default="black", metavar="COLOR", help="black, white or #rrggbb (default: %(default)s)")
+    background_help = "a name, #rrggbb, #rgb or red,green,blue of 0 to 255 (default: %(default)s)"
+    add("--background", default="black", metavar="COLOR", help=background_help)
     add("--json", action="store_true", help="print the list of files as JSON")
 
 
@@ -58,36 +59,36 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from tokengroups.io.cameras import save_cameras
-    from tokengroups.io.files import make_folder
+    from tokengroups.io.colors import parse_color
+    from tokengroups.io.files import check_folder, staged_folder
     from tokengroups.io.pictures import id_values
     from tokengroups.scene import load_scene, render_views
 
-    kinds = [kind for kind in args.what.split(",") if kind]
-    if not kinds or not set(kinds) <= set(KINDS):
-        raise UserError(f"--what {args.what}: choose from {','.join(KINDS)}")
-    background = torch.tensor(_parse_color(args.background))
+    kinds = _parse_kinds(args.what)
+    background = torch.tensor([value / 255 for value in parse_color(args.background, "--background")])
+    check_folder(args.output)
     scene = load_scene(args.scene)
     cameras = _choose_cameras(scene, args.camera, args.size)
-    folder = make_folder(args.output)
     files: list[Path] = []
     count, empty, units = len(cameras.intrinsics), 0, {}
     values = id_values(scene.group_ids.tolist()) if "groups" in kinds else {}
-    for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
-        files += _save_view(folder, f"{index:03d}", view, kinds, values, units)
-        empty += not bool(view.alpha.any())
-    if "depth" in kinds:
-        files.append(_save_units(folder, units))
-    if "groups" in kinds:
-        files.append(_save_legend(folder, scene, values))
-    save_cameras(folder / "cameras.json", cameras)
-    files.append(folder / "cameras.json")
+    with staged_folder(args.output) as folder:
+        for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
+            files += _save_view(folder, f"{index:03d}", view, kinds, values, units)
+            empty += not bool(view.alpha.any())
+        if "depth" in kinds:
+            files.append(_save_units(folder, units))
+        if "groups" in kinds:
+            files.append(_save_legend(folder, scene, values))
+        save_cameras(folder / "cameras.json", cameras)
+        files.append(folder / "cameras.json")
     _note_empty(empty, count)
     if args.json:
-        print_json([str(path) for path in files])
+        print_json([str(Path(args.output) / path.name) for path in files])
     else:
         height, width = cameras.size_hw
-        print(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
-        print(f"wrote {len(files)} files to {folder}")
+        say(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
+        say(f"wrote {len(files)} files to {args.output}")
 
 
 def _note_empty(empty: int, count: int) -> None:
@@ -97,15 +98,14 @@ def _note_empty(empty: int, count: int) -> None:
         note(f"{what} no part of the scene: nothing visible is in front of the camera; choose another with --camera")
 
 
-def _parse_color(text: str) -> list[float]:
-    """Parse a colour, [0, 1], from a name or ``#rrggbb``."""
-    digits = {"black": "#000000", "white": "#ffffff"}.get(text, text)
-    try:
-        if len(digits) != 7 or digits[0] != "#":
-            raise ValueError
-        return [value / 255 for value in bytes.fromhex(digits[1:])]
-    except ValueError:
-        raise UserError(f"--background {text}: give black, white or #rrggbb") from None
+def _parse_kinds(text: str) -> list[str]:
+    """Read the kinds of pictures, in any case, singular or plural, with commas or spaces between."""
+    spellings = {word: kind for kind in KINDS for word in (kind, kind.removesuffix("s"), f"{kind}s")}
+    spellings |= {"colour": "color", "colours": "color"}
+    words = text.casefold().replace(",", " ").split()
+    if not words or not set(words) <= set(spellings):
+        raise UserError(f"--what {shown(text)}: choose from {','.join(KINDS)}")
+    return list(dict.fromkeys(spellings[word] for word in words))
 
 
 def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras:

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = False) -> Ite
             os.replace(temporary, final)
         if durable and os.name == "posix":
             _sync(final.parent)  # the new name
+    except UserError as error:
+        raise _about(target, temporary, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -88,8 +91,8 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             else:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging, final)
-    except UserError as error:  # of a file inside: its own place is not what the user asked for
-        raise UserError(str(error).replace(str(staging), str(target))) from error
+    except UserError as error:
+        raise _about(target, staging, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -123,10 +126,35 @@ def locked_folder(folder: str | os.PathLike[str], busy: str) -> Iterator[bool]:
         yield held
 
 
-def cache_folder() -> Path:
-    """Folder for files that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tokengroups"
+def cache_folder() -> Path | None:
+    """Folder for files that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default below ~/.cache.
+
+    Without a home, or where nothing may be written to it, it is a folder of the user's own among the temporary files.
+    None = there is no place for it.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # its specification says: ignore it
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:  # HOME is not set, and the user has no entry in the list of users
+            return _temporary_cache()
+        if not base.is_absolute() or path_kind(base.parent) != "folder":
+            return _temporary_cache()
+    try:
+        return check_folder(base / "tokengroups")
+    except UserError:
+        return _temporary_cache()
+
+
+def _temporary_cache() -> Path | None:
+    """Folder among the temporary files that nobody else can write to, as compiled code is loaded from it."""
+    with contextlib.suppress(OSError):
+        folder = Path(tempfile.gettempdir()) / f"tokengroups-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return folder
+    return None
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
@@ -197,6 +225,11 @@ def write_error(target: Path, error: OSError | ValueError) -> UserError:
     else:
         reason = shown(error)
     return UserError(f"cannot write {shown(target)}: {reason}")
+
+
+def _about(target: Path, temporary: Path, error: UserError) -> UserError:
+    """The same error, about the place that the user asked for."""
+    return UserError(str(error).replace(shown(temporary), shown(target)))
 
 
 def _final_place(target: Path) -> Path:

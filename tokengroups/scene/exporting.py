@@ -7,8 +7,9 @@ An export format is one function that writes `Gaussians` to a path. Give it to `
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from torch import Tensor
 from tokengroups.errors import UserError
 from tokengroups.gaussians import select
 from tokengroups.io.cameras import save_cameras
-from tokengroups.io.files import check_writable, make_folder
+from tokengroups.io.files import check_folder, check_writable, staged_folder
 from tokengroups.io.pictures import color_name, group_color
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.scene.boxes import oriented_box
-from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
+from tokengroups.scene.group_file import CAMERAS_FILE, GROUPS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
 from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
@@ -52,10 +54,11 @@ def export_scene(
     labels: Sequence[GroupLabel] | None = None,
     vocabulary: Sequence[str] | None = None,
     write: Writer | None = None,
+    groups_folder: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
     """Write the whole scene as one file, ``groups.json`` and ``cameras.json`` beside it; returns the files.
 
-    Gaussians are ordered by group, then by anchor.
+    Gaussians are ordered by group, then by anchor. All files are written or none.
 
     Args:
         scene: The scene.
@@ -63,9 +66,11 @@ def export_scene(
         labels: Label of each group, by column, from `tokengroups.retrieval.name_groups`; None = unknown.
         vocabulary: The names among which the labels were chosen, for the record.
         write: Writes the Gaussians; by default chosen by the suffix of `path`.
+        groups_folder: Also one file per group here, as `export_groups` writes them.
 
     Raises:
-        UserError: A file cannot be written, or the ``groups.json`` there belongs to another file.
+        UserError: A file cannot be written, the ``groups.json`` there belongs to another file, or `groups_folder` is
+            `path` or its folder.
 
     Example:
         >>> import tempfile
@@ -77,8 +82,15 @@ def export_scene(
     """
     write = write or writer_for(path)
     path = check_writable(path)
+    if groups_folder is not None:
+        place = Path(os.path.realpath(groups_folder))
+        if place == Path(os.path.realpath(path.parent)) or Path(os.path.realpath(path)) in (place, *place.parents):
+            raise UserError(f"{shown(groups_folder)} is the place of {shown(path)}; give the groups their own folder")
     columns = list(range(len(scene.group_ids)))
-    return _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write)
+    with _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write) as files:
+        if groups_folder is not None:
+            files += export_groups(scene, groups_folder, labels, vocabulary, path.suffix.lower(), write)
+    return files
 
 
 def export_groups(
@@ -91,7 +103,8 @@ def export_groups(
 ) -> list[Path]:
     """Write one file per group, such as ``group_007.ply``, ``groups.json`` and ``cameras.json``; returns the files.
 
-    The folder is made where missing. The other arguments and the errors are those of `export_scene`.
+    The folder is made where missing. All files are written or none. The other arguments and the errors are those of
+    `export_scene`.
 
     Example:
         >>> import tempfile
@@ -103,9 +116,11 @@ def export_groups(
     """
     write = write or writer_for(f"group{suffix}")
     files = {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
-    return _export(scene, make_folder(folder), files, labels, vocabulary, write)
+    with _export(scene, check_folder(folder), files, labels, vocabulary, write) as written:
+        return written
 
 
+@contextlib.contextmanager
 def _export(
     scene: TokenScene,
     folder: Path,
@@ -113,23 +128,29 @@ def _export(
     labels: Sequence[GroupLabel] | None,
     vocabulary: Sequence[str] | None,
     write: Writer,
-) -> list[Path]:
+) -> Iterator[list[Path]]:
+    """Context that yields the files, which appear when it ends well."""
+    names = [*files, GROUPS_FILE, CAMERAS_FILE]
+    if folder.is_dir():
+        for name in names:
+            check_writable(folder / name)
     check_unclaimed(folder, list(files))
     described, entries = _describe(scene, labels), []
-    for name, columns in files.items():
-        members = [_members(scene, column) for column in columns]
-        write(folder / name, select(scene.gaussians, torch.cat(members)))
-        first = 0
-        for column, mine in zip(columns, members, strict=True):
-            sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
-            place = {"file": name, "first": first, "count": len(mine)}
-            sizes = sizes[0] if len(set(sizes)) == 1 else sizes
-            entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
-            first += len(mine)
-    save_cameras(folder / CAMERAS_FILE, scene.cameras)
-    names = list(vocabulary) if vocabulary is not None else None
-    groups = write_groups(folder, replace(described, groups=entries, vocabulary=names))
-    return [*(folder / name for name in files), groups, folder / CAMERAS_FILE]
+    with staged_folder(folder) as staging:
+        for name, columns in files.items():
+            members = [_members(scene, column) for column in columns]
+            write(staging / name, select(scene.gaussians, torch.cat(members)))
+            first = 0
+            for column, mine in zip(columns, members, strict=True):
+                sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
+                place = {"file": name, "first": first, "count": len(mine)}
+                sizes = sizes[0] if len(set(sizes)) == 1 else sizes
+                entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
+                first += len(mine)
+        save_cameras(staging / CAMERAS_FILE, scene.cameras)
+        words = list(vocabulary) if vocabulary is not None else None
+        write_groups(staging, replace(described, groups=entries, vocabulary=words))
+        yield [folder / name for name in names]
 
 
 def _members(scene: TokenScene, column: int) -> Tensor:

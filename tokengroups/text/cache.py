@@ -16,22 +16,27 @@ from tokengroups.io.files import cache_folder
 from tokengroups.text.encoders import TextEncoder
 
 EMBEDDING = "embedding"
+_TOLERANCE = 1e-3  # of the length of an embedding
 
 
 class EmbeddingCache:
     """A text encoder that keeps its embeddings; its name, which contains a hash of the weights, is the subfolder.
 
-    A folder that cannot be written costs time, nothing else; a damaged file is written again.
+    A folder that cannot be written costs time, nothing else; a damaged or foreign file is written again.
     """
 
     def __init__(self, encoder: TextEncoder, folder: Path | None = None) -> None:
         self.encoder, self.name, self.dim = encoder, encoder.name, encoder.dim
-        self.folder = (folder or cache_folder() / "text") / encoder.name.replace(":", "-")
+        cache = cache_folder()
+        root = folder or (cache and cache / "text")
+        self.folder = root and root / encoder.name.replace(":", "-")  # None: there is no place for it
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
         """Embed texts; the encoder gets only new ones, in one call."""
-        files = [self._file(text) for text in texts]
-        cached = {file: embedding for file in set(files) if (embedding := _read(file)) is not None}
+        if self.folder is None:
+            return self.encoder.encode_text(texts)
+        files = [_file(self.folder, text) for text in texts]
+        cached = {file: embedding for file in set(files) if (embedding := self._read(file)) is not None}
         new = {file: text for file, text in zip(files, texts, strict=True) if file not in cached}
         if new:
             for file, embedding in zip(new, self.encoder.encode_text(list(new.values())), strict=True):
@@ -41,13 +46,16 @@ class EmbeddingCache:
                 cached[file] = embedding
         return torch.stack([cached[file] for file in files]) if files else torch.zeros(0, self.dim)
 
-    def _file(self, text: str) -> Path:
-        digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
-        return self.folder / digest[:2] / f"{digest[2:]}.safetensors"
+    def _read(self, file: Path) -> Tensor | None:
+        """The unit vector in a file; None if it is missing, damaged or something else."""
+        with contextlib.suppress(UserError, OSError, KeyError):
+            embedding = read_tensors(file)[EMBEDDING]
+            fits = embedding.shape == (self.dim,) and embedding.is_floating_point()
+            if fits and abs(float(embedding.double().norm()) - 1) < _TOLERANCE:  # not if it holds NaN
+                return embedding
+        return None
 
 
-def _read(file: Path) -> Tensor | None:
-    if file.is_file():
-        with contextlib.suppress(UserError, KeyError):
-            return read_tensors(file)[EMBEDDING]
-    return None
+def _file(folder: Path, text: str) -> Path:
+    digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+    return folder / digest[:2] / f"{digest[2:]}.safetensors"
