@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from tokengroups.editing.selection import EmbedText, select_groups
 from tokengroups.editing.values import parse_group, read_group, to_json
 from tokengroups.errors import UserError
-from tokengroups.scene.file import scene_fault
+from tokengroups.scene.consistency import scene_fault
 from tokengroups.types import TokenScene
 
 EDITS: dict[str, type[Edit]] = {}  # the operations of this package, by their names
