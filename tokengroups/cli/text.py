@@ -75,7 +75,7 @@ def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
 
     needed = f"the embeddings belong to the text encoder '{name}'"
     try:
-        encoder = load_text_encoder(source or name.partition(":")[0])
+        encoder = load_text_encoder(source or name.partition(":")[0], typed=source is not None)
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise

@@ -13,6 +13,7 @@ from torch import Tensor
 from tokengroups.checkpoint import read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.io.files import cache_folder
+from tokengroups.reading import path_kind, shown
 from tokengroups.text.encoders import TextEncoder
 
 EMBEDDING = "embedding"
@@ -31,23 +32,27 @@ class EmbeddingCache:
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
         """Embed texts; the encoder gets only new ones, in one call."""
         files = [self._file(text) for text in texts]
-        cached = {file: embedding for file in set(files) if (embedding := _read(file)) is not None}
+        cached = {file: embedding for file in set(files) if (embedding := self._read(file)) is not None}
         new = {file: text for file, text in zip(files, texts, strict=True) if file not in cached}
         if new:
             for file, embedding in zip(new, self.encoder.encode_text(list(new.values())), strict=True):
                 with contextlib.suppress(UserError, OSError):
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    write_tensors(file, {EMBEDDING: embedding.contiguous()})
+                    write_tensors(file, {EMBEDDING: embedding}, durable=False)
                 cached[file] = embedding
         return torch.stack([cached[file] for file in files]) if files else torch.zeros(0, self.dim)
 
     def _file(self, text: str) -> Path:
-        digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+        try:
+            digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+        except UnicodeEncodeError:
+            raise UserError(f"the text '{shown(text)}' holds bytes that are no text in UTF-8; type it again") from None
         return self.folder / digest[:2] / f"{digest[2:]}.safetensors"
 
-
-def _read(file: Path) -> Tensor | None:
-    if file.is_file():
-        with contextlib.suppress(UserError, KeyError):
-            return read_tensors(file)[EMBEDDING]
-    return None
+    def _read(self, file: Path) -> Tensor | None:
+        """The embedding in a file; None if there is none, or none of this encoder's."""
+        if path_kind(file) == "file":
+            with contextlib.suppress(UserError, KeyError):
+                embedding = read_tensors(file)[EMBEDDING]
+                return embedding if embedding.shape == (self.dim,) and bool(embedding.isfinite().all()) else None
+        return None

@@ -6,10 +6,11 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from tokengroups.bounds import Between, NumFrames, Seed, Settings
 from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room
 from tokengroups.data.procedural.views import DEPTH_STEPS
 from tokengroups.io.files import atomic_path, make_folder
@@ -19,7 +20,7 @@ VALIDATION_SEED, VALIDATION_ROOMS = 714_025, 1000
 
 
 @dataclass(frozen=True)
-class ProceduralRooms:
+class ProceduralRooms(Settings):
     """Furnished rooms that are generated on demand, or read from the cache.
 
     The splits "train" and "test" hold `num_rooms` rooms of every seed and never share one. "val" is for watching a
@@ -34,23 +35,12 @@ class ProceduralRooms:
     """
 
     root: str | Path | None = None
-    num_frames: int = 8
-    size: int = 128
-    seeds: tuple[int, ...] = (0,)
-    num_rooms: int = 4000
+    num_frames: NumFrames = 8
+    size: Annotated[int, Between(16, 4096)] = 128
+    seeds: Annotated[tuple[Seed, ...], Between(1, 100)] = (0,)
+    num_rooms: Annotated[int, Between(1, 10**6)] = 4000
 
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
-
-    def __post_init__(self) -> None:
-        """Refuse no seed, negative ones and no room.
-
-        Raises:
-            ValueError: Names the option and its value.
-        """
-        if not self.seeds or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be numbers >= 0, at least one, got {list(self.seeds)}")
-        if self.num_rooms < 1:
-            raise ValueError(f"num_rooms must be >= 1, got {self.num_rooms}")
 
     @property
     def splits(self) -> dict[str, range]:
