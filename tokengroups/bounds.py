@@ -28,10 +28,10 @@ class Between:
     open_low: bool = False
     open_high: bool = False
 
-    def holds(self, number: float) -> bool:
+    def holds(self, number: Any) -> bool:
         """True for numbers inside."""
         above = number > self.low if self.open_low else number >= self.low
-        return above and (number < self.high if self.open_high else number <= self.high)
+        return bool(above and (number < self.high if self.open_high else number <= self.high))
 
     def __str__(self) -> str:
         low, high = f"{self.low:,}", f"{self.high:,}"

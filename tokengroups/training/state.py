@@ -52,7 +52,7 @@ class Checkpoints:
     def save(self, state: RunState, description: dict[str, Any]) -> Path:
         """Write a checkpoint atomically and remove the ones no longer needed."""
         make_folder(self.folder)
-        path = self.folder / f"step_{state.step:08d}.safetensors"
+        path = _path(self.folder, state.step)
         metadata = {"format": _FORMAT, "state": json.dumps(asdict(state)), "config": json.dumps(description)}
         write_tensors(path, self._tensors(), metadata)
         for old in self._newest_first()[_KEPT:]:
@@ -136,6 +136,10 @@ class Checkpoints:
         return found
 
 
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step_{step:08d}.safetensors"
+
+
 def _read(path: Path) -> tuple[RunState, dict[str, Any], dict[str, Tensor]]:
     """State, configuration and tensors of a checkpoint.
 
@@ -147,7 +151,9 @@ def _read(path: Path) -> tuple[RunState, dict[str, Any], dict[str, Tensor]]:
         raise UserError(f"{path} is no training checkpoint of this version")
     with malformed(path, "remove it"):
         state = build_config(RunState, json.loads(metadata["state"]), str(path))
-        before = dict(json.loads(metadata["config"]))
+        before = json.loads(metadata["config"])
+        if path != _path(path.parent, state.step) or not isinstance(before, dict):
+            raise ValueError("its step or its configuration")
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if broken:
         raise UserError(f"{path} holds NaN or infinity in {len(broken)} tensors, e.g. {_listed(broken)}")
