@@ -104,6 +104,23 @@ def test_curves_are_cut_back_to_the_resumed_step(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4, 5]
 
 
+def test_damaged_rows_of_the_curves_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    odd = ["[1]", "3", "null", "{}", '{"step": "2"}', '{"step": true}', '{"step": 2.5}', '{"step": NaN}', "{", "\0"]
+    odd += ["[" * 99_999, '{"step": ' + "9" * 5000 + "}"]
+    lines = ['{"step": 0, "loss": NaN}', *odd, '{"step": 2, "loss": 0.5}', '{"step": 4}']
+    log.path.write_bytes("\n".join(lines).encode() + b'\n\xff\xfe\n{"step": 5, "lo')
+    assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4]
+    log.keep_until(3)
+    assert log.path.read_text() == '{"step": 0, "loss": NaN}\n{"step": 2, "loss": 0.5}\n'
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: it is a folder"):
+        log.keep_until(3)
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: it is a folder"):
+        log.append({"step": 1})
+
+
 def test_prefetching_reads_each_step_once_one_ahead_in_another_thread() -> None:
     read: list[int] = []
 

@@ -67,10 +67,10 @@ def read_bytes(path: str | os.PathLike[str], advice: str = "", limit: int | None
         raise UserError(f"cannot read {shown(path)}: {error.strerror}{advice and '; ' + advice}") from error
 
 
-def read_text(path: str | os.PathLike[str], advice: str = "") -> str:
+def read_text(path: str | os.PathLike[str], advice: str = "", limit: int = TEXT_LIMIT) -> str:
     """Content of a UTF-8 file, with or without a byte order mark; errors as in `read_bytes`, or another encoding."""
     try:
-        return read_bytes(path, advice, TEXT_LIMIT).decode("utf-8-sig")
+        return read_bytes(path, advice, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{shown(path)}: not a text file in UTF-8 ({error.reason}){advice and '; ' + advice}") from None
 

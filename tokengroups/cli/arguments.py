@@ -72,9 +72,10 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--weights``, ``--postprocess`` and ``--device``."""
+    """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
     add = parser.add_argument
     add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR", help="shipped name or weight folder (%(default)s)")
+    add("--encoder", metavar="NAME|DIR|ID", help="the weights' encoder: folder or hub id (default: as they name it)")
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
         {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
     add("--postprocess", default="default", metavar="STEPS", help=steps_help)
@@ -105,7 +106,7 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     from tokengroups.postprocess import check_evidence, choose_steps
     from tokengroups.systems import load_model
 
-    model = load_model(args.weights).to(device)
+    model = load_model(args.weights, encoder=args.encoder).to(device)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
     return model, steps

@@ -83,7 +83,7 @@ def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
     if source is None and (recorded == ".." or Path(recorded).name != recorded):
         raise UserError(advice)  # a file decides neither whom we contact nor what we open
     try:
-        encoder = load_text_encoder(source or recorded)
+        encoder = load_text_encoder(source or recorded, typed=source is not None)
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise

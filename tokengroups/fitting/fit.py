@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Between, Seed, Settings, ShDegree
 from tokengroups.fitting.clusters import cluster_groups
 from tokengroups.fitting.optimisation import Optimisation
 from tokengroups.fitting.parameters import Start
@@ -30,28 +32,18 @@ _PIXELS_PER_GAUSSIAN, _FEWEST, _MOST = 16, 2_000, 100_000
 _LARGEST_SCALE = 0.2  # of the first Gaussians, in extents
 _EXTENT_LIMITS = (0.1, 1e4)  # of scenes that keep their unit; the renderer's near plane, 0.01, is a length
 _INVISIBLE = 0.005  # opacity; contributions below 1/255 are not rendered
+NumGaussians = Annotated[int, Between(1, 5_000_000)]
 _MAX_CAMERAS = 16  # context views; evenly spaced ones of more photos, as for imported scenes
-_LAST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """Settings of `fit_scene`."""
 
-    steps: int = 2000  # one photo each
-    num_gaussians: int | None = None  # None = one for every 16 pixels of all photos, 2,000 to 100,000
-    sh_degree: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("steps", 1, None), ("num_gaussians", 1, None), ("seed", 0, _LAST_SEED)):
-            value = getattr(self, name)
-            if value is None and name == "num_gaussians":
-                continue
-            if not isinstance(value, int) or value < low or (high is not None and value > high):
-                raise ValueError(f"{name} must be a whole number of at least {low}, got {value}")
-        if self.sh_degree not in (0, 1, 2, 3):
-            raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
+    steps: Annotated[int, Between(1, 10**6)] = 2000  # one photo each
+    num_gaussians: NumGaussians | None = None  # None = one for every 16 pixels of all photos, 2,000 to 100,000
+    sh_degree: ShDegree = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,9 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically; surrogates, which stand for bytes of odd file names, are escaped."""
-    with atomic_path(target) as temporary:
+def write_text(target: str | os.PathLike[str], text: str, *, durable: bool = False) -> None:
+    """Write UTF-8 text as `atomic_path` does; surrogates, which stand for bytes of odd file names, are escaped."""
+    with atomic_path(target, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

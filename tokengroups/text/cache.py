@@ -13,6 +13,7 @@ from torch import Tensor
 from tokengroups.checkpoint import read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.io.files import cache_folder
+from tokengroups.reading import path_kind, shown
 from tokengroups.text.encoders import TextEncoder
 
 EMBEDDING = "embedding"
@@ -42,13 +43,15 @@ class EmbeddingCache:
             for file, embedding in zip(new, self.encoder.encode_text(list(new.values())), strict=True):
                 with contextlib.suppress(UserError, OSError):
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    write_tensors(file, {EMBEDDING: embedding.contiguous()})
+                    write_tensors(file, {EMBEDDING: embedding}, durable=False)
                 cached[file] = embedding
         return torch.stack([cached[file] for file in files]) if files else torch.zeros(0, self.dim)
 
     def _read(self, file: Path) -> Tensor | None:
         """The unit vector in a file; None if it is missing, damaged or something else."""
-        with contextlib.suppress(UserError, OSError, KeyError):
+        if path_kind(file) != "file":
+            return None
+        with contextlib.suppress(UserError, KeyError):
             embedding = read_tensors(file)[EMBEDDING]
             fits = embedding.shape == (self.dim,) and embedding.is_floating_point()
             if fits and abs(float(embedding.double().norm()) - 1) < _TOLERANCE:  # not if it holds NaN
@@ -57,5 +60,8 @@ class EmbeddingCache:
 
 
 def _file(folder: Path, text: str) -> Path:
-    digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+    try:
+        digest = hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise UserError(f"the text '{shown(text)}' holds bytes that are no text in UTF-8; type it again") from None
     return folder / digest[:2] / f"{digest[2:]}.safetensors"

@@ -10,6 +10,7 @@ from typing import Any
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
 from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
+from tokengroups.nn.limits import parameter_limit
 from tokengroups.registry import resolve
 from tokengroups.systems import SYSTEMS
 from tokengroups.training.config import TrainingConfig
@@ -23,6 +24,7 @@ TASKS = {
     "single_view": "tokengroups.training.tasks.single_view:SingleViewTask",
 }
 
+_MOST_PARAMETERS = 4 * 10**9  # VGGT-1B has 1.2
 _METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
 
 
@@ -34,10 +36,12 @@ class Experiment:
     config: Any  # a dataclass with the field `training`
 
     def build(self) -> Task:
-        """Build the task; raises UserError for anything wrong with its data or weights."""
-        if self.task in TASKS:
-            return resolve(self.task, TASKS, "task")(self.config)
-        return SystemTask(self.config, _system_class(self.task))
+        """Build the task; raises UserError for anything wrong with its sizes, data or weights."""
+        message = f"the model would have more than {_MOST_PARAMETERS:.0e} parameters; lower its sizes"
+        with parameter_limit(_MOST_PARAMETERS, message):
+            if self.task in TASKS:
+                return resolve(self.task, TASKS, "task")(self.config)
+            return SystemTask(self.config, _system_class(self.task))
 
     def description(self) -> dict[str, Any]:
         """Return all settings as plain values."""
