@@ -21,7 +21,7 @@ _DEPTH_STOPS = np.array([[252, 253, 191], [254, 159, 109], [183, 55, 121], [81, 
 
 def save_color(path: str | os.PathLike[str], image: Float[Tensor, "H W 3"]) -> None:
     """Write colours in [0, 1] as 8-bit PNG; values outside are clipped."""
-    write_pixels(path, (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy())
+    write_pixels(path, image.detach().float().cpu().clamp(0, 1).mul_(255).round_().byte().numpy())
 
 
 def save_depth(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> None:
@@ -51,10 +51,9 @@ def save_group_colors(path: str | os.PathLike[str], group_map: Int64[Tensor, "H 
 def group_colors(group_map: Int64[Tensor, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """Picture of a map of group ids in their fixed colours; black = no group (-1)."""
     ids = group_map.detach().cpu().numpy()
-    picture = np.zeros((*ids.shape, 3), np.uint8)
-    for group_id in np.unique(ids):
-        picture[ids == group_id] = group_color(int(group_id))
-    return picture
+    present = np.unique(ids)
+    colors = np.array([group_color(int(group_id)) for group_id in present], np.uint8)
+    return colors[np.searchsorted(present, ids)]
 
 
 def save_group_ids(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"]) -> None:

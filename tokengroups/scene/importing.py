@@ -18,7 +18,7 @@ from tokengroups.geometry import rigid
 from tokengroups.io.cameras import load_cameras
 from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_vertices
 from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, locate_groups
-from tokengroups.scene.groups import weighted_quantile
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.scene.views import select_cameras
 from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
@@ -84,7 +84,8 @@ def import_scene(
         ('floor', 'box', 'ball')
     """
     folder, groups = locate_groups(Path(source))
-    files = {entry.file: _read(folder / entry.file, drop_invalid) for entry in groups.groups}
+    names = dict.fromkeys(entry.file for entry in groups.groups)  # many groups may be in one file
+    files = {name: _read(folder / name, drop_invalid) for name in names}
     parts = [_part(folder, entry, *files[entry.file]) for entry in groups.groups]
     parts = [part for part in parts if len(part.anchors)]
     if not parts:
@@ -152,7 +153,7 @@ def _assemble(
         gaussians=gaussians,
         anchor_ids=anchor_ids,
         anchors=(sums / torch.bincount(anchor_ids)[:, None]).float(),
-        assignment=torch.nn.functional.one_hot(columns, len(parts)).float(),
+        assignment=torch.zeros(len(columns), len(parts)).scatter_(1, columns[:, None], 1.0),
         group_ids=torch.tensor([part.entry.id for part in parts]),
         group_tokens=torch.zeros(len(parts), 0),
         cameras=cameras,
