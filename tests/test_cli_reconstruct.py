@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tokengroups.cli.arguments import MAX_MEGAPIXELS
 from tokengroups.cli.main import main
-from tokengroups.cli.reconstruct import MAX_MEGAPIXELS
 from tokengroups.io import decoding
 from tokengroups.postprocess import STEPS, build_steps
 from tokengroups.postprocess.photometric import PhotometricRefinement
