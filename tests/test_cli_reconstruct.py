@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tokengroups.cli.arguments import MAX_MEGAPIXELS
 from tokengroups.cli.main import main
+from tokengroups.io import decoding
 from tokengroups.postprocess import STEPS, build_steps
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.scene import load_scene
@@ -214,6 +216,10 @@ def test_large_blank_and_odd_photos_are_used_with_notes(
     output.unlink()
     assert reconstruct(photos / "large.png", *words[1:]) == 2
     assert "large.png: more than 1 megapixels" in capsys.readouterr().err and not output.exists()
+
+
+def test_the_limit_of_pixels_is_that_of_the_reader() -> None:
+    assert MAX_MEGAPIXELS == decoding.MAX_MEGAPIXELS
 
 
 @pytest.mark.parametrize(("num_photos", "largest"), [(1, 443), (2, 313), (12, 128), (40, 110)])  # of 40, 16 are used

@@ -158,7 +158,7 @@ def test_reconstruction_is_repeatable_and_the_start_moves_the_first_anchor(model
 def test_bad_photo_tensors_are_refused(model):
     with pytest.raises(ValueError, match="at least one photo"):
         model.predict(torch.rand(0, 3, 32, 32))
-    with pytest.raises(ValueError, match=r"multiples of 8, got \(30, 32\)"):
+    with pytest.raises(ValueError, match=r"got \[1, 3, 30, 32\]; sides must be multiples of 8"):
         model.predict(torch.rand(1, 3, 30, 32))
 
 
