@@ -214,7 +214,8 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
     "short", "flat", "coefficients", "integer", "float ids", "nan", "opacity", "scale", "quaternion",
     "anchor", "probabilities", "same id", "negative id", "idle group", "pose", "focal", "foreign tensor",
     "far", "far anchors", "far camera", "huge scale", "double", "tiny quaternion", "huge id", "largest id",
-    "eight bits", "brain", "complex", "truth", "int32", "empty", "scalar", "no colours", "bent pose", "telescope", "embedding",
+    "eight bits", "brain", "complex", "truth", "int32", "empty", "scalar", "no colours", "bent pose", "telescope",
+    "embedding",
 ])  # fmt: skip
 def test_damaged_tensors_are_refused(saved: Path, case: str) -> None:
     tensors, words = damaged(case, random_scene())
