@@ -21,11 +21,14 @@ from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.io.ply import vertices_from_gaussians
 from tokengroups.io.ply_table import write_table
+from tokengroups.retrieval import find_groups
 from tokengroups.scene import (
     export_groups,
     export_scene,
     import_scene,
     load_scene,
+    orbit_cameras,
+    render_portrait,
     render_views,
     save_scene,
     summarise,
@@ -69,10 +72,15 @@ def refused_or_usable(read: Callable[[], TokenScene], folder: Path) -> None:
     scene = replace(scene, cameras=resize_cameras(scene.cameras, min(scene.cameras.size_hw[0], 16)))
     if scene.cameras.size_hw[1] > 64:
         return
-    for view in render_views(scene, scene.cameras):
-        assert all(bool(part.isfinite().all()) for part in (view.color, view.alpha, view.depth))
+    for cameras in (scene.cameras, orbit_cameras(scene, 2)):
+        for view in render_views(scene, cameras):
+            assert all(bool(part.isfinite().all()) for part in (view.color, view.alpha, view.depth))
+    assert bool(render_portrait(scene, 0, 16, torch.ones(3)).isfinite().all())
     for summary in summarise(scene, visible_shares(scene)):
         assert np.isfinite([*summary.centre, *summary.size]).all()
+    if scene.semantics is not None:
+        matches = find_groups(scene, scene.semantics.embeddings[0])
+        assert all(0 <= match.probability <= 1 for match in matches)
     save_scene(folder / "again.safetensors", scene)
     load_scene(folder / "again.safetensors")
     export_scene(scene, folder / "again" / "a.ply")

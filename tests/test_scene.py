@@ -196,6 +196,7 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
         "huge id": ({"group_ids": scene.group_ids + 2**31}, "group ids beyond 2147483646"),
         "largest id": ({"group_ids": scene.group_ids + (2**63 - 9)}, "group ids beyond 2147483646"),
         "eight bits": ({"scales": scene.gaussians.scales.to(torch.float8_e4m3fn)}, "scales has dtype torch.float8"),
+        "brain": ({"quats": scene.gaussians.quats.bfloat16()}, "quats has dtype torch.bfloat16"),
         "complex": ({"sh": scene.gaussians.sh.to(torch.complex64)}, "sh has dtype torch.complex64"),
         "truth": ({"anchor_ids": scene.anchor_ids > 0}, "anchor_ids has dtype torch.bool"),
         "int32": ({"group_ids": scene.group_ids.int()}, "group_ids has dtype torch.int32"),
@@ -213,7 +214,8 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
     "short", "flat", "coefficients", "integer", "float ids", "nan", "opacity", "scale", "quaternion",
     "anchor", "probabilities", "same id", "negative id", "idle group", "pose", "focal", "foreign tensor",
     "far", "far anchors", "far camera", "huge scale", "double", "tiny quaternion", "huge id", "largest id",
-    "eight bits", "complex", "truth", "int32", "empty", "scalar", "no colours", "bent pose", "telescope", "embedding",
+    "eight bits", "brain", "complex", "truth", "int32", "empty", "scalar", "no colours", "bent pose", "telescope",
+    "embedding",
 ])  # fmt: skip
 def test_damaged_tensors_are_refused(saved: Path, case: str) -> None:
     tensors, words = damaged(case, random_scene())

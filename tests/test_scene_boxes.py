@@ -45,6 +45,13 @@ def test_single_gaussian_has_an_empty_box() -> None:
     torch.testing.assert_close(box.centre, VASE.box().centre)
 
 
+def test_group_at_the_camera_has_an_empty_box() -> None:
+    scene = scene_of([VASE], points=1)
+    at_camera = replace(scene.gaussians, means=0 * scene.gaussians.means)
+    box = oriented_box(replace(scene, gaussians=at_camera), 0, UP)
+    assert box.size.tolist() == box.centre.tolist() == [0, 0, 0]
+
+
 def spread(side: torch.Tensor | list[list[float]], height: int = 3) -> torch.Tensor:
     """Points of a footprint (x, z), some metres ahead, in layers of half a metre."""
     plan = torch.as_tensor(side, dtype=torch.float64)

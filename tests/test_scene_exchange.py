@@ -297,7 +297,9 @@ def test_positions_far_from_the_origin_keep_their_digits(tmp_path: Path) -> None
         entry["position"] = (-pose[:3, :3].T @ pose[:3, 3] + shift).tolist()
     (tmp_path / "cameras.json").write_text(json.dumps(entries))
     imported = import_scene(tmp_path / "a.ply")
-    origin = np.array(imported.scene.provenance["origin"])
+    world_from_scene = np.array(imported.scene.provenance["world_from_scene"])
+    origin = world_from_scene[:3, 3]
+    assert np.array_equal(world_from_scene[:, :3], np.eye(4)[:, :3])
     assert np.abs(origin - shift).max() < 5 and "moved so that" in imported.notes[0]
     again = imported.scene.gaussians.means.double().numpy() + origin
     assert np.abs(again - positions).max() < 1e-6 < np.abs(positions.astype(np.float32) - positions).max()
@@ -305,7 +307,7 @@ def test_positions_far_from_the_origin_keep_their_digits(tmp_path: Path) -> None
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one.color, other.color, rtol=0, atol=1e-4)  # coordinates differ by up to 1e-7
     save_scene(tmp_path / "a.safetensors", imported.scene)
-    assert load_scene(tmp_path / "a.safetensors").provenance["origin"] == origin.tolist()
+    assert load_scene(tmp_path / "a.safetensors").provenance["world_from_scene"] == world_from_scene.tolist()
 
 
 def test_positions_that_float32_holds_stay(tmp_path: Path) -> None:
@@ -315,14 +317,14 @@ def test_positions_that_float32_holds_stay(tmp_path: Path) -> None:
     save_double(tmp_path / "whole.ply", whole, np.array([5e5, 4e6, 0.0]))
     for name in ("near.ply", "whole.ply"):
         imported = import_scene(tmp_path / name)
-        assert "origin" not in imported.scene.provenance and len(imported.notes) == 1
+        assert "world_from_scene" not in imported.scene.provenance and len(imported.notes) == 1
 
 
 def test_a_few_gaussians_far_away_do_not_move_the_scene(tmp_path: Path) -> None:
     gaussians = random_scene().gaussians
     gaussians.means[0] = 1e8
     save_double(tmp_path / "a.ply", gaussians, np.array([0.1, 0.2, 0.3]))
-    assert "origin" not in import_scene(tmp_path / "a.ply").scene.provenance
+    assert "world_from_scene" not in import_scene(tmp_path / "a.ply").scene.provenance
 
 
 def test_drop_invalid_keeps_opaque_and_flat_gaussians(real: Path) -> None:

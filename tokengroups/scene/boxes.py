@@ -96,7 +96,7 @@ def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
     """
     smallest, largest = areas.min(), int(areas.argmax())
     limit = (1 + _SMALL) * smallest + noise
-    if areas[largest] < limit:
+    if areas[largest] <= limit:
         return 0.0
     places = largest + torch.arange(len(areas))  # begins outside of all ranges, so that none is cut in two
     areas = areas[places % len(areas)]

@@ -32,7 +32,7 @@ _SH_COUNTS = (1, 4, 9, 16)
 _TOLERANCE = 1e-3  # of sums of probabilities and of orthonormal rotations, after float32 arithmetic
 _UNIT_TOLERANCE = 1e-2  # of the lengths of embeddings
 _INTEGERS = ("anchor_ids", "group_ids")
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_FLOATS = (torch.float32, torch.float64, torch.float16)  # those that NumPy has as well
 _FOCAL_LIMITS_PX = (1e-3, 1e7)
 _DEEPEST = 400  # levels of the provenance: Python's JSON reads and writes hardly a thousand
 

@@ -99,7 +99,7 @@ def import_scene(
     cameras = _cameras(folder, gaussians, origin, fov_degrees, size or _SIZE_PX, notes)
     provenance = {"imported_from": Path(source).resolve().name, "files": list(files), "notes": notes}
     if origin is not None:
-        provenance["origin"] = origin.tolist()  # of the scene's world, in the files' world
+        provenance["world_from_scene"] = rigid(torch.eye(3, dtype=torch.float64), torch.from_numpy(origin)).tolist()
     scene = _assemble(parts, gaussians, cameras, provenance, groups)
     fault = scene_fault(scene)
     if fault:
