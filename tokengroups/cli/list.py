@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table or the JSON; write the thumbnails."""
     import torch
 
-    from tokengroups.scene import load_scene, render_portrait, summarise, visible_shares
+    from tokengroups.scene import load_scene, render_portraits, summarise, visible_shares
 
     scene = load_scene(args.scene)
     ids = scene.group_ids.tolist()
@@ -51,10 +51,9 @@ def run(args: argparse.Namespace) -> None:
             facts[group_id] |= {"label": label.name, "label_probability": label.probability}
     summaries = summarise(scene, visible_shares(scene))
     if args.thumbnails:
-        pictures = (
-            (f"group_{group_id:03d}", render_portrait(scene, column, args.thumbnail_size, torch.ones(3)))
-            for column, group_id in enumerate(progress(ids, len(ids), "thumbnails"))
-        )
+        portraits = render_portraits(scene, args.thumbnail_size, torch.ones(3))
+        names = (f"group_{group_id:03d}" for group_id in ids)
+        pictures = zip(names, progress(portraits, len(ids), "thumbnails"), strict=True)
         for group_id, path in zip(ids, save_pictures(args.thumbnails, pictures), strict=True):
             facts[group_id]["thumbnail"] = str(path)
     if args.json:

@@ -43,7 +43,9 @@ class Scene(Structure):
 class Images(Structure):
     """`TgImages` of csrc/interface.h."""
 
-    _fields_ = [("colors", c_void_p), ("alphas", c_void_p), ("depths", c_void_p), ("wide", c_void_p * 2)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("colors", "alphas", "depths")), ("wide", c_void_p * 2), ("largest", c_void_p),
+    ]  # fmt: skip
 
 
 class Gradients(Structure):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import rigid
-from tokengroups.scene.groups import weighted_quantile
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.types import Cameras, Gaussians
 
 _FIELD_LIMITS_DEG = (40.0, 90.0)

@@ -8,6 +8,7 @@ An export format is one function that writes `Gaussians` to a path. Give it to `
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from tokengroups.io.files import check_folder, check_writable, staged_folder
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.reading import shown
 from tokengroups.registry import resolve
-from tokengroups.scene.boxes import oriented_box
+from tokengroups.scene.boxes import oriented_boxes
 from tokengroups.scene.group_file import CAMERAS_FILE, GROUPS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
-from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
+from tokengroups.scene.groups import GroupLabel, group_members, group_name, points_of_groups
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
@@ -86,10 +87,12 @@ def export_scene(
         place = Path(os.path.realpath(groups_folder))
         if place == Path(os.path.realpath(path.parent)) or Path(os.path.realpath(path)) in (place, *place.parents):
             raise UserError(f"{shown(groups_folder)} is the place of {shown(path)}; give the groups their own folder")
-    columns = list(range(len(scene.group_ids)))
-    with _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write) as files:
+    columns, describe = list(range(len(scene.group_ids))), functools.cache(lambda: _describe(scene, labels))
+    with _export(scene, path.parent, {path.name: columns}, describe, vocabulary, write) as files:
         if groups_folder is not None:
-            files += export_groups(scene, groups_folder, labels, vocabulary, path.suffix.lower(), write)
+            names = _group_files(scene, path.suffix.lower())
+            with _export(scene, check_folder(groups_folder), names, describe, vocabulary, write) as more:
+                files += more
     return files
 
 
@@ -115,9 +118,14 @@ def export_groups(
         ['group_001.ply', 'group_002.ply']
     """
     write = write or writer_for(f"group{suffix}")
-    files = {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
-    with _export(scene, check_folder(folder), files, labels, vocabulary, write) as written:
+    files = _group_files(scene, suffix)
+    with _export(scene, check_folder(folder), files, lambda: _describe(scene, labels), vocabulary, write) as written:
         return written
+
+
+def _group_files(scene: TokenScene, suffix: str) -> dict[str, list[int]]:
+    """Names of the groups' files, and the column of each."""
+    return {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
 
 
 @contextlib.contextmanager
@@ -125,7 +133,7 @@ def _export(
     scene: TokenScene,
     folder: Path,
     files: Mapping[str, list[int]],  # columns of the groups in each file
-    labels: Sequence[GroupLabel] | None,
+    describe: Callable[[], GroupList],
     vocabulary: Sequence[str] | None,
     write: Writer,
 ) -> Iterator[list[Path]]:
@@ -135,13 +143,15 @@ def _export(
         for name in names:
             check_writable(folder / name)
     check_unclaimed(folder, list(files))
-    described, entries = _describe(scene, labels), []
+    described, entries = describe(), []
+    # Indices of every group's Gaussians, anchor after anchor.
+    members = [mine[scene.anchor_ids[mine].argsort(stable=True)] for mine in group_members(scene)]
     with staged_folder(folder) as staging:
         for name, columns in files.items():
-            members = [_members(scene, column) for column in columns]
-            write(staging / name, select(scene.gaussians, torch.cat(members)))
+            write(staging / name, select(scene.gaussians, torch.cat([members[column] for column in columns])))
             first = 0
-            for column, mine in zip(columns, members, strict=True):
+            for column in columns:
+                mine = members[column]
                 sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
                 place = {"file": name, "first": first, "count": len(mine)}
                 sizes = sizes[0] if len(set(sizes)) == 1 else sizes
@@ -153,12 +163,6 @@ def _export(
         yield [folder / name for name in names]
 
 
-def _members(scene: TokenScene, column: int) -> Tensor:
-    """Indices of a group's Gaussians, anchor after anchor."""
-    mine = (gaussian_columns(scene) == column).nonzero()[:, 0]
-    return mine[scene.anchor_ids[mine].argsort(stable=True)]
-
-
 def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupList:
     """Measure all groups; the entries name no files yet."""
     ids, semantics = scene.group_ids.tolist(), scene.semantics
@@ -167,17 +171,19 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
     names = [group_name(scene, column) for column in range(len(ids))]
     things = [label.name if label.probability >= _TRUSTED_LABEL else "" for label in labels or ()] or names
     up, shares = up_direction(scene), _rounded(visible_shares(scene))
-    boxes = [oriented_box(scene, column, up) for column in range(len(ids))]
-    related = relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)])
+    boxes = oriented_boxes(scene, up)
+    related: dict[int, list[dict[str, str | int]]] = {group_id: [] for group_id in ids}
+    for each in relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)]):
+        related[each.group].append({"kind": each.kind, "group": each.other})
     entries = []
-    for column, (group_id, name, box) in enumerate(zip(ids, names, boxes, strict=True)):
-        low, high = group_box(scene, column).double()
+    for column, (group_id, points, box) in enumerate(zip(ids, points_of_groups(scene), boxes, strict=True)):
+        low, high = points.box().double()
         entries.append(
             GroupEntry(
                 id=group_id,
-                name=name,
+                name=names[column],
                 file="",
-                centre=group_centre(scene, column).tolist(),
+                centre=points.centre().tolist(),
                 size=(high - low).tolist(),
                 color=color_name(group_color(group_id)),
                 label=labels[column].name if labels else None,
@@ -188,7 +194,7 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
                     "axes": [_rounded(axis) for axis in box.axes],
                     "size": _rounded(box.size),
                 },
-                relations=[{"kind": each.kind, "group": each.other} for each in related if each.group == group_id],
+                relations=related[group_id],
                 embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
             )
         )

@@ -81,7 +81,7 @@ def import_scene(
         ('floor', 'box', 'ball')
     """
     folder, groups = locate_groups(Path(source))
-    tables = {entry.file: read_vertices(folder / entry.file) for entry in groups.groups}
+    tables = {file: read_vertices(folder / file) for file in dict.fromkeys(entry.file for entry in groups.groups)}
     _check_places(folder, groups, {file: len(table) for file, table in tables.items()})
     origin = _origin(list(tables.values()))
     files = {file: _convert(folder / file, table, origin, drop_invalid) for file, table in tables.items()}
@@ -208,7 +208,7 @@ def _assemble(
         gaussians=gaussians,
         anchor_ids=anchor_ids,
         anchors=(sums / torch.bincount(anchor_ids)[:, None]).float(),
-        assignment=torch.nn.functional.one_hot(columns, len(parts)).float(),
+        assignment=torch.zeros(len(columns), len(parts)).scatter_(1, columns[:, None], 1.0),
         group_ids=torch.tensor([part.entry.id for part in parts]),
         group_tokens=torch.zeros(len(parts), 0),
         cameras=cameras,
