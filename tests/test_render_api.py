@@ -20,6 +20,7 @@ from tokengroups.types import Gaussians
 
 needs_library = pytest.mark.skipif(len(BACKENDS) == 1, reason="the C++ rasteriser is not available")
 CPU_BACKENDS = ["torch", "cpp"] if len(BACKENDS) > 1 else ["torch"]
+VARIANTS = ["torch", *(library.supported_variants() if len(BACKENDS) > 1 else [])]
 
 
 def _gaussians(*batch: int, count: int = 20, degree: int = 1) -> Gaussians:
@@ -294,3 +295,63 @@ def test_signature_takes_any_order_of_batch() -> None:
         scene.intrinsics, (6, 7),
     )  # fmt: skip
     assert out.colors.shape == (1, 6, 7, 2) and out.features is None
+
+
+def _channels(kind: str, rows: int, channels: int) -> torch.Tensor:
+    """Features of anchors: random ones of either sign, group probabilities, or many that are equal."""
+    random = torch.randn(rows, channels, generator=torch.Generator().manual_seed(channels))
+    return {"signed": random, "probabilities": (3 * random).softmax(dim=1), "equal": random.round().clamp(-1, 1)}[kind]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["signed", "probabilities", "equal"])
+@pytest.mark.parametrize("channels", [1, 3, 17, 40])
+def test_argmax_is_that_of_the_features(variant: str, kind: str, channels: int, monkeypatch) -> None:
+    """Of the very same sums, so that they agree even where two channels are nearly equal; first of equals."""
+    backend = "torch" if variant == "torch" else "cpp"
+    monkeypatch.setenv("TOKENGROUPS_RENDER_VARIANT", variant)
+    given = {"anchor_ids": torch.arange(20) % 4, "anchor_features": _channels(kind, 4, channels), "backend": backend}
+    full = render(_gaussians(), *_cameras(2), (21, 27), **given)
+    found = render(_gaussians(), *_cameras(2), (21, 27), argmax=True, **given)
+    assert full.features is not None and full.argmax is None and found.features is None and found.argmax is not None
+    assert torch.equal(found.argmax, full.features.argmax(dim=-1))
+    assert torch.equal(found.colors, full.colors) and torch.equal(found.alphas, full.alphas)
+    assert torch.equal(found.depths, full.depths)
+    if channels == 40:
+        assert (found.argmax[full.alphas == 0] == 0).all() and len(found.argmax.unique()) > 2
+
+
+def test_argmax_of_some_channels_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr("tokengroups.render.api._VALUES_AT_ONCE", 3 * 2 * 16 * 20)  # three channels
+    gaussians, poses, pinholes = _gaussians(degree=0), *_cameras(2)
+    for kind in ("signed", "probabilities", "equal"):
+        given = {"anchor_ids": torch.arange(20) % 4, "anchor_features": _channels(kind, 4, 40).double()}
+        given["backend"] = "torch"
+        exact = gaussians.map(lambda values: values.double()), poses.double(), pinholes.double()
+        features = render(*exact, (16, 20), **given).features
+        found = render(*exact, (16, 20), argmax=True, **given).argmax
+        assert features is not None and found is not None
+        best = features.amax(dim=-1)
+        chosen = features.gather(-1, found[..., None])[..., 0]
+        torch.testing.assert_close(
+            chosen, best, **tolerance("float64")
+        )  # products of another shape round in another way
+        assert (found == features.argmax(dim=-1)).float().mean() > 0.95 or kind == "equal"
+
+
+def test_argmax_of_a_batch_and_without_gradients() -> None:
+    gaussians, (poses, pinholes) = _gaussians(2, 3), _cameras(2, 3, 2)
+    gaussians.means.requires_grad_()
+    features = torch.randn(2, 3, 4, 5, requires_grad=True)
+    out = render(
+        gaussians, poses, pinholes, (16, 20), anchor_ids=torch.arange(20) % 4, anchor_features=features, argmax=True
+    )
+    assert out.argmax is not None and out.argmax.shape == (2, 3, 2, 16, 20)
+    assert not out.colors.requires_grad
+
+
+def test_argmax_needs_channels() -> None:
+    for features in (None, torch.zeros(4, 0)):
+        with pytest.raises(ValueError, match="argmax needs anchor_features of at least one channel"):
+            ids = torch.arange(20) % 4
+            render(_gaussians(), *_cameras(1), (8, 8), anchor_ids=ids, anchor_features=features, argmax=True)

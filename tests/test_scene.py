@@ -25,12 +25,22 @@ from tokengroups.scene import (
     load_scene,
     orbit_cameras,
     render_portrait,
+    render_portraits,
     render_views,
     save_scene,
     summarise,
     visible_shares,
 )
-from tokengroups.scene.groups import column_of, gaussian_mask, group_box, group_centre, weighted_quantile
+from tokengroups.scene.groups import (
+    column_of,
+    gaussian_mask,
+    group_box,
+    group_centre,
+    group_members,
+    points_of_group,
+    points_of_groups,
+    weighted_quantile,
+)
 from tokengroups.scene.views import look_at, resize_cameras, select_cameras
 from tokengroups.types import TensorFields, TokenScene
 
@@ -404,3 +414,22 @@ def test_portrait_shows_the_group_alone() -> None:
     assert 0.05 < covered.float().mean() < 0.98
     emptied = replace(scene, gaussians=replace(scene.gaussians, opacities=0 * scene.gaussians.opacities))
     assert torch.equal(render_portrait(emptied, 0, 32, torch.ones(3)), torch.ones(32, 32, 3))
+
+
+def test_all_portraits_are_those_of_each_group() -> None:
+    scene = random_scene(groups=4)
+    portraits = list(render_portraits(scene, 24, torch.ones(3)))
+    for column, portrait in enumerate(portraits):
+        assert torch.equal(portrait, render_portrait(scene, column, 24, torch.ones(3)))
+    assert len(portraits) == 4
+
+
+@pytest.mark.parametrize("groups", [1, 3, 30])
+def test_members_and_points_of_all_groups_are_those_of_each(groups: int) -> None:
+    scene = random_scene(groups=groups)
+    for column, (mine, points) in enumerate(zip(group_members(scene), points_of_groups(scene), strict=True)):
+        assert torch.equal(mine, gaussian_mask(scene, column).nonzero()[:, 0])
+        alone = points_of_group(scene, column)
+        assert torch.equal(points.means, alone.means) and torch.equal(points.opacities, alone.opacities)
+        assert torch.equal(points.box(), group_box(scene, column))
+        assert torch.equal(points.centre(), group_centre(scene, column))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -509,3 +510,14 @@ def test_export_does_not_take_over_another_scenes_sidecars(tmp_path: Path) -> No
     export_scene(scene, tmp_path / "two.ply")
     with pytest.raises(UserError, match="there is no folder"):
         export_scene(scene, tmp_path / "missing" / "a.ply")
+
+
+def test_a_file_of_many_groups_is_read_once(tmp_path: Path) -> None:
+    export_scene(random_scene(groups=40), tmp_path / "scene.ply")
+    opened: list[str] = []
+    listening = [True]
+    sys.addaudithook(lambda event, details: opened.append(str(details[0])) if listening and event == "open" else None)
+    imported = import_scene(tmp_path / "scene.ply")
+    listening.clear()
+    assert len(imported.scene.group_ids) == 40
+    assert opened.count(str(tmp_path / "scene.ply")) == 1
