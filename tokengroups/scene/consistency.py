@@ -34,6 +34,7 @@ _UNIT_TOLERANCE = 1e-2  # of the lengths of embeddings
 _INTEGERS = ("anchor_ids", "group_ids")
 _FLOATS = (torch.float32, torch.float64, torch.float16)  # those that NumPy has as well
 _FOCAL_LIMITS_PX = (1e-3, 1e7)
+_ROWS_AT_ONCE = 4096  # of the assignment, the largest tensor of a scene with thousands of groups
 _DEEPEST = 400  # levels of the provenance: Python's JSON reads and writes hardly a thousand
 
 
@@ -122,8 +123,8 @@ def _shape_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 def _value_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
     gaussians = Gaussians(**{name: tensors[name] for name in GAUSSIAN_FIELDS})
     yield from (what for what, mask in faults(gaussians).items() if bool(mask.any()))
-    assignment = tensors["assignment"].double()
-    if bool((assignment < 0).any() or ((assignment.sum(dim=1) - 1).abs() > _TOLERANCE).any()):
+    rows = (some.double() for some in tensors["assignment"].split(_ROWS_AT_ONCE))
+    if any(bool((some < 0).any() or ((some.sum(dim=1) - 1).abs() > _TOLERANCE).any()) for some in rows):
         yield "an anchor's group probabilities do not sum to 1"
     if "embeddings" in tensors:
         lengths = tensors["embeddings"].double().norm(dim=1)

@@ -8,6 +8,7 @@ An export format is one function that writes `Gaussians` to a path. Give it to `
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -86,10 +87,12 @@ def export_scene(
         place = Path(os.path.realpath(groups_folder))
         if place == Path(os.path.realpath(path.parent)) or Path(os.path.realpath(path)) in (place, *place.parents):
             raise UserError(f"{shown(groups_folder)} is the place of {shown(path)}; give the groups their own folder")
-    columns = list(range(len(scene.group_ids)))
-    with _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write) as files:
+    columns, describe = list(range(len(scene.group_ids))), functools.cache(lambda: _describe(scene, labels))
+    with _export(scene, path.parent, {path.name: columns}, describe, vocabulary, write) as files:
         if groups_folder is not None:
-            files += export_groups(scene, groups_folder, labels, vocabulary, path.suffix.lower(), write)
+            names = _group_files(scene, path.suffix.lower())
+            with _export(scene, check_folder(groups_folder), names, describe, vocabulary, write) as more:
+                files += more
     return files
 
 
@@ -115,9 +118,14 @@ def export_groups(
         ['group_001.ply', 'group_002.ply']
     """
     write = write or writer_for(f"group{suffix}")
-    files = {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
-    with _export(scene, check_folder(folder), files, labels, vocabulary, write) as written:
+    files = _group_files(scene, suffix)
+    with _export(scene, check_folder(folder), files, lambda: _describe(scene, labels), vocabulary, write) as written:
         return written
+
+
+def _group_files(scene: TokenScene, suffix: str) -> dict[str, list[int]]:
+    """Names of the groups' files, and the column of each."""
+    return {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
 
 
 @contextlib.contextmanager
@@ -125,7 +133,7 @@ def _export(
     scene: TokenScene,
     folder: Path,
     files: Mapping[str, list[int]],  # columns of the groups in each file
-    labels: Sequence[GroupLabel] | None,
+    describe: Callable[[], GroupList],
     vocabulary: Sequence[str] | None,
     write: Writer,
 ) -> Iterator[list[Path]]:
@@ -135,7 +143,7 @@ def _export(
         for name in names:
             check_writable(folder / name)
     check_unclaimed(folder, list(files))
-    described, entries = _describe(scene, labels), []
+    described, entries = describe(), []
     # Indices of every group's Gaussians, anchor after anchor.
     members = [mine[scene.anchor_ids[mine].argsort(stable=True)] for mine in group_members(scene)]
     with staged_folder(folder) as staging:

@@ -81,8 +81,7 @@ def import_scene(
         ('floor', 'box', 'ball')
     """
     folder, groups = locate_groups(Path(source))
-    names = dict.fromkeys(entry.file for entry in groups.groups)  # many groups may be in one file
-    tables = {name: read_vertices(folder / name) for name in names}
+    tables = {file: read_vertices(folder / file) for file in dict.fromkeys(entry.file for entry in groups.groups)}
     _check_places(folder, groups, {file: len(table) for file, table in tables.items()})
     origin = _origin(list(tables.values()))
     files = {file: _convert(folder / file, table, origin, drop_invalid) for file, table in tables.items()}
