@@ -20,23 +20,13 @@ from tokengroups.errors import UserError
 from tokengroups.geometry import central_square
 from tokengroups.io.decoding import HEIF_SUFFIXES, MAX_MEGAPIXELS, TooManyPixels, exif_value, opened_photo
 from tokengroups.io.files import natural_key
+from tokengroups.io.orientation import ORIENTATION_TAG, parse_orientation, turn
 from tokengroups.io.rgb import blank_note, is_deep_color, is_dim, join_bytes, take_lower_bytes, to_rgb
 from tokengroups.reading import path_kind, shown
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
-_ORIENTATION_TAG = 0x0112
-_TURNS = {  # what makes a stored photo upright, by its EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_BACK = {6: 8, 8: 6}  # turns that are not their own inverse
 
 
 @dataclass(frozen=True)
@@ -220,14 +210,14 @@ def decode_photo(
         if getattr(opened, "is_animated", False) and opened.format != "MPO":  # phones' MPO: a photo and its companions
             notes.append("several pictures in one file, of which only the main one is used")
         deep = is_deep_color(opened)
-        stored_tag = exif_value(opened, _ORIENTATION_TAG) if opened.format == "TIFF" else None
+        stored_tag = exif_value(opened, ORIENTATION_TAG) if opened.format == "TIFF" else None
         opened.load()
-        tag = exif_value(opened, _ORIENTATION_TAG)
+        tag = exif_value(opened, ORIENTATION_TAG)
         image = to_rgb(_all_bits(path, opened, max_megapixels, notes) if deep else opened, notes)
         is_upright = opened.format == "TIFF" and tag != stored_tag  # Pillow turns TIFFs, and drops the tag
-    orientation = _orientation(stored_tag if is_upright else tag, notes)
-    if orientation > 1 and upright != is_upright:
-        image = image.transpose(_TURNS[orientation if upright else _BACK.get(orientation, orientation)])
+    orientation = parse_orientation(stored_tag if is_upright else tag, notes)
+    if upright != is_upright:
+        image = turn(image, orientation, back=is_upright)
     if orientation > 1 and upright:
         notes.append(f"turned upright (EXIF orientation {orientation})")
     blank = blank_note(image)
@@ -241,12 +231,3 @@ def _all_bits(path: Path, opened: Image.Image, max_megapixels: float, notes: lis
         return opened
     with opened_photo(path, max_megapixels) as again:
         return join_bytes(opened, take_lower_bytes(again), notes)
-
-
-def _orientation(tag: object, notes: list[str]) -> int:
-    """EXIF orientation, 1 to 8; a value of another form or range is ignored."""
-    if tag in range(1, 9):
-        return int(tag)  # pyright: ignore[reportArgumentType]  # a number: equal to one of them
-    if tag not in (None, 0):
-        notes.append(f"EXIF orientation {shown(repr(tag))} ignored: it is no number from 1 to 8")
-    return 1
