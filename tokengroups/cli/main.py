@@ -11,9 +11,10 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tokengroups.cli import streams
+from tokengroups.cli.output import say
 from tokengroups.errors import UserError
 from tokengroups.registry import import_plugin
 
@@ -29,6 +30,12 @@ _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory"
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like those of the commands."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on stdout; argparse would ignore a full disk."""
+        del file
+        for line in self.format_help().splitlines():
+            say(line)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -62,8 +69,7 @@ def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = No
 def guarded(action: Callable[[], None]) -> int:
     """Call `action`; turn bad input, lack of memory or of output, and interruption into one line and an exit code."""
     try:
-        streams.prepare_streams()
-        with streams.stopped_by_signals():
+        with streams.prepared_streams(), streams.stopped_by_signals():
             try:
                 action()
             finally:

@@ -37,8 +37,9 @@ def complain(message: object) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def prepare_streams() -> None:
-    """Let stdout and stderr escape what their encoding lacks.
+@contextlib.contextmanager
+def prepared_streams() -> Iterator[None]:
+    """Context in which stdout and stderr escape what their encoding lacks, and stdout reports what it cannot write.
 
     Raises:
         OutputLost: Standard output is closed. A file that is opened later would get its number, and the output.
@@ -50,6 +51,13 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    given = sys.stdout
+    if isinstance(getattr(given, "buffer", None), io.RawIOBase):  # PYTHONUNBUFFERED: it would lose the end of a text
+        sys.stdout = open(given.fileno(), "w", 1, given.encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        sys.stdout = given
 
 
 @contextlib.contextmanager
