@@ -68,12 +68,14 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(
     assert capsys.readouterr().err == ""
 
 
-def test_bad_input_is_told_even_if_stdout_is_full(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EPIPE])
+def test_bad_input_is_told_even_if_stdout_takes_nothing(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stdout_that_refuses(monkeypatch, errno.ENOSPC)
+    stdout_that_refuses(monkeypatch, code)
 
     def act() -> None:
+        output.say("a beginning")
         raise UserError("no such room")
 
     assert guarded(act) == 2

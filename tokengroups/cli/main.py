@@ -23,8 +23,6 @@ COMMANDS = (
     "info",
 )  # fmt: skip
 OUTPUT_LOST, USAGE_ERROR, SIGNALLED, INTERRUPTED = 1, 2, 128, 130
-
-
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")  # PyTorch's, of CPU and GPU
 
 
@@ -72,28 +70,28 @@ def guarded(action: Callable[[], None]) -> int:
         with streams.prepared_streams(), streams.stopped_by_signals():
             try:
                 action()
-            finally:
+            except SystemExit:  # after --help
                 streams.flush_stdout()
-    except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
-        streams.abandon_stdout()
+                raise
+            streams.flush_stdout()
         return 0
+    except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
+        code, line = 0, None
     except KeyboardInterrupt:
-        streams.complain("interrupted")
-        return INTERRUPTED
+        code, line = INTERRUPTED, "interrupted"
     except streams.Stopped as stop:
-        streams.complain("stopped by a signal")
-        return SIGNALLED + stop.number
+        code, line = SIGNALLED + stop.number, "stopped by a signal"
     except streams.OutputLost as error:
-        streams.complain(f"error: cannot write to standard output: {error}")
-        streams.abandon_stdout()
-        return OUTPUT_LOST
+        code, line = OUTPUT_LOST, f"error: cannot write to standard output: {error}"
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         reason = _reason(error)
         if reason is None:
             raise
-        streams.complain(f"error: {reason}")
-        return USAGE_ERROR
-    return 0
+        code, line = USAGE_ERROR, f"error: {reason}"
+    if line is not None:
+        streams.complain(line)
+    streams.finish_stdout()
+    return code
 
 
 def _reason(error: Exception) -> str | None:

@@ -81,12 +81,15 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
-def abandon_stdout() -> None:
-    """Send what stdout still holds to nowhere: else the interpreter would try once more, and complain, when it ends."""
+def finish_stdout() -> None:
+    """Write what is buffered, or send it to nowhere: the interpreter would try once more, and complain, when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
