@@ -82,7 +82,7 @@ def flush_stdout() -> None:
 
 
 def finish_stdout() -> None:
-    """Write what is buffered, or send it to nowhere: the interpreter would try once more, and complain, when it ends."""
+    """Write what is buffered, or drop it: the interpreter would try once more, and complain, when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         try:
             sys.stdout.flush()
