@@ -11,9 +11,10 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tokengroups.cli import streams
+from tokengroups.cli.output import say
 from tokengroups.errors import UserError
 from tokengroups.registry import import_plugin
 
@@ -22,13 +23,17 @@ COMMANDS = (
     "info",
 )  # fmt: skip
 OUTPUT_LOST, USAGE_ERROR, SIGNALLED, INTERRUPTED = 1, 2, 128, 130
-
-
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")  # PyTorch's, of CPU and GPU
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like those of the commands."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on stdout; argparse would ignore a full disk."""
+        del file
+        for line in self.format_help().splitlines():
+            say(line)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -62,32 +67,31 @@ def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = No
 def guarded(action: Callable[[], None]) -> int:
     """Call `action`; turn bad input, lack of memory or of output, and interruption into one line and an exit code."""
     try:
-        streams.prepare_streams()
-        with streams.stopped_by_signals():
+        with streams.prepared_streams(), streams.stopped_by_signals():
             try:
                 action()
-            finally:
+            except SystemExit:  # after --help
                 streams.flush_stdout()
-    except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
-        streams.abandon_stdout()
+                raise
+            streams.flush_stdout()
         return 0
+    except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
+        code, line = 0, None
     except KeyboardInterrupt:
-        streams.complain("interrupted")
-        return INTERRUPTED
+        code, line = INTERRUPTED, "interrupted"
     except streams.Stopped as stop:
-        streams.complain("stopped by a signal")
-        return SIGNALLED + stop.number
+        code, line = SIGNALLED + stop.number, "stopped by a signal"
     except streams.OutputLost as error:
-        streams.complain(f"error: cannot write to standard output: {error}")
-        streams.abandon_stdout()
-        return OUTPUT_LOST
+        code, line = OUTPUT_LOST, f"error: cannot write to standard output: {error}"
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         reason = _reason(error)
         if reason is None:
             raise
-        streams.complain(f"error: {reason}")
-        return USAGE_ERROR
-    return 0
+        code, line = USAGE_ERROR, f"error: {reason}"
+    if line is not None:
+        streams.complain(line)
+    streams.finish_stdout()
+    return code
 
 
 def _reason(error: Exception) -> str | None:

@@ -37,8 +37,9 @@ def complain(message: object) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def prepare_streams() -> None:
-    """Let stdout and stderr escape what their encoding lacks.
+@contextlib.contextmanager
+def prepared_streams() -> Iterator[None]:
+    """Context in which stdout and stderr escape what their encoding lacks, and stdout reports what it cannot write.
 
     Raises:
         OutputLost: Standard output is closed. A file that is opened later would get its number, and the output.
@@ -50,6 +51,13 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    given = sys.stdout
+    if isinstance(getattr(given, "buffer", None), io.RawIOBase):  # PYTHONUNBUFFERED: it would lose the end of a text
+        sys.stdout = open(given.fileno(), "w", 1, given.encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        sys.stdout = given
 
 
 @contextlib.contextmanager
@@ -73,12 +81,15 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
-def abandon_stdout() -> None:
-    """Send what stdout still holds to nowhere: else the interpreter would try once more, and complain, when it ends."""
+def finish_stdout() -> None:
+    """Write what is buffered, or drop it: the interpreter would try once more, and complain, when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager

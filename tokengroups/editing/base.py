@@ -115,8 +115,7 @@ def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
         json.dumps(entry)
     except TypeError as error:
         raise ValueError(f"{operation}: details that are no JSON: {error}") from error
-    before = scene.provenance.get("edits")
-    edits = [*(before if isinstance(before, list) else []), entry]
+    edits = [*scene.provenance.get("edits", []), entry]
     return replace(scene, provenance={**scene.provenance, "edits": edits})
 
 

@@ -16,6 +16,7 @@ from tokengroups.editing.selection import EmbedText, find_column, select_groups
 from tokengroups.editing.values import Selector, Vector, check_numbers, check_vector, parse_group
 from tokengroups.errors import UserError
 from tokengroups.gaussians import concatenate, select, transform
+from tokengroups.scene.consistency import MAX_GROUP_ID
 from tokengroups.scene.file import load_scene
 from tokengroups.scene.groups import anchor_mask, gaussian_mask, group_centre, group_name
 from tokengroups.types import Semantics, TokenScene
@@ -85,7 +86,7 @@ def _append(
     if token.shape != scene.group_tokens.shape[1:]:
         token = scene.group_tokens.new_zeros(scene.group_tokens.shape[1:])
     new_id = int(scene.group_ids.max()) + 1
-    if new_id > torch.iinfo(torch.int64).max:
+    if new_id > MAX_GROUP_ID:
         raise UserError(f"no id is left for the copy: the largest of the scene is {new_id - 1}")
     names = (*(scene.group_names or [""] * len(scene.group_ids)), group_name(other, column))
     return replace(
