@@ -44,7 +44,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "token_groups_tiny": {"encoder": "encoder", "model": GROUPS, "losses": {"lpips": 0.0, "anchors": 1.0}},
     "pixel_gaussians": {"start_from": "encoder", "model": {"stride": 2, "dim": 8}, "losses": {"lpips": 0.0}},
 }
-TIMES = ("seconds", "steps_per_second")
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def try_task(folder: Path, task: str, steps: int, kills: int, rng: random.Random
         prepared = time.monotonic() - began
         assert process.wait() == 0, f"{task} fails without any kill"
     usual = time.monotonic() - began - prepared
-    starts, done = 0, 0
+    starts, done, faults = 0, 0, []
     while done < kills:
         starts += 1
         with start(folder, config, "killed") as process:
@@ -90,13 +89,11 @@ def try_task(folder: Path, task: str, steps: int, kills: int, rng: random.Random
                 process.send_signal(signal.SIGKILL)
                 done += 1
         if process.returncode == 0:  # finished before the kill: begin anew with the kills that are left
-            faults = differences(folder / "whole", folder / "killed")
-            if faults:
-                return starts, faults
+            faults += differences(folder / "whole", folder / "killed")
             (folder / "killed").rename(folder / f"finished_{task}_{starts}")
     with start(folder, config, "killed") as process:
         assert process.wait() == 0, f"{task} fails after a kill"
-    faults = differences(folder / "whole", folder / "killed")
+    faults += differences(folder / "whole", folder / "killed")
     for name in ("whole", "killed"):
         (folder / name).rename(folder / f"{name}_{task}")
     return starts + 1, faults
@@ -158,7 +155,7 @@ def differences(whole: Path, killed: Path) -> list[str]:
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the curves without its times."""
-    return {key: value for key, value in row.items() if key not in TIMES}
+    return {key: value for key, value in row.items() if "second" not in key}
 
 
 if __name__ == "__main__":

@@ -56,11 +56,13 @@ def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
 
 
 def _build(name: str, typed: bool) -> Encoder:
-    own: Any = resolve(name, {}, "encoder", typed=typed)()
+    kind = resolve(name, {}, "encoder", typed=typed)
+    # A file may name whatever is imported, such as os:abort: only a class that encodes is called.
+    own: Any = kind() if isinstance(kind, type) and hasattr(kind, "encode") else kind
     if not isinstance(own, Encoder):
         parts = ("image_size", "patch_size", "feature_dim", "evidence_dims", "encode")
         lacks = ", ".join(part for part in parts if not hasattr(own, part))
-        raise UserError(f"encoder {name}: its class lacks {lacks}; see tokengroups.encoders.Encoder")
+        raise UserError(f"encoder {shown(name)}: its class lacks {lacks}; see tokengroups.encoders.Encoder")
     if isinstance(own, nn.Module):
         own.requires_grad_(False).eval()
     return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone

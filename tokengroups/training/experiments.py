@@ -11,6 +11,7 @@ from tokengroups.config import apply_overrides, build_config, config_to_dict, re
 from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
 from tokengroups.nn.limits import parameter_limit
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.systems import SYSTEMS
 from tokengroups.training.config import TrainingConfig
@@ -68,7 +69,7 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     name = values.pop("task", None)
     if not isinstance(name, str) or (name not in TASKS and name not in SYSTEMS and ":" not in name):
         known = ", ".join([*TASKS, *SYSTEMS])
-        raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {name!r}")
+        raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {shown(repr(name))}")
     if name in TASKS:
         kind = resolve(name, TASKS, "task").settings_class
     else:

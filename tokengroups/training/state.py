@@ -123,7 +123,10 @@ class Checkpoints:
         for name, target in targets.items():
             target.copy_(tensors[name])
         for name, (parameter, key) in moments.items():
-            self.optimizer.state[parameter][key] = tensors[name].to(parameter)
+            kept = tensors[name].to(parameter)
+            # The fused optimiser relies on the parameter's order in memory, such as channels last.
+            kept = torch.empty_like(parameter).copy_(kept) if kept.shape == parameter.shape else kept
+            self.optimizer.state[parameter][key] = kept
 
     def _moments(self, tensors: dict[str, Tensor]) -> dict[str, tuple[nn.Parameter, str]]:
         """Parameter and key of the optimiser's tensors; those of a parameter are complete, or none of them is one."""

@@ -28,8 +28,8 @@ FOCAL_PRIOR_STD_AFTER_RIGID = 0.03  # of the log focal length, once depths are c
 CORRECTION_NODES = 8  # a side of the grid of log-depth corrections
 CORRECTION_PRIOR_STD = 0.3  # of a node
 CORRECTION_SMOOTHNESS_STD = 0.15  # of the difference of neighbouring nodes
-SearchRadii = Annotated[tuple[Annotated[int, Between(1, 64)], ...], Between(1, 16)]
-PatchStds = Annotated[tuple[Std, ...], Between(1, 16)]
+SearchRadii = Annotated[tuple[Annotated[int, Between(1, 64)], ...], Between(0, 16)]
+PatchStds = Annotated[tuple[Std, ...], Between(0, 16)]
 
 
 @dataclass(frozen=True)

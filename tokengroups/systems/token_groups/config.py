@@ -32,7 +32,7 @@ class TokenGroupsConfig(Settings):
     scale_bound: ScaleBound = 0.8  # largest standard deviation, in anchor spacings
     assignment_temperature: Positive = 3.0  # initial factor of the scaled dot products
     semantic_dim: ChannelsOrNone = 0  # channels of the text encoder whose space the embeddings are in; 0 = no semantics
-    residual_dim: Channels = 8  # of an anchor's semantic residual
+    residual_dim: ChannelsOrNone = 8  # of an anchor's semantic residual
     group_embeddings: bool = True  # False: semantics are in the residuals alone (the paper's Table 4)
     text_encoder: str = ""  # name of the text encoder
 
