@@ -200,6 +200,16 @@ def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pyt
     assert picture(tmp_path / "c" / "color_000.png")[0, 0].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("what", ["Colours, DEPTHS, group", "colors depth groups", "depth,color,colour,groups,"])
+def test_render_forgives_spellings(scene_file: Path, tmp_path: Path, what: str) -> None:
+    assert run("render", scene_file, "-o", tmp_path / "a", "--what", what, "--background", "Dark Orange") == 0
+    plain = ("--what", "color,depth,groups", "--background", "#ff8c00")
+    assert run("render", scene_file, "-o", tmp_path / "b", *plain) == 0
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,49 @@ def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list((tmp_path / "out").iterdir()) == []
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+    "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "changed": lambda path: path.write_bytes(path.read_bytes()[:9999] + b"!" + path.read_bytes()[10000:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "of an earlier release": lambda path: path.write_bytes(path.read_bytes()[:-32]),
+    "foreign": lambda path: path.write_bytes(Path(torch._C.__file__).read_bytes()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@needs_library
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_library_that_is_not_whole_is_built_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading such a file ends the process: parts of it are read only when they are called."""
+    whole = library._locate()
+    cached = tmp_path / "tokengroups" / build.library_name()
+    cached.parent.mkdir()
+    cached.write_bytes(whole.read_bytes())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "NATIVE_FOLDER", tmp_path / "none")
+    built: list[Path] = []
+    monkeypatch.setattr(library, "build_library", lambda folder: built.append(folder) or whole)
+    assert library._locate() == cached and not built
+    DAMAGES[damage](cached)
+    assert library._locate() == whole and built == [cached.parent]
+
+
+def test_without_a_place_for_the_library_pytorch_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "NATIVE_FOLDER", tmp_path)
+    monkeypatch.setattr(library, "cache_folder", lambda: None)
+    library._load.cache_clear()
+    try:
+        assert random_scene(0, 5, (8, 8)).render("auto").colors.shape == (2, 8, 8, 3)
+        reason = library.native_missing()
+        assert reason is not None and "no folder to build the C++ rasteriser in" in reason
+    finally:
+        library._load.cache_clear()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 def test_library_is_built_once_per_user(tmp_path: Path) -> None:
@@ -258,6 +302,11 @@ def test_library_is_built_once_per_user(tmp_path: Path) -> None:
         "print(library.supported_variants()[0])\n"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    together = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert [process.wait() for process in together] == [0, 0]  # both build, and the later file replaces the other
+    [built] = (tmp_path / "cache" / "tokengroups").iterdir()
+    assert build.is_sealed(built)
+    built.write_bytes(built.read_bytes()[:5000])
     for times in (1, 0):
         answer = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment

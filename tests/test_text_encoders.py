@@ -212,6 +212,33 @@ def test_the_cache_encodes_nothing_twice(tmp_path):
     assert cache.encode_text([]).shape == (0, 3)
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"embedding": torch.eye(3)},
+        {"embedding": torch.tensor([1.0, 0.0])},
+        {"embedding": torch.tensor([1, 0, 0])},
+        {"embedding": torch.tensor([float("nan"), 0.0, 1.0])},
+        {"embedding": torch.tensor([3.0, 4.0, 0.0])},
+        {"another": torch.tensor([1.0, 0.0, 0.0])},
+    ],
+)
+def test_a_foreign_file_in_the_cache_is_made_again(tmp_path, tensors):
+    cache = EmbeddingCache(Counting(), tmp_path)
+    expected = cache.encode_text(["chair"])
+    [file] = tmp_path.rglob("*.safetensors")
+    write_tensors(file, tensors)
+    assert torch.equal(cache.encode_text(["chair"]), expected)
+    again = EmbeddingCache(Counting(), tmp_path)
+    assert torch.equal(again.encode_text(["chair"]), expected) and again.encoder.texts == []
+
+
+def test_without_a_place_for_the_cache_texts_are_encoded(monkeypatch):
+    monkeypatch.setattr("tokengroups.text.cache.cache_folder", lambda: None)
+    cache = EmbeddingCache(Counting())
+    assert cache.encode_text(["chair", "table"]).shape == (2, 3) and cache.encoder.texts == ["chair", "table"]
+
+
 def test_a_damaged_or_unwritable_cache_costs_time_only(tmp_path):
     encoder = Counting()
     cache = EmbeddingCache(encoder, tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import note
@@ -78,16 +77,12 @@ def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
     from tokengroups.text.cache import EmbeddingCache
 
     needed = f"the embeddings belong to the text encoder '{shown(name)}'"
-    advice = f"{needed}; give its folder or hub id with --text-encoder DIR|ID"
-    recorded = name.partition(":")[0]
-    if source is None and (recorded == ".." or Path(recorded).name != recorded):
-        raise UserError(advice)  # a file decides neither whom we contact nor what we open
     try:
-        encoder = load_text_encoder(source or recorded, typed=source is not None)
+        encoder = load_text_encoder(source or name.partition(":")[0], typed=source is not None)
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise
-        raise UserError(advice) from error
+        raise UserError(f"{needed}; give its folder or hub id with --text-encoder DIR|ID") from error
     if encoder.name != name:
         raise UserError(f"{needed}, not to '{shown(encoder.name)}'; choose it with --text-encoder")
     return EmbeddingCache(encoder)
