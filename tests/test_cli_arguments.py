@@ -32,7 +32,7 @@ OPTIONS = dict(numeric_options())
 
 def test_the_options_are_found() -> None:
     assert len(OPTIONS) > 25
-    assert {"tokengroups render --size", "tokengroups data procedural --seed", "tokengroups fit --steps"} <= set(OPTIONS)
+    assert {"tokengroups render --size", "tokengroups data procedural --seed", "tokengroups fit --seed"} <= set(OPTIONS)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"tokengroups reconstruct --focal"}))  # judged with its photo
