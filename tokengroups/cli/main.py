@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         for module in args.plugin:
             import_plugin(module)
-        args.run(args)
+        _run(args.run, args)
 
     return guarded(run_command)
 
@@ -61,7 +61,14 @@ def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = No
     """Run one command module as a program of its own, such as ``edit.py``; returns the exit code."""
     parser = Parser(program)
     _configure(parser, command)
-    return guarded(lambda: command.run(parser.parse_args(argv)))
+    return guarded(lambda: _run(command.run, parser.parse_args(argv)))
+
+
+def _run(command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run a command after the import of torch, which all need and which ends the process if it is interrupted."""
+    with streams.signals_waiting():
+        import torch  # noqa: F401
+    command(args)
 
 
 def guarded(action: Callable[[], None]) -> int:

@@ -14,7 +14,7 @@ from types import FrameType
 from tokengroups.reading import escaped
 
 _LONGEST_LINE = 2000  # characters of a message
-_STOPPING = ("SIGTERM", "SIGHUP")  # Windows has only the first
+_STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class OutputLost(Exception):
@@ -108,7 +108,7 @@ def stopped_by_signals() -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-        for number in (getattr(signal, name) for name in _STOPPING if hasattr(signal, name)):
+        for number in _STOPPING:
             if signal.getsignal(number) is signal.SIG_DFL:
                 previous[number] = signal.signal(number, stop)
     try:
@@ -116,3 +116,16 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def signals_waiting() -> Iterator[None]:
+    """Context in which Ctrl-C and the like wait, for code that would not survive an exception."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *_STOPPING])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
