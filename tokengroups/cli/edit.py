@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokengroups.editing import Edit
+    from tokengroups.types import TokenScene
 
 HELP = "edit the groups of a scene; operations apply in the order given"
 EXAMPLES = """\
@@ -57,14 +65,8 @@ def run(args: argparse.Namespace) -> None:
     check_writable(args.output)
     if args.render:
         check_folder(args.render)
-    before = scene = load_scene(args.scene)
-    done = []
-    for edit in edits:
-        old_ids = set(scene.group_ids.tolist())
-        edit = edit.resolve(scene, lambda of, text: embed(of, args.text_encoder, [check_text(text)])[0], every=args.all)
-        scene = edit.apply(scene)
-        added = sorted(set(scene.group_ids.tolist()) - old_ids)
-        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
+    before = load_scene(args.scene)
+    scene, done = _apply(edits, before, args)
     views = (  # both from the cameras of the scene before
         (f"{name}_{index:03d}", view.color)
         for name, rendered in (("before", before), ("after", scene))
@@ -82,6 +84,22 @@ def run(args: argparse.Namespace) -> None:
     say(f"wrote {args.output}: {describe(scene)}")
     if pictures:
         say(f"wrote {len(pictures)} pictures to {args.render}")
+
+
+def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -> tuple[TokenScene, list[str]]:
+    """Apply edits one after the other; returns the edited scene and what was done."""
+
+    def embed_text(of: TokenScene, text: str) -> Tensor:
+        return embed(of, args.text_encoder, [check_text(text)])[0]
+
+    done = []
+    for edit in edits:
+        old_ids = set(scene.group_ids.tolist())
+        edit = edit.resolve(scene, embed_text, every=args.all)
+        scene = edit.apply(scene)
+        added = sorted(set(scene.group_ids.tolist()) - old_ids)
+        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
+    return scene, done
 
 
 def split_options(args: argparse.Namespace) -> list[str]:

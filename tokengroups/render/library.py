@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  (first: its OpenMP runtime then serves the library too)
 
-from tokengroups.io.files import cache_folder
+from tokengroups.io.cache import cache_folder
 from tokengroups.render.build import BuildError, build_library, is_sealed, library_name
 
 _LOG = logging.getLogger(__name__)

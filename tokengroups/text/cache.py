@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tokengroups.checkpoint import read_tensors, write_tensors
 from tokengroups.errors import UserError
-from tokengroups.io.files import cache_folder
+from tokengroups.io.cache import cache_folder
 from tokengroups.reading import path_kind, shown
 from tokengroups.text.encoders import TextEncoder
 
