@@ -8,7 +8,7 @@ import torch
 
 from tokengroups.scene.quantiles import weighted_quantile
 
-SHARES = (0.02, 0.3, 0.5, 0.98)
+SHARES = (0.02, 0.1, 0.3, 0.5, 0.98)
 
 
 def sorted_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> list[float]:

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 _TIE = 1e-4  # of the mean weight: cumulative weights that miss a share by less reach it
-_MANY = 256  # a quantile of more values sorts only those that may be it,
-_DEVIATIONS = 4  # which are as many as a sample suggests, and so many of its standard deviations more
+_MANY, _LARGE_SHARE = 256, 0.3  # of more values, a quantile up to this share sorts only those that may be it,
+_DEVIATIONS = 3  # which are as many as a sample suggests, and so many of its standard deviations more
 _ROUNDING = 1e-9
 
 
@@ -21,7 +21,7 @@ def weighted_quantile(
     """
     share = quantile - _TIE / len(values)
     weights = weights[:, None].expand_as(values)
-    if len(values) <= _MANY:
+    if len(values) <= _MANY or share > _LARGE_SHARE:
         return _reaching(values, weights, share)
     total = weights[:, 0].sum()
     low, held = _lowest(values, weights, share * total)
