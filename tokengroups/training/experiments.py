@@ -39,10 +39,13 @@ class Experiment:
     def build(self) -> Task:
         """Build the task; raises UserError for anything wrong with its sizes, data or weights."""
         message = f"the model would have more than {_MOST_PARAMETERS:.0e} parameters; lower its sizes"
-        with parameter_limit(_MOST_PARAMETERS, message):
-            if self.task in TASKS:
-                return resolve(self.task, TASKS, "task")(self.config)
-            return SystemTask(self.config, _system_class(self.task))
+        try:
+            with parameter_limit(_MOST_PARAMETERS, message):
+                if self.task in TASKS:
+                    return resolve(self.task, TASKS, "task")(self.config)
+                return SystemTask(self.config, _system_class(self.task))
+        except ValueError as error:  # of a network: sizes that do not fit together
+            raise UserError(f"task {self.task}: {error}; change its settings") from error
 
     def description(self) -> dict[str, Any]:
         """Return all settings as plain values."""
