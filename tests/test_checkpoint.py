@@ -240,3 +240,10 @@ def test_parameters_that_are_not_finite_are_refused() -> None:
     with pytest.raises(UserError, match="the weights of here hold NaN or infinity in bias; use other weights"):
         load_state_strict(module, state, "here")
     assert module.bias.isfinite().all()
+
+
+def test_a_configuration_of_weights_is_no_large_file(tmp_path: Path) -> None:
+    save_weights(tmp_path, {"a": torch.ones(1)}, {})
+    (tmp_path / "config.json").write_text("[" + "[]," * 2**20 + "1]")
+    with pytest.raises(UserError, match=r"config\.json: larger than 1 MiB"):
+        load_weights(tmp_path)

@@ -25,6 +25,7 @@ SHIPPED = Path(__file__).parent / "weights"
 UNCHECKED = "TOKENGROUPS_UNCHECKED"  # environment variable: 1 = tensors are not compared with their digest
 _DIGEST, _DIGEST_FORM = "digest", "crc32:"  # metadata key, and how its value begins
 _STORAGE = "storage"  # metadata key of weight files; "float16": stored in half precision, used in float32
+_LARGEST_CONFIG = 2**20  # bytes
 _KEYS_SHOWN = 3
 
 
@@ -175,7 +176,7 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     folder = Path(folder)
     if path_kind(folder) != "folder":
         raise UserError(f"no weights at {shown(folder)}: give a folder that holds {WEIGHTS_FILE} and {CONFIG_FILE}")
-    config = read_json(folder / CONFIG_FILE, "a weight folder needs it; get a fresh copy")
+    config = read_json(folder / CONFIG_FILE, "a weight folder needs it; get a fresh copy", _LARGEST_CONFIG)
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG_FILE}: must hold a JSON object; get a fresh copy")
     tensors = read_tensors(folder / WEIGHTS_FILE)

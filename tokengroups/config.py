@@ -39,17 +39,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def _read_merged(path: Path, including: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
     """Read a file to which the includes of `including` led; `read` are all files so far."""
-    chain = (*including, path)
-    values = _read_mapping(path, including)  # a file, so that its path can be resolved
+    chain, where = (*including, path), shown(path)
     if os.path.realpath(path) in map(os.path.realpath, including):
-        raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
+        raise UserError(f"{shown(including[0])}: {' includes '.join(map(shown, chain))}; remove one of these includes")
     read.append(path)
     if len(read) > _MOST_FILES:
-        raise UserError(f"{including[0]}: includes more than {_MOST_FILES} files; include fewer")
+        raise UserError(f"{shown(including[0])}: includes more than {_MOST_FILES} files; include fewer")
+    values = _read_mapping(path, including)
     names = values.pop("include", [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: 'include' must be the name of a file or a list of them, got {shown(repr(names))}")
+        raise UserError(f"{where}: 'include' must be the name of a file or a list of them, got {shown(repr(names))}")
     merged: dict[str, Any] = {}
     for name in names:
         merged = _merge(merged, _read_merged(path.parent / name, chain, read))
@@ -68,12 +68,14 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _read_mapping(path: Path, including: Sequence[Path]) -> dict[str, Any]:
-    advice = f"{including[-1]} includes it" if including else "give a YAML file, e.g. one of configs/"
+    advice = f"{shown(including[-1])} includes it" if including else "give a YAML file, e.g. one of configs/"
     values = parse_yaml(read_text(path, advice, _LARGEST_FILE), str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a configuration is a mapping of names to values, not a {type(values).__name__}")
+        raise UserError(
+            f"{shown(path)}: a configuration is a mapping of names to values, not a {type(values).__name__}"
+        )
     return values
 
 

@@ -75,13 +75,13 @@ def read_text(path: str | os.PathLike[str], advice: str = "", limit: int = TEXT_
         raise UserError(f"{shown(path)}: not a text file in UTF-8 ({error.reason}){advice and '; ' + advice}") from None
 
 
-def read_json(path: str | os.PathLike[str], advice: str) -> Any:
+def read_json(path: str | os.PathLike[str], advice: str, limit: int = TEXT_LIMIT) -> Any:
     """Content of a JSON file.
 
     Raises:
         UserError: Unreadable or not JSON; its line ends in the advice.
     """
-    text = read_text(path, advice)
+    text = read_text(path, advice, limit)
     try:
         return json.loads(text)
     except RecursionError:

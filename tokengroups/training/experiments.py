@@ -72,7 +72,9 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     name = values.pop("task", None)
     if not isinstance(name, str) or (name not in TASKS and name not in SYSTEMS and ":" not in name):
         known = ", ".join([*TASKS, *SYSTEMS])
-        raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {shown(repr(name))}")
+        raise UserError(
+            f"{shown(path)}: the key 'task' must be one of {known}, or module:Class; got {shown(repr(name))}"
+        )
     if name in TASKS:
         kind = resolve(name, TASKS, "task").settings_class
     else:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tokengroups.io.files import write_error, write_text
-from tokengroups.reading import TEXT_LIMIT, path_kind, read_bytes
+from tokengroups.reading import path_kind, read_bytes
+
+_LIMIT = 2**30  # bytes: some million rows
 
 
 class MetricsLog:
@@ -35,7 +37,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Read the rows of a ``metrics.jsonl`` but damaged ones, such as one that was cut short; no file, no rows."""
     if path_kind(path) == "missing":
         return []
-    lines = read_bytes(path, "choose another output folder", TEXT_LIMIT).splitlines()
+    lines = read_bytes(path, "choose another output folder", _LIMIT).splitlines()
     return [row for row in map(_row, lines) if row is not None]
 
 

@@ -25,6 +25,7 @@ _FORMAT = "tokengroups training state 1"
 _NAME = re.compile(r"step_(\d{8,18})\.safetensors")
 _KEPT = 2  # the newest, and one in case a crash of the machine cut the newest short
 _SHOWN = 3
+_LONGEST_TEXT = 2**20  # characters of the metadata
 _log = logging.getLogger(__name__)
 
 
@@ -153,8 +154,8 @@ def _read(path: Path) -> tuple[RunState, dict[str, Any], dict[str, Tensor]]:
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{path} is no training checkpoint of this version")
     with malformed(path, "remove it"):
-        state = build_config(RunState, json.loads(metadata["state"]), str(path))
-        before = json.loads(metadata["config"])
+        state, before = (json.loads(metadata[key][:_LONGEST_TEXT]) for key in ("state", "config"))
+        state = build_config(RunState, state, str(path))
         if path != _path(path.parent, state.step) or not isinstance(before, dict):
             raise ValueError("its step or its configuration")
     broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
