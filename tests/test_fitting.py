@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,11 @@ import torch
 from test_clustering import box_room, purity
 from tolerances import tolerance
 
+from tokengroups.config import build_config
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import generate_room
 from tokengroups.editing import remove
+from tokengroups.errors import UserError
 from tokengroups.evaluation.masks import group_masks, group_overlaps, group_scores
 from tokengroups.fitting import FitConfig, FitProgress, FitResult, fit_scene
 from tokengroups.fitting.clusters import cluster_groups
@@ -210,6 +211,11 @@ NO_NUMBERS = [{"steps": float("nan")}, {"steps": float("inf")}, {"num_gaussians"
 
 @pytest.mark.parametrize("wrong", [*WRONG, *NO_NUMBERS])
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    settings = SimpleNamespace(**{**vars(FitConfig()), **wrong})  # the tests' typechecker would refuse some before
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        FitConfig.__post_init__(settings)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=f"the settings: the key '{next(iter(wrong))}' must be"):
+        build_config(FitConfig, wrong, "the settings")
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_settings_out_of_range_cannot_be_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be a whole number"):
+        FitConfig(**wrong)
