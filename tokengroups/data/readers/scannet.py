@@ -128,7 +128,7 @@ class ScanNetScene:
         """Class name of every instance of the recording, as far as its files have them."""
         maps = {stem: self.folder / "instance-filt" / f"{stem}.png" for stem in self.stems}
         maps = {stem: path for stem, path in maps.items() if path.is_file()}
-        ids = (read_pixels(path).astype(np.int16) - np.int16(1) for path in maps.values())
+        ids = (read_pixels(path).astype(np.int32) - 1 for path in maps.values())
         return read_classes(self.folder, maps, ids) if maps else {}
 
 
