@@ -92,9 +92,7 @@ def import_scene(
         raise UserError(f"{shown(source)}: no valid Gaussian in it")
     num_anchors = sum(int(part.anchors.max()) + 1 for part in parts)
     if num_anchors * len(parts) > MAX_PROBABILITIES:
-        what = (
-            f"{num_anchors:,} anchors in {len(parts):,} groups are too many: a scene has a probability of each pair"
-        )
+        what = f"{num_anchors:,} anchors in {len(parts):,} groups are too many: a scene has a probability of each pair"
         raise UserError(f"{shown(source)}: {what}; without anchor_sizes in its sidecar each group becomes one anchor")
     left_out = {file: int((~valid).sum()) for file, (_, valid) in files.items()}
     notes = [f"{shown(file)}: left out {count} invalid Gaussians" for file, count in left_out.items() if count]
