@@ -523,3 +523,19 @@ def test_a_file_of_many_groups_is_read_once(tmp_path: Path) -> None:
     listening.clear()
     assert len(imported.scene.group_ids) == 40
     assert opened.count(str(tmp_path / "scene.ply")) == 1
+
+
+def test_more_anchors_and_groups_than_a_scene_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_scene(random_scene(groups=5, anchors_per_group=4), tmp_path / "scene.ply")
+    monkeypatch.setattr("tokengroups.scene.importing.MAX_PROBABILITIES", 5 * 20)
+    import_scene(tmp_path / "scene.ply")
+    monkeypatch.setattr("tokengroups.scene.importing.MAX_PROBABILITIES", 5 * 20 - 1)
+    with pytest.raises(UserError, match="20 anchors in 5 groups are too many.*without anchor_sizes"):
+        import_scene(tmp_path / "scene.ply")
+    content = json.loads((tmp_path / "groups.json").read_text())
+    for entry in content["groups"]:
+        del entry["anchor_sizes"]
+    (tmp_path / "groups.json").write_text(json.dumps(content))
+    assert len(import_scene(tmp_path / "scene.ply").scene.anchors) == 5

@@ -65,7 +65,9 @@ def write_table(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     properties = "".join(f"property {_TYPE_NAMES[little.dtype[name].str[1:]]} {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
     with atomic_path(path) as temporary:
-        temporary.write_bytes(header.encode("ascii") + little.tobytes())
+        with open(temporary, "wb") as file:
+            file.write(header.encode("ascii"))
+            file.write(memoryview(np.ascontiguousarray(little).view(np.uint8)))  # no copy of a large table
 
 
 def conversion_advice(name: str) -> str:

@@ -25,6 +25,7 @@ from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, lo
 from tokengroups.scene.views import select_cameras
 from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
+MAX_PROBABILITIES = 2**28  # of anchors and groups: 1 GiB
 MAX_CAMERAS = 16  # the cameras.json of a 3DGS training has hundreds; evenly spaced ones do as context views
 _SIZE_PX = 256  # picture of the camera of a scene that comes without any
 _ROUNDED = 1e-5  # of the scene's spread: positions that float32 would shift by more are stored about another origin
@@ -89,6 +90,10 @@ def import_scene(
     parts = [part for part in parts if len(part.anchors)]
     if not parts:
         raise UserError(f"{shown(source)}: no valid Gaussian in it")
+    num_anchors = sum(int(part.anchors.max()) + 1 for part in parts)
+    if num_anchors * len(parts) > MAX_PROBABILITIES:
+        what = f"{num_anchors:,} anchors in {len(parts):,} groups are too many: a scene has a probability of each pair"
+        raise UserError(f"{shown(source)}: {what}; without anchor_sizes in its sidecar each group becomes one anchor")
     left_out = {file: int((~valid).sum()) for file, (_, valid) in files.items()}
     notes = [f"{shown(file)}: left out {count} invalid Gaussians" for file, count in left_out.items() if count]
     if origin is not None:
