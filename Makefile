@@ -1,4 +1,4 @@
-# make setup | demo | docs | test | test-portable | test-slow | weights | lint | clean
+# make setup | demo | docs | test | test-portable | test-slow | fuzz | weights | lint | clean
 # You need Python >= 3.11 with pip. All else is installed into .venv.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup-done
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: setup demo docs test test-portable test-slow weights lint clean
+.PHONY: setup demo docs test test-portable test-slow fuzz weights lint clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,10 @@ test-portable: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -q $(PYTEST_ARGS)
+
+# The fuzz tests of `make test` with twenty times as many cases, drawn anew every time.
+fuzz: setup
+	FUZZ_FACTOR=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS) $(wildcard tests/test_fuzz_*.py)
 
 # Train weights of the shipped kind from random initialisation: one configuration file per stage, about ten hours on 2 cores.
 # A stopped stage continues and a finished one is skipped. TRAIN_ARGS is added to every stage.

@@ -17,7 +17,11 @@ from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.postprocess import step_name
+from tokengroups.scene import save_scene, visible_shares
+from tokengroups.scene.boxes import oriented_boxes
+from tokengroups.scene.layout import Relation, relations, up_direction
 from tokengroups.systems import load_model
+from tokengroups.types import TokenScene
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -251,3 +255,35 @@ def test_times_and_texts_are_no_numbers(benchmark) -> None:
               "name": "x", "lpips": None}
     )  # fmt: skip
     assert dict(found) == {"e/psnr": 1.5, "e/per_scene/0/n": 5, "e/lpips": None}
+
+
+def test_blocks_of_large_scenes_are_where_they_should_be(benchmark, tmp_path: Path) -> None:
+    """Every block owns its share and stands on the floor, most of them in view; the scene can be saved."""
+    scale = benchmark("scale")
+    scene = scale.blocks(scale.Size(4000, 30, 7))
+    counts = torch.bincount(scene.assignment.argmax(dim=1)[scene.anchor_ids])
+    assert counts.tolist() == [1013, *[103] * 29]
+    assert torch.bincount(scene.anchor_ids).max() == 7
+    assert sum(relation.kind == "on" for relation in found_relations(scene)) == 29
+    assert (visible_shares(scene) > 0).float().mean() > 0.9
+    save_scene(tmp_path / "scene.safetensors", scene)
+
+
+def found_relations(scene: TokenScene) -> list[Relation]:
+    return relations(oriented_boxes(scene, up_direction(scene)), scene.group_ids.tolist())
+
+
+@pytest.mark.parametrize(("command", "most_mb"), [("list", 1000), ("export", 1000), ("render", 1500)])
+def test_two_thousand_groups(benchmark, tmp_path: Path, command: str, most_mb: int) -> None:
+    scale = benchmark("scale")
+    scale.write(scale.SIZES["groups"], tmp_path, also_ply=False)
+    seconds, megabytes = scale.cost(scale.COMMANDS[command].split(), tmp_path)
+    assert seconds < 10 and 100 < megabytes < most_mb
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["gaussians", "both"])
+def test_a_million_gaussians(benchmark, tmp_path: Path, size: str) -> None:
+    scale = benchmark("scale")
+    scale.write(scale.SIZES[size], tmp_path, also_ply=False)
+    assert scale.cost(scale.COMMANDS["export"].split(), tmp_path)[0] < 10

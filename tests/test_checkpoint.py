@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import resource
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from tokengroups.checkpoint import (
+    SHIPPED,
     load_state_strict,
     load_weights,
     read_metadata,
     read_tensors,
     save_weights,
+    shipped_weights,
     write_tensors,
 )  # fmt: skip
 from tokengroups.errors import UserError
@@ -134,3 +140,110 @@ def test_misfits_name_the_keys_and_change_nothing() -> None:
 def test_only_the_first_few_keys_are_listed() -> None:
     with pytest.raises(UserError, match=r"30 unexpected: k0, k1, k2 and 27 more"):
         load_state_strict(nn.Identity(), {f"k{n}": torch.zeros(1) for n in range(30)}, "x")
+
+
+# --- digests --------------------------------------------------------------------------------------------------------
+
+
+def flipped(path: Path, positions: Iterable[int]) -> Iterator[int]:
+    """Write the file again and again, each time with one bit of one byte flipped; the whole file comes back."""
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for position in positions:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        yield position
+    path.write_bytes(whole)
+
+
+def test_no_flipped_bit_of_a_tensor_file_gets_through(tmp_path: Path) -> None:
+    """Every byte, those of the digest and of its key included: refused, or all that is read is equal."""
+    path, texts = tmp_path / "a.safetensors", {"format": "x", "note": "größe", "scene": json.dumps({"a": [1, 2]})}
+    write_tensors(path, TENSORS, texts)
+    before, refused = read_tensors(path), 0
+    for position in flipped(path, range(path.stat().st_size)):
+        try:
+            found = read_tensors(path)
+        except UserError as error:
+            refused += 1
+            assert str(error).isprintable()
+            continue
+        assert found.keys() == before.keys() and read_metadata(path) == texts, position
+        assert all(torch.equal(found[name], before[name]) for name in before), position
+    assert refused > 0.95 * path.stat().st_size  # white space may be replaced by other white space
+
+
+def test_files_of_other_programs_have_no_digest_and_are_read(tmp_path: Path) -> None:
+    save_file(
+        TENSORS | {"transposed": TENSORS["transposed"].contiguous()}, tmp_path / "a.safetensors", {"format": "pt"}
+    )
+    read = read_tensors(tmp_path / "a.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_the_check_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.tensor([1.0, 2.0])})
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    damaged = torch.frombuffer(whole[-8:], dtype=torch.float32)
+    with pytest.raises(UserError, match="a.safetensors: damaged, it differs from its own digest; get a fresh copy"):
+        read_tensors(path)
+    assert torch.equal(read_tensors(path, check=False)["a"], damaged)
+    monkeypatch.setenv("TOKENGROUPS_UNCHECKED", "1")
+    assert torch.equal(read_tensors(path)["a"], damaged)
+    with pytest.raises(UserError, match="damaged"):
+        read_tensors(path, check=True)
+
+
+def test_a_file_written_again_gets_a_digest_of_its_own(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(2)}, {"note": "x"})
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        texts = file.metadata()
+    write_tensors(tmp_path / "b.safetensors", {"a": torch.zeros(2)}, texts | {"note": "y"})
+    assert torch.equal(read_tensors(tmp_path / "b.safetensors")["a"], torch.zeros(2))
+    assert read_metadata(tmp_path / "b.safetensors") == {"note": "y"}
+
+
+def test_no_flipped_bit_of_shipped_or_saved_weights_gets_through(tmp_path: Path) -> None:
+    save_weights(tmp_path, {"a": torch.randn(5, 7), "b": torch.arange(9)}, {"dim": 3}, half=True)
+    before, _ = load_weights(tmp_path)
+    for position in flipped(tmp_path / "model.safetensors", range(0, (tmp_path / "model.safetensors").stat().st_size)):
+        try:
+            found, _ = load_weights(tmp_path)
+        except UserError:
+            continue
+        assert all(torch.equal(found[name], before[name]) for name in before), position
+    for name in shipped_weights():
+        with safe_open(SHIPPED / name / "model.safetensors", "pt") as file:
+            assert file.metadata()["digest"].startswith("crc32:")
+
+
+def test_what_cannot_be_made_again_is_on_the_disk_before_it_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_tensors(tmp_path / "a.safetensors", TENSORS, durable=False)
+    assert synced == []
+    write_tensors(tmp_path / "a.safetensors", TENSORS)
+    assert len(synced) == 2  # the content, and the folder with the new name
+    save_weights(tmp_path / "w", {"a": torch.ones(1)}, {})
+    assert len(synced) == 6
+
+
+def test_parameters_that_are_not_finite_are_refused() -> None:
+    module = nn.Linear(2, 2)
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state["bias"][1] = float("inf")
+    with pytest.raises(UserError, match="the weights of here hold NaN or infinity in bias; use other weights"):
+        load_state_strict(module, state, "here")
+    assert module.bias.isfinite().all()
+
+
+def test_a_configuration_of_weights_is_no_large_file(tmp_path: Path) -> None:
+    save_weights(tmp_path, {"a": torch.ones(1)}, {})
+    (tmp_path / "config.json").write_text("[" + "[]," * 2**20 + "1]")
+    with pytest.raises(UserError, match=r"config\.json: larger than 1 MiB"):
+        load_weights(tmp_path)

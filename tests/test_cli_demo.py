@@ -105,9 +105,9 @@ def test_weights_with_semantics_are_queried(
 
 
 def test_bad_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for option, value, least in (("--scenes", "0", 1), ("--seed", "-1", 0)):
+    for option, value, limits in (("--scenes", "0", "choose 1 to 1000"), ("--seed", "-1", "must be at least 0")):
         assert main(["demo", "--out", str(tmp_path), option, value]) == 2
-        assert capsys.readouterr().err == f"error: {option} {value}: must be at least {least}\n"
+        assert capsys.readouterr().err == f"error: {option} {value}: {limits}\n"
 
 
 def test_without_the_text_encoder_nothing_is_queried(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -96,7 +95,6 @@ def write_colmap(folder: Path, transforms: Path) -> None:
     (folder / "points3D.txt").write_text("")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap is not installed")
 def test_colmap_and_transforms_give_the_same_scene(capture: Path, tmp_path: Path) -> None:
     assert fit(capture, "-o", tmp_path / "a.safetensors", *QUICK) == 0
     write_colmap(capture / "sparse" / "0", capture / "transforms.json")
@@ -117,6 +115,47 @@ def test_options_name_what_lies_elsewhere(capture: Path, capsys: pytest.CaptureF
     assert fit(*words, "-o", output) == 0
     answer = capsys.readouterr().out
     assert "note: used 2 of 4 photos" in answer and "2 photos at 32x32" in answer and str(output) in answer
+
+
+def test_without_masks_the_groups_are_clusters(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(capture / "masks")
+    for name in ("a", "b"):
+        assert fit(capture, "-o", capture / f"{name}.safetensors", *QUICK, "--hold-out", 3) == 0
+        answer = capsys.readouterr().out
+        assert "note: no masks: the groups are clusters of positions; --masks DIR gives instances" in answer
+        assert "AP of the masks unknown" in answer
+    one, other = load_scene(capture / "a.safetensors"), load_scene(capture / "b.safetensors")
+    assert one.provenance["groups"] == "clusters of positions"
+    assert one.group_ids.tolist() == list(range(1, len(one.group_ids) + 1)) and len(one.group_ids) > 1
+    assert torch.equal(one.assignment, other.assignment) and torch.equal(one.gaussians.means, other.gaussians.means)
+
+
+@pytest.mark.parametrize("kind", ["transforms", "colmap"])
+def test_render_sees_a_fit_from_the_cameras_of_its_photos(kind: str, capture: Path) -> None:
+    """The scene's world is the first photo's camera; the cameras of the file are moved there."""
+    output, cameras = capture / "scene.safetensors", capture / "transforms.json"
+    assert fit(capture, "-o", output, *QUICK) == 0
+    if kind == "colmap":
+        write_colmap(capture.parent / "model", cameras)
+        cameras = capture.parent / "model"
+    pictures = []
+    for name, words in (("context", "context"), ("file", str(cameras))):
+        assert main(["render", str(output), "--camera", words, "-o", str(capture / name)]) == 0
+        paths = sorted((capture / name).glob("color_*.png"))
+        pictures.append(np.stack([np.asarray(Image.open(path)).astype(int) for path in paths]))
+    context, from_file = pictures
+    assert context.shape == from_file.shape == (4, 32, 32, 3) and context.std() > 10
+    assert np.abs(context - from_file).max() <= 2  # roundings of poses
+    assert np.abs(context[0] - context[3]).mean() > 5  # other cameras would be seen
+
+
+def test_values_of_no_instance_may_be_several(capture: Path) -> None:
+    masks = [np.asarray(Image.open(capture / "masks" / f"{view}.png")) for view in range(4)]
+    values, counts = np.unique(masks, return_counts=True)
+    gone = values[counts.argsort()[-2:]].tolist()  # the two largest
+    for words in (("--unlabelled", ",".join(map(str, gone))), [w for v in gone for w in ("--unlabelled", v)]):
+        assert fit(capture, "-o", capture / "scene.safetensors", *QUICK, *words) == 0
+        assert set(load_scene(capture / "scene.safetensors").group_ids.tolist()) <= set(values.tolist()) - set(gone)
 
 
 def test_lists_renders_and_edits_work_on_it(capture: Path) -> None:
@@ -146,11 +185,6 @@ def test_photos_and_cameras_without_each_other_are_noted(capture: Path, capsys: 
 
 def _no_cameras(folder: Path) -> list[object]:
     return [folder / "images"]
-
-
-def _no_masks(folder: Path) -> list[object]:
-    shutil.rmtree(folder / "masks")
-    return [folder]
 
 
 def _missing_masks(folder: Path) -> list[object]:
@@ -204,6 +238,50 @@ def _photo_as_points(folder: Path) -> list[object]:
     return [folder, "--points", folder / "images" / "0.jpg"]
 
 
+def _changed(folder: Path, old: str, new: str) -> list[object]:
+    path = folder / "transforms.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    return [folder]
+
+
+def _fisheye(folder: Path) -> list[object]:
+    return _changed(folder, '"w": ', '"is_fisheye": true, "w": ')
+
+
+def _distortion_as_text(folder: Path) -> list[object]:
+    return _changed(folder, '"w": ', '"k1": "0.05", "w": ')
+
+
+def _deep(folder: Path) -> list[object]:
+    return _changed(folder, '"w": ', f'"x": {"[" * 60_000}{"]" * 60_000}, "w": ')
+
+
+def _same_stems(folder: Path) -> list[object]:
+    for view, place in ((0, "cam0"), (1, "cam1")):
+        (folder / "images" / place).mkdir()
+        (folder / "images" / f"{view}.jpg").rename(folder / "images" / place / "0.jpg")
+    text = (folder / "transforms.json").read_text().replace("images/0.jpg", "images/cam0/0.jpg")
+    (folder / "transforms.json").write_text(text.replace("images/1.jpg", "images/cam1/0.jpg"))
+    return [folder]
+
+
+def _no_mask_value(folder: Path) -> list[object]:
+    return [folder, "--unlabelled", "0,wall"]
+
+
+def _huge_seed(folder: Path) -> list[object]:
+    return [folder, "--seed", 10**30]
+
+
+def _huge_size(folder: Path) -> list[object]:
+    return [folder, "--size", 10**30]
+
+
+def _long_name(folder: Path) -> list[object]:
+    return [folder / ("a" * 300)]
+
+
 def _small(folder: Path) -> list[object]:
     return [folder, "--size", 8]
 
@@ -212,19 +290,26 @@ def _small(folder: Path) -> list[object]:
     ("spoil", "message"),
     [
         (_no_cameras, "no cameras given"),
-        (_no_masks, "no masks given"),
         (_missing_masks, "no such folder of masks"),
         (_no_photos, "no photo in the folder"),
         (_text_as_mask, "1.png: not a picture"),
         (_text_as_photo, "1.jpg: not a photo"),
-        (_nan, "must be positive numbers"),
+        (_nan, "nan is not finite"),
         (_broken, "not JSON"),
-        (_no_such_cameras, "no such file or folder"),
+        (_no_such_cameras, "there is no such file; give a transforms.json"),
         (_no_such_photos, "nothing: no such file or folder"),
-        (_text_as_cameras, "give a transforms.json, a COLMAP model or a cameras.json"),
+        (_text_as_cameras, "give a transforms.json, a COLMAP model (its folder) or a cameras.json"),
+        (_fisheye, "is_fisheye is no pinhole; undistort the photos first"),
+        (_distortion_as_text, "'0.05' is no number"),
+        (_deep, "nested too deeply"),
+        (_same_stems, "cannot tell which mask is whose: 0.png for "),
+        (_no_mask_value, "--unlabelled 0,wall: give mask values with commas between"),
+        (_huge_seed, "--seed 1000000000000000000000000000000: choose 0 to"),
+        (_huge_size, "--size 1000000000000000000000000000000: choose 32 to"),
+        (_long_name, "no such file or folder"),
         (_no_steps, "--steps 0: choose 1 to"),
         (_photo_as_points, "not a PLY file"),
-        (_small, "--size 8: must be at least 32"),
+        (_small, "--size 8: choose 32 to 2560"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tokengroups.cli.arguments import MAX_MEGAPIXELS
 from tokengroups.cli.main import main
+from tokengroups.io import decoding
 from tokengroups.postprocess import STEPS, build_steps
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.scene import load_scene
@@ -194,6 +196,42 @@ def test_forty_photos_are_thinned_with_a_note(
     assert reconstruct(tmp_path, "-o", output, "--weights", random_weights) == 0
     assert "used 16 of 40 photos" in capsys.readouterr().out
     assert len(load_scene(output).cameras.intrinsics) == 16
+
+
+def test_large_blank_and_odd_photos_are_used_with_notes(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (90, 90), "white").save(photos / "blank.png")
+    Image.new("1", (1200, 1000)).save(photos / "large.png")
+    Image.fromarray(np.linspace(0, 1, 6400, dtype=np.float32).reshape(80, 80)).save(photos / "numbers.tif")
+    output = photos.parent / "scene.safetensors"
+    words = (photos, "-o", output, "--weights", random_weights, "--max-megapixels", 1, "--json")
+    assert reconstruct(*words) == 0
+    summary = json.loads(capsys.readouterr().out)
+    notes = "\n".join(summary["notes"])
+    assert "blank.png: enlarged from" not in notes and "nearly white all over" in notes
+    assert "numbers.tif: values up to 1 taken for a range of 0 to 1" in notes
+    assert "large.png: more than 1 megapixels; reduce it, or raise --max-megapixels" in notes
+    assert "large.png" not in [Path(photo).name for photo in summary["photos"]] and len(summary["photos"]) == 5
+    output.unlink()
+    assert reconstruct(photos / "large.png", *words[1:]) == 2
+    assert "large.png: more than 1 megapixels" in capsys.readouterr().err and not output.exists()
+
+
+def test_the_limit_of_pixels_is_that_of_the_reader() -> None:
+    assert MAX_MEGAPIXELS == decoding.MAX_MEGAPIXELS
+
+
+@pytest.mark.parametrize(("num_photos", "largest"), [(1, 443), (2, 313), (12, 128), (40, 110)])  # of 40, 16 are used
+def test_sizes_beyond_memory_are_refused(
+    num_photos: int, largest: int, photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [photos / "IMG_3.png"] * num_photos
+    words += ["-o", photos.parent / "x.safetensors", "--weights", random_weights, "--size"]
+    assert reconstruct(*words, largest // 16 * 16 + 16) == 2
+    assert f"give at most {largest}" in capsys.readouterr().err
+    if num_photos > 2:  # the others take long
+        assert reconstruct(*words, largest // 16 * 16) == 0
 
 
 def _empty_folder(folder: Path) -> list[Path]:

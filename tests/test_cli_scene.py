@@ -9,10 +9,12 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import random_scene
 
@@ -20,7 +22,7 @@ from tokengroups.checkpoint import read_metadata, read_tensors, shipped_weights,
 from tokengroups.cli.main import COMMANDS, main
 from tokengroups.errors import UserError
 from tokengroups.postprocess import STEPS
-from tokengroups.scene import load_scene, save_scene
+from tokengroups.scene import load_scene, render_views, save_scene
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT / "tests" / "data" / "instok3d"
@@ -66,7 +68,8 @@ def test_unknown_command_and_missing_arguments_exit_with_2(capsys: pytest.Captur
         with pytest.raises(SystemExit) as stopped:
             main(words)
         assert stopped.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and all(line.startswith("error: ") and line.endswith(" --help") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,22 @@ def test_python_dash_m_and_a_closed_pipe(scene_file: Path) -> None:
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
+
+
+def test_render_says_that_a_view_is_empty(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = load_scene(scene_file)
+    poses = scene.cameras.cam_from_world.clone()
+    poses[1, :3, :3] = torch.tensor([-1.0, 1, -1]).diag()  # looks back
+    save_scene(scene_file, replace(scene, cameras=replace(scene.cameras, cam_from_world=poses)))
+    line = "of the scene: nothing visible is in front of the camera; choose another with --camera"
+    for camera, words in (
+        ("context", f"note: 1 of 2 views show no part {line}\n"),
+        ("context:1", f"note: the view shows no part {line}\n"),
+        ("context:0", ""),
+    ):
+        assert run("render", scene_file, "--camera", camera, "-o", tmp_path / "out", "--json") == 0
+        captured = capsys.readouterr()
+        assert captured.err == words and json.loads(captured.out)
 
 
 def test_list_prints_a_row_per_group(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +149,7 @@ def test_render_writes_every_kind_of_picture(
     assert run("render", scene_file, "--camera", "context", "-o", out, "--what", "color,depth,groups", "--json") == 0
     files = [Path(name) for name in json.loads(capsys.readouterr().out)]
     kinds = ["color", "depth", "depth_preview", "groups", "group_ids"]
-    expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json"}
+    expected = {f"{kind}_00{i}.png" for kind in kinds for i in (0, 1)} | {"legend.json", "cameras.json", "depth.json"}
     assert {path.name for path in files} == {path.name for path in out.iterdir()} == expected
     legend = {entry["id"]: entry["color"] for entry in json.loads((out / "legend.json").read_text())}
     ids, colors = picture(out / "group_ids_000.png").astype(int) - 1, picture(out / "groups_000.png")
@@ -139,6 +158,35 @@ def test_render_writes_every_kind_of_picture(
         assert {"#{:02x}{:02x}{:02x}".format(*color) for color in colors[ids == group]} == {legend[group]}
     depth = picture(out / "depth_000.png")
     assert depth.dtype == np.uint16 and 1000 < np.median(depth[depth > 0]) < 5000
+    assert json.loads((out / "depth.json").read_text()) == {"depth_000.png": 0.001, "depth_001.png": 0.001}
+    assert [entry["value"] for entry in json.loads((out / "legend.json").read_text())] == [3, 6, 9]
+
+
+def test_render_says_where_depths_and_ids_do_not_fit_16_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scene a hundred times as large as usual; a program reads its depth and ids by what lies beside them."""
+    small, factor, new_ids = random_scene(), 100.0, torch.tensor([2, 65534, 70000])
+    gaussians = replace(small.gaussians, means=factor * small.gaussians.means, scales=factor * small.gaussians.scales)
+    poses = small.cameras.cam_from_world.clone()
+    poses[:, :3, 3] *= factor
+    cameras = replace(small.cameras, cam_from_world=poses)
+    scene = replace(small, gaussians=gaussians, cameras=cameras, anchors=factor * small.anchors, group_ids=new_ids)
+    save_scene(tmp_path / "large.safetensors", scene)
+    out = tmp_path / "out"
+    assert run("render", tmp_path / "large.safetensors", "-o", out, "--what", "depth,groups") == 0
+    captured = capsys.readouterr()
+    assert "2 depth pictures with depths over 65.535 in a coarser unit, such as 0.01 in depth_000.png" in captured.err
+    assert "1 id above 65534 with another value than id + 1" in captured.err
+    units = json.loads((out / "depth.json").read_text())
+    ids = {entry["value"]: entry["id"] for entry in json.loads((out / "legend.json").read_text())} | {0: -1}
+    assert list(units.values()) == [0.01, 0.01] and sorted(ids) == [0, 3, 65534, 65535]
+    for index, view in enumerate(render_views(scene, cameras)):
+        assert view.depth.max() > 66
+        read = torch.from_numpy(picture(out / f"depth_{index:03d}.png") * units[f"depth_{index:03d}.png"])
+        assert (read - view.depth).abs().max() < 0.006
+        values = picture(out / f"group_ids_{index:03d}.png")
+        assert np.array_equal(np.vectorize(ids.get)(values), view.group_map)
 
 
 def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +200,16 @@ def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pyt
     assert picture(tmp_path / "c" / "color_000.png")[0, 0].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("what", ["Colours, DEPTHS, group", "colors depth groups", "depth,color,colour,groups,"])
+def test_render_forgives_spellings(scene_file: Path, tmp_path: Path, what: str) -> None:
+    assert run("render", scene_file, "-o", tmp_path / "a", "--what", what, "--background", "Dark Orange") == 0
+    plain = ("--what", "color,depth,groups", "--background", "#ff8c00")
+    assert run("render", scene_file, "-o", tmp_path / "b", *plain) == 0
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -160,12 +218,16 @@ def test_render_from_other_cameras(scene_file: Path, tmp_path: Path, capsys: pyt
         (["--camera", "orbit:0"], "'0' should be a whole number from 1"),
         (["--camera", "orbit:3:400"], "'400' should be"),
         (["--camera", "above"], "give context"),
-        (["--camera", "none.json"], "cannot read none.json"),
+        (["--camera", "."], "no COLMAP model"),
+        (["--camera", "orbit:\u00b2"], "should be a whole number"),
+        (["--size", "4096"], "pictures of 5461x4096 are too large: at most 4096 a side and 12.6 megapixels"),
+        (["--size", "3073"], "pictures of 4097x3073 are too large"),
+        (["--camera", "none.json"], "cannot read none.json: there is no such file; give a transforms.json"),
         (["--what", "color,normals"], "choose from color,depth,groups"),
         (["--what", ""], "choose from color,depth,groups"),
         (["--size", "0"], "choose 1 to 4096"),
-        (["--background", "blue"], "give black, white or #rrggbb"),
-        (["--background", "#12345g"], "give black, white or #rrggbb"),
+        (["--background", "blueish"], "give a name such as white, #rrggbb, #rgb"),
+        (["--background", "#12345g"], "give a name such as white, #rrggbb, #rgb"),
     ],
 )
 def test_render_refuses_bad_options(
@@ -339,7 +401,7 @@ def test_real_groups_are_imported_listed_edited_and_rendered(
     [
         (["none", "-o", "{out}"], "no such file or folder"),
         ([str(REAL), "-o", "{out}", "--fov", "200"], "choose 1 to 170"),
-        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 4096"),
+        ([str(REAL), "-o", "{out}", "--size", "5"], "choose 16 to 2048"),
         ([str(REAL), "-o", "{out}/missing/a"], "there is no folder"),
         ([str(REAL / "README.md"), "-o", "{out}"], "not a PLY file"),
     ],

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
 from tokengroups.errors import UserError
 
+WIDTHS, FINITE = st.integers(1, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)
+
 
 @dataclass(frozen=True)
 class Inner:
@@ -62,9 +64,9 @@ def test_defaults_live_in_the_dataclass(tmp_path: Path) -> None:
     st.builds(
         Outer,
         name=st.text(),
-        inner=st.builds(Inner, width=st.integers(1), rates=st.lists(st.floats(allow_nan=False)).map(tuple)),
-        limit=st.none() | st.floats(allow_nan=False),
-        other=st.none() | st.builds(Inner, width=st.integers(1)),
+        inner=st.builds(Inner, width=WIDTHS, rates=st.lists(FINITE).map(tuple)),
+        limit=st.none() | FINITE,
+        other=st.none() | st.builds(Inner, width=WIDTHS),
         mode=st.sampled_from(["fast", "exact"]),
         shown=st.booleans(),
     )
@@ -80,10 +82,10 @@ def test_to_dict_is_the_inverse_of_build(config: Outer) -> None:
         ("name: x\ninner: {widht: 3}", r"unknown key 'inner.widht'; did you mean 'width'\?"),
         ("name: x\nother: {zzz: 3}", r"unknown key 'other.zzz'; known keys here: pair, rates, width"),
         ("rate: 1", "the key 'name' is missing"),
-        ("name: x\nrate: high", r"the key 'rate' must be float, got 'high' \(str\)"),
-        ("name: x\nrate: true", "the key 'rate' must be float"),
-        ("name: x\ninner: {width: 1.5}", "the key 'inner.width' must be int, got 1.5"),
-        ("name: x\ninner: {width: true}", "the key 'inner.width' must be int"),
+        ("name: x\nrate: high", "the key 'rate' must be a finite number, got 'high'"),
+        ("name: x\nrate: true", "the key 'rate' must be a finite number, got True"),
+        ("name: x\ninner: {width: 1.5}", "the key 'inner.width' must be a whole number, got 1.5"),
+        ("name: x\ninner: {width: true}", "the key 'inner.width' must be a whole number, got True"),
         ("name: x\ninner: {width: 0}", "width must be >= 1, got 0"),
         ("name: x\ninner: {rates: abc}", "the key 'inner.rates' must be a list, got 'abc'"),
         ("name: x\ninner: {pair: [1, 2, 3]}", "the key 'inner.pair' must be"),
@@ -175,3 +177,44 @@ def test_wrong_includes_are_refused_in_one_line(texts: dict[str, str], message: 
     with pytest.raises(UserError, match=message) as caught:
         load(files(tmp_path, **texts))
     assert "\n" not in str(caught.value)
+
+
+def test_includes_cannot_multiply(tmp_path: Path) -> None:
+    """Forty files that include the next one twice would be read 2^40 times."""
+    for number in range(40):
+        (tmp_path / f"{number}.yaml").write_text(f"include: [{number + 1}.yaml, {number + 1}.yaml]")
+    (tmp_path / "40.yaml").write_text("name: x")
+    with pytest.raises(UserError, match=r"0\.yaml: includes more than 100 files; include fewer"):
+        read_yaml(tmp_path / "0.yaml")
+
+
+def test_a_file_of_another_kind_or_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_text("#" * (2**20 + 1))
+    with pytest.raises(UserError, match="larger than 1 MiB"):
+        read_yaml(tmp_path / "large.yaml")
+    with pytest.raises(UserError, match="it is a folder"):
+        read_yaml(tmp_path)
+    with pytest.raises(UserError, match="device, pipe or socket"):
+        read_yaml("/dev/null")
+    (tmp_path / "a.yaml").write_text("include: b.yaml")
+    (tmp_path / "b.yaml").symlink_to("b.yaml")
+    with pytest.raises(UserError, match="no file can have this name"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("override", [".".join("a" * 60) + "=1", "a\x1b[31m.b=1", "a.\0=1", "a=\ud800"])
+def test_odd_overrides_are_one_printable_line(override: str) -> None:
+    with pytest.raises(UserError, match="override") as caught:
+        apply_overrides({"name": "x"}, [override])
+    assert str(caught.value).isprintable()
+
+
+def test_values_of_any_depth_and_kind_are_one_line() -> None:
+    deep: object = 1
+    for _ in range(5000):
+        deep = [deep]
+    for value in (deep, {"a": deep}, {"rates": deep}, [{}], float("nan"), 10**400, b"x", {1: 2}):
+        for key in ("name", "inner", "rate", "limit", "other", "mode", "shown", "x" * 100_000):
+            with pytest.raises(UserError) as caught:
+                build_config(Outer, {"name": "x", key: value}, "test")
+            assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000

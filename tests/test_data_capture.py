@@ -69,6 +69,64 @@ def test_photos_are_loaded_and_thinned_with_a_note(captures: Path) -> None:
     assert torch.equal(views.images, capture.load(40)[0].select([0, 2]).images)
 
 
+def move_to_rig(folder: Path) -> None:
+    """Photos and masks 0 to 3 as those of two cameras that number theirs alike: cam0/0, cam0/1, cam1/0, cam1/1."""
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        for view in range(4):
+            (folder / kind / f"cam{view // 2}").mkdir(exist_ok=True)
+            (folder / kind / f"{view}.{suffix}").rename(folder / kind / f"cam{view // 2}" / f"{view % 2}.{suffix}")
+
+
+def test_masks_in_folders_like_those_of_the_photos_are_theirs(captures: Path) -> None:
+    """Also where the stems alone say nothing; a mask that lies elsewhere is no longer used in silence."""
+    folder = captures / "desk"
+    truth = find_capture([str(folder)]).load(40)[0].group_ids
+    move_to_rig(folder)
+    text = (folder / "transforms.json").read_text()
+    for view in range(4):
+        text = text.replace(f"images/{view}.jpg", f"images/cam{view // 2}/{view % 2}.jpg")
+    (folder / "transforms.json").write_text(text)
+    views, paths, _ = find_capture([str(folder)]).load(40)
+    assert len(paths) == 5
+    for path, ids in zip(paths, views.group_ids, strict=True):
+        view = 4 if path.name == "4.jpg" else 2 * int(path.parent.name[-1]) + int(path.stem)
+        assert torch.equal(ids, truth[view]) and (view == 0 or not torch.equal(ids, truth[0])), path
+    (folder / "masks" / "cam1" / "0.png").rename(folder / "masks" / "0.png")
+    with pytest.raises(UserError, match="cannot tell which mask is whose: .*0.png for"):
+        find_capture([str(folder)])
+
+
+def test_colmap_photos_in_folders_below_are_found(captures: Path) -> None:
+    folder = captures / "hall"
+    before = find_capture([str(folder)]).load(40)[0].group_ids
+    move_to_rig(folder)
+    names = [*(f"cam{view // 2}/{view % 2}.jpg" for view in range(4)), "cam9/gone.jpg"]
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    (folder / "transforms.json").unlink()
+    (model / "cameras.txt").write_text("1 PINHOLE 40 40 50 50 20 20\n")
+    lines = [f"{index} 1 0 0 0 {index} 0 0 1 {name}\n\n" for index, name in enumerate(names, start=1)]
+    (model / "images.txt").write_text("".join(lines))
+    for photos in (folder, folder / "images"):
+        capture = find_capture([str(photos)], cameras=str(model), masks=str(folder / "masks"))
+        found = {path.relative_to(folder / "images").as_posix(): camera for path, camera in capture.pairs}
+        assert list(found) == names[:4]
+        assert [camera.cam_from_world[0, 3] for camera in found.values()] == [1, 2, 3, 4]
+        assert "left out 1 camera without a photo: cam9/gone.jpg" in capture.notes
+        assert "left out 1 photo without a camera: 4.jpg" in capture.notes
+        ids = capture.load(40)[0].group_ids
+        assert torch.equal(ids, before[:4])
+
+
+def test_without_masks_nothing_is_labelled_and_a_note_says_it(captures: Path) -> None:
+    shutil.rmtree(captures / "desk" / "masks")
+    capture = find_capture([str(captures / "desk")])
+    assert capture.masks is None and capture.notes == (
+        "no masks: the groups are clusters of positions; --masks DIR gives instances",
+    )
+    assert bool((capture.load(40)[0].group_ids == -1).all())
+
+
 def test_a_folder_without_cameras_is_no_capture(captures: Path) -> None:
     with pytest.raises(UserError, match="notes: no capture in it"):
         open_dataset("capture", captures / "notes")

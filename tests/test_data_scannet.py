@@ -36,7 +36,7 @@ def test_round_trip_keeps_all_but_rounding(frames: SceneFrames, folder: Path) ->
     np.testing.assert_allclose(read.intrinsics, frames.intrinsics, rtol=1e-12)
     assert np.abs(read.images.astype(int) - frames.images).mean() < 6  # JPEG of a noisy photo
     assert read.instance_classes == frames.instance_classes
-    assert read.name == "room" and read.group_ids.dtype == np.int16 and read.depth.dtype == np.float32
+    assert read.name == "room" and read.group_ids.dtype == np.int32 and read.depth.dtype == np.float32
 
 
 def test_files_hold_what_scannet_says(frames: SceneFrames, folder: Path) -> None:
@@ -67,6 +67,14 @@ def test_unlabelled_pixels_are_minus_one_and_unknown_depth_is_zero(frames: Scene
     read = ScanNetScene(tmp_path / "holes")[:]
     assert (read.group_ids[:, :4] == -1).all() and (read.depth[:, :4] == 0).all()
     assert (read_pixels(tmp_path / "holes/label-filt/0.png")[:4] == 0).all()
+
+
+def test_ids_beyond_15_bits_stay_positive(frames: SceneFrames, folder: Path) -> None:
+    """An exported frame of ScanNet has one byte; tools that export more instances write 16 bits."""
+    values = np.full(frames.group_ids.shape[1:], 40_000, np.uint16)
+    values[0] = 0
+    write_pixels(folder / "instance-filt" / "0.png", values)
+    assert np.unique(ScanNetScene(folder)[:1].group_ids).tolist() == [-1, 39_999]
 
 
 def test_frames_that_lost_tracking_are_skipped(frames: SceneFrames, folder: Path) -> None:

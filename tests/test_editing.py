@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scenes import random_scene
@@ -28,10 +31,12 @@ from tokengroups.editing import (
     rotate,
     scale,
 )
+from tokengroups.editing.base import record
 from tokengroups.errors import UserError
 from tokengroups.gaussians import covariances
 from tokengroups.geometry import invert_rigid, rigid, rotation_from_quaternion
 from tokengroups.scene import group_centre, load_scene, render_views, save_scene
+from tokengroups.scene.consistency import MAX_GROUP_ID
 from tokengroups.scene.groups import column_of, gaussian_mask
 from tokengroups.types import Cameras, TokenScene
 
@@ -259,6 +264,154 @@ def test_unknown_group_is_refused_with_a_list(name: str) -> None:
 def test_impossible_values_are_refused(edit: Callable[[TokenScene], TokenScene], words: str) -> None:
     with pytest.raises(UserError, match=words):
         edit(random_scene())
+
+
+# --- numbers, vectors and groups of every kind ----------------------------------------------------------------------
+
+# The same edit as with Python's numbers, by NumPy's or torch's, or by name.
+SAME_EDITS: dict[str, tuple[Callable[[TokenScene], TokenScene], Callable[[TokenScene], TokenScene]]] = {
+    "ids of NumPy": (lambda s: remove(s, [2, 5]), lambda s: remove(s, np.array([2, 5]))),
+    "ids of torch": (lambda s: keep(s, [5, 8]), lambda s: keep(s, torch.tensor([5, 8]))),
+    "one id of NumPy": (lambda s: remove(s, 5), lambda s: remove(s, np.int64(5))),
+    "one id of torch": (lambda s: keep(s, 5), lambda s: keep(s, torch.tensor(5))),
+    "names": (lambda s: remove(s, [2, 8]), lambda s: remove(s, ["Thing 0", "thing  2"])),
+    "an id as text": (lambda s: move(s, 8, (0, 0, 1)), lambda s: move(s, "8", (0, 0, 1))),
+    "a vector of NumPy": (lambda s: move(s, 5, (0.5, 0, -1)), lambda s: move(s, 5, np.array([0.5, 0, -1]))),
+    "a vector of torch": (lambda s: duplicate(s, 5, (0.5, 0, 1)), lambda s: duplicate(s, 5, torch.tensor([0.5, 0, 1]))),
+    "a mixed vector": (
+        lambda s: insert(s, s, 5, (0.5, 0.0, 1.0)),
+        lambda s: insert(s, s, "thing 1", [np.float32(0.5), torch.tensor(0), 1]),
+    ),
+    "numbers of NumPy": (lambda s: rotate(s, 5, "y", 30.0), lambda s: rotate(s, np.int8(5), "Y", np.float64(30))),
+    "numbers of torch": (lambda s: scale(s, 5, 0.5), lambda s: scale(s, torch.tensor([5]), torch.tensor(0.5))),
+    "a fraction": (lambda s: scale(s, 5, 0.75), lambda s: scale(s, 5, Fraction(3, 4))),
+}
+
+
+@pytest.mark.parametrize("name", SAME_EDITS)
+def test_numbers_and_groups_may_be_of_any_kind(name: str, tmp_path: Path) -> None:
+    plain, other = (edit(random_scene()) for edit in SAME_EDITS[name])
+    for field, values in vars(plain.gaussians).items():
+        assert torch.equal(values, getattr(other.gaussians, field)), field
+    assert torch.equal(plain.group_ids, other.group_ids) and torch.equal(plain.anchors, other.anchors)
+    assert plain.provenance == other.provenance
+    assert json.dumps(plain.provenance) == json.dumps(other.provenance)  # plain numbers, 1 and 1.0 told apart
+    save_scene(tmp_path / "a.safetensors", other)
+    assert load_scene(tmp_path / "a.safetensors").provenance == plain.provenance
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (True, "a group is given by its id, a whole number, or by its name, got True"),
+        (np.True_, "a group is given by its id"),
+        (torch.tensor(True), "a group is given by its id"),
+        (5.0, "a group is given by its id, a whole number, or by its name, got 5.0"),
+        (None, "by its name, got None"),
+        (b"thing 1", "a group is given by its id"),
+        ([5, [8]], r"a group is given by its id, a whole number, or by its name, got \[8\]"),
+        ("5.5", "'5.5' is neither a group id nor a text"),
+        ("", "'' is neither a group id nor a text"),
+        (10**30, f"there is no group {10**30}; the scene has the groups 2, 5, 8"),
+        ("a\x1b[31m lamp", r"no group has the name 'a\\x1b\[31m lamp' .*thing 0, thing 1, thing 2.* tokengroups edit$"),
+    ],
+)
+def test_what_is_no_group_is_refused(group: object, message: str) -> None:
+    for edit in (remove, keep):
+        with pytest.raises(UserError, match=message):
+            edit(random_scene(), group)
+
+
+def test_a_name_of_several_groups_is_refused() -> None:
+    scene = replace(random_scene(), group_names=("lamp", "Lamp", "floor"))
+    with pytest.raises(UserError, match="'lamp' matches 2 groups: 2, 5; give their ids"):
+        move(scene, "lamp", (0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "number", [True, "2", b"2", None, 1j, [2.0], 10**400, np.float32("inf"), torch.tensor([1.0, 2.0])]
+)
+def test_what_is_no_number_is_refused(number: object) -> None:
+    scene = random_scene()
+    for edit in (
+        lambda: scale(scene, 5, number),
+        lambda: rotate(scene, 5, "x", number),
+        lambda: move(scene, 5, (number, 0, 0)),
+        lambda: rotate(scene, 5, (0, number, 0), 30),
+        lambda: insert(scene, scene, 5, [0, 0, number]),
+    ):
+        with pytest.raises(UserError, match="must be (three finite numbers|a finite number|positive and finite), got"):
+            edit()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda scene: move(scene, 5, (1e38, 0, 0)),
+        lambda scene: duplicate(scene, 5, (0, 1e30, 0)),
+        lambda scene: insert(scene, scene, 5, (0, 0, -1e38)),
+        lambda scene: scale(scene, 5, 1e30),
+        lambda scene: scale(scene, 5, 10**30),
+        lambda scene: scale(scale(scale(scene, 5, 1e4), 5, 1e4), 5, 1e4),
+    ],
+)
+def test_values_beyond_the_range_of_scenes_are_refused(edit: Callable[[TokenScene], TokenScene]) -> None:
+    with pytest.raises(
+        UserError, match=r"^(move|duplicate|insert|scale): the edited scene could not be saved: .*beyond"
+    ):
+        edit(random_scene())
+
+
+def test_no_copy_gets_an_id_beyond_the_largest() -> None:
+    for largest in (MAX_GROUP_ID, 2**63 - 1):
+        scene = replace(random_scene(), group_ids=torch.tensor([2, 5, largest]))
+        for edit in (lambda scene=scene: duplicate(scene, 5), lambda scene=scene: insert(scene, scene, 5, (0, 0, 1))):
+            with pytest.raises(UserError, match=f"no id is left for the copy: the largest of the scene is {largest}"):
+                edit()
+    last = replace(random_scene(), group_ids=torch.tensor([2, 5, MAX_GROUP_ID - 1]))
+    assert duplicate(last, 5).group_ids.tolist()[-1] == MAX_GROUP_ID
+
+
+def test_a_scene_that_takes_groups_from_itself_keeps_a_short_provenance(tmp_path: Path) -> None:
+    """Each insertion records where the group came from; with all of that scene's own records they would double."""
+    scene = random_scene()
+    for number in range(20):
+        scene = insert(scene, scene, 2, (0.1 * number, 0, 1))
+    edits = scene.provenance["edits"]
+    assert len(edits) == 20 and len(edits[-1]["source"]["edits"]) == 19
+    assert edits[-1]["source"]["weights"] == "none" and edits[-1]["source"]["edits"][3]["source"] is None
+    assert len(json.dumps(scene.provenance)) < 50_000
+    save_scene(tmp_path / "a.safetensors", scene)
+
+
+def test_a_group_of_embeddings_of_another_length_comes_without_embedding() -> None:
+    mine, theirs = random_scene(semantic_dim=6), random_scene(semantic_dim=4, seed=9)
+    assert mine.semantics is not None and theirs.semantics is not None
+    edited = insert(mine, theirs, 2, (0, 0, 1))
+    assert edited.semantics is not None and not edited.semantics.embeddings[3].any()
+
+
+def test_odd_entries_in_a_provenance_do_not_stop_an_edit() -> None:
+    odd = [1, {"operation": "paint"}, None]
+    scene = replace(random_scene(), provenance={"edits": odd})
+    for edit in (lambda: remove(scene, 5), lambda: insert(scene, scene, 5, (0, 0, 1))):
+        assert edit().provenance["edits"][:-1] == odd
+
+
+def test_an_edit_of_ones_own_records_plain_json() -> None:
+    details = {"factor": np.float32(0.5), "box": torch.ones(2, 2), "path": Path("a/b"), "ids": (np.int64(1),)}
+    recorded = record(random_scene(), "tint", **details).provenance["edits"][-1]
+    expected = {"operation": "tint", "factor": 0.5, "box": [[1.0, 1.0], [1.0, 1.0]], "path": "a/b", "ids": [1]}
+    assert recorded == expected and type(recorded["factor"]) is float
+    with pytest.raises(ValueError, match="tint: details that are no JSON"):
+        record(random_scene(), "tint", brush=object())
+
+
+def test_names_with_odd_characters_survive_edits_and_files(tmp_path: Path) -> None:
+    names = ("caf\udce9", "a\x00b\x1b[31m", "\N{WOMAN}\u200d\N{FIRE ENGINE}")
+    scene = keep(duplicate(replace(random_scene(), group_names=names), "caf\udce9"), [2, 5, 8, 9])
+    save_scene(tmp_path / "a.safetensors", scene)
+    assert load_scene(tmp_path / "a.safetensors").group_names == (*names, "caf\udce9")
 
 
 # --- written instructions -------------------------------------------------------------------------------------------

@@ -132,6 +132,17 @@ def test_weights_of_a_system_never_import_a_module_of_their_choice(own_module: s
     assert f"--plugin {own_module}" in one_line(load_model, tmp_path / "sent")
 
 
+def test_a_file_calls_nothing_that_is_no_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of imported modules can be named, too; os:abort would end the process."""
+    called: list[int] = []
+    monkeypatch.setattr(base, "abort", lambda: called.append(1), raising=False)
+    save_weights(
+        tmp_path / "sent", {}, {"system": "token_groups", "config": {}, "encoder": "tokengroups.encoders.base:abort"}
+    )
+    assert "its class lacks image_size" in one_line(load_model, tmp_path / "sent")
+    assert called == []
+
+
 def test_weights_of_a_system_are_no_encoder() -> None:
     message = one_line(load_encoder, "token_groups_tiny")
     assert "holds the system 'token_groups_tiny'; give the weights of an encoder: vggt, vggt_tiny" in message
@@ -155,7 +166,7 @@ def test_an_encoder_without_a_name_is_one_line(folder: Path) -> None:
         ([1, 2], "the key 'config' must hold a JSON object"),
         ("x", "the key 'config' must hold a JSON object"),
         ({"embed_dimm": 32}, "unknown key 'embed_dimm'; did you mean 'embed_dim'"),
-        ({"embed_dim": "wide"}, "the key 'embed_dim' must be int, got 'wide'"),
+        ({"embed_dim": "wide"}, "the key 'embed_dim' must be a whole number from 1 to 16,384, got 'wide'"),
         ({"patch_size": 16, "image_size": 60}, "image_size must be a multiple of patch_size 16, got 60"),
     ],
 )

@@ -5,22 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from test_clustering import box_room, purity
 from tolerances import tolerance
 
+from tokengroups.config import build_config
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import generate_room
 from tokengroups.editing import remove
+from tokengroups.errors import UserError
 from tokengroups.evaluation.masks import group_masks, group_overlaps, group_scores
 from tokengroups.fitting import FitConfig, FitProgress, FitResult, fit_scene
+from tokengroups.fitting.clusters import cluster_groups
 from tokengroups.geometry import invert_rigid, rigid, rotation_from_quaternion, world_points
 from tokengroups.io.points import PointCloud
 from tokengroups.losses.photometric import psnr
 from tokengroups.render import render
 from tokengroups.scene import export_scene, import_scene, load_scene, render_views, save_scene
-from tokengroups.types import Cameras, TokenScene, Views
+from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 SIZE = 48
 SHORT = FitConfig(steps=300, num_gaussians=1500)
@@ -166,10 +172,29 @@ def test_photos_without_a_mask_teach_colour_only() -> None:
     assert set(scene.group_ids.tolist()) <= set(ids[0].unique().tolist())
 
 
-def test_nothing_labelled_is_refused() -> None:
-    context = room()[0]
-    with pytest.raises(ValueError, match="labelled"):
-        fit_scene(replace(context, group_ids=torch.full_like(context.group_ids, -1)))
+def test_nothing_labelled_gives_clusters_and_the_same_colours() -> None:
+    context, config = room()[0], FitConfig(steps=20, num_gaussians=400)
+    result = fit_scene(replace(context, group_ids=torch.full_like(context.group_ids, -1)), config)
+    assert result.scene.provenance["groups"] == "clusters of positions"
+    expected, ids = cluster_groups(result.scene.gaussians, config.seed)
+    assert torch.equal(result.scene.assignment, expected) and torch.equal(result.scene.group_ids, ids)
+    assert sum(result.psnr) / 4 == pytest.approx(sum(fit_scene(context, config).psnr) / 4, abs=0.5)
+
+
+def test_clusters_are_the_parts_of_a_room() -> None:
+    """Floor, two walls and two boxes; every Gaussian gets one group, more than are clustered."""
+    positions, truth = box_room()
+    means = torch.from_numpy(positions).repeat(4, 1)
+    means += 0.005 * torch.randn(means.shape, generator=torch.Generator().manual_seed(0))
+    count = len(means)
+    gaussians = Gaussians(
+        means, torch.ones(count, 4), torch.ones(count, 3), torch.full((count,), 0.5), torch.zeros(count, 1, 3)
+    )
+    assignment, ids = cluster_groups(gaussians, 0)
+    assert count > 2000 and assignment.shape == (count, len(ids)) and ids.tolist() == list(range(1, len(ids) + 1))
+    assert bool((assignment.sum(dim=1) == 1).all()) and bool((assignment.amax(dim=1) == 1).all())
+    assert purity(assignment.argmax(dim=1).numpy(), np.tile(truth, 4)) > 0.95 and len(ids) < 12
+    assert torch.equal(cluster_groups(gaussians, 0)[0], assignment)
 
 
 def test_tiny_photos_are_refused() -> None:
@@ -180,7 +205,17 @@ def test_tiny_photos_are_refused() -> None:
         fit_scene(views)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"num_gaussians": 0}, {"sh_degree": 4}])
-def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+WRONG = [{"steps": 0}, {"num_gaussians": 0}, {"sh_degree": 4}, {"seed": -1}, {"seed": 2**63}]
+NO_NUMBERS = [{"steps": float("nan")}, {"steps": float("inf")}, {"num_gaussians": 0.5}, {"seed": "0"}]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, *NO_NUMBERS])
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"the settings: the key '{next(iter(wrong))}' must be"):
+        build_config(FitConfig, wrong, "the settings")
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_settings_out_of_range_cannot_be_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be a whole number"):
         FitConfig(**wrong)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import rigid
-from tokengroups.io.cameras import load_cameras, save_cameras
+from tokengroups.io.cameras import load_cameras, load_named_cameras, save_cameras
 from tokengroups.types import Cameras
 
 
@@ -59,13 +59,30 @@ def good_entry() -> dict[str, Any]:
         ("[]", "expected a list of cameras"),
         ("3", "expected a list of cameras"),
         ("[3]", "wrong form"),
-        (json.dumps([{"fx": 1}]), "a camera lacks"),
+        (json.dumps([{"fx": 1}]), "camera 0: lacks 'height'"),
         (json.dumps([good_entry() | {"fx": "wide"}]), "wrong form"),
         (json.dumps([good_entry() | {"fx": -1}]), "must be positive"),
         (json.dumps([good_entry() | {"rotation": [[2, 0, 0], [0, 1, 0], [0, 0, 1]]}]), "camera 0: its pose"),
         (json.dumps([good_entry() | {"rotation": [[-1, 0, 0], [0, 1, 0], [0, 0, 1]]}]), "camera 0: its pose"),
-        (json.dumps([good_entry(), good_entry() | {"position": [float("nan"), 0, 0]}]), "camera 1: its pose"),
+        (json.dumps([good_entry(), good_entry() | {"position": [float("nan"), 0, 0]}]), "camera 1: .*not finite"),
         (json.dumps([good_entry(), good_entry() | {"width": 9}]), "different sizes"),
+        (json.dumps([good_entry() | {"width": float("inf")}]), "not finite"),
+        (json.dumps([good_entry() | {"width": 8.5}]), "no side of a picture"),
+        (json.dumps([good_entry() | {"height": 2**17}]), "no side of a picture"),
+        (json.dumps([good_entry() | {"height": True}]), "True is no number"),
+        (json.dumps([good_entry() | {"fx": 1e39}]), "no such camera exists"),
+        (json.dumps([good_entry() | {"cx": float("nan")}]), "not finite"),
+        (json.dumps([good_entry() | {"cy": None}]), "None is no number"),
+        (json.dumps([good_entry() | {"cam_from_world": 10**400}]), "wrong form"),
+        (json.dumps([good_entry() | {"cam_from_world": [[10**400, 0, 0, 0]] * 4}]), "wrong form"),
+        (
+            json.dumps([good_entry() | {"cam_from_world": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 2]]}]),
+            "last row",
+        ),
+        (json.dumps([good_entry() | {"position": [1e39, 0, 0]}]), "units away"),
+        (json.dumps([good_entry() | {"rotation": {"a": 1}}]), "wrong form"),
+        ("[" * 100_000, "nested too deeply"),
+        (json.dumps([[]]), "is no camera"),
     ],
 )
 def test_bad_list_is_refused_in_one_line(tmp_path: Path, content: str, words: str) -> None:
@@ -75,3 +92,16 @@ def test_bad_list_is_refused_in_one_line(tmp_path: Path, content: str, words: st
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot read"):
         load_cameras(tmp_path / "none.json")
+
+
+def test_poses_of_three_rows_are_whole(tmp_path: Path) -> None:
+    pose = [[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 2]]
+    (tmp_path / "cameras.json").write_text("\ufeff" + json.dumps([good_entry() | {"cam_from_world": pose}]))
+    assert load_cameras(tmp_path / "cameras.json").cam_from_world.tolist() == [[*pose, [0, 0, 0, 1]]]
+
+
+def test_named_cameras_keep_the_precision_of_the_file(tmp_path: Path) -> None:
+    entry = good_entry() | {"position": [500000.03, 4000000.05, 1.5], "img_name": "a"}
+    (tmp_path / "cameras.json").write_text(json.dumps([entry]))
+    (camera,) = load_named_cameras(tmp_path / "cameras.json").cameras
+    assert camera.name == "a" and camera.cam_from_world[:3, 3].tolist() == [-500000.03, -4000000.05, -1.5]

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tokengroups.errors import UserError
-from tokengroups.io.hub import hub_folder, is_hub_id
+from tokengroups.io.hub import hub_folder, is_hub_id, not_typed
 
 
 def not_cached(*_args, **_kwargs):
@@ -68,3 +68,8 @@ def test_a_failed_download_is_one_line(monkeypatch):
 def test_a_malformed_id_is_one_line():
     with pytest.raises(UserError, match="is no hub id"):
         hub_folder("a b/..c", ["*"])
+
+
+def test_an_id_from_a_file_is_said_in_one_printable_line():
+    line = str(not_typed("text encoder", "evil/\x1b[2Jmodel\n", "--text-encoder ID"))
+    assert line.isprintable() and "'evil/\\x1b[2Jmodel' of the model hub" in line and "--text-encoder ID" in line

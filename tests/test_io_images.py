@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
+import os
+import struct
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pictures import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    EXIF_IFD,
+    FLOAT,
+    FOCAL_35MM,
+    LONG,
+    ORIENTATION,
+    RATIONAL,
+    SHORT,
+    SSHORT,
+    UNDEFINED,
+    exif_with,
+)
 from PIL import Image
 
 from tokengroups.errors import UserError
-from tokengroups.io import images as module
-from tokengroups.io.images import load_photos
+from tokengroups.io import decoding as module
+from tokengroups.io.focal import exif_focal_px, photo_intrinsics
+from tokengroups.io.images import decode_photo, load_photos
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -59,6 +78,150 @@ def test_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> None:
     photo = turned.photos[0]
     assert photo.exif_orientation == orientation and photo.size_hw == (64, 96)
     assert f"EXIF orientation {orientation}" in photo.notes[0]
+
+
+@pytest.mark.parametrize("orientation", [1, *STORED])
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_orientation_is_undone_only_when_asked(tmp_path: Path, orientation: int, name: str) -> None:
+    """Pillow turns TIFFs on its own as it loads them."""
+    upright = gradient(96, 64)
+    stored = upright.transpose(STORED[orientation]) if orientation > 1 else upright
+    path = save(stored, tmp_path / name, orientation)
+    image, undone, notes = decode_photo(path)
+    assert np.array_equal(image, upright) and undone == orientation and len(notes) == (orientation > 1)
+    image, undone, notes = decode_photo(path, upright=False)
+    assert np.array_equal(image, stored) and undone == 1 and notes == []
+
+
+# Type, count and value of orientation tags that are no number from 1 to 8.
+ODD_ORIENTATIONS = {
+    "text": (ASCII, 2, b"6\0"),
+    "word": (ASCII, 8, b"Rotated\0"),
+    "bytes": (UNDEFINED, 2, b"\0\6"),
+    "byte": (BYTE, 1, b"\6"),
+    "no ratio": (RATIONAL, 1, struct.pack("<II", 0, 0)),
+    "infinite ratio": (RATIONAL, 1, struct.pack("<II", 6, 0)),
+    "fraction": (RATIONAL, 1, struct.pack("<II", 13, 2)),
+    "infinity": (FLOAT, 1, struct.pack("<f", math.inf)),
+    "no number": (DOUBLE, 1, struct.pack("<d", math.nan)),
+    "nine": (SHORT, 1, struct.pack("<H", 9)),
+    "largest": (LONG, 1, struct.pack("<I", 2**32 - 1)),
+    "negative": (SSHORT, 1, struct.pack("<h", -6)),
+}
+
+
+@pytest.mark.parametrize("case", ODD_ORIENTATIONS)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_odd_orientations_are_ignored_with_a_note(case: str, name: str, tmp_path: Path) -> None:
+    gradient(96, 64).save(tmp_path / f"plain{name[1:]}", quality=95)
+    gradient(96, 64).save(tmp_path / name, quality=95, exif=exif_with(ORIENTATION, *ODD_ORIENTATIONS[case]))
+    image, undone, notes = decode_photo(tmp_path / name)
+    assert np.array_equal(image, decode_photo(tmp_path / f"plain{name[1:]}")[0]) and undone == 1
+    assert len(notes) == 1 and notes[0].startswith("EXIF orientation ") and "ignored" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (LONG, struct.pack("<I", 6)),
+        (RATIONAL, struct.pack("<II", 12, 2)),
+        (FLOAT, struct.pack("<f", 6)),
+        (DOUBLE, struct.pack("<d", 6)),
+    ],
+)
+def test_orientations_of_any_numeric_type_are_undone(kind: int, value: bytes, tmp_path: Path) -> None:
+    stored = gradient(96, 64).transpose(STORED[6])
+    stored.save(tmp_path / "a.png", exif=exif_with(ORIENTATION, kind, 1, value))
+    image, undone, notes = decode_photo(tmp_path / "a.png")
+    assert np.array_equal(image, gradient(96, 64)) and undone == 6
+    assert notes == ["turned upright (EXIF orientation 6)"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "value", "focal_mm"),
+    [
+        (SHORT, 1, struct.pack("<H", 26), 26),
+        (RATIONAL, 1, struct.pack("<II", 55, 2), 27.5),
+        (FLOAT, 1, struct.pack("<f", 26), 26),
+        (SHORT, 1, struct.pack("<H", 0), None),
+        (RATIONAL, 1, struct.pack("<II", 0, 0), None),
+        (RATIONAL, 1, struct.pack("<II", 26, 0), None),
+        (FLOAT, 1, struct.pack("<f", math.inf), None),
+        (DOUBLE, 1, struct.pack("<d", math.nan), None),
+        (SSHORT, 1, struct.pack("<h", -26), None),
+        (ASCII, 6, b"26 mm\0", None),
+        (UNDEFINED, 2, b"\0\x1a", None),
+        (SHORT, 2, struct.pack("<HH", 26, 26), None),
+    ],
+)
+def test_focal_length_of_any_type(kind: int, count: int, value: bytes, focal_mm: float | None, tmp_path: Path) -> None:
+    gradient(90, 60).save(tmp_path / "a.jpg", exif=exif_with(FOCAL_35MM, kind, count, value, EXIF_IFD))
+    photos = load_photos(tmp_path / "a.jpg", 64)
+    focal = exif_focal_px(photos.photos[0])
+    assert focal == (None if focal_mm is None else pytest.approx(focal_mm * math.hypot(90, 60) / math.hypot(36, 24)))
+    if focal is None:
+        with pytest.raises(UserError, match="no 35 mm equivalent"):
+            photo_intrinsics(photos)
+
+
+def test_focal_lengths_from_python_are_checked(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.png")
+    photos = load_photos(tmp_path / "a.png", 64)
+    for focal in (np.float32(80), torch.tensor(80), 80):
+        assert photo_intrinsics(photos, focal)[0, 0, 0] == 80
+    with pytest.raises(ValueError, match="focal_px must be a number of pixels or None, got 'exif'"):
+        photo_intrinsics(photos, "exif")
+    with pytest.raises(ValueError, match="takes the result of load_photos, got Tensor"):
+        photo_intrinsics(photos.images, 80)
+    for focal in (math.nan, math.inf, 0, -80):
+        with pytest.raises(UserError, match="not plausible"):
+            photo_intrinsics(photos, focal)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_the_first_of_several_pictures_is_used(name: str, tmp_path: Path) -> None:
+    others = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    gradient(64, 64).save(tmp_path / name, save_all=True, append_images=others, lossless=True)
+    photos = load_photos(tmp_path / name, 64)
+    assert np.array_equal((photos.images[0].permute(1, 2, 0) * 255).round().numpy(), gradient(64, 64))
+    assert photos.photos[0].notes == ("several pictures in one file, of which only the main one is used",)
+
+
+def test_the_pictures_beside_a_phones_photo_are_not_worth_a_note(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (64, 64))])
+    photos = load_photos(tmp_path / "a.jpg", 64)
+    assert photos.photos[0].notes == () and photos.images[0, 0, 0, -1] > 0.9
+
+
+def test_too_large_photos_are_left_out_if_others_remain(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.png")
+    gradient(200, 200).save(tmp_path / "b.png")
+    gradient(64, 64).save(tmp_path / "c.png")
+    photos = load_photos(tmp_path, 64, max_megapixels=0.01)
+    assert [photo.path.name for photo in photos.photos] == ["a.png", "c.png"]
+    cure = "more than 0.01 megapixels; reduce it, or raise --max-megapixels"
+    assert photos.notes == (f"left out {tmp_path / 'b.png'}: {cure}",)
+    assert len(load_photos(tmp_path, 64, max_megapixels=0.04).images) == 3
+    one = load_photos([tmp_path / "a.png", tmp_path / "b.png"], 64, max_megapixels=0.01)
+    assert "left out" in one.notes[0] and "only one photo" in one.notes[1]
+    with pytest.raises(UserError, match=f"b.png: {cure}"):
+        load_photos([tmp_path / "b.png"], 64, max_megapixels=0.01)
+
+
+def test_a_single_path_is_a_source(tmp_path: Path) -> None:
+    gradient(64, 64).save(tmp_path / "a.png")
+    assert len(load_photos(tmp_path, 64).images) == len(load_photos(str(tmp_path / "a.png"), 64).images) == 1
+
+
+def test_names_are_shown_on_one_line(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\n\x1b[31m\xff.jpg")
+    save(gradient(64, 64).transpose(STORED[6]), tmp_path / name, 6)
+    message = load_photos(tmp_path, 64).messages()[0]
+    assert message == "a \\x1b[31m\\udcff.jpg: turned upright (EXIF orientation 6)"
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="not a photo") as caught:
+        load_photos(tmp_path, 64)
+    assert str(caught.value).isprintable()
 
 
 def test_crop_and_resize_are_recorded_and_map_back(tmp_path: Path) -> None:
@@ -198,3 +361,7 @@ def test_size_must_fit_the_patches(tmp_path: Path) -> None:
         load_photos([tmp_path / "a.png"], 0, patch_size=8)
     with pytest.raises(UserError, match="--max-views 0"):
         load_photos([tmp_path / "a.png"], 64, max_views=0)
+    for size in (10**12, 10**12 + 1):
+        with pytest.raises(UserError, match=f"--size {size}"):
+            load_photos([tmp_path / "a.png"], size, patch_size=5)
+    assert load_photos([tmp_path / "a.png"], np.int64(64)).images.shape == (1, 3, 64, 64)

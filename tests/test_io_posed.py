@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -12,19 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tolerances import tolerance
 
 from tokengroups.errors import UserError
-from tokengroups.io.cameras import load_named_cameras, save_cameras
-from tokengroups.io.colmap import find_model, load_colmap
+from tokengroups.io.matching import find_masks
 from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.points import load_points
-from tokengroups.io.posed_cameras import PosedCamera, match_photos
+from tokengroups.io.posed_cameras import PosedCamera
 from tokengroups.io.posed_photos import MaskSource, load_posed_photos
 from tokengroups.io.transforms import load_transforms
-from tokengroups.types import Cameras
 
-needs_pycolmap = pytest.mark.skipif(importlib.util.find_spec("pycolmap") is None, reason="pycolmap is not installed")
 # An OpenGL camera at (1, 2, 3) that looks along world -x with world +z up: its right is +y, its backward is +x.
 WORLD_FROM_CAM = [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
 
@@ -85,9 +80,24 @@ def test_point_cloud_beside_transforms_is_read(tmp_path: Path, colored: bool) ->
     write_cloud(tmp_path / "points.ply", colored)
     points = load_transforms(write_transforms(tmp_path, ply_file_path="points.ply")).points
     assert points is not None
-    torch.testing.assert_close(points.positions, torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
+    assert points.positions.tolist() == [[1.0, 2, 3], [4, 5, 6]]
+    assert points.notes == ("left out 1 of 3 points that are not finite or beyond 1e+09 units",)
     first = [1.0, 0.0, 0.2] if colored else [0.5, 0.5, 0.5]
     torch.testing.assert_close(points.colors[0], torch.tensor(first))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [("uchar", 51, 0.2), ("ushort", 13107, 0.2), ("float", 0.2, 0.2), ("float", 51, 0.2), ("double", 1.2, 1.0)],
+)
+def test_colours_of_every_kind_are_in_one_range(kind: str, value: float, expected: float, tmp_path: Path) -> None:
+    header = "".join(f"property double {name}\n" for name in "xyz")
+    header += "".join(f"property {kind} {name}\n" for name in ("red", "green", "blue"))
+    body = f"500000.03 4000000.05 7 {value} 0 0\n"
+    (tmp_path / "x.ply").write_text(f"ply\nformat ascii 1.0\nelement vertex 1\n{header}end_header\n{body}")
+    points = load_points(tmp_path / "x.ply")
+    assert points.positions.tolist() == [[500000.03, 4000000.05, 7]] and points.notes == ()
+    assert points.colors[0].tolist() == pytest.approx([expected, 0, 0])
 
 
 def test_a_mesh_without_positions_is_no_point_cloud(tmp_path: Path) -> None:
@@ -111,10 +121,10 @@ SCALED_POSE = [[2.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
         ({"w": 4, "h": 4, "fl_x": 4, "frames": [frame(transform_matrix=[[1, 2], [3, 4]])]}, "4x4"),
         ({"w": 4, "h": 4, "fl_x": 4, "frames": [frame(transform_matrix=SCALED_POSE)]}, "not a rotation"),
         ({"w": 4, "h": 4, "fl_x": "wide", "frames": [frame()]}, "wrong form"),
-        ({"w": 4, "h": 4, "fl_x": float("nan"), "frames": [frame()]}, "positive"),
+        ({"w": 4, "h": 4, "fl_x": float("nan"), "frames": [frame()]}, "not finite"),
         ({"w": 4, "h": 4, "fl_x": -4, "frames": [frame()]}, "positive"),
-        ({"w": 4, "h": 4, "frames": [frame()]}, "'fl_x' is missing"),
-        ({"fl_x": 4, "frames": [frame()]}, "'w' is missing"),
+        ({"w": 4, "h": 4, "frames": [frame()]}, "lacks 'fl_x'"),
+        ({"fl_x": 4, "frames": [frame()]}, "lacks 'w'"),
         ({"w": 4, "h": 4, "fl_x": 4, "k1": 0.1, "frames": [frame()]}, "lens distortion k1 = 0.1; undistort"),
         ({"w": 4, "h": 4, "fl_x": 4, "camera_model": "OPENCV_FISHEYE", "frames": [frame()]}, "OPENCV_FISHEYE"),
     ],
@@ -126,121 +136,78 @@ def test_bad_transforms_are_refused_in_one_line(content: Any, message: str, tmp_
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"is_fisheye": True}, "is_fisheye is no pinhole; undistort"),
+        ({"is_fisheye": "false"}, "is_fisheye is no pinhole"),
+        ({"ftheta_p0": 0.3}, "ftheta_p0 is no pinhole"),
+        ({"camera_model": ["PINHOLE"]}, "is no pinhole"),
+        ({"k1": "0.05"}, "'0.05' is no number"),
+        ({"p2": 0.01}, "lens distortion p2 = 0.01"),
+        ({"k3": float("nan")}, "nan is not finite"),
+        ({"distortion_params": [0, 0, 0, 0.2]}, r"lens distortion distortion_params\[3\] = 0.2"),
+        ({"distortion_params": 3}, "wrong form"),
+        ({"w": float("inf")}, "inf is not finite"),
+        ({"w": 10**400}, "wrong form"),
+        ({"w": 10**9}, "no side of a picture"),
+        ({"w": "64"}, "'64' is no number"),
+        ({"w": True}, "True is no number"),
+        ({"fl_x": None}, "lacks 'fl_x'"),
+        ({"fl_x": 1e39}, "no such camera exists"),
+        ({"transform_matrix": [[True, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "True is no number"),
+        ({"transform_matrix": [*WORLD_FROM_CAM[:3], [0, 0, 0, 2]]}, "last row of its pose is not 0 0 0 1"),
+        ({"transform_matrix": [*WORLD_FROM_CAM[:3], [0.1, 0, 0, 1]]}, "last row of its pose is not 0 0 0 1"),
+        ({"transform_matrix": {"0": 1}}, "wrong form"),
+        ({"transform_matrix": "eye"}, "wrong form"),
+        ({"transform_matrix": [[1e300, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "not a rotation"),
+        ({"transform_matrix": [[0, 0, 1, 1e39], [1, 0, 0, 2], [0, 1, 0, 3]]}, "units away"),
+        ({"file_path": 7}, "no 'file_path'"),
+    ],
+)
+def test_bad_values_of_a_frame_are_refused_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write_transforms(tmp_path, {"w": 64, "h": 48, "fl_x": 50.0, "frames": [frame(**changes)]})
+    with pytest.raises(UserError, match=message) as error:
+        load_transforms(path)
+    assert str(error.value).startswith(f"{path}: frame 0") and "\n" not in str(error.value)
+
+
+def test_poses_of_three_rows_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    (expected,) = load_transforms(write_transforms(tmp_path)).cameras
+    known = {"w": 64.0, "h": 48.0, "fl_x": 50.0, "fl_y": 40.0, "cx": 30.0, "cy": 20.0, "is_fisheye": False, "k1": None}
+    content = {**known, "frames": [frame(transform_matrix=WORLD_FROM_CAM[:3])]}
+    (tmp_path / "bom.json").write_text("\ufeff" + json.dumps(content))
+    (camera,) = load_transforms(tmp_path / "bom.json").cameras
+    np.testing.assert_array_equal(camera.cam_from_world, expected.cam_from_world)
+    assert camera.size_hw == (48, 64) and camera.intrinsics.tolist() == [[50, 0, 30], [0, 40, 20], [0, 0, 1]]
+
+
+def test_pixels_without_a_size_are_those_of_the_photo(tmp_path: Path) -> None:
+    """The photo is 128 x 96; a reduced copy cannot be told from it but by the principal point."""
+    content = {"fl_x": 50.0, "fl_y": 40.0, "cx": 60.0, "cy": 44.0, "frames": [frame(file_path="a.png")]}
+    (camera,) = load_transforms(write_transforms(tmp_path, content)).cameras
+    for name, size in (("a.png", (128, 96)), ("half.png", (64, 48))):
+        Image.new("RGB", size).save(tmp_path / name)
+    frames, _, _ = load_posed_photos([(tmp_path / "a.png", camera)], 64, None)
+    np.testing.assert_allclose(frames.intrinsics[0], [[25, 0, 30], [0, 20, 22], [0, 0, 1]])
+    with pytest.raises(UserError, match="not near the middle of its photo of 64x48 pixels; add the size"):
+        load_posed_photos([(tmp_path / "half.png", camera)], 64, None)
+
+
+def test_points_that_are_named_but_missing_are_noted(tmp_path: Path) -> None:
+    found = load_transforms(write_transforms(tmp_path, ply_file_path="sparse.ply"))
+    assert found.points is None
+    assert found.notes == (
+        "transforms.json names the points sparse.ply, but there is no such file; fitting without them",
+    )
+    with pytest.raises(UserError, match="is no text"):
+        load_transforms(write_transforms(tmp_path, ply_file_path=["a"]))
+
+
 def test_broken_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "transforms.json").write_text('{"frames": [')
     with pytest.raises(UserError, match="not JSON"):
         load_transforms(tmp_path / "transforms.json")
-
-
-# --- COLMAP ----------------------------------------------------------------------------------------------------------
-
-
-def write_colmap(folder: Path, camera: str = "PINHOLE 64 48 50 40 30 20") -> Path:
-    """A model of one image as COLMAP's text files: turned 90 degrees about y, then moved by (0.5, 0, 2)."""
-    folder.mkdir(parents=True)
-    half = math.sqrt(0.5)
-    (folder / "cameras.txt").write_text(f"1 {camera}\n")
-    (folder / "images.txt").write_text(f"1 {half} 0 {half} 0 0.5 0 2 1 a.jpg\n\n")
-    (folder / "points3D.txt").write_text("1 1 2 3 255 0 51 0.1\n2 4 5 6 0 0 0 0.1\n")
-    return folder
-
-
-@needs_pycolmap
-def test_colmap_camera_projects_where_it_should(tmp_path: Path) -> None:
-    write_colmap(tmp_path / "sparse" / "0")
-    assert find_model(tmp_path) == tmp_path / "sparse/0"
-    found = load_colmap(tmp_path)
-    (camera,) = found.cameras
-    assert camera.name == "a.jpg" and camera.size_hw == (48, 64)
-    # The rotation takes (x, y, z) to (z, y, -x).
-    x, y, z = 1.0 + 0.5, 0.25, 2.0 - (-0.5)
-    assert pixel(camera, [-0.5, 0.25, 1.0], (48, 64)) == pytest.approx([50 * x / z + 30, 40 * y / z + 20])
-    assert found.points is not None
-    torch.testing.assert_close(found.points.positions, torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
-    torch.testing.assert_close(found.points.colors[0], torch.tensor([1.0, 0.0, 0.2]))
-
-
-@needs_pycolmap
-def test_colmap_models_in_text_and_binary_are_the_same(tmp_path: Path) -> None:
-    import pycolmap
-
-    text = write_colmap(tmp_path / "text")
-    (tmp_path / "binary").mkdir()
-    pycolmap.Reconstruction(str(text)).write_binary(str(tmp_path / "binary"))
-    one, other = (load_colmap(tmp_path / name).cameras[0] for name in ("text", "binary"))
-    np.testing.assert_allclose(one.cam_from_world, other.cam_from_world, **tolerance("float64"))
-    np.testing.assert_array_equal(one.intrinsics, other.intrinsics)
-
-
-@needs_pycolmap
-@pytest.mark.parametrize(
-    ("camera", "message"),
-    [
-        ("OPENCV 64 48 50 40 30 20 0.1 0 0 0", "OPENCV has lens distortion; run `colmap image_undistorter`"),
-        ("OPENCV_FISHEYE 64 48 50 40 30 20 0 0 0 0", "OPENCV_FISHEYE has lens distortion"),
-        ("PINHOLE sixty", "not a COLMAP model that can be read"),
-    ],
-)
-def test_bad_colmap_models_are_refused_in_one_line(camera: str, message: str, tmp_path: Path) -> None:
-    folder = write_colmap(tmp_path / "model", camera)
-    with pytest.raises(UserError, match=message) as error:
-        load_colmap(folder)
-    assert "\n" not in str(error.value)
-
-
-@needs_pycolmap
-def test_a_distortion_of_zero_is_a_pinhole(tmp_path: Path) -> None:
-    camera = load_colmap(write_colmap(tmp_path / "model", "SIMPLE_RADIAL 64 48 50 30 20 0")).cameras[0]
-    np.testing.assert_allclose(camera.intrinsics, [[50, 0, 30], [0, 50, 20], [0, 0, 1]])
-
-
-def test_missing_pycolmap_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_colmap(tmp_path / "model")
-    monkeypatch.setattr("tokengroups.io.colmap.importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(UserError, match=r"tokengroups\[colmap\]"):
-        load_colmap(folder)
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no COLMAP model"):
-        load_colmap(tmp_path)
-
-
-# --- which photo is whose --------------------------------------------------------------------------------------------
-
-
-def camera(name: str, size_hw: tuple[int, int] | None = (48, 64)) -> PosedCamera:
-    return PosedCamera(name, np.eye(4), np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]), size_hw)
-
-
-def test_photos_find_their_cameras_by_name() -> None:
-    cameras = [camera("./images/a.jpg"), camera("train/r_0"), camera("left/x.png"), camera("right/x.png")]
-    photos = [Path("p/a.JPG"), Path("r_0.png"), Path("q/right/x.png"), Path("z.png")]
-    pairs, notes = match_photos(cameras, photos)
-    assert [(path.name, found.name) for path, found in pairs] == [
-        ("a.JPG", "./images/a.jpg"),
-        ("r_0.png", "train/r_0"),
-        ("x.png", "right/x.png"),
-    ]
-    assert notes == ["left out 1 photo without a camera: z.png", "left out 1 camera without a photo: left/x.png"]
-
-
-def test_ambiguous_and_foreign_names_are_refused() -> None:
-    with pytest.raises(UserError, match="fits the cameras of left/x.png and right/x.png"):
-        match_photos([camera("left/x.png"), camera("right/x.png")], [Path("x.png")])
-    with pytest.raises(UserError, match="none of the 1 photos"):
-        match_photos([camera("a.png")], [Path("b.png")])
-
-
-def test_our_own_camera_files_serve_as_well(tmp_path: Path) -> None:
-    pinhole = torch.tensor([[50.0, 0, 31], [0, 40, 20], [0, 0, 1]])[None]
-    pose = torch.eye(4)[None].clone()
-    pose[0, :3, 3] = torch.tensor([1.0, 2, 3])
-    save_cameras(tmp_path / "cameras.json", Cameras(pose, pinhole, (48, 64)), ["a.jpg"])
-    (found,) = load_named_cameras(tmp_path / "cameras.json").cameras
-    assert found.name == "a.jpg" and found.size_hw == (48, 64)
-    np.testing.assert_allclose(found.cam_from_world, pose[0])
-    np.testing.assert_allclose(found.intrinsics, pinhole[0])
 
 
 # --- masks and photos ------------------------------------------------------------------------------------------------
@@ -277,8 +244,20 @@ def test_coloured_masks_and_text_are_refused(tmp_path: Path) -> None:
         read_mask(tmp_path / "t.png")
 
 
+def camera(name: str, size_hw: tuple[int, int] | None = (48, 64)) -> PosedCamera:
+    return PosedCamera(name, np.eye(4), np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]), size_hw)
+
+
+Pairs = list[tuple[Path, PosedCamera]]
+
+
+def masks_of(pairs: Pairs, *unlabelled: int, first_id: int = 0) -> MaskSource:
+    folder = pairs[0][0].parent / "masks"
+    return MaskSource(folder, find_masks(folder, [path for path, _ in pairs]), unlabelled or (0,), first_id)
+
+
 @pytest.fixture
-def photo_pairs(tmp_path: Path) -> list[tuple[Path, PosedCamera]]:
+def photo_pairs(tmp_path: Path) -> Pairs:
     """Three photos of 64x48, and masks with ids 3 and 300 for two of them."""
     (tmp_path / "masks").mkdir()
     pairs = []
@@ -293,23 +272,37 @@ def photo_pairs(tmp_path: Path) -> list[tuple[Path, PosedCamera]]:
     return pairs
 
 
-def test_photos_and_masks_are_reduced_together(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
-    frames, paths, notes = load_posed_photos(photo_pairs, 32, MaskSource(tmp_path / "masks"))
+def test_photos_and_masks_are_reduced_together(photo_pairs: Pairs) -> None:
+    frames, paths, notes = load_posed_photos(photo_pairs, 32, masks_of(photo_pairs))
     assert frames.images.shape == (3, 24, 32, 3) and [path.name for path in paths] == ["0.png", "1.png", "2.png"]
     assert frames.images[:, 0, 0, 0].tolist() == [0, 80, 160]
     np.testing.assert_allclose(frames.intrinsics[0], [[25, 0, 16], [0, 25, 12], [0, 0, 1]])
     assert np.unique(frames.group_ids[0]).tolist() == [-1]
     assert frames.group_ids[1, 0, [0, 3, 4, 15, 16, 31]].tolist() == [-1, -1, 3, 3, 300, 300]
-    assert "no mask for 1 photos" in notes[0]
-    other = load_posed_photos(photo_pairs, 1000, MaskSource(tmp_path / "masks", 300, 7))[0].group_ids
+    assert any("no mask for 1 photos" in note for note in notes)
+    other = load_posed_photos(photo_pairs, 1000, masks_of(photo_pairs, 300, first_id=7))[0].group_ids
     assert other[1].shape == (48, 64) and np.unique(other[1]).tolist() == [-1, 7, 10]
+    several = load_posed_photos(photo_pairs, 64, masks_of(photo_pairs, 0, 300))[0].group_ids
+    assert np.unique(several[1]).tolist() == [-1, 3] and (several[1] == 3).sum() == 48 * 32 - 24 * 8
+    every = load_posed_photos(photo_pairs, 64, masks_of(photo_pairs, -1))[0].group_ids
+    assert np.unique(every[1]).tolist() == [0, 3, 300] and np.unique(every[0]).tolist() == [-1]
 
 
-def test_photos_of_another_shape_are_left_out(photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path) -> None:
+def test_photos_of_another_shape_are_left_out(photo_pairs: Pairs, tmp_path: Path) -> None:
     Image.new("RGB", (48, 64)).save(tmp_path / "tall.png")
     pairs = [*photo_pairs, (tmp_path / "tall.png", camera("tall", (64, 48)))]
-    _, paths, notes = load_posed_photos(pairs, 64, MaskSource(tmp_path / "masks"))
-    assert len(paths) == 3 and "another shape" in notes[0] and "tall.png" in notes[0]
+    _, paths, notes = load_posed_photos(pairs, 64, masks_of(photo_pairs))
+    assert len(paths) == 3 and any("another shape" in note and "tall.png" in note for note in notes)
+
+
+def test_photos_beyond_the_limit_are_left_out_if_others_remain(photo_pairs: Pairs, tmp_path: Path) -> None:
+    Image.new("RGB", (640, 480)).save(tmp_path / "large.png")
+    large = (tmp_path / "large.png", camera("large", (480, 640)))
+    _, paths, notes = load_posed_photos([large, *photo_pairs], 64, None, max_megapixels=0.1)
+    assert [path.name for path in paths] == ["0.png", "1.png", "2.png"]
+    assert notes[0].startswith("left out ") and "large.png: more than 0.1 megapixels" in notes[0]
+    with pytest.raises(UserError, match=r"large\.png: more than 0\.1 megapixels; .*--max-megapixels"):
+        load_posed_photos([large], 64, None, max_megapixels=0.1)
 
 
 def test_a_photo_lies_as_its_camera_expects_it(tmp_path: Path) -> None:
@@ -347,13 +340,30 @@ def _noise(folder: Path) -> None:
     [
         (_no_masks, "no mask in it"),
         (_other_shape, "48x48 pixels, another shape than its photo 1.png"),
-        (_nothing_labelled, "every pixel is 0"),
+        (_nothing_labelled, "every pixel of the photos used is 0"),
         (_noise, "different values, more than 1000"),
     ],
 )
-def test_bad_masks_are_refused(
-    spoil: Any, message: str, photo_pairs: list[tuple[Path, PosedCamera]], tmp_path: Path
-) -> None:
+def test_bad_masks_are_refused(spoil: Any, message: str, photo_pairs: Pairs, tmp_path: Path) -> None:
     spoil(tmp_path / "masks")
     with pytest.raises(UserError, match=message):
-        load_posed_photos(photo_pairs, 64, MaskSource(tmp_path / "masks"))
+        load_posed_photos(photo_pairs, 64, masks_of(photo_pairs))
+
+
+def test_what_is_done_to_pixels_is_noted(photo_pairs: Pairs) -> None:
+    for index in (0, 2):
+        Image.new("RGBA", (64, 48), (0, 0, 0, 0)).save(photo_pairs[index][0])
+    frames, _, notes = load_posed_photos(photo_pairs, 64, None)
+    assert notes == [
+        "transparency composited on white: 0.png, 2.png",
+        "nearly white all over; there is nothing to reconstruct in it: 0.png, 2.png",
+        "nearly one colour all over; there is nothing to reconstruct in it: 1.png",
+    ]
+    assert frames.images[:, 0, 0].tolist() == [[255] * 3, [80, 0, 0], [255] * 3]
+
+
+def test_more_pixels_than_memory_holds_are_refused(photo_pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokengroups.io.posed_photos.MAX_PIXELS", 2 * 64 * 48)
+    with pytest.raises(UserError, match="3 photos have more than .* give a smaller --size, or fewer photos"):
+        load_posed_photos(photo_pairs, 64, None)
+    assert len(load_posed_photos(photo_pairs, 48, None)[0]) == 3

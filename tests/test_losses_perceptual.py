@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +106,9 @@ def test_zero_for_equal_images_and_gradient_for_others() -> None:
 def test_unusable_trunk_files(tmp_path: Path, squeeze_weights: Path) -> None:
     text = tmp_path / "text.pth"
     text.write_text("no weights")
+    os.mkfifo(tmp_path / "pipe.pth")  # nobody will ever write into it
     for path, message in [
+        (tmp_path / "pipe.pth", "it is a device, pipe or socket"),
         (tmp_path / "none.pth", "cannot read"),
         (text, "not a PyTorch state dict"),
         (squeeze_weights, "torchvision's alexnet"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch
 from tolerances import tolerance
 
 from tokengroups.errors import UserError
+from tokengroups.gaussians import color_from_sh
 from tokengroups.io.ply import (
+    QUATS,
+    RGB,
     gaussians_from_vertices,
     load_ply,
     read_vertices,
@@ -18,6 +22,7 @@ from tokengroups.io.ply import (
     vertices_from_gaussians,
     write_vertices,
 )
+from tokengroups.io.ply_table import read_table
 from tokengroups.types import Gaussians
 
 REAL = sorted((Path(__file__).parent / "data" / "instok3d").glob("*.ply"))
@@ -152,20 +157,30 @@ def refused(case: str) -> tuple[bytes, str]:
     data = REAL[0].read_bytes()
     header, body = data.split(b"end_header\n")
     vertices = read_vertices(REAL[0]).copy()
-    if case in ("nan", "inf", "zero quaternion", "overflow"):
-        vertices["y"][3] = np.nan if case == "nan" else 0
-        vertices["opacity"][4] = np.inf if case == "inf" else 0
-        vertices["scale_0"][5] = 100 if case == "overflow" else 0
-        if case == "zero quaternion":
-            for i in range(4):
-                vertices[f"rot_{i}"][6] = 0
-        return header + b"end_header\n" + vertices.tobytes(), "1 of 256 Gaussians hold NaN.*--drop-invalid"
+    spoiled = {  # names of columns, value, words
+        "nan": (["y"], np.nan, "NaN or infinite values"),
+        "inf": (["f_dc_1"], -np.inf, "NaN or infinite values"),
+        "nan opacity": (["opacity"], np.nan, "NaN or infinite values"),
+        "infinite scale": (["scale_1"], np.inf, "NaN or infinite values"),
+        "overflow": (["scale_0"], 100, "NaN or infinite values"),
+        "huge": (["x"], 1e20, "values beyond 1e.09"),
+        "zero quaternion": (list(QUATS), 0, "a quaternion of length 0"),
+        "tiny quaternion": (list(QUATS), 1e-30, "a quaternion of length 0"),
+    }
+    if case in spoiled:
+        names, value, words = spoiled[case]
+        for name in names:
+            vertices[name][3] = value
+        return header + b"end_header\n" + vertices.tobytes(), f"1 of 256 Gaussians hold {words}; .*--drop-invalid"
     words = "truncated: the header promises 256 vertices, the file holds 255"
     return {
         "truncated": (data[:-1], words),
         "truncated header": (data[:100], "the PLY header does not end"),
         "truncated ascii": (header.replace(b"binary_little_endian", b"ascii") + b"end_header\n1 2", "truncated"),
-        "words in ascii": (header.replace(b"binary_little_endian", b"ascii") + b"end_header\na b", "damaged ascii"),
+        "words in ascii": (
+            header.replace(b"binary_little_endian", b"ascii") + b"end_header\n" + 256 * b"a b\n",
+            "damaged ascii",
+        ),
         "no ply": (b"hello", "not a PLY file"),
         "point cloud": (
             b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\n"
@@ -179,16 +194,18 @@ def refused(case: str) -> tuple[bytes, str]:
         "no format": (b"ply\nelement vertex 1\nend_header\n", "damaged PLY header"),
         "two rest": (
             header.replace(b"property float opacity", b"property float f_rest_0\nproperty float opacity")
-            + b"end_header\n",
+            + b"end_header\n"
+            + bytes(4 * 256)
+            + body,
             "1 properties f_rest_",
         ),
     }[case]
 
 
 @pytest.mark.parametrize("case", [
-    "nan", "inf", "zero quaternion", "overflow", "truncated", "truncated header", "truncated ascii",
-    "words in ascii", "no ply", "point cloud", "mesh first", "compressed", "list property", "bad count",
-    "no format", "two rest",
+    "nan", "inf", "nan opacity", "infinite scale", "overflow", "huge", "zero quaternion", "tiny quaternion",
+    "truncated", "truncated header", "truncated ascii", "words in ascii", "no ply", "point cloud", "mesh first",
+    "compressed", "list property", "bad count", "no format", "two rest",
 ])  # fmt: skip
 def test_bad_file_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
     data, words = refused(case)
@@ -199,5 +216,176 @@ def test_bad_file_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read .*No such file"):
+    with pytest.raises(UserError, match="cannot read .*there is no such file"):
         load_ply(tmp_path / "none.ply")
+
+
+# --- values, headers and types of other programs --------------------------------------------------------------------
+
+
+def test_infinite_logits_and_logarithms_are_exact_opacities_and_scales(tmp_path: Path) -> None:
+    vertices = vertices_from_gaussians(random_gaussians(4, 0))
+    vertices["opacity"] = [np.inf, -np.inf, 0, 200]
+    vertices["scale_1"] = [0, -np.inf, np.log(2), -1000]
+    write_vertices(tmp_path / "a.ply", vertices)
+    gaussians = load_ply(tmp_path / "a.ply")
+    assert gaussians.opacities.tolist() == [1, 0, 0.5, 1] and gaussians.scales[:, 1].tolist() == [1, 0, 2, 0]
+    save_ply(tmp_path / "b.ply", gaussians)
+    written, again = read_vertices(tmp_path / "b.ply"), load_ply(tmp_path / "b.ply")
+    assert all(np.isfinite(written[name]).all() for name in written.dtype.names or ())
+    assert torch.equal(again.opacities, gaussians.opacities) and torch.equal(again.scales, gaussians.scales)
+
+
+def with_header(path: Path, change: dict[bytes, bytes], vertices: np.ndarray, line_end: bytes = b"\n") -> Path:
+    """A binary PLY whose header is changed."""
+    write_vertices(path, vertices)
+    header, body = path.read_bytes().split(b"end_header\n")
+    for old, new in change.items():
+        assert old in header
+        header = header.replace(old, new)
+    path.write_bytes((header + b"end_header\n").replace(b"\n", line_end) + body)
+    return path
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        b"comment the end_header comes later\n",
+        b"comment end_header\n",
+        b"comment\n",
+        b"obj_info end_header\n",
+        b"obj_info num_cols 5\n",
+        b"\n",
+    ],
+)
+def test_comments_do_not_end_the_header(comment: bytes, line_end: bytes, tmp_path: Path) -> None:
+    vertices = vertices_from_gaussians(random_gaussians(3, 1))
+    vertices["x"] = [13, 10, 2573]  # whose bytes hold line ends
+    path = with_header(tmp_path / "a.ply", {b"element": comment + b"element"}, vertices, line_end)
+    assert np.array_equal(read_vertices(path), vertices)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({b"vertex 3": b"vertex 9223372036854775808"}, "truncated: the header promises 9223372036854775808 vertices"),
+        ({b"vertex 3": b"vertex 4"}, "truncated: the header promises 4 vertices, the file holds 3"),
+        ({b"vertex 3": b"vertex -3"}, "damaged PLY header: .*element vertex -3"),
+        ({b"vertex 3": "vertex ٣".encode()}, "damaged PLY header"),
+        ({b"vertex 3": b"vertex 3.0"}, "damaged PLY header"),
+        ({b"float y": b"float x"}, "damaged PLY header: .*'x' occurs more than once"),
+        ({b"float y": b"half y"}, "damaged PLY header: .*property half y"),
+        ({b"float y": b"float"}, "damaged PLY header"),
+        ({b"property float y": b"propertz float y"}, "damaged PLY header: .*propertz float y"),
+        ({b"binary_little_endian": b"binary_middle_endian"}, "damaged PLY header"),
+        ({b"element vertex 3\n": b""}, "damaged PLY header"),
+        ({b"element vertex 3\n": b"element vertex 3\nproperty list uchar int ids\n"}, "vertices with lists"),
+        ({b"ply\n": b"plyx\n"}, "not a PLY file"),
+        ({b"format": b"comment \x1b[31m\x07\nformat", b"vertex 3": b"vertex \x1b[31m"}, r"vertex \\x1b\[31m"),
+        ({b"ply\n": b"ply\n" + b"comment long\n" * 6000}, "the PLY header does not end"),
+    ],
+)
+def test_damaged_headers_are_refused(change: dict[bytes, bytes], words: str, tmp_path: Path) -> None:
+    path = with_header(tmp_path / "bad.ply", change, vertices_from_gaussians(random_gaussians(3, 0)))
+    with pytest.raises(UserError, match=words) as caught:
+        read_vertices(path)
+    assert str(caught.value).isprintable()
+
+
+def ascii_ply(path: Path, count: object, fields: str, body: str) -> Path:
+    properties = "".join(f"property {field.replace(':', ' ')}\n" for field in fields.split())
+    path.write_text(f"ply\nformat ascii 1.0\nelement vertex {count}\n{properties}end_header\n{body}")
+    return path
+
+
+def test_ascii_values_are_read_exactly(tmp_path: Path) -> None:
+    path = ascii_ply(
+        tmp_path / "a.ply", 2, "double:x float:y uchar:red int:n", "0.1 nan 255 -7\n\n 1e300 -inf 0 7 \n3 3 3\n"
+    )
+    table = read_table(path)
+    assert table["x"].tolist() == [0.1, 1e300] and table["red"].tolist() == [255, 0] and table["n"].tolist() == [-7, 7]
+    assert np.isnan(table["y"][0]) and table["y"][1] == -np.inf
+    assert len(read_table(ascii_ply(tmp_path / "b.ply", 0, "float:x", ""))) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "body", "words"),
+    [
+        (9223372036854775808, "1 2\n", "truncated: the header promises 9223372036854775808 vertices"),
+        (10**30, "1 2\n", "truncated"),
+        (3, "1 2\n1 2\n", "truncated: the header promises 3 vertices, the file holds 2"),
+        (1, "", "truncated"),
+        (2, "1 2\n1 2 3\n", "damaged ascii PLY"),
+        (2, "1 2 3\n1 2 3\n", "damaged ascii PLY: .*3 values for 2 properties"),
+        (1, "1 two\n", "damaged ascii PLY"),
+        (1, "1 256\n", "damaged ascii PLY: .*'red' is none of its type"),
+        (1, "1 -1\n", "none of its type"),
+        (1, "1 2.5\n", "none of its type"),
+        (1, "1 nan\n", "none of its type"),
+        (1, "1 2\x00\n", "damaged ascii PLY"),
+        (1, "1 ²\n", "damaged ascii PLY"),
+    ],
+)
+def test_damaged_ascii_is_refused(count: int, body: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        read_table(ascii_ply(tmp_path / "a.ply", count, "float:x uchar:red", body))
+    assert str(caught.value).isprintable()
+
+
+def test_colours_in_bytes_become_harmonics(tmp_path: Path) -> None:
+    gaussians = random_gaussians(3, 0)
+    vertices = vertices_from_gaussians(gaussians)
+    colors = np.array([[255, 0, 51], [0, 128, 255], [1, 2, 3]], np.uint8)
+    names = [name for name in vertices.dtype.names or () if not name.startswith("f_dc")]
+    table = np.zeros(3, [*((name, "<f4") for name in names), *((name, "|u1") for name in RGB)])
+    for name in names:
+        table[name] = vertices[name]
+    for channel, name in enumerate(RGB):
+        table[name] = colors[:, channel]
+    write_vertices(tmp_path / "a.ply", table)
+    loaded = load_ply(tmp_path / "a.ply")
+    expected = torch.from_numpy(colors / 255).float()
+    torch.testing.assert_close(color_from_sh(loaded.sh), expected, **tolerance("float32"))
+    assert loaded.sh.shape == (3, 1, 3) and torch.equal(loaded.means, gaussians.means)
+
+
+def test_flat_gaussians_without_a_third_scale_are_read(tmp_path: Path) -> None:
+    gaussians = random_gaussians(5, 1)
+    vertices = vertices_from_gaussians(gaussians)
+    names = [name for name in vertices.dtype.names or () if name != "scale_2"]
+    write_vertices(tmp_path / "a.ply", vertices[names].astype([(name, "<f4") for name in names]))
+    loaded = load_ply(tmp_path / "a.ply")
+    torch.testing.assert_close(loaded.scales[:, :2], gaussians.scales[:, :2], **tolerance("float32"))
+    assert loaded.scales[:, 2].tolist() == [0] * 5 and torch.equal(loaded.quats, gaussians.quats)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.splat", bytes(64), "the format .splat is not read"),
+        ("a.ksplat", bytes(4096), "the format .ksplat is not read"),
+        ("a.spz", gzip.compress(b"NGSP" + bytes(12), mtime=0), "the format SPZ is not read"),
+        ("a.bin", gzip.compress(b"NGSP" + bytes(12), mtime=0), "the format SPZ is not read"),
+        ("a.ply", b"NGSP" + bytes(12), "the format SPZ is not read"),
+        ("a.sog", b"PK\x03\x04" + bytes(26), "the format SOG is not read"),
+        (
+            "a.PLY",
+            b"ply\nformat binary_little_endian 1.0\nelement chunk 1\nend_header\n",
+            "a compressed PLY is not read",
+        ),
+    ],
+)
+def test_other_formats_are_named_with_a_way_to_convert_them(
+    name: str, content: bytes, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{words}; .*splat-transform {name} out.ply"):
+        load_ply(tmp_path / name)
+
+
+def test_no_other_format_is_seen_in_what_is_none(tmp_path: Path) -> None:
+    for content in (b"", b"\x1f\x8b", gzip.compress(b"text", mtime=0), b"plyformat", b"\x00" * 100):
+        (tmp_path / "a.ply").write_bytes(content)
+        with pytest.raises(UserError, match="a.ply: not a PLY file$"):
+            load_ply(tmp_path / "a.ply")

@@ -161,5 +161,5 @@ def test_no_rounds_one_anchor_and_groups_without_anchors():
     assert BoundaryCRF(iterations=0).refine(start, pixels, geometry) is start
     torch.testing.assert_close(BoundaryCRF(iterations=2).refine(start[:1], pixels[:1], geometry), torch.eye(3)[:1])
     assert BoundaryCRF(iterations=2).refine(start, pixels, geometry)[:, 1:].abs().max() == 0
-    with pytest.raises(ValueError, match="must not be negative, got -1"):
+    with pytest.raises(ValueError, match="iterations must be a whole number from 0 to 100, got -1"):
         BoundaryCRF(iterations=-1).refine(start, pixels, geometry)

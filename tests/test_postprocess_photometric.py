@@ -107,7 +107,7 @@ def test_order_of_the_photos_repetition_and_opacities_of_one(scene):
 def test_no_steps_change_nothing_and_fewer_are_refused(scene):
     gaussians, cameras, photos = scene
     assert refine_gaussians(gaussians, photos, cameras, 0) is gaussians
-    with pytest.raises(ValueError, match="must not be negative, got -2"):
+    with pytest.raises(ValueError, match="steps must be a whole number from 0 to 1,000, got -2"):
         PhotometricRefinement(steps=-2)
 
 

@@ -121,11 +121,11 @@ def test_names_and_settings_build_steps_in_their_order():
         ),
         (
             {"name": "photometric_refinement", "steps": "many"},
-            "x.yaml: photometric_refinement: the key 'steps' must be int, got 'many' (str)",
+            "x.yaml: photometric_refinement: the key 'steps' must be a whole number from 0 to 1,000, got 'many'",
         ),
         (
             {"name": "photometric_refinement", "steps": -1},
-            "x.yaml: photometric_refinement: steps must not be negative, got -1",
+            "x.yaml: photometric_refinement: the key 'steps' must be a whole number from 0 to 1,000, got -1",
         ),
         ("no_such_module:Step", "x.yaml: no step 'no_such_module:Step': there is no module no_such_module"),
         ("pathlib:Path", "x.yaml: pathlib:Path: no step; it must be a dataclass with `when`"),

@@ -37,7 +37,7 @@ def test_files_beyond_the_limit_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     path.touch()
     os.truncate(path, 2**40)
-    with pytest.raises(UserError, match="larger than 256 MiB"):
+    with pytest.raises(UserError, match="larger than 64 MiB"):
         read_text(path)
 
 

@@ -39,3 +39,12 @@ def test_a_file_cannot_import_a_module_of_its_choice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="import planted_part first"):
         resolve("planted_part:Part", BUILTIN, "thing", typed=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["..a:B", ":B", "a..b:C", "a b:C", "a\0:B", "a\x1b[2J:B", "\ud800:B", "json:\x1b", "a" * 9999]
+)
+def test_names_that_no_module_or_class_can_have_are_one_printable_line(name: str) -> None:
+    with pytest.raises(UserError, match="no thing '|a file asks") as caught:
+        resolve(name, {}, "thing")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700

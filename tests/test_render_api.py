@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tokengroups.types import Gaussians
 
 needs_library = pytest.mark.skipif(len(BACKENDS) == 1, reason="the C++ rasteriser is not available")
 CPU_BACKENDS = ["torch", "cpp"] if len(BACKENDS) > 1 else ["torch"]
+VARIANTS = ["torch", *(library.supported_variants() if len(BACKENDS) > 1 else [])]
 
 
 def _gaussians(*batch: int, count: int = 20, degree: int = 1) -> Gaussians:
@@ -246,6 +248,49 @@ def test_failing_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list((tmp_path / "out").iterdir()) == []
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+    "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "changed": lambda path: path.write_bytes(path.read_bytes()[:9999] + b"!" + path.read_bytes()[10000:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "of an earlier release": lambda path: path.write_bytes(path.read_bytes()[:-32]),
+    "foreign": lambda path: path.write_bytes(Path(torch._C.__file__).read_bytes()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@needs_library
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_library_that_is_not_whole_is_built_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading such a file ends the process: parts of it are read only when they are called."""
+    whole = library._locate()
+    cached = tmp_path / "tokengroups" / build.library_name()
+    cached.parent.mkdir()
+    cached.write_bytes(whole.read_bytes())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "NATIVE_FOLDER", tmp_path / "none")
+    built: list[Path] = []
+    monkeypatch.setattr(library, "build_library", lambda folder: built.append(folder) or whole)
+    assert library._locate() == cached and not built
+    DAMAGES[damage](cached)
+    assert library._locate() == whole and built == [cached.parent]
+
+
+def test_without_a_place_for_the_library_pytorch_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "NATIVE_FOLDER", tmp_path)
+    monkeypatch.setattr(library, "cache_folder", lambda: None)
+    library._load.cache_clear()
+    try:
+        assert random_scene(0, 5, (8, 8)).render("auto").colors.shape == (2, 8, 8, 3)
+        reason = library.native_missing()
+        assert reason is not None and "no folder to build the C++ rasteriser in" in reason
+    finally:
+        library._load.cache_clear()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 def test_library_is_built_once_per_user(tmp_path: Path) -> None:
@@ -257,6 +302,11 @@ def test_library_is_built_once_per_user(tmp_path: Path) -> None:
         "print(library.supported_variants()[0])\n"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    together = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert [process.wait() for process in together] == [0, 0]  # both build, and the later file replaces the other
+    [built] = (tmp_path / "cache" / "tokengroups").iterdir()
+    assert build.is_sealed(built)
+    built.write_bytes(built.read_bytes()[:5000])
     for times in (1, 0):
         answer = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
@@ -294,3 +344,63 @@ def test_signature_takes_any_order_of_batch() -> None:
         scene.intrinsics, (6, 7),
     )  # fmt: skip
     assert out.colors.shape == (1, 6, 7, 2) and out.features is None
+
+
+def _channels(kind: str, rows: int, channels: int) -> torch.Tensor:
+    """Features of anchors: random ones of either sign, group probabilities, or many that are equal."""
+    random = torch.randn(rows, channels, generator=torch.Generator().manual_seed(channels))
+    return {"signed": random, "probabilities": (3 * random).softmax(dim=1), "equal": random.round().clamp(-1, 1)}[kind]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["signed", "probabilities", "equal"])
+@pytest.mark.parametrize("channels", [1, 3, 17, 40])
+def test_argmax_is_that_of_the_features(variant: str, kind: str, channels: int, monkeypatch) -> None:
+    """Of the very same sums, so that they agree even where two channels are nearly equal; first of equals."""
+    backend = "torch" if variant == "torch" else "cpp"
+    monkeypatch.setenv("TOKENGROUPS_RENDER_VARIANT", variant)
+    given = {"anchor_ids": torch.arange(20) % 4, "anchor_features": _channels(kind, 4, channels), "backend": backend}
+    full = render(_gaussians(), *_cameras(2), (21, 27), **given)
+    found = render(_gaussians(), *_cameras(2), (21, 27), argmax=True, **given)
+    assert full.features is not None and full.argmax is None and found.features is None and found.argmax is not None
+    assert torch.equal(found.argmax, full.features.argmax(dim=-1))
+    assert torch.equal(found.colors, full.colors) and torch.equal(found.alphas, full.alphas)
+    assert torch.equal(found.depths, full.depths)
+    if channels == 40:
+        assert (found.argmax[full.alphas == 0] == 0).all() and len(found.argmax.unique()) > 2
+
+
+def test_argmax_of_some_channels_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr("tokengroups.render.api._VALUES_AT_ONCE", 3 * 2 * 16 * 20)  # three channels
+    gaussians, poses, pinholes = _gaussians(degree=0), *_cameras(2)
+    for kind in ("signed", "probabilities", "equal"):
+        given = {"anchor_ids": torch.arange(20) % 4, "anchor_features": _channels(kind, 4, 40).double()}
+        given["backend"] = "torch"
+        exact = gaussians.map(lambda values: values.double()), poses.double(), pinholes.double()
+        features = render(*exact, (16, 20), **given).features
+        found = render(*exact, (16, 20), argmax=True, **given).argmax
+        assert features is not None and found is not None
+        best = features.amax(dim=-1)
+        chosen = features.gather(-1, found[..., None])[..., 0]
+        torch.testing.assert_close(
+            chosen, best, **tolerance("float64")
+        )  # products of another shape round in another way
+        assert (found == features.argmax(dim=-1)).float().mean() > 0.95 or kind == "equal"
+
+
+def test_argmax_of_a_batch_and_without_gradients() -> None:
+    gaussians, (poses, pinholes) = _gaussians(2, 3), _cameras(2, 3, 2)
+    gaussians.means.requires_grad_()
+    features = torch.randn(2, 3, 4, 5, requires_grad=True)
+    out = render(
+        gaussians, poses, pinholes, (16, 20), anchor_ids=torch.arange(20) % 4, anchor_features=features, argmax=True
+    )
+    assert out.argmax is not None and out.argmax.shape == (2, 3, 2, 16, 20)
+    assert not out.colors.requires_grad
+
+
+def test_argmax_needs_channels() -> None:
+    for features in (None, torch.zeros(4, 0)):
+        with pytest.raises(ValueError, match="argmax needs anchor_features of at least one channel"):
+            ids = torch.arange(20) % 4
+            render(_gaussians(), *_cameras(1), (8, 8), anchor_ids=ids, anchor_features=features, argmax=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,22 @@ from tokengroups.scene import (
     load_scene,
     orbit_cameras,
     render_portrait,
+    render_portraits,
     render_views,
     save_scene,
     summarise,
     visible_shares,
 )
-from tokengroups.scene.groups import column_of, gaussian_mask, group_box, group_centre, weighted_quantile
+from tokengroups.scene.groups import (
+    column_of,
+    gaussian_mask,
+    group_box,
+    group_centre,
+    group_members,
+    points_of_group,
+    points_of_groups,
+    weighted_quantile,
+)
 from tokengroups.scene.views import look_at, resize_cameras, select_cameras
 from tokengroups.types import TensorFields, TokenScene
 
@@ -96,12 +107,22 @@ def rewritten(path: Path, tensors: dict[str, torch.Tensor] | None = None, **meta
     return path
 
 
+def content(rest: str) -> dict[str, str]:
+    """Metadata whose JSON object ends in this text."""
+    return {"scene": '{"size_hw": [9, 9], "group_names": [], ' + rest + "}"}
+
+
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
         ({"version": "0"}, "version 0, this release reads 1: made by an older tokengroups; make it again"),
         ({"version": "2"}, "version 2, this release reads 1: made by a newer tokengroups; update"),
-        ({"version": "one"}, "version one"),
+        ({"version": "one"}, "version one, this release reads 1: no version at all"),
+        ({"version": "²"}, "version ², this release reads 1: no version at all"),
+        ({"version": "٣"}, "version ٣, this release reads 1: no version at all"),
+        ({"version": "9" * 5000}, "no version at all"),
+        ({"version": "-1"}, "no version at all"),
+        ({"version": "\x1b[31m"}, r"version .x1b\[31m, this release"),
         ({"conventions": "7"}, "conventions 7, this release reads 1: made by a newer"),
         ({"format": "something else"}, "no token scene"),
         ({"scene": "{"}, "damaged scene metadata"),
@@ -109,13 +130,35 @@ def rewritten(path: Path, tensors: dict[str, torch.Tensor] | None = None, **meta
         ({"scene": "{}"}, "damaged scene metadata"),
         ({"scene": '{"size_hw": [1], "group_names": [], "provenance": {}}'}, "damaged scene metadata"),
         ({"scene": '{"size_hw": [0, 9], "group_names": [], "provenance": {}}'}, "positive size"),
+        ({"scene": '{"size_hw": [20000, 20000], "group_names": [], "provenance": {}}'}, "pictures of 20000x20000"),
+        ({"scene": '{"size_hw": [4096, 4096], "group_names": [], "provenance": {}}'}, "pictures of 4096x4096"),
+        ({"scene": '{"size_hw": [1, 16385], "group_names": [], "provenance": {}}'}, "pictures of 16385x1"),
+        ({"scene": '{"size_hw": [1e300, 9], "group_names": [], "provenance": {}}'}, "no whole number"),
+        ({"scene": '{"size_hw": [Infinity, 9], "group_names": [], "provenance": {}}'}, "no whole number"),
+        ({"scene": '{"size_hw": [NaN, 9], "group_names": [], "provenance": {}}'}, "no whole number|damaged"),
+        ({"scene": '{"size_hw": [9.5, 9], "group_names": [], "provenance": {}}'}, "9.5 is no whole number"),
+        ({"scene": '{"size_hw": ["9", 9], "group_names": [], "provenance": {}}'}, "no whole number"),
+        ({"scene": '{"size_hw": [true, 9], "group_names": [], "provenance": {}}'}, "no whole number"),
+        ({"scene": '{"size_hw": 9, "group_names": [], "provenance": {}}'}, "damaged scene metadata"),
+        ({"scene": '{"size_hw": [9, 9], "group_names": "abc", "provenance": {}}'}, "group_names is no list"),
+        ({"scene": '{"size_hw": [9, 9], "group_names": {"a": 1}, "provenance": {}}'}, "group_names is no list"),
+        ({"scene": '{"size_hw": [9, 9], "group_names": [1, 2, 3], "provenance": {}}'}, "group_names is no list"),
+        (content('"provenance": [["a", 1]]'), "provenance is no object"),
+        (content('"provenance": {"edits": 3}'), "edits are no list"),
+        (content('"provenance": {}, "text_encoder": 7'), "text_encoder"),
+        ({"scene": "[" * 100000}, "nested too deeply"),
+        (
+            {"scene": '{"size_hw": [9, 9], "group_names": [], "provenance": {"a": %s}}' % ("[" * 500 + "]" * 500)},
+            "deeper",
+        ),
+        (content('"provenance": {"a": %s}' % ("9" * 5000)), "damaged scene"),
         ({"scene": '{"size_hw": [9, 9], "group_names": ["a"], "provenance": {}}'}, "1 group names for 3"),
     ],
 )
 def test_other_versions_and_damaged_metadata_are_refused(saved: Path, metadata: dict[str, str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         load_scene(rewritten(saved, **metadata))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]:
@@ -124,6 +167,9 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
     nan[3, 1] = float("nan")
     mirrored = scene.cameras.cam_from_world.clone()
     mirrored[0, 0, 0] = -1
+    bent = scene.cameras.cam_from_world.clone()
+    bent[0, 3, 2] = 0.5
+    embedded = torch.nn.functional.normalize(torch.ones(3, 4), dim=1)
     return {
         "short": ({"means": scene.gaussians.means[1:]}, "means has shape"),
         "flat": ({"sh": scene.gaussians.sh.flatten(1)}, "sh has shape"),
@@ -141,6 +187,25 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
         "idle group": ({"assignment": torch.eye(3)[[0, 1] * 3]}, "group 8 owns no Gaussian"),
         "pose": ({"cam_from_world": mirrored}, "no rotation"),
         "focal": ({"intrinsics": -scene.cameras.intrinsics}, "positive focal"),
+        "far": ({"means": scene.gaussians.means * 1e20}, "means holds .*beyond 1e.09"),
+        "far anchors": ({"anchors": -1e10 + scene.anchors}, "anchors holds"),
+        "far camera": ({"cam_from_world": scene.cameras.cam_from_world + 1e10}, "cam_from_world holds"),
+        "huge scale": ({"scales": scene.gaussians.scales * 1e30}, "scales holds"),
+        "double": ({"group_tokens": scene.group_tokens.double() * 1e300}, "group_tokens holds"),
+        "tiny quaternion": ({"quats": 1e-30 * scene.gaussians.quats}, "quaternion of length 0"),
+        "huge id": ({"group_ids": scene.group_ids + 2**31}, "group ids beyond 2147483646"),
+        "largest id": ({"group_ids": scene.group_ids + (2**63 - 9)}, "group ids beyond 2147483646"),
+        "eight bits": ({"scales": scene.gaussians.scales.to(torch.float8_e4m3fn)}, "scales has dtype torch.float8"),
+        "brain": ({"quats": scene.gaussians.quats.bfloat16()}, "quats has dtype torch.bfloat16"),
+        "complex": ({"sh": scene.gaussians.sh.to(torch.complex64)}, "sh has dtype torch.complex64"),
+        "truth": ({"anchor_ids": scene.anchor_ids > 0}, "anchor_ids has dtype torch.bool"),
+        "int32": ({"group_ids": scene.group_ids.int()}, "group_ids has dtype torch.int32"),
+        "empty": ({name: getattr(scene.gaussians, name)[:0] for name in vars(scene.gaussians)}, "anchor_ids|means has"),
+        "scalar": ({"opacities": torch.tensor(0.5)}, "opacities has shape"),
+        "no colours": ({"sh": scene.gaussians.sh[:, :0]}, "sh has 0 coefficients"),
+        "bent pose": ({"cam_from_world": bent}, "no rotation and translation"),
+        "telescope": ({"intrinsics": scene.cameras.intrinsics * 1e7}, "focal length is not within"),
+        "embedding": ({"embeddings": 3 * embedded}, "length is neither 0 nor 1"),
         "foreign tensor": ({"weight": torch.ones(1)}, "missing or unexpected .weight."),
     }[case]
 
@@ -148,12 +213,56 @@ def damaged(case: str, scene: TokenScene) -> tuple[dict[str, torch.Tensor], str]
 @pytest.mark.parametrize("case", [
     "short", "flat", "coefficients", "integer", "float ids", "nan", "opacity", "scale", "quaternion",
     "anchor", "probabilities", "same id", "negative id", "idle group", "pose", "focal", "foreign tensor",
+    "far", "far anchors", "far camera", "huge scale", "double", "tiny quaternion", "huge id", "largest id",
+    "eight bits", "brain", "complex", "truth", "int32", "empty", "scalar", "no colours", "bent pose", "telescope",
+    "embedding",
 ])  # fmt: skip
 def test_damaged_tensors_are_refused(saved: Path, case: str) -> None:
     tensors, words = damaged(case, random_scene())
+    if case == "embedding":
+        save_scene(saved, random_scene(semantic_dim=4))
     with pytest.raises(UserError, match=words) as caught:
         load_scene(rewritten(saved, tensors))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "\x1b[2J", "words:1\n", "\ud800"])
+def test_names_of_text_encoders_are_printable(saved: Path, name: str) -> None:
+    scene = random_scene(semantic_dim=4)
+    save_scene(saved, scene)
+    content = json.loads(read_metadata(saved)["scene"]) | {"text_encoder": name}
+    with pytest.raises(UserError, match="damaged scene: the name .* of a text encoder") as caught:
+        load_scene(rewritten(saved, scene=json.dumps(content)))
+    assert str(caught.value).isprintable() and scene.semantics is not None
+    with pytest.raises(ValueError, match="inconsistent scene: the name"):
+        save_scene(saved, replace(scene, semantics=replace(scene.semantics, encoder=name)))
+
+
+def test_what_is_refused_on_loading_is_not_saved(tmp_path: Path) -> None:
+    scene = random_scene()
+    odd = [
+        replace(scene, gaussians=replace(scene.gaussians, means=scene.gaussians.means * 1e20)),
+        replace(scene, group_ids=scene.group_ids + 2**31),
+        replace(scene, cameras=replace(scene.cameras, size_hw=(20000, 20000))),
+        replace(scene, provenance={"edits": 3}),
+        replace(scene, provenance={"a": {1, 2}}),
+        replace(scene, provenance={"a": json.loads("[" * 600 + "]" * 600)}),
+    ]
+    for each in odd:
+        with pytest.raises(ValueError, match="inconsistent scene"):
+            save_scene(tmp_path / "a.safetensors", each)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bounds_themselves_are_allowed(tmp_path: Path) -> None:
+    scene = random_scene()
+    gaussians = replace(scene.gaussians, means=scene.gaussians.means.clamp(max=1).mul(0) + 1e9)
+    ids = 2**31 - 2 - torch.arange(3)
+    provenance = {"a": json.loads("[" * 390 + "]" * 390)}
+    cameras = replace(scene.cameras, size_hw=(512, 16384))
+    large = replace(scene, gaussians=gaussians, group_ids=ids, provenance=provenance, cameras=cameras)
+    save_scene(tmp_path / "a.safetensors", large)
+    assert_same(load_scene(tmp_path / "a.safetensors"), large)
 
 
 def test_truncated_foreign_and_missing_files_are_refused(saved: Path, tmp_path: Path) -> None:
@@ -307,3 +416,22 @@ def test_portrait_shows_the_group_alone() -> None:
     assert 0.05 < covered.float().mean() < 0.98
     emptied = replace(scene, gaussians=replace(scene.gaussians, opacities=0 * scene.gaussians.opacities))
     assert torch.equal(render_portrait(emptied, 0, 32, torch.ones(3)), torch.ones(32, 32, 3))
+
+
+def test_all_portraits_are_those_of_each_group() -> None:
+    scene = random_scene(groups=4)
+    portraits = list(render_portraits(scene, 24, torch.ones(3)))
+    for column, portrait in enumerate(portraits):
+        assert torch.equal(portrait, render_portrait(scene, column, 24, torch.ones(3)))
+    assert len(portraits) == 4
+
+
+@pytest.mark.parametrize("groups", [1, 3, 30])
+def test_members_and_points_of_all_groups_are_those_of_each(groups: int) -> None:
+    scene = random_scene(groups=groups)
+    for column, (mine, points) in enumerate(zip(group_members(scene), points_of_groups(scene), strict=True)):
+        assert torch.equal(mine, gaussian_mask(scene, column).nonzero()[:, 0])
+        alone = points_of_group(scene, column)
+        assert torch.equal(points.means, alone.means) and torch.equal(points.opacities, alone.opacities)
+        assert torch.equal(points.box(), group_box(scene, column))
+        assert torch.equal(points.centre(), group_centre(scene, column))

@@ -12,7 +12,7 @@ from blocks import CHAIR, UP, VASE, Block, moved, noisy, scene_of, scene_of_poin
 from tolerances import tolerance
 
 from tokengroups.geometry import rigid
-from tokengroups.scene.boxes import OrientedBox, oriented_box
+from tokengroups.scene.boxes import OrientedBox, oriented_box, oriented_boxes
 from tokengroups.types import Cameras, TokenScene
 
 
@@ -43,6 +43,13 @@ def test_single_gaussian_has_an_empty_box() -> None:
     box = oriented_box(scene_of([VASE], points=1), 0, UP)
     assert box.size.tolist() == [0, 0, 0]
     torch.testing.assert_close(box.centre, VASE.box().centre)
+
+
+def test_group_at_the_camera_has_an_empty_box() -> None:
+    scene = scene_of([VASE], points=1)
+    at_camera = replace(scene.gaussians, means=0 * scene.gaussians.means)
+    box = oriented_box(replace(scene, gaussians=at_camera), 0, UP)
+    assert box.size.tolist() == box.centre.tolist() == [0, 0, 0]
 
 
 def spread(side: torch.Tensor | list[list[float]], height: int = 3) -> torch.Tensor:
@@ -181,3 +188,20 @@ def test_footprint_is_nearly_the_smallest(seed: int) -> None:
         low, high = (scene.gaussians.means @ axes.T).sort(dim=0).values[[11, 588]]  # 2 % of 600 at either end
         areas.append(float((high - low)[0] * (high - low)[2]))
     assert min(areas) * 0.99 < float(box.size[:2].prod()) < min(areas) * 1.05  # 4 %, and what lies between them
+
+
+def test_all_boxes_are_those_of_each_group() -> None:
+    scene = scene_of_points([*SHAPES.values(), *(torch.randn(count, 3) for count in (300, 9000))])
+    for column, box in enumerate(oriented_boxes(scene, UP)):
+        alone = oriented_box(scene, column, UP)
+        assert all(torch.equal(getattr(box, name), getattr(alone, name)) for name in ("centre", "axes", "size"))
+
+
+def test_memory_limit_changes_no_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One yaw at a time, which products of another shape round in another way."""
+    scene = scene_of([CHAIR, Block((0.3, 0.5, 3.0), (1.0, 0.4, 0.7), 33.3)], points=12)
+    expected = oriented_boxes(scene, UP)
+    monkeypatch.setattr("tokengroups.scene.boxes._VALUES_AT_ONCE", 1)
+    for box, other in zip(oriented_boxes(scene, UP), expected, strict=True):
+        for name in ("centre", "axes", "size"):
+            torch.testing.assert_close(getattr(box, name), getattr(other, name), **tolerance("float64"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +19,13 @@ from tolerances import tolerance
 from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.gaussians import covariances, select
-from tokengroups.io.ply import load_ply, read_vertices, save_ply, write_vertices
-from tokengroups.scene import export_groups, export_scene, import_scene, save_scene
+from tokengroups.io.ply import load_ply, read_vertices, save_ply, vertices_from_gaussians, write_vertices
+from tokengroups.scene import export_groups, export_scene, import_scene, load_scene, render_views, save_scene
 from tokengroups.scene.boxes import oriented_box
 from tokengroups.scene.groups import GroupLabel, column_of, gaussian_columns, gaussian_mask
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
-from tokengroups.types import TokenScene
+from tokengroups.types import Gaussians, TokenScene
 
 REAL = Path(__file__).parent / "data" / "instok3d"
 
@@ -272,6 +274,76 @@ def test_world_around_the_origin_is_seen_from_outside(tmp_path: Path) -> None:
     assert bool((depth > 0).float().mean() > 0.9)
 
 
+def save_double(path: Path, gaussians: Gaussians, shift: np.ndarray) -> np.ndarray:
+    """Write a PLY in double precision with shifted positions; returns them."""
+    vertices = vertices_from_gaussians(gaussians)
+    table = vertices.astype([(name, "<f8") for name in vertices.dtype.names or ()])
+    for axis, name in enumerate("xyz"):
+        table[name] += shift[axis]
+    write_vertices(path, table)
+    return np.stack([table[name] for name in "xyz"], axis=1)
+
+
+def test_positions_far_from_the_origin_keep_their_digits(tmp_path: Path) -> None:
+    """With the recorded origin they are as exact as float32 is near 0; cameras move along."""
+    scene = random_scene()
+    export_scene(scene, tmp_path / "a.ply")
+    near = import_scene(tmp_path / "a.ply").scene
+    shift = np.array([5e5, 4e6, -300.0])
+    positions = save_double(tmp_path / "a.ply", near.gaussians, shift)
+    entries = json.loads((tmp_path / "cameras.json").read_text())
+    for entry in entries:
+        pose = np.array(entry.pop("cam_from_world"))
+        entry["position"] = (-pose[:3, :3].T @ pose[:3, 3] + shift).tolist()
+    (tmp_path / "cameras.json").write_text(json.dumps(entries))
+    imported = import_scene(tmp_path / "a.ply")
+    world_from_scene = np.array(imported.scene.provenance["world_from_scene"])
+    origin = world_from_scene[:3, 3]
+    assert np.array_equal(world_from_scene[:, :3], np.eye(4)[:, :3])
+    assert np.abs(origin - shift).max() < 5 and "moved so that" in imported.notes[0]
+    again = imported.scene.gaussians.means.double().numpy() + origin
+    assert np.abs(again - positions).max() < 1e-6 < np.abs(positions.astype(np.float32) - positions).max()
+    before, after = (list(render_views(each, each.cameras)) for each in (near, imported.scene))
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one.color, other.color, rtol=0, atol=1e-4)  # coordinates differ by up to 1e-7
+    save_scene(tmp_path / "a.safetensors", imported.scene)
+    assert load_scene(tmp_path / "a.safetensors").provenance["world_from_scene"] == world_from_scene.tolist()
+
+
+def test_positions_that_float32_holds_stay(tmp_path: Path) -> None:
+    gaussians = random_scene().gaussians
+    save_double(tmp_path / "near.ply", gaussians, np.array([0.1, 0.2, 0.3]))
+    whole = replace(gaussians, means=(100 * gaussians.means).round())
+    save_double(tmp_path / "whole.ply", whole, np.array([5e5, 4e6, 0.0]))
+    for name in ("near.ply", "whole.ply"):
+        imported = import_scene(tmp_path / name)
+        assert "world_from_scene" not in imported.scene.provenance and len(imported.notes) == 1
+
+
+def test_a_few_gaussians_far_away_do_not_move_the_scene(tmp_path: Path) -> None:
+    gaussians = random_scene().gaussians
+    gaussians.means[0] = 1e8
+    save_double(tmp_path / "a.ply", gaussians, np.array([0.1, 0.2, 0.3]))
+    assert "world_from_scene" not in import_scene(tmp_path / "a.ply").scene.provenance
+
+
+def test_drop_invalid_keeps_opaque_and_flat_gaussians(real: Path) -> None:
+    vertices = read_vertices(real / "tok_11.ply").copy()
+    vertices["opacity"][:5], vertices["scale_2"][5:9] = np.inf, -np.inf
+    write_vertices(real / "tok_11.ply", vertices)
+    kept = import_scene(real / "tok_11.ply").scene.gaussians
+    assert kept.opacities[:5].tolist() == [1] * 5 and kept.scales[5:9, 2].tolist() == [0] * 4
+    vertices["opacity"][9], vertices["scale_0"][10], vertices["scale_0"][11] = np.nan, np.inf, 89
+    vertices["x"][12] = 2e9
+    write_vertices(real / "tok_11.ply", vertices)
+    with pytest.raises(UserError, match="4 of 64 Gaussians hold NaN or infinite values, values beyond 1e.09"):
+        import_scene(real / "tok_11.ply")
+    imported = import_scene(real / "tok_11.ply", drop_invalid=True)
+    assert imported.notes[0] == "tok_11.ply: left out 4 invalid Gaussians"
+    left = imported.scene.gaussians
+    assert torch.equal(left.means[:9], kept.means[:9]) and torch.equal(left.means[9:], kept.means[13:])
+
+
 def test_hundreds_of_cameras_are_thinned_out(tmp_path: Path) -> None:
     scene = random_scene()
     export_scene(scene, tmp_path / "a.ply")
@@ -327,6 +399,27 @@ def spoil(folder: Path, change: dict[str, object]) -> None:
         ({"anchor_sizes": [4, 5]}, "do not add up"),
         ({"anchor_sizes": [8, 0]}, "do not add up"),
         ({"anchor_sizes": {}}, "damaged group list"),
+        ({"anchor_sizes": [4, "4"]}, "damaged group list"),
+        ({"anchor_sizes": [2**62, -(2**62) + 8]}, "damaged group list"),
+        ({"anchor_sizes": [10, -2]}, "do not add up"),
+        ({"count": float("inf")}, "damaged group list: .*inf is no whole number"),
+        ({"count": float("nan")}, "damaged group list"),
+        ({"count": 7.5}, "7.5 is no whole number"),
+        ({"count": True}, "damaged group list"),
+        ({"first": 10**400}, "damaged group list"),
+        ({"id": 1e300}, "1e.300 is no whole number"),
+        ({"id": 2**31}, "damaged group list"),
+        ({"id": 2**63}, "damaged group list"),
+        ({"id": "7"}, "damaged group list"),
+        ({"id": None}, "damaged group list"),
+        ({"id": [1]}, "damaged group list"),
+        ({"name": ["x"]}, "damaged group list"),
+        ({"file": None}, "damaged group list"),
+        ({"file": "a\0.ply"}, r"should be in a\\x00.ply"),
+        ({"file": "\ud800.ply"}, r"should be in \\ud800.ply"),
+        ({"file": "x" * 5000}, "which is not there"),
+        ({"file": ""}, "which is not there"),
+        ({"file": ".."}, "which is not there"),
     ],
 )
 def test_sidecar_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
@@ -334,12 +427,45 @@ def test_sidecar_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
     spoil(tmp_path / "out", change)
     with pytest.raises(UserError, match=words) as caught:
         import_scene(tmp_path / "out")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_names_of_any_characters_come_through(tmp_path: Path) -> None:
+    export_groups(random_scene(), tmp_path / "out")
+    name = "\x1b[31m \0 \ud800 \u0663 \n x"
+    spoil(tmp_path / "out", {"name": name})
+    save_scene(tmp_path / "a.safetensors", import_scene(tmp_path / "out").scene)
+    assert load_scene(tmp_path / "a.safetensors").group_names[0] == name
+    spoil(tmp_path / "out", {"name": None})
+    assert import_scene(tmp_path / "out").scene.group_names[0] == ""
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 16), (4, None), (0, None)])
+def test_groups_that_share_gaussians_are_refused(first: int, count: int | None, tmp_path: Path) -> None:
+    export_scene(random_scene(), tmp_path / "scene.ply")
+    spoil(tmp_path, {"first": first, "count": count, "anchor_sizes": None})
+    with pytest.raises(UserError, match="its groups share Gaussians, group . for one"):
+        import_scene(tmp_path / "scene.ply")
+
+
+def test_cameras_that_no_scene_can_hold_are_refused(tmp_path: Path) -> None:
+    export_scene(random_scene(), tmp_path / "a.ply")
+    entries = json.loads((tmp_path / "cameras.json").read_text())
+    (tmp_path / "cameras.json").write_text(json.dumps([entry | {"fx": 1e8, "fy": 1e8} for entry in entries]))
+    with pytest.raises(UserError, match="focal length"):
+        import_scene(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
+        ("groups.json", "[" * 20000, "nested too deeply"),
+        ("groups.json", '{"format": "tokengroups.groups", "version": 2, "groups": "abc"}', "damaged group list"),
+        ("groups.json", '{"format": "tokengroups.groups", "version": 2, "groups": {"a": 1}}', "damaged group list"),
+        ("groups.json", '{"format": "tokengroups.groups", "version": 2, "groups": [7]}', "damaged group list"),
+        ("groups.json", '{"format": ["tokengroups.groups"], "version": {}}', "not tokengroups.groups version 1"),
+        ("meta.json", '{"instances": 7}', "damaged instance list"),
+        ("meta.json", '{"instances": [{"file": "tok_08.ply", "qid": 1e99, "count": 32}]}', "damaged instance list"),
         ("groups.json", "{", "not JSON"),
         ("groups.json", "[]", "expected a JSON object"),
         ("groups.json", '{"format": "x"}', "not tokengroups.groups version 1"),
@@ -357,10 +483,19 @@ def test_damaged_sidecar_is_refused(real: Path, name: str, content: str, words: 
 def test_places_without_ply_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         import_scene(tmp_path / "none")
+    with pytest.raises(UserError, match="no .ply file in .* or its subfolders$"):
+        import_scene(tmp_path)
+    (tmp_path / "meta.json").write_text('{"means": {}}')
+    with pytest.raises(UserError, match="no .ply file in .* convert it first: .*splat-transform meta.json out.ply"):
+        import_scene(tmp_path)
+    for name in ("folder.ply", "a", "b"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe.ply")
     with pytest.raises(UserError, match="no .ply file in"):
         import_scene(tmp_path)
+    with pytest.raises(UserError, match="pipe.ply: not a regular file"):
+        import_scene(tmp_path / "pipe.ply")
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
         shutil.copy(REAL / "tok_13.ply", tmp_path / name)
     with pytest.raises(UserError, match="2 subfolders hold some, e.g. .*a"):
         import_scene(tmp_path)
@@ -377,3 +512,30 @@ def test_export_does_not_take_over_another_scenes_sidecars(tmp_path: Path) -> No
     export_scene(scene, tmp_path / "two.ply")
     with pytest.raises(UserError, match="there is no folder"):
         export_scene(scene, tmp_path / "missing" / "a.ply")
+
+
+def test_a_file_of_many_groups_is_read_once(tmp_path: Path) -> None:
+    export_scene(random_scene(groups=40), tmp_path / "scene.ply")
+    opened: list[str] = []
+    listening = [True]
+    sys.addaudithook(lambda event, details: opened.append(str(details[0])) if listening and event == "open" else None)
+    imported = import_scene(tmp_path / "scene.ply")
+    listening.clear()
+    assert len(imported.scene.group_ids) == 40
+    assert opened.count(str(tmp_path / "scene.ply")) == 1
+
+
+def test_more_anchors_and_groups_than_a_scene_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_scene(random_scene(groups=5, anchors_per_group=4), tmp_path / "scene.ply")
+    monkeypatch.setattr("tokengroups.scene.importing.MAX_PROBABILITIES", 5 * 20)
+    import_scene(tmp_path / "scene.ply")
+    monkeypatch.setattr("tokengroups.scene.importing.MAX_PROBABILITIES", 5 * 20 - 1)
+    with pytest.raises(UserError, match="20 anchors in 5 groups are too many.*without anchor_sizes"):
+        import_scene(tmp_path / "scene.ply")
+    content = json.loads((tmp_path / "groups.json").read_text())
+    for entry in content["groups"]:
+        del entry["anchor_sizes"]
+    (tmp_path / "groups.json").write_text(json.dumps(content))
+    assert len(import_scene(tmp_path / "scene.ply").scene.anchors) == 5

@@ -197,5 +197,5 @@ def test_negative_numbers_of_steps_are_refused(step, setting, tmp_path) -> None:
     overrides = ["training.output=unused", f"data.root={tmp_path}"]
     spec = f"postprocess=[{{name: {step}, {setting}: -1}}]"
     experiment = read_experiment(CONFIGS / "token_groups_tiny.yaml", [*overrides, spec])
-    with pytest.raises(UserError, match=f"postprocess: {step}: {setting} must not be negative, got -1"):
+    with pytest.raises(UserError, match=f"postprocess: {step}: the key '{setting}' must be a whole .*, got -1"):
         experiment.build()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import resource
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
+from PIL import Image
 from toy_systems import ENCODER, GROUPS
 
 from tokengroups.checkpoint import read_tensors, shipped_weights
+from tokengroups.cli.main import main
 from tokengroups.encoders import load_encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
@@ -105,7 +111,7 @@ def test_weights_of_an_encoder_and_of_nothing_are_refused(folder, changed):
         ({"config": []}, "the key 'config' must be"),
         ({"config": {"groups": 3}}, "unknown key 'groups'; did you mean 'num_groups'?"),
         ({"config": {"anchor_stride": 3}}, "anchor_stride must divide context_patch, got 3 and 16"),
-        ({"config": {"dim": "wide"}}, "the key 'dim' must be int, got 'wide' (str)"),
+        ({"config": {"dim": "wide"}}, "the key 'dim' must be a whole number from 1 to 16,384, got 'wide'"),
         ({"postprocess": "flip_ensemble"}, "the key 'postprocess' must be a list"),
         ({"postprocess": [3]}, "the key 'postprocess' must be"),
         ({"postprocess": ["blur"]}, "no step 'blur'; choose from bundle_adjustment"),
@@ -131,7 +137,89 @@ def test_maps_that_the_encoder_does_not_give_are_one_line(changed):
     assert "encoder does not fit the model: single_view_features needs an encoder" in answer
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"token_groups"'])
+@pytest.fixture
+def no_hub(monkeypatch) -> None:
+    """Whoever asks the network or the hub's cache fails the test."""
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_hub_id_in_a_file_is_never_looked_up_but_a_typed_encoder_takes_its_place(changed, folder):
+    answer = refused(changed(encoder="attacker/tracker"))
+    assert answer.startswith(f"{folder}/config.json: a file asks for the encoder 'attacker/tracker' of the model hub")
+    assert "--encoder ID" in answer and "load_model(..., encoder=ID)" in answer
+    with pytest.raises(AssertionError, match="the network was asked"):
+        load_model(folder, encoder="somebody/typed")
+    loaded = load_model(folder, encoder=folder.parent / "encoder")
+    assert loaded.encoder_source == str(folder.parent / "encoder")
+    with pytest.raises(UserError, match="no VGGT weights at nowhere"):
+        load_model(folder, encoder="nowhere")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_the_command_line_passes_the_typed_encoder(changed, tmp_path, capsys):
+    changed(encoder="attacker/tracker")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    command = ["reconstruct", str(tmp_path / "a.png"), "--weights", str(tmp_path / "own"), "-o"]
+    assert main([*command, str(tmp_path / "a.safetensors")]) == 2
+    assert "attacker/tracker" in capsys.readouterr().err and not (tmp_path / "a.safetensors").exists()
+    assert main([*command, str(tmp_path / "a.safetensors"), "--encoder", str(tmp_path / "encoder")]) == 0
+    assert (tmp_path / "a.safetensors").is_file()
+
+
+GIANT = [
+    {"dim": 10**9},
+    {"dim": 16_384, "num_heads": 2, "group_layers": 256},
+    {"group_layers": 10**12},
+    {"num_groups": 4096, "dim": 16_384},
+    {"semantic_dim": 16_384, "dim": 16_384},
+    {"gaussians_per_anchor": 10**9},
+    {"num_anchors": 10**9},
+    {"context_patch": 2**40},
+]
+
+
+@pytest.mark.parametrize("config", GIANT, ids=str)
+def test_giant_sizes_are_refused_before_they_take_memory(config, changed, folder):
+    values = json.loads((folder / "config.json").read_text())["config"] | config
+    peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    assert f"{folder}/config.json: " in refused(changed(config=values))
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**20  # KiB
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"embed_dim": 10**9},
+        {"embed_dim": 16_384, "depth": 256},
+        {"depth": 2**31},
+        {"mlp_ratio": 64.0, "embed_dim": 16_384},
+        {"mlp_ratio": 1e300},
+        {"image_size": 4096, "patch_size": 1, "embed_dim": 16_384},
+        {"dpt_channels": [16_384] * 4},
+        {"num_registers": 10**9},
+        {"camera_iterations": 10**9},
+    ],
+    ids=str,
+)
+def test_giant_encoders_are_refused_before_they_take_memory(config, folder):
+    path = folder.parent / "encoder" / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"config": content["config"] | config}))
+    peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    assert str(path) in refused(folder)
+    assert time.process_time() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 2**20
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"token_groups"', "[" * 100_000, '{"system": ' + "9" * 5000 + "}"])
 def test_damaged_configurations_are_one_line(folder, text):
     (folder / "config.json").write_text(text)
     assert str(folder / "config.json") in refused(folder)

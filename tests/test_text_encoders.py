@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
+from tokengroups import example_scene, load_scene, save_scene
+from tokengroups.checkpoint import write_tensors
+from tokengroups.cli.text import embed, load_encoder_for
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
 from tokengroups.text import ImageTeacher, load_text_encoder
@@ -207,6 +212,33 @@ def test_the_cache_encodes_nothing_twice(tmp_path):
     assert cache.encode_text([]).shape == (0, 3)
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"embedding": torch.eye(3)},
+        {"embedding": torch.tensor([1.0, 0.0])},
+        {"embedding": torch.tensor([1, 0, 0])},
+        {"embedding": torch.tensor([float("nan"), 0.0, 1.0])},
+        {"embedding": torch.tensor([3.0, 4.0, 0.0])},
+        {"another": torch.tensor([1.0, 0.0, 0.0])},
+    ],
+)
+def test_a_foreign_file_in_the_cache_is_made_again(tmp_path, tensors):
+    cache = EmbeddingCache(Counting(), tmp_path)
+    expected = cache.encode_text(["chair"])
+    [file] = tmp_path.rglob("*.safetensors")
+    write_tensors(file, tensors)
+    assert torch.equal(cache.encode_text(["chair"]), expected)
+    again = EmbeddingCache(Counting(), tmp_path)
+    assert torch.equal(again.encode_text(["chair"]), expected) and again.encoder.texts == []
+
+
+def test_without_a_place_for_the_cache_texts_are_encoded(monkeypatch):
+    monkeypatch.setattr("tokengroups.text.cache.cache_folder", lambda: None)
+    cache = EmbeddingCache(Counting())
+    assert cache.encode_text(["chair", "table"]).shape == (2, 3) and cache.encoder.texts == ["chair", "table"]
+
+
 def test_a_damaged_or_unwritable_cache_costs_time_only(tmp_path):
     encoder = Counting()
     cache = EmbeddingCache(encoder, tmp_path)
@@ -216,3 +248,59 @@ def test_a_damaged_or_unwritable_cache_costs_time_only(tmp_path):
     assert torch.equal(cache.encode_text(["chair"]), expected) and encoder.texts == ["chair"] * 2
     blocked = EmbeddingCache(encoder, file)  # a file where the folder should be
     assert torch.equal(blocked.encode_text(["chair"]), expected)
+
+
+def test_a_file_never_decides_whom_the_hub_is_asked_for(monkeypatch, tmp_path, folder):
+    """A scene names its text encoder; only a folder is taken from there, and an id is said, not looked up."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    scene = replace(example_scene(), semantics=replace(example_scene().semantics, encoder="attacker/tracker:0123"))
+    save_scene(tmp_path / "a.safetensors", scene)
+    load_encoder_for.cache_clear()
+    with pytest.raises(UserError, match="a file asks for the text encoder 'attacker/tracker' .*--text-encoder ID"):
+        embed(load_scene(tmp_path / "a.safetensors"), None, ["chair"])
+    with pytest.raises(AssertionError, match="the network was asked"):
+        embed(scene, "somebody/typed", ["chair"])
+    with pytest.raises(UserError, match="a file asks for the text encoder 'a/b'"):
+        load_text_encoder("a/b", typed=False)
+    assert load_text_encoder(str(folder), typed=False).dim == load_text_encoder(str(folder)).dim
+
+
+def test_a_folder_runs_no_code_of_its_own(tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "unheard_of", "auto_map": {"AutoConfig": "planted.Config", "AutoModel": "planted.Model"}}'
+    )
+    (tmp_path / "planted.py").write_text("raise SystemExit('was imported')\n")
+    with pytest.raises(UserError, match="cannot load the text encoder") as caught:
+        load_text_encoder(str(tmp_path))
+    assert str(caught.value).isprintable() and "planted" not in sys.modules
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"model_type": 3}', '{"model_type": "bert", "hidden_size": "wide"}', ""])
+def test_a_damaged_folder_of_a_text_encoder_is_one_line(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="text encoder") as caught:
+        load_text_encoder(str(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+def test_the_cache_takes_no_embedding_of_another_shape_and_no_bytes_that_are_no_text(tmp_path):
+    class Words:
+        name, dim = "words:1", 3
+
+        def encode_text(self, texts):
+            return torch.ones(len(texts), 3)
+
+    cache = EmbeddingCache(Words(), tmp_path)
+    cache.encode_text(["chair"])
+    (file,) = tmp_path.rglob("*.safetensors")
+    for damage in (torch.zeros(4), torch.full((3,), float("nan"))):
+        write_tensors(file, {"embedding": damage})
+        assert torch.equal(cache.encode_text(["chair"]), torch.ones(1, 3))
+    with pytest.raises(UserError, match="holds bytes that are no text in UTF-8") as caught:
+        cache.encode_text(["chair \udcff"])
+    assert str(caught.value).isprintable()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ import torch
 from torch import nn
 
 from tests.training_toy import ToyTask, run_toy
-from tokengroups.checkpoint import load_weights, read_metadata, read_tensors
+from tokengroups.checkpoint import load_weights, read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
+from tokengroups.io.files import locked_folder
 from tokengroups.losses.terms import LossTerms
 from tokengroups.training.log import read_metrics
 from tokengroups.training.processes import StopRequest
@@ -196,7 +200,7 @@ def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
         run_toy(tmp_path, accumulation=3)
     with pytest.raises(UserError, match="tracker 'tensorbord' is not available; installed here: .*tensorboard"):
         run_toy(tmp_path, trackers=("tensorbord",))
-    with pytest.raises(ValueError, match=r"training\.steps must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number from 1 to 1,000,000,000, got 0"):
         run_toy(tmp_path, steps=0)
 
 
@@ -230,3 +234,188 @@ def test_changed_settings_are_named_when_a_run_continues(tmp_path: Path, caplog:
     run_toy(tmp_path)
     run_toy(tmp_path, steps=14)
     assert "resuming with changed settings: training.steps 12 -> 14" in caplog.text
+
+
+# --- one output folder, one run -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A training in another process that has begun to write; it is killed in the end."""
+    with subprocess.Popen([sys.executable, str(TOY), str(output), "0.2", "0.1"], env=environment()) as process:
+        deadline = time.monotonic() + 300
+        while not list(output.glob("checkpoints/step_*")):
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended too early"
+            time.sleep(0.01)
+        yield process
+        process.kill()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_second_training_of_a_folder_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    with running(output) as first:
+        os.kill(first.pid, signal.SIGSTOP)  # nothing changes meanwhile
+        before = content(output)
+        with pytest.raises(UserError, match=f"another training is writing to {output}; wait for it or stop it, or"):
+            run_toy(output)
+        assert content(output) == before
+        first.kill()
+        first.wait()
+        assert run_toy(output).finished
+    run_toy(tmp_path / "whole")
+    assert_same_end(tmp_path / "whole", output)
+    assert sorted(path.name for path in output.iterdir()) == ["checkpoints", "metrics.jsonl", "weights"]
+
+
+def test_no_process_of_a_group_waits_for_one_that_was_refused(tmp_path: Path) -> None:
+    with locked_folder(tmp_path, "held"):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*torchrun, str(TOY), str(tmp_path), "0", "0"]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "another training is writing to" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_steps_than_a_run_has_are_refused_and_as_many_are_the_end(tmp_path: Path) -> None:
+    run_toy(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(UserError, match=f"{tmp_path} holds a run of 12 steps, more than training.steps, 11; raise it"):
+        run_toy(tmp_path, steps=11)
+    assert content(tmp_path) == before
+    assert run_toy(tmp_path, steps=12).finished
+
+
+class NoData(ToyTask):
+    def batch(self, step: int, slots: range) -> Any:
+        raise UserError(f"scene too short for slots {slots} of step {step}")
+
+
+class NoEvaluation(ToyTask):
+    def evaluate(self) -> dict[str, float]:
+        raise UserError("held-out scene too short")
+
+
+@pytest.mark.parametrize("task", [NoData, NoEvaluation])
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, task: type[ToyTask]) -> None:
+    with pytest.raises(UserError, match="scene too short"):
+        run_toy(tmp_path / "new" / "run", task(), trackers=("tensorboard",))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="tracker 'none' is not available"):
+        run_toy(tmp_path / "new" / "run", trackers=("none",))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file is no folder"):
+        run_toy(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# --- damaged checkpoints --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("whole")
+    run_toy(output)
+    torch.set_num_threads(threads)
+    return output
+
+
+def rewritten(path: Path, tensors: dict[str, torch.Tensor] | None = None, **texts: str | None) -> None:
+    """Write a checkpoint again, with a right digest, after changes; None removes a text."""
+    metadata = {key: text for key, text in (read_metadata(path) | texts).items() if text is not None}
+    write_tensors(path, read_tensors(path) | (tensors or {}), metadata)
+
+
+def state(**changes: Any) -> str:
+    values = {"step": 12, "seconds": 1.0, "evaluated_at": 12, "window": {}, "window_steps": 0, "window_skipped": 0}
+    return json.dumps(values | changes)
+
+
+DAMAGE: dict[str, dict[str, Any]] = {
+    "no state": {"state": None},
+    "a state that is no JSON": {"state": "{"},
+    "deep JSON": {"state": "[" * 100_000},
+    "a list": {"state": "[1, 2]"},
+    "an unknown counter": {"state": state(speed=1)},
+    "a step of another kind": {"state": state(step="12")},
+    "a negative step": {"state": state(step=-12)},
+    "a step that is infinite": {"state": state(step=float("inf"))},
+    "another step than the file's": {"state": state(step=3)},
+    "seconds that are no number": {"state": state(seconds=float("nan"))},
+    "sums of another kind": {"state": state(window=[1])},
+    "no configuration": {"config": None},
+    "a configuration of another kind": {"config": "3"},
+    "a configuration that is a list": {"config": "[]"},
+    "another format": {"format": "something"},
+    "NaN in a weight": {"tensors": {"model.0.weight": torch.full((16, 4), float("nan"))}},
+    "infinity in a moment": {"tensors": {"optimizer.exp_avg.0.bias": torch.full((16,), float("inf"))}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_an_unsound_checkpoint_falls_back_to_the_one_before(
+    damage: dict[str, Any], whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    rewritten(newest(output), **damage)
+    assert run_toy(output).finished
+    assert "step_00000012.safetensors" in caplog.text and "trying the one before" in caplog.text
+    assert_same_end(whole, output)
+
+
+def test_if_no_checkpoint_is_sound_the_run_is_refused(whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    for path in (output / "checkpoints").iterdir():
+        rewritten(path, {"average.0.weight": torch.full((16, 4), float("inf"))})
+    before = content(output)
+    with pytest.raises(UserError, match=r"no checkpoint in .*checkpoints can be read; remove them or choose another"):
+        run_toy(output)
+    assert content(output) == before
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"optimizer.exp_avg.nowhere": torch.zeros(3)},
+        {"optimizer.momentum_buffer.0.weight": torch.zeros(16, 4)},
+        {"optimizer.exp_avg.0.weight": torch.zeros(4, 16)},
+        {"optimizer.": torch.zeros(1)},
+    ],
+)
+def test_moments_of_another_optimiser_are_one_line(
+    tensors: dict[str, torch.Tensor], whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    rewritten(newest(output), tensors)
+    with pytest.raises(UserError, match="step_00000012.safetensors is of another optimiser .*optimizer") as caught:
+        run_toy(output)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_flipped_bit_of_a_checkpoint_gets_through(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    data, before, texts = newest(whole).read_bytes(), read_tensors(newest(whole)), read_metadata(newest(whole))
+    for position in range(0, len(data), 97):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1 << position % 8]) + data[position + 1 :])
+        try:
+            found = read_tensors(path)
+        except UserError:
+            continue
+        assert read_metadata(path) == texts and all(torch.equal(found[name], before[name]) for name in before)
+
+
+def test_a_folder_in_place_of_a_checkpoint_and_foreign_files_are_passed_over(whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    (output / "checkpoints" / "step_final.safetensors").write_bytes(b"mine")
+    (output / "checkpoints" / "step_00000099.safetensors").mkdir()
+    assert run_toy(output).finished
+    assert (output / "checkpoints" / "step_final.safetensors").read_bytes() == b"mine"

@@ -148,12 +148,14 @@ def test_architectures_and_sizes_that_do_not_exist_are_one_line(
 
 
 def test_frame_counts_that_do_not_fit_are_one_line(experiment: GeometryExperiment) -> None:
-    for changes in ({"max_frames": 5}, {"min_frames": 4}, {"min_frames": 0}):
+    for changes in ({"max_frames": 5}, {"min_frames": 4}):
         with pytest.raises(ValueError, match="data: need 1 <= min_frames <= max_frames <= num_frames, got"):
             replace(experiment.data, **changes)
     with pytest.raises(
         UserError, match=r"vggt_tiny\.yaml: data: need 1 <= min_frames <= max_frames <= num_frames, got"
     ):
+        read_experiment(CONFIG, ["data.min_frames=9"])
+    with pytest.raises(UserError, match="the key 'data.min_frames' must be a whole number from 1 to 1,000, got 0"):
         read_experiment(CONFIG, ["data.min_frames=0"])
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.training_toy import toy_config
+from tokengroups.cli.main import main
 from tokengroups.config import build_config
 from tokengroups.errors import UserError
 from tokengroups.nn.parameter_groups import decay_groups
@@ -104,6 +105,23 @@ def test_curves_are_cut_back_to_the_resumed_step(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4, 5]
 
 
+def test_damaged_rows_of_the_curves_are_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    odd = ["[1]", "3", "null", "{}", '{"step": "2"}', '{"step": true}', '{"step": 2.5}', '{"step": NaN}', "{", "\0"]
+    odd += ["[" * 99_999, '{"step": ' + "9" * 5000 + "}"]
+    lines = ['{"step": 0, "loss": NaN}', *odd, '{"step": 2, "loss": 0.5}', '{"step": 4}']
+    log.path.write_bytes("\n".join(lines).encode() + b'\n\xff\xfe\n{"step": 5, "lo')
+    assert [row["step"] for row in read_metrics(log.path)] == [0, 2, 4]
+    log.keep_until(3)
+    assert log.path.read_text() == '{"step": 0, "loss": NaN}\n{"step": 2, "loss": 0.5}\n'
+    log.path.unlink()
+    log.path.mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: it is a folder"):
+        log.keep_until(3)
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: it is a folder"):
+        log.append({"step": 1})
+
+
 def test_prefetching_reads_each_step_once_one_ahead_in_another_thread() -> None:
     read: list[int] = []
 
@@ -181,3 +199,59 @@ def test_muon_on_an_old_torch_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     model = nn.Linear(3, 3)
     with pytest.raises(UserError, match="needs torch >= 2.9"):
         build_optimizer(decay_groups(model, 0.1, hidden=[model]), model, toy_config("x"))
+
+
+SETTINGS_THAT_CANNOT_BE = [
+    ("training.learning_rate=.nan", "training.learning_rate"),
+    ("training.learning_rate=.inf", "training.learning_rate"),
+    ("training.learning_rate=0", "training.learning_rate"),
+    ("training.learning_rate=-1e-3", "training.learning_rate"),
+    ("training.weight_decay=-1", "training.weight_decay"),
+    ("training.betas=[0.9, 1.0]", "training.betas"),
+    ("training.betas=[-0.1, 0.9]", "training.betas"),
+    ("training.ema_decay=1.5", "training.ema_decay"),
+    ("training.batch_size=0", "training.batch_size"),
+    ("training.batch_size=1000000000", "training.batch_size"),
+    ("training.accumulation=0", "training.accumulation"),
+    ("training.steps=-3", "training.steps"),
+    ("training.steps=1e3", "training.steps"),
+    ("training.warmup_steps=-1", "training.warmup_steps"),
+    ("training.checkpoint_minutes=.nan", "training.checkpoint_minutes"),
+    ("training.max_minutes=-1", "training.max_minutes"),
+    ("training.seed=-1", "training.seed"),
+    ("training.seed=9223372036854775808", "training.seed"),
+    ("training.output=''", "training.output"),
+    ("training.precision=fp8", "training.precision"),
+    ("data.mirror=-0.5", "data.mirror"),
+    ("data.mirror=1.5", "data.mirror"),
+    ("data.zoom=.inf", "data.zoom"),
+    ("data.size=0", "data.size"),
+    ("data.size=1000000", "data.size"),
+    ("data.num_frames=0", "data.num_frames"),
+    ("data.num_frames=1000000000", "data.num_frames"),
+    ("data.evaluation_scenes=0", "data.evaluation_scenes"),
+    ("data.colour_jitter=-1", "data.colour_jitter"),
+    ("data.options.seeds=[-1]", "seeds"),
+    ("data.options.num_rooms=1000000000000", "num_rooms"),
+    ("data.root=3", "data.root"),
+    ("data.options.root=[3]", "root"),
+    ("losses.depth=.nan", "losses.depth"),
+    ("losses.depth=-1", "losses.depth"),
+    ("model.embed_dim=1000000000", "embed_dim"),
+    ("model={embed_dim: 16384, num_heads: 128, depth: 256}", "parameters"),
+    ("model={embed_dim: 192, num_heads: 5}", "num_heads must divide the width, got 5 heads for 192 channels"),
+    ("model.dpt_layers=[0, 1, 2, 4]", "dpt_layers"),
+    ("task=..a:b", "no system"),
+]
+
+
+@pytest.mark.parametrize(("override", "name"), SETTINGS_THAT_CANNOT_BE)
+def test_settings_that_cannot_be_are_one_line_and_nothing_is_written(
+    override: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
+    assert main(["train", str(path), "training.output=new/run", override]) == 2
+    answer = capsys.readouterr().err.splitlines()
+    assert len(answer) == 1 and answer[0].startswith("error: ") and name in answer[0]
+    assert list(tmp_path.iterdir()) == []

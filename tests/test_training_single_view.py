@@ -10,6 +10,7 @@ import torch
 
 from tests.tiny_encoder import TINY, WITH_SINGLE_VIEW
 from tests.tolerances import tolerance
+from tokengroups.checkpoint import read_tensors
 from tokengroups.cli.main import main
 from tokengroups.config import config_to_dict
 from tokengroups.encoders import load_encoder, save_encoder
@@ -18,6 +19,7 @@ from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.errors import UserError
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.experiments import read_experiment
+from tokengroups.training.loop import train
 from tokengroups.training.tasks.geometry import GeometryDataConfig, GeometryExperiment, GeometryTask
 from tokengroups.training.tasks.single_view import (
     SingleViewConfig,
@@ -174,7 +176,7 @@ def test_what_does_not_fit_is_one_line(experiment: SingleViewExperiment, tmp_pat
         SingleViewConfig((8, 20))
     with pytest.raises(ValueError, match="data: need 1 <= photos_per_room <= num_frames, got 5 and 4"):
         replace(experiment.data, photos_per_room=5)
-    with pytest.raises(UserError, match=r"single_view\.yaml: data: need 1 <= photos_per_room <= num_frames, got 0"):
+    with pytest.raises(UserError, match=r"yaml: the key 'data.photos_per_room' must be .* from 1 to 1,000, got 0"):
         read_experiment(CONFIG, ["data.photos_per_room=0"])
 
 
@@ -185,3 +187,16 @@ def test_the_shipped_configuration_trains(tmp_path: Path, capsys: pytest.Capture
     assert main([*command, "data.evaluation_scenes=1"]) == 0
     assert f"trained 1 steps: {output}/weights" in capsys.readouterr().out
     assert load_encoder(output / "weights").single_view is not None
+
+
+def test_a_stopped_run_continues_to_the_same_bits(experiment: SingleViewExperiment, tmp_path: Path) -> None:
+    """The network's channels come last in memory, and so must the restored moments of its optimiser."""
+    for name, minutes in (("whole", None), ("pieces", 0.0)):
+        settings = replace(experiment.training, output=str(tmp_path / name), steps=4, optimizer="adamw")
+        settings = replace(settings, trackers=(), device="cpu", max_minutes=minutes, evaluate_every=100)
+        while not train(SingleViewTask(experiment), settings, {}).finished:
+            assert minutes == 0
+    last = "checkpoints/step_00000004.safetensors"
+    whole, pieces = (read_tensors(tmp_path / name / last) for name in ("whole", "pieces"))
+    assert whole.keys() == pieces.keys() and any(name.startswith("optimizer.exp_avg") for name in whole)
+    assert [name for name in whole if not torch.equal(whole[name], pieces[name])] == []

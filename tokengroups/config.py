@@ -8,71 +8,51 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
 import dacite
-import yaml
 
+from tokengroups.bounds import dataclass_in, faults, field_hints
 from tokengroups.errors import UserError
-from tokengroups.reading import read_text
+from tokengroups.plain_yaml import check_plain, parse_yaml
+from tokengroups.reading import malformed, read_text, shown
 
+_LARGEST_FILE = 2**20  # bytes
+_MOST_FILES = 100  # that one file includes, directly and indirectly
 C = TypeVar("C")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which ``1e-3`` is a number (YAML 1.1 wants ``1.0e-3``) and repeated keys are refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping, refusing repeated keys."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is repeated", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
-    except yaml.YAMLError as error:
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not valid YAML ({reason}); correct the file") from None
-
-
-def read_yaml(path: str | Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping, and merge it into the files that it includes.
 
     The key ``include`` names one file or a list of files, relative to the file that names them. Mappings are merged key
     by key. Of several values for one key, a later file's replaces an earlier one's, and the file's own replaces both.
-    `including` are the files whose includes led to this one.
 
     Raises:
-        UserError: A file is missing, unreadable, not YAML, not a mapping, or includes itself.
+        UserError: A file is missing, unreadable, too large, no mapping of plain YAML values, or includes itself.
     """
-    path = Path(path)
-    chain = (*including, path)
-    if path.resolve() in [earlier.resolve() for earlier in including]:
-        raise UserError(f"{including[0]}: {' includes '.join(map(str, chain))}; remove one of these includes")
+    return _read_merged(Path(path), (), [])
+
+
+def _read_merged(path: Path, including: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
+    """Read a file to which the includes of `including` led; `read` are all files so far."""
+    chain, where = (*including, path), shown(path)
+    if os.path.realpath(path) in map(os.path.realpath, including):
+        raise UserError(f"{shown(including[0])}: {' includes '.join(map(shown, chain))}; remove one of these includes")
+    read.append(path)
+    if len(read) > _MOST_FILES:
+        raise UserError(f"{shown(including[0])}: includes more than {_MOST_FILES} files; include fewer")
     values = _read_mapping(path, including)
     names = values.pop("include", [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: 'include' must be the name of a file or a list of them, got {names!r}")
+        raise UserError(f"{where}: 'include' must be the name of a file or a list of them, got {shown(repr(names))}")
     merged: dict[str, Any] = {}
     for name in names:
-        merged = _merge(merged, read_yaml(path.parent / name, chain))
+        merged = _merge(merged, _read_merged(path.parent / name, chain, read))
     return _merge(merged, values)
 
 
@@ -88,12 +68,14 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _read_mapping(path: Path, including: Sequence[Path]) -> dict[str, Any]:
-    text = read_text(path, f"{including[-1]} includes it" if including else "give a YAML file, e.g. one of configs/")
-    values = _parse_yaml(text, str(path))
+    advice = f"{shown(including[-1])} includes it" if including else "give a YAML file, e.g. one of configs/"
+    values = parse_yaml(read_text(path, advice, _LARGEST_FILE), str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a configuration is a mapping of names to values, not a {type(values).__name__}")
+        raise UserError(
+            f"{shown(path)}: a configuration is a mapping of names to values, not a {type(values).__name__}"
+        )
     return values
 
 
@@ -101,22 +83,23 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     """Return a copy of nested `values` with each ``a.b=value`` applied; the values are parsed as YAML.
 
     Raises:
-        UserError: An override has no ``=`` or goes through something that is not a mapping.
+        UserError: An override has no ``=``, goes through something that is not a mapping, or has no plain value.
     """
     result = dict(values)
     for override in overrides:
         name, equals, text = override.partition("=")
-        keys = name.strip().split(".")
+        keys, where = name.strip().split("."), f"override '{shown(override)}'"
         if not equals or not all(keys):
-            raise UserError(f"override '{override}' is not of the form key=value (nested: a.b=value)")
+            raise UserError(f"{where} is not of the form key=value (nested: a.b=value)")
         node = result
         for depth, key in enumerate(keys[:-1]):
             child = node.get(key, {})
             if not isinstance(child, Mapping):
-                raise UserError(f"override '{override}': '{'.'.join(keys[: depth + 1])}' has no keys below it")
+                raise UserError(f"{where}: '{shown('.'.join(keys[: depth + 1]))}' has no keys below it")
             node[key] = dict(child)
             node = node[key]
-        node[keys[-1]] = _parse_yaml(text, f"override '{override}'")
+        node[keys[-1]] = parse_yaml(text, where)
+        check_plain(result, where)
     return result
 
 
@@ -126,8 +109,8 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     Fields may be dataclasses, tuples, Literal, optional or plain scalars; messages name the source `where`.
 
     Raises:
-        UserError: Unknown key (with the nearest known one), missing key, wrong type, or a value that the
-            dataclass itself refuses with ValueError.
+        UserError: Unknown key (with the nearest known one), missing key, wrong type, a value outside its bounds (see
+            `tokengroups.bounds`), or one that the dataclass itself refuses with ValueError.
 
     Example:
         >>> from dataclasses import dataclass
@@ -141,16 +124,23 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
         Traceback (most recent call last):
         tokengroups.errors.UserError: ...
     """
-    _check_names(cls, values, where, ())
-    hooks = {float: _as_float, int: _as_int}
+    where = shown(where)
+    with malformed(where, "correct it"):
+        _check_names(cls, values, where, "")
+        for name, fault in faults(cls, values):
+            raise UserError(f"{where}: the key '{name}' {fault}")
+        return _build(cls, values, where)
+
+
+def _build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     try:
-        return dacite.from_dict(cls, dict(values), dacite.Config(strict=True, cast=[tuple], type_hooks=hooks))
+        return dacite.from_dict(cls, dict(values), dacite.Config(strict=True, cast=[tuple], type_hooks=_HOOKS))
     except dacite.MissingValueError as error:
         raise UserError(f"{where}: the key '{error.field_path}' is missing; give it a value") from None
     except dacite.WrongTypeError as error:
         wanted = str(getattr(error.field_type, "__name__", error.field_type)).replace("typing.", "")
         wanted = str(error.field_type).replace("typing.", "") if get_args(error.field_type) else wanted
-        found = f"{error.value!r} ({type(error.value).__name__})"
+        found = f"{shown(repr(error.value))} ({type(error.value).__name__})"
         raise UserError(f"{where}: the key '{error.field_path}' must be {wanted}, got {found}") from None
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
@@ -168,33 +158,31 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def _as_float(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else _as_int(value)
-
-
-def _as_int(value: Any) -> Any:
     # bool is an int to Python; as text it fails dacite's check.
-    return str(value) if isinstance(value, bool) else value
+    return str(value) if isinstance(value, bool) else float(value) if isinstance(value, int) else value
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    options = [hint, *get_args(hint)] if get_origin(hint) is not tuple else []
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # pyright: ignore
+_HOOKS = {float: _as_float}
 
 
-def _check_names(cls: type, values: Mapping[str, Any], where: str, prefix: tuple[str, ...]) -> None:
+def _check_names(cls: type, values: Mapping[str, Any], where: str, prefix: str) -> None:
     """Refuse unknown keys, and scalars where a mapping or a list belongs, anywhere in `values`."""
-    hints = {f.name: get_type_hints(cls)[f.name] for f in dataclasses.fields(cls) if f.init}
+    hints = field_hints(cls)
     for key, value in values.items():
-        name = ".".join((*prefix, str(key)))
+        name = f"{prefix}{key}"
         if key not in hints:
-            raise UserError(f"{where}: unknown key '{name}'; {_nearest(str(key), list(hints))}")
-        child = _dataclass_in(hints[key])
+            raise UserError(f"{where}: unknown key '{shown(name)}'; {_nearest(str(key)[:50], list(hints))}")
+        child = dataclass_in(hints[key])
         if child is not None and isinstance(value, Mapping):
-            _check_names(child, value, where, (*prefix, key))
+            _check_names(child, value, where, f"{name}.")
         elif child is not None and value is not None:
-            raise UserError(f"{where}: the key '{name}' must be a mapping of names to values, got {value!r}")
-        if get_origin(hints[key]) is tuple and not isinstance(value, (list, tuple)):
-            raise UserError(f"{where}: the key '{name}' must be a list, got {value!r}")
+            raise UserError(f"{where}: the key '{name}' must be a mapping of names to values, got {shown(repr(value))}")
+        if _is_tuple(hints[key]) and not isinstance(value, (list, tuple)):
+            raise UserError(f"{where}: the key '{name}' must be a list, got {shown(repr(value))}")
+
+
+def _is_tuple(hint: Any) -> bool:
+    return tuple in (get_origin(hint), *map(get_origin, get_args(hint)[:1]))
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +16,9 @@ from tokengroups.types import Gaussians
 # Stand-ins for the infinite log 0 and logit 1: finite in a file; float32 reads them back as exactly 0 and 1.
 LOG_ZERO = -110.0
 LOGIT_ONE = 20.0
+
+LARGEST = 1e9  # of all lengths and coefficients; the products that rendering forms of them fit into float32
+_SHORTEST = 1e-12  # quaternion that can be normalised
 
 
 def opacity_from_logit(logits: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -48,6 +51,22 @@ def covariances(gaussians: Gaussians) -> Float[Tensor, "*b N 3 3"]:
     """Covariance matrices R diag(scale^2) R^T."""
     axes = rotation_from_quaternion(gaussians.quats) * gaussians.scales.unsqueeze(-2)
     return axes @ axes.transpose(-1, -2)
+
+
+def faults(gaussians: Gaussians) -> dict[str, Bool[Tensor, " N"]]:
+    """Masks of the unbatched Gaussians that cannot be used, by what is wrong with them."""
+    fields = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh.flatten(1)]
+    ends = [torch.aminmax(values, dim=1) for values in fields]  # NaN if there is one
+    low = torch.stack([end.min.double() for end in ends]).amin(dim=0)
+    high = torch.stack([end.max.double() for end in ends]).amax(dim=0)
+    finite = low.isfinite() & high.isfinite()
+    return {
+        "NaN or infinite values": ~finite,
+        f"values beyond {LARGEST:.0e}": finite & ((low < -LARGEST) | (high > LARGEST)),
+        "scales below 0": (gaussians.scales < 0).any(dim=1),
+        "opacities outside [0, 1]": (gaussians.opacities < 0) | (gaussians.opacities > 1),
+        "a quaternion of length 0": torch.linalg.vector_norm(gaussians.quats.double(), dim=1) < _SHORTEST,
+    }
 
 
 def select(gaussians: Gaussians, index: Tensor) -> Gaussians:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tokengroups.errors import UserError
 
-TEXT_LIMIT = 256 * 2**20  # bytes of a JSON, YAML or other text file
+TEXT_LIMIT = 64 * 2**20  # bytes of a JSON, YAML or other text file
 PathKind = Literal["file", "folder", "missing", "other", "impossible"]
 _LONGEST_REASON = 200  # characters of another library's message
 
@@ -67,21 +67,21 @@ def read_bytes(path: str | os.PathLike[str], advice: str = "", limit: int | None
         raise UserError(f"cannot read {shown(path)}: {error.strerror}{advice and '; ' + advice}") from error
 
 
-def read_text(path: str | os.PathLike[str], advice: str = "") -> str:
+def read_text(path: str | os.PathLike[str], advice: str = "", limit: int = TEXT_LIMIT) -> str:
     """Content of a UTF-8 file, with or without a byte order mark; errors as in `read_bytes`, or another encoding."""
     try:
-        return read_bytes(path, advice, TEXT_LIMIT).decode("utf-8-sig")
+        return read_bytes(path, advice, limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{shown(path)}: not a text file in UTF-8 ({error.reason}){advice and '; ' + advice}") from None
 
 
-def read_json(path: str | os.PathLike[str], advice: str) -> Any:
+def read_json(path: str | os.PathLike[str], advice: str, limit: int = TEXT_LIMIT) -> Any:
     """Content of a JSON file.
 
     Raises:
         UserError: Unreadable or not JSON; its line ends in the advice.
     """
-    text = read_text(path, advice)
+    text = read_text(path, advice, limit)
     try:
         return json.loads(text)
     except RecursionError:
@@ -112,6 +112,10 @@ def malformed(where: str | os.PathLike[str], advice: str) -> Iterator[None]:
 
 def shown(value: object) -> str:
     """Text on one line for messages: control characters and surrogates escaped, white space single, shortened."""
-    text = " ".join(str(value).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = escaped(" ".join(str(value).split()))
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """Text of a file as a terminal may show it: control characters, line ends and surrogates escaped, all else kept."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

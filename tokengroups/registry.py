@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 
 def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = True) -> Any:
@@ -35,18 +36,16 @@ def resolve(name: str, builtin: Mapping[str, str], kind: str, *, typed: bool = T
     path = builtin.get(name, name)
     if ":" not in path:
         choice = f"choose from {', '.join(builtin)}, or " if builtin else ""
-        raise UserError(f"no {kind} '{name}'; {choice}give package.module:Class")
+        raise UserError(f"no {kind} '{shown(name)}'; {choice}give package.module:Class")
     module, _, attribute = path.partition(":")
     if name not in builtin and not typed and module not in sys.modules:
-        raise UserError(
-            f"a file asks for the {kind} '{name}'; if you trust it, import {module} first, on the command line with: "
-            f"tokengroups --plugin {module} COMMAND"
-        )
+        cure = f"import {shown(module)} first, on the command line with: tokengroups --plugin {shown(module)} COMMAND"
+        raise UserError(f"a file asks for the {kind} '{shown(name)}'; if you trust it, {cure}")
     if name not in builtin:
         _search_working_folder()
-    imported = _import(module, f"no {kind} '{name}': there is no module {module}")
+    imported = _import(module, f"no {kind} '{shown(name)}': there is no module {shown(module)}")
     if not hasattr(imported, attribute):
-        raise UserError(f"no {kind} '{name}': {module} has no {attribute}")
+        raise UserError(f"no {kind} '{shown(name)}': {module} has no {shown(attribute)}")
     return getattr(imported, attribute)
 
 
@@ -57,7 +56,7 @@ def import_plugin(module: str) -> None:
         UserError: There is no such module.
     """
     _search_working_folder()
-    _import(module, f"--plugin {module}: there is no such module here or in the environment")
+    _import(module, f"--plugin {shown(module)}: there is no such module here or in the environment")
 
 
 def _search_working_folder() -> None:
@@ -68,6 +67,8 @@ def _search_working_folder() -> None:
 
 def _import(module: str, message: str) -> ModuleType:
     """Import a module; if it is missing itself, not one that it imports, raise a UserError with the message."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(message)
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -6,15 +6,22 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 if TYPE_CHECKING:
     from tokengroups.postprocess import Step
     from tokengroups.systems import SceneSystem
 
+_MOST_INTEGER = 2**63 - 1
+MAX_SIZE_PX = 2048  # of the square photos that networks are given
+MAX_COUNT = 1_000_000  # of anything that takes time each
+_MOST_PIXELS = 2**26  # of all frames of one generated room, which are in memory together: under 2 GB
 DEVICES = ("auto", "cpu", "cuda")
-# Copies of `tokengroups.postprocess.STEPS` and `tokengroups.systems.DEFAULT_WEIGHTS`: their import slows --help down.
+# Copies of `tokengroups.postprocess.STEPS`, `tokengroups.systems.DEFAULT_WEIGHTS` and
+# `tokengroups.io.decoding.MAX_MEGAPIXELS`: their import slows --help down.
 STEP_NAMES = ("bundle_adjustment", "flip_ensemble", "photometric_refinement", "boundary_crf")
 DEFAULT_WEIGHTS = "token_groups_tiny"
+MAX_MEGAPIXELS = 120.0
 
 
 def add_number(
@@ -26,17 +33,37 @@ def add_number(
     kind: type[int] | type[float] = int,
     **options: Any,
 ) -> None:
-    """Add an option that takes one number from `low` to `high` (None = any larger number)."""
-    limits = f"must be at least {low}" if high is None else f"choose {low} to {high}"
+    """Add an option that takes one number from `low` to `high` (None = any larger one that fits into 64 bits)."""
 
     def number(text: str) -> float:
         value = kind(text)
-        if not low <= value <= (float("inf") if high is None else high):
-            raise UserError(f"{name} {text}: {limits}")
-        return value
+        if low <= value <= (_MOST_INTEGER if high is None else high):  # not NaN
+            return value
+        if high is not None:
+            limits = f"choose {low} to {high}"
+        else:
+            limits = f"must be at least {low}" if value < low else "must fit into 64 bits"
+        raise UserError(f"{name} {shown(text)}: {limits}")
 
     number.__name__ = kind.__name__  # for argparse's message about other words: "invalid int value"
     parser.add_argument(name, type=number, **options)
+
+
+def add_megapixels_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-megapixels``."""
+    text = "leave out photos with more; large ones take up to 20 bytes of memory a pixel (%(default)g)"
+    add_number(parser, "--max-megapixels", 1, 10000, kind=float, default=MAX_MEGAPIXELS, metavar="N", help=text)
+
+
+def check_room_size(num_frames: int, size: int) -> None:
+    """Refuse rooms to be generated that would take too much memory.
+
+    Raises:
+        UserError: Says the largest number of frames.
+    """
+    if num_frames * size**2 > _MOST_PIXELS:
+        most = _MOST_PIXELS // size**2
+        raise UserError(f"rooms of {num_frames:,} frames of {size}x{size} are too large; at most {most:,} frames fit")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +72,10 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--weights``, ``--postprocess`` and ``--device``."""
+    """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
     add = parser.add_argument
     add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR", help="shipped name or weight folder (%(default)s)")
+    add("--encoder", metavar="NAME|DIR|ID", help="the weights' encoder: folder or hub id (default: as they name it)")
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
         {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
     add("--postprocess", default="default", metavar="STEPS", help=steps_help)
@@ -63,7 +91,7 @@ def pick_device(name: str) -> str:
     import torch
 
     if name not in DEVICES:
-        raise UserError(f"--device {name}: give {', '.join(DEVICES)}")
+        raise UserError(f"--device {shown(name)}: give {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch finds no CUDA device; use --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
@@ -78,7 +106,7 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     from tokengroups.postprocess import check_evidence, choose_steps
     from tokengroups.systems import load_model
 
-    model = load_model(args.weights).to(device)
+    model = load_model(args.weights, encoder=args.encoder).to(device)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
     return model, steps

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tokengroups.cli.output import describe, print_json, save_pictures
+from tokengroups.cli.output import describe, print_json, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokengroups.editing import Edit
+    from tokengroups.types import TokenScene
 
 HELP = "edit the groups of a scene; operations apply in the order given"
 EXAMPLES = """\
@@ -50,34 +58,48 @@ def run(args: argparse.Namespace) -> None:
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
     from tokengroups.editing import parse_edits
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import atomic_path, check_folder, check_writable
     from tokengroups.scene import load_scene, render_views, save_scene
 
     edits = parse_edits(words)
     check_writable(args.output)
-    before = scene = load_scene(args.scene)
-    done = []
-    for edit in edits:
-        old_ids = set(scene.group_ids.tolist())
-        edit = edit.resolve(scene, lambda of, text: embed(of, args.text_encoder, [check_text(text)])[0], every=args.all)
-        scene = edit.apply(scene)
-        added = sorted(set(scene.group_ids.tolist()) - old_ids)
-        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
-    save_scene(args.output, scene)
+    if args.render:
+        check_folder(args.render)
+    before = load_scene(args.scene)
+    scene, done = _apply(edits, before, args)
     views = (  # both from the cameras of the scene before
         (f"{name}_{index:03d}", view.color)
         for name, rendered in (("before", before), ("after", scene))
         for index, view in enumerate(render_views(rendered, before.cameras))
     )
-    pictures = save_pictures(args.render, views) if args.render else []
+    with atomic_path(args.output) as draft:  # appears only if the pictures do
+        save_scene(draft, scene)
+        pictures = save_pictures(args.render, views) if args.render else []
     if args.json:
         ids = scene.group_ids.tolist()
         print_json({"output": args.output, "edits": done, "groups": ids, "pictures": [str(path) for path in pictures]})
         return
-    print("\n".join(done))
-    print(f"wrote {args.output}: {describe(scene)}")
+    for line in done:
+        say(line)
+    say(f"wrote {args.output}: {describe(scene)}")
     if pictures:
-        print(f"wrote {len(pictures)} pictures to {args.render}")
+        say(f"wrote {len(pictures)} pictures to {args.render}")
+
+
+def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -> tuple[TokenScene, list[str]]:
+    """Apply edits one after the other; returns the edited scene and what was done."""
+
+    def embed_text(of: TokenScene, text: str) -> Tensor:
+        return embed(of, args.text_encoder, [check_text(text)])[0]
+
+    done = []
+    for edit in edits:
+        old_ids = set(scene.group_ids.tolist())
+        edit = edit.resolve(scene, embed_text, every=args.all)
+        scene = edit.apply(scene)
+        added = sorted(set(scene.group_ids.tolist()) - old_ids)
+        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
+    return scene, done
 
 
 def split_options(args: argparse.Namespace) -> list[str]:

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli import text
-from tokengroups.cli.arguments import add_model_options, add_number, load_model_and_steps, pick_device
-from tokengroups.cli.output import note, progress
+from tokengroups.cli.arguments import (
+    MAX_COUNT,
+    MAX_SIZE_PX,
+    add_model_options,
+    add_number,
+    check_room_size,
+    load_model_and_steps,
+    pick_device,
+)
+from tokengroups.cli.output import note, progress, say
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ EXAMPLES = """\
 """
 PROCEDURAL, ALL = "procedural", "all"
 DEFAULT_NUM_SCENES = 16
+MAX_VIEWS = 1000
 DATA_HELP = """'procedural', a folder of scenes in ScanNet's exported-frames layout, or package.module:Class, a data
 set of your own (%(default)s)"""
 VOCABULARY_HELP = """weights with semantics: class names with commas between, one of them for every pixel; 'other' is
@@ -46,12 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     split_help = f"which scenes: 'test', 'val' or 'train', or '{ALL}' (test if the data set has it, else val)"
     add("--split", metavar="NAME", help=split_help)
     add_limited("--seed", 0, default=0, metavar="S", help="which procedural rooms (%(default)s)")
-    add_limited("--num-scenes", 1, metavar="N", help=f"procedural: {DEFAULT_NUM_SCENES}; else all of the split")
-    add_limited("--views", 1, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)")
-    add_limited("--frame-step", 1, default=1, metavar="K", help="take every K-th frame (%(default)s)")
+    num_scenes_help = f"procedural: {DEFAULT_NUM_SCENES}; else all of the split"
+    add_limited("--num-scenes", 1, MAX_COUNT, metavar="N", help=num_scenes_help)
+    add_limited(
+        "--views", 1, MAX_VIEWS, default=2, metavar="N", help="photos per scene, of 2N + 1 frames (%(default)s)"
+    )
+    add_limited("--frame-step", 1, MAX_COUNT, default=1, metavar="K", help="take every K-th frame (%(default)s)")
     add("--given-intrinsics", action="store_true", help="give the model the photos' intrinsics, never their poses")
     add("--known-intrinsics", action="store_true", dest="given_intrinsics", help=argparse.SUPPRESS)  # its old name
-    add_limited("--size", 16, metavar="PX", help="side of the square images (the weights' own)")
+    add_limited("--size", 16, MAX_SIZE_PX, metavar="PX", help="side of the square images (the weights' own)")
     add_model_options(parser)
     add("--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'")
     add("--vocabulary", metavar="NAMES", help=VOCABULARY_HELP)
@@ -92,10 +104,13 @@ def run(args: argparse.Namespace) -> None:
 
     examples = (cut_example(dataset[i], plan, size) for i in progress(scenes, len(scenes), "evaluating"))
     result = evaluate_scenes(predict, examples, data, Path(args.weights).name, perceptual, semantics, metrics)
-    print(format_report(result))
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n")
-        print(f"\nwrote {args.json}")
+    for line in format_report(result).split("\n"):
+        say(line)
+    if args.json is not None:
+        say()
+        say(f"wrote {args.json}")
 
 
 def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
@@ -104,6 +119,7 @@ def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
 
     name, root, options = args.data, args.root, {}
     if name == PROCEDURAL:
+        check_room_size(plan.span.stop, size)
         options = {"seeds": [args.seed], "num_rooms": args.num_scenes or DEFAULT_NUM_SCENES}
     elif Path(name).exists() or (name not in DATASETS and ":" not in name):
         name, root = "scannet", name

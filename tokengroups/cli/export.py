@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tokengroups.cli.output import print_json
+from tokengroups.cli.output import print_json, say
 from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 HELP = "write a scene as 3DGS PLY with groups.json and cameras.json; with --groups also one PLY per group"
@@ -35,23 +35,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the files."""
     from tokengroups.errors import UserError
-    from tokengroups.scene import export_groups, export_scene, load_scene, writer_for
+    from tokengroups.io.files import check_folder, check_writable
+    from tokengroups.scene import export_scene, load_scene, writer_for
 
     write = writer_for(args.output, args.writer or "")
     if args.text_encoder is not None and args.vocabulary is None:
         raise UserError("--text-encoder is for --vocabulary NAMES; give both or none")
+    check_writable(args.output)
+    if args.groups:
+        check_folder(args.groups)
     scene = load_scene(args.scene)
     labels = names = None
     if args.vocabulary is not None:
         names = parse_vocabulary(args.vocabulary)
         labels = label_groups(scene, names, args.text_encoder)
     suffix = Path(args.output).suffix.lower()
-    files = export_scene(scene, args.output, labels, names, write)
-    if args.groups:
-        files += export_groups(scene, args.groups, labels, names, suffix, write)
+    files = export_scene(scene, args.output, labels, names, write, args.groups)
     if args.json:
         print_json([str(path) for path in files])
         return
-    print(f"wrote {files[0]} ({len(scene.gaussians.means):,} Gaussians), {files[1]}, {files[2]}")
+    say(f"wrote {files[0]} ({len(scene.gaussians.means):,} Gaussians), {files[1]}, {files[2]}")
     if args.groups:
-        print(f"wrote {len(scene.group_ids)} group {suffix[1:].upper() or 'file'}s to {args.groups}")
+        say(f"wrote {len(scene.group_ids)} group {suffix[1:].upper() or 'file'}s to {args.groups}")

@@ -1,4 +1,4 @@
-"""`tokengroups fit`: posed photos with instance masks to a scene file, by optimisation."""
+"""`tokengroups fit`: posed photos, as a rule with instance masks, to a scene file, by optimisation."""
 
 from __future__ import annotations
 
@@ -8,29 +8,35 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokengroups.cli.arguments import add_device_option, add_number, pick_device
+from tokengroups.cli.arguments import add_device_option, add_megapixels_option, add_number, pick_device
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 if TYPE_CHECKING:
     from tokengroups.fitting import FitConfig, FitProgress, FitResult
     from tokengroups.io.points import PointCloud
     from tokengroups.types import TokenScene, Views
 
-HELP = "make a scene from photos with given cameras and instance masks, by optimisation; no weights needed"
+HELP = "make a scene from photos with given cameras and perhaps masks, by optimisation; no weights needed"
 EXAMPLES = """\
   %(prog)s photos/ --cameras transforms.json --masks masks/ -o scene.safetensors
   %(prog)s photos/ --cameras sparse/0 --masks masks/ -o scene.safetensors --size 512 --steps 7000
   %(prog)s capture/ -o scene.safetensors       # holds transforms.json or sparse/, images/ and masks/
   %(prog)s rooms/test_0_0 -o scene.safetensors --hold-out 4     # as `tokengroups data procedural` writes it
 
-cameras:  transforms.json (NeRF, nerfstudio), a COLMAP model (extra `colmap`), or a cameras.json (3D Gaussian
+cameras:  transforms.json (NeRF, nerfstudio), a COLMAP model (text or binary), or a cameras.json (3D Gaussian
           Splatting); pinhole photos only: undistort first, e.g. with `colmap image_undistorter`
-masks:    one PNG per photo with its stem, 8 or 16-bit grey or palette; the value is the instance, the same in all
-          photos, and becomes the group's id; photos without a mask fit the colours only
+masks:    one PNG per photo, laid out like the photos (masks/cam0/000.png for images/cam0/000.png) or with a stem
+          that no other photo has; 8 or 16-bit grey or palette; the value is the instance, the same in all photos,
+          and becomes the group's id; photos without a mask fit the colours only; without any mask the groups are
+          clusters of positions
+photos:   transparent pixels count as white
 start:    points of the COLMAP model, of transforms.json's ply_file_path or of --points; else a plane sweep over
           the photos finds them
 The world of the scene is the first photo's camera; its unit is that of the cameras."""
+
+_LARGEST_MASK_VALUE = 2**31 - 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,22 +47,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add_limited("--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
-    add("--size", type=int, default=256, metavar="PX", help="longer side the photos are reduced to (%(default)s)")
+    size_help = "longer side the photos are reduced to (%(default)s)"
+    add_limited("--size", 32, 2560, default=256, metavar="PX", help=size_help)
     number_help = "at most (default: one for every 16 pixels, up to 100,000)"
     add_limited("--num-gaussians", 1, 5_000_000, metavar="N", help=number_help)
     add("--sh-degree", type=int, default=0, choices=range(4), help="colours that change with direction (%(default)s)")
     add("--points", metavar="FILE.ply", help="points to begin with, in the cameras' world")
-    add("--unlabelled", type=int, default=0, metavar="VALUE", help="mask value of no instance (%(default)s; -1 = none)")
+    unlabelled_help = "mask values of no instance, with commas between (default: 0; -1 = none); may be repeated"
+    add("--unlabelled", type=_mask_values, action="extend", metavar="VALUES", help=unlabelled_help)
     add_limited("--max-views", 1, 100_000, metavar="N", help="use at most N photos, evenly spaced (default: all)")
+    add_megapixels_option(parser)
     add_limited("--hold-out", 2, 1000, metavar="N", help="keep every Nth photo out; report how well it is predicted")
-    add_limited("--seed", 0, default=0, help="same seed, same scene on the same machine (%(default)s)")
+    add_limited("--seed", 0, 2**63 - 1, default=0, help="same seed, same scene on the same machine (%(default)s)")
     add_device_option(parser)
     add("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     """Read the inputs, fit, write the scene."""
-    from tokengroups.data.example import Example
     from tokengroups.data.readers.capture import find_capture
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
@@ -65,27 +73,42 @@ def run(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     device = pick_device(args.device)
-    capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled)
+    capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled or (0,))
     capture = capture.evenly_spaced(args.max_views)
-    views, paths, notes = capture.load(args.size)
+    views, paths, notes = capture.load(args.size, args.max_megapixels)
     indices, every = range(len(paths)), args.hold_out
     held_out = [] if every is None else list(indices[every - 1 :: every])  # never the first, which is the world
     trained = [index for index in indices if index not in held_out]
     names = [paths[index].name for index in trained]
-    example = Example(views.select(trained), views.select(held_out), (capture.classes,), (capture.name,))
+    targets = views.select(held_out)
+    context = views.select(trained) if held_out else views  # a copy of all would take as much memory again
     config = FitConfig(args.steps, args.num_gaussians, args.sh_degree, args.seed)
-    result = _fit(example.context.to(device), capture.points, config, quiet=args.json)
+    if capture.masks is not None and not bool((context.group_ids >= 0).any()):
+        raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
+    result = _fit(context.to(device), capture.points, config, quiet=args.json)
     scene = _described(result.scene, capture.classes, names)
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, names, [*notes, *result.notes], result.seconds)
     summary |= {"psnr": round(sum(result.psnr) / len(result.psnr), 2), "steps": scene.provenance["steps"]}
     details = f" ({summary['steps']:,} steps); PSNR {summary['psnr']:.1f} dB on these photos"
     if held_out:
-        scores = score_fit(result.scene, example.targets, result.to_scene(example.targets.cameras))
+        scores = score_fit(result.scene, targets, result.to_scene(targets.cameras))
         summary["held_out"] = {"num_photos": len(held_out), **scores}
         ap = "unknown" if scores["ap"] is None else f"{scores['ap']:.2f} (AP25 {scores['ap25']:.2f})"
         details += f"\n{len(held_out)} photos kept out: PSNR {scores['psnr']:.1f} dB, AP of the masks {ap}"
     print_summary(summary, args.json, details)
+
+
+def _mask_values(text: str) -> list[int]:
+    """Parse whole numbers with commas between."""
+    words = text.split(",")
+    try:
+        values = [int(word) for word in words]
+    except ValueError:
+        values = []
+    if not values or not all(-1 <= value <= _LARGEST_MASK_VALUE for value in values):
+        raise UserError(f"--unlabelled {shown(text)}: give mask values with commas between, such as 0,255; -1 = none")
+    return values
 
 
 def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:
@@ -100,8 +123,6 @@ def _fit(views: Views, points: PointCloud | None, config: FitConfig, quiet: bool
 
     from tokengroups.fitting import fit_scene
 
-    if not bool((views.group_ids >= 0).any()):
-        raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
     with tqdm(total=config.steps, desc="fitting", leave=False, delay=1.0, disable=quiet or None) as bar:
 
         def advance(now: FitProgress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import describe, print_json
+from tokengroups.cli.output import describe, print_json, say
 
 HELP = "make a scene from 3DGS PLY files, one group per file"
 EXAMPLES = """\
@@ -21,8 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="SCENE", help="scene file to write")
     fov_help = "field of view of the made camera in degrees (default: guessed)"
     add_number(parser, "--fov", 1, 170, kind=float, metavar="DEG", help=fov_help)
-    add_number(parser, "--size", 16, 4096, metavar="PX", help="side of its picture in pixels (default: 256)")
-    parser.add_argument("--drop-invalid", action="store_true", help="leave out Gaussians with NaN or infinite values")
+    add_number(parser, "--size", 16, 2048, metavar="PX", help="side of its picture in pixels (default: 256)")
+    parser.add_argument("--drop-invalid", action="store_true", help="leave out Gaussians with NaN or extreme values")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> None:
         print_json({"output": args.output, "groups": imported.scene.group_ids.tolist(), "notes": list(imported.notes)})
         return
     for note in imported.notes:
-        print(f"note: {note}")
-    print(f"wrote {args.output}: {describe(imported.scene)}")
+        say(f"note: {note}")
+    say(f"wrote {args.output}: {describe(imported.scene)}")

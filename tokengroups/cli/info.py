@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-from tokengroups.cli.output import print_json, print_table
+from tokengroups.cli.output import print_json, print_table, say
 
 HELP = "show versions, devices, render backends and why some do not work, and the shipped weights"
 EXAMPLES = """\
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json(facts)
         return
-    print(f"tokengroups {facts['tokengroups']}, Python {facts['python']}, {facts['platform']}\n")
+    say(f"tokengroups {facts['tokengroups']}, Python {facts['python']}, {facts['platform']}")
+    say()
     sections = {
         "package": {name: version or "not installed" for name, version in facts["packages"].items()},
         "device": {device["name"]: device["details"] for device in facts["devices"]},
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     }
     for title, rows in sections.items():
         print_table([list(row) for row in rows.items()] or [["none", ""]], [title, ""], left={0, 1})
-        print()
+        say()
 
 
 def _version(package: str) -> str | None:

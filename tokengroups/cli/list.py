@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import describe, print_json, print_table, progress, save_pictures
+from tokengroups.cli.output import describe, print_json, print_table, progress, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, label_groups, parse_vocabulary
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table or the JSON; write the thumbnails."""
     import torch
 
-    from tokengroups.scene import load_scene, render_portrait, summarise, visible_shares
+    from tokengroups.scene import load_scene, render_portraits, summarise, visible_shares
 
     scene = load_scene(args.scene)
     ids = scene.group_ids.tolist()
@@ -51,21 +51,20 @@ def run(args: argparse.Namespace) -> None:
             facts[group_id] |= {"label": label.name, "label_probability": label.probability}
     summaries = summarise(scene, visible_shares(scene))
     if args.thumbnails:
-        pictures = (
-            (f"group_{group_id:03d}", render_portrait(scene, column, args.thumbnail_size, torch.ones(3)))
-            for column, group_id in enumerate(progress(ids, len(ids), "thumbnails"))
-        )
+        portraits = render_portraits(scene, args.thumbnail_size, torch.ones(3))
+        names = (f"group_{group_id:03d}" for group_id in ids)
+        pictures = zip(names, progress(portraits, len(ids), "thumbnails"), strict=True)
         for group_id, path in zip(ids, save_pictures(args.thumbnails, pictures), strict=True):
             facts[group_id]["thumbnail"] = str(path)
     if args.json:
         print_json([asdict(summary) | facts[summary.id] for summary in summaries])
         return
     header = [*COLUMNS.split(), *(["label", "probability"] if args.vocabulary is not None else [])]
-    print(f"{args.scene}: {describe(scene)}")
+    say(f"{args.scene}: {describe(scene)}")
     rows = [_row(summary, facts[summary.id]) for summary in summaries]
     print_table(rows, header, left={header.index("name"), header.index("name") + 1})
     if args.thumbnails:
-        print(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
+        say(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
 
 
 def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
+import re
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any, NoReturn
 
+from tokengroups.cli import streams
+from tokengroups.cli.output import say
 from tokengroups.errors import UserError
 from tokengroups.registry import import_plugin
 
@@ -19,46 +22,98 @@ COMMANDS = (
     "reconstruct", "fit", "list", "query", "render", "edit", "export", "import", "evaluate", "data", "train", "demo",
     "info",
 )  # fmt: skip
-USAGE_ERROR, INTERRUPTED = 2, 130
+OUTPUT_LOST, USAGE_ERROR, SIGNALLED, INTERRUPTED = 1, 2, 128, 130
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")  # PyTorch's, of CPU and GPU
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like those of the commands."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on stdout; argparse would ignore a full disk."""
+        del file
+        for line in self.format_help().splitlines():
+            say(line)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        streams.complain(f"error: {message}; see {self.prog} --help")
+        raise SystemExit(USAGE_ERROR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    """Run one command and return the exit code.
+
+    0 is success, 2 bad input (nothing was changed), 1 lost output (what the command did is done, but its text could not
+    be written), 130 Ctrl-C, 143 SIGTERM. All but 0 come with one line on stderr.
+    """
 
     def run_command() -> None:
         args = build_parser().parse_args(argv)
         for module in args.plugin:
             import_plugin(module)
-        args.run(args)
+        _run(args.run, args)
 
     return guarded(run_command)
 
 
 def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = None) -> int:
     """Run one command module as a program of its own, such as ``edit.py``; returns the exit code."""
-    parser = argparse.ArgumentParser(program)
+    parser = Parser(program)
     _configure(parser, command)
-    return guarded(lambda: command.run(parser.parse_args(argv)))
+    return guarded(lambda: _run(command.run, parser.parse_args(argv)))
+
+
+def _run(command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run a command after the import of torch, which all need and which ends the process if it is interrupted."""
+    with streams.signals_waiting():
+        import torch  # noqa: F401
+    command(args)
 
 
 def guarded(action: Callable[[], None]) -> int:
-    """Call `action`; turn bad input and interruption into one line on stderr and an exit code."""
+    """Call `action`; turn bad input, lack of memory or of output, and interruption into one line and an exit code."""
     try:
-        action()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        with streams.prepared_streams(), streams.stopped_by_signals():
+            try:
+                action()
+            except SystemExit:  # after --help
+                streams.flush_stdout()
+                raise
+            streams.flush_stdout()
+        return 0
     except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
-        sys.stderr.close()
-    return 0
+        code, line = 0, None
+    except KeyboardInterrupt:
+        code, line = INTERRUPTED, "interrupted"
+    except streams.Stopped as stop:
+        code, line = SIGNALLED + stop.number, "stopped by a signal"
+    except streams.OutputLost as error:
+        code, line = OUTPUT_LOST, f"error: cannot write to standard output: {error}"
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        code, line = USAGE_ERROR, f"error: {reason}"
+    if line is not None:
+        streams.complain(line)
+    streams.finish_stdout()
+    return code
+
+
+def _reason(error: Exception) -> str | None:
+    """What a user can do something about, in one line; None for a fault of the program."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return "not enough memory; use fewer or smaller pictures, or a machine with more"
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    return str(error) if isinstance(error, UserError) else None
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser with one subcommand per module."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tokengroups",
         description="Photos of a room in; a 3D scene out whose objects can be listed, edited, exported.",
         epilog="`tokengroups COMMAND --help` shows the options and an example.",

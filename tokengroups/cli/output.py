@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from tokengroups.cli.streams import complain, writing_stdout
+from tokengroups.reading import escaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +18,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def say(line: str = "") -> None:
+    """Print one line on stdout. Names in it cannot steer the terminal: their control characters are escaped."""
+    with writing_stdout():
+        print(escaped(line))
+
+
 def print_json(content: Any) -> None:
     """Print a JSON document on stdout."""
-    print(json.dumps(content, indent=1))
+    with writing_stdout():
+        print(json.dumps(content, indent=1))
 
 
 def note(message: str) -> None:
     """Print a note on stderr."""
-    print(f"note: {message}", file=sys.stderr)
+    complain(f"note: {message}")
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
@@ -35,10 +44,11 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str], left: set[int]) -> None:
     """Print columns padded to their widest cell; those in `left` flush left, the others flush right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
+    table = [[escaped(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    for row in table:
         cells = enumerate(zip(row, widths, strict=True))
-        print("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
+        say("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in cells).rstrip())
 
 
 def counted(number: int, noun: str) -> str:
@@ -74,23 +84,25 @@ def print_summary(summary: dict[str, Any], as_json: bool, details: str = "") -> 
         print_json(summary)
         return
     for message in summary["notes"]:
-        print(f"note: {message}")
+        say(f"note: {message}")
     height, width = summary["size_hw"]
-    print(
+    made = (
         f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> {summary['num_groups']} groups, "
         f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.2f} s{details}"
     )
-    print(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
+    for line in made.split("\n"):
+        say(line)
+    say(f"wrote {summary['scene']}; next: tokengroups list {summary['scene']}")
 
 
 def save_pictures(folder: str | Path, pictures: Iterable[tuple[str, Tensor]]) -> list[Path]:
-    """Write colour pictures [H, W, 3] as PNG files of the given names without suffix; returns the files."""
-    from tokengroups.io.files import make_folder
+    """Write colour pictures [H, W, 3] as PNG files of the given names without suffix, all or none; return the files."""
+    from tokengroups.io.files import staged_folder
     from tokengroups.io.pictures import save_color
 
-    target = make_folder(folder)
-    files = []
-    for name, picture in pictures:
-        files.append(target / f"{name}.png")
-        save_color(files[-1], picture)
-    return files
+    names = []
+    with staged_folder(folder) as staging:
+        for name, picture in pictures:
+            names.append(f"{name}.png")
+            save_color(staging / names[-1], picture)
+    return [Path(folder) / name for name in names]

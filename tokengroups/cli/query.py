@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tokengroups.cli.arguments import add_number
-from tokengroups.cli.output import print_json, print_table, save_pictures
+from tokengroups.cli.arguments import MAX_COUNT, add_number
+from tokengroups.cli.output import print_json, print_table, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("scene", help="scene file")
     parser.add_argument("text", help="a name or a description, in a language that the text encoder knows")
-    add_number(parser, "--top", 1, default=5, metavar="N", help="how many groups (default %(default)s)")
+    add_number(parser, "--top", 1, MAX_COUNT, default=5, metavar="N", help="how many groups (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument("--render", metavar="DIR", help="write a photo's view with each group in colour")
     add_text_encoder_option(parser)
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         rows.append([str(rank), str(match.id), *(f"{value:.2f}" for value in values), match.name or "-"])
     print_table(rows, COLUMNS.split(), left={10})
     if pictures:
-        print(f"wrote {len(pictures)} pictures to {args.render}")
+        say(f"wrote {len(pictures)} pictures to {args.render}")
 
 
 def _pictures(scene: TokenScene, matches: Sequence[GroupMatch]) -> Iterator[tuple[str, Tensor]]:

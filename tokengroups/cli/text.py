@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import note
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ def parse_vocabulary(text: str) -> list[str]:
     if not names:
         raise UserError("the vocabulary has no name in it; write names with commas between: chair,table,floor")
     if repeated:
-        note(f"the vocabulary names {', '.join(repeated)} more than once; once counts")
+        note(f"the vocabulary names {shown(', '.join(repeated))} more than once; once counts")
     return [check_text(name) for name in names.values()]
 
 
@@ -49,9 +50,11 @@ def check_text(text: str) -> str:
     """Reduce white space to single spaces.
 
     Raises:
-        UserError: The text is empty, or far longer than what encoders read.
+        UserError: The text is empty, far longer than what encoders read, or holds bytes that are no text.
     """
     text = " ".join(text.split())
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"the text '{shown(text)}' holds bytes that are no UTF-8; write it in UTF-8")
     if not text:
         raise UserError("the text is empty; say what to look for, e.g. 'a place to sit'")
     if len(text) > LONGEST_TEXT:
@@ -73,15 +76,15 @@ def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
     from tokengroups.text import load_text_encoder
     from tokengroups.text.cache import EmbeddingCache
 
-    needed = f"the embeddings belong to the text encoder '{name}'"
+    needed = f"the embeddings belong to the text encoder '{shown(name)}'"
     try:
-        encoder = load_text_encoder(source or name.partition(":")[0])
+        encoder = load_text_encoder(source or name.partition(":")[0], typed=source is not None)
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise
         raise UserError(f"{needed}; give its folder or hub id with --text-encoder DIR|ID") from error
     if encoder.name != name:
-        raise UserError(f"{needed}, not to '{encoder.name}'; choose it with --text-encoder")
+        raise UserError(f"{needed}, not to '{shown(encoder.name)}'; choose it with --text-encoder")
     return EmbeddingCache(encoder)
 
 

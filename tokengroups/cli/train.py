@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 
+from tokengroups.cli.output import say
+
 HELP = "train what a YAML file describes; the same command resumes a stopped run"
 EXAMPLES = """\
   tokengroups train configs/vggt_tiny.yaml
@@ -26,8 +28,8 @@ def run(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     result = run_experiment(args.config, args.overrides)
     if result.is_main and result.finished:
-        print(f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl")
+        say(f"trained {result.step} steps: {result.output}/weights, curves in {result.output}/metrics.jsonl")
     elif result.is_main:
-        print(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; repeat the command to resume")
+        say(f"stopped after {result.step} steps, saved in {result.output}/checkpoints; repeat the command to resume")
     if result.signal is not None:
         raise SystemExit(128 + result.signal)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tokengroups.config import build_config
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.types import SceneFrames
 
@@ -106,6 +108,8 @@ def open_dataset(
     values = {key: value for key, value in offered.items() if key in parameters} | dict(options or {})
     if "root" in parameters and root is None and parameters["root"].default is inspect.Parameter.empty:
         raise UserError(f"data set {name}: it needs its folder; set root")
+    if not isinstance(values.get("root", ""), (str, os.PathLike, type(None))):
+        raise UserError(f"data set {name}: root must be the name of a folder, got {shown(repr(values['root']))}")
     if isinstance(create, type) and dataclasses.is_dataclass(create):
         dataset = build_config(create, values, f"data set {name}")
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from tokengroups.bounds import Between, Count, NumFrames, Settings, Share
 from tokengroups.data.augment import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
 from tokengroups.data.base import WATCHED, Dataset, FrameSequence, choose_split, open_dataset
 from tokengroups.data.example import Example, FramePlan, cut_example, stack_examples
@@ -16,34 +17,31 @@ from tokengroups.errors import UserError
 from tokengroups.types import SceneFrames, Views
 
 ORDER, START, SCENE, PHOTOS = 2, 3, 11, 12  # what is drawn: keeps the random streams of one seed apart
+Zoom = Annotated[float, Between(1, 100)]
+Degrees = Annotated[float, Between(0, 90)]
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """Scenes and their augmentation."""
 
     dataset: str = "procedural"  # or scannet, or package.module:Class; see tokengroups.data.base
     root: str | None = None  # folder of the scenes; procedural rooms are kept there once they are generated
     options: dict[str, Any] = field(default_factory=dict)  # of the data set's own, such as seeds of procedural rooms
-    num_frames: int = 8  # of the path that is taken from a scene
-    frame_step: int = 1  # frames of a recording between neighbours of a path
-    size: int = 128  # side of the square images
-    mirror: float = 0.5  # probability
-    zoom: float = 1.0  # largest central enlargement of every second scene, on average; 1 = off
-    turn: float = 0.0  # largest rotation of every enlarged photo by itself, in degrees; within what it shows
-    colour_jitter: float = 1.0  # strength (see jitter_colours); 0 = off
-    evaluation_scenes: int = 32  # most held-out scenes that training is watched on
+    num_frames: NumFrames = 8  # of the path that is taken from a scene
+    frame_step: Annotated[int, Between(1, 10_000)] = 1  # frames of a recording between neighbours of a path
+    size: Annotated[int, Between(16, 4096)] = 128  # side of the square images
+    mirror: Share = 0.5  # probability
+    zoom: Zoom = 1.0  # largest central enlargement of every second scene, on average; 1 = off
+    turn: Degrees = 0.0  # largest rotation of every enlarged photo by itself; within what it shows
+    colour_jitter: Annotated[float, Between(0, 10)] = 1.0  # strength (see jitter_colours); 0 = off
+    evaluation_scenes: Count = 32  # most held-out scenes that training is watched on
 
     def __post_init__(self) -> None:
-        """Refuse a zoom that would shrink photos, and rotations without a zoom, which makes room for them."""
-        if self.num_frames < 1 or self.frame_step < 1:
-            raise ValueError(
-                f"data.num_frames and data.frame_step must be >= 1, got {self.num_frames} and {self.frame_step}"
-            )
-        if self.zoom < 1:
-            raise ValueError(f"data.zoom must be >= 1, got {self.zoom}")
-        if self.turn < 0 or (self.turn > 0 and self.zoom == 1):
-            raise ValueError(f"data.turn must be >= 0 and needs data.zoom above 1, got {self.turn} with {self.zoom}")
+        """Refuse rotations without a zoom, which makes room for them."""
+        super().__post_init__()
+        if self.turn > 0 and self.zoom == 1:
+            raise ValueError(f"data.turn needs data.zoom above 1, got {self.turn} with {self.zoom}")
 
     def open(self, num_frames: int) -> Dataset:
         """Open the data set; a generator makes so many frames of every scene."""
@@ -55,8 +53,8 @@ class DataConfig:
 class ExampleConfig(DataConfig):
     """Choice of photos and target views among a path's frames."""
 
-    context_views: int = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
-    min_context_views: int | None = None  # drawn step by step from here to context_views; None = no fewer
+    context_views: NumFrames = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
+    min_context_views: NumFrames | None = None  # drawn step by step from here to context_views; None = no fewer
     supervise_context: bool = True  # render the photos' own views too
 
     @property

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from tokengroups.editing.selection import EmbedText, select_groups
+from tokengroups.editing.values import parse_group, read_group, to_json
 from tokengroups.errors import UserError
+from tokengroups.scene.consistency import scene_fault
 from tokengroups.types import TokenScene
 
 EDITS: dict[str, type[Edit]] = {}  # the operations of this package, by their names
-Vector = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,14 @@ class Edit:
 
     def resolve(self, scene: TokenScene, embed: EmbedText, *, every: bool = False) -> Edit:
         """Replace names and descriptions by ids. Arguments and errors are those of `select_groups`."""
-        if all(isinstance(group, int) for group in self.groups):
+        if not any(isinstance(read_group(group), str) for group in self.groups):
             return self
         return replace(self, groups=select_groups(scene, self.groups, embed, every=every))
 
     @property
     def ids(self) -> list[int]:
         """Group ids; `ValueError` if there is a text among the groups."""
-        ids = [group for group in self.groups if isinstance(group, int)]
+        ids = [group for group in map(read_group, self.groups) if isinstance(group, int)]
         if len(ids) < len(self.groups):
             raise ValueError("texts must be resolved to group ids first")
         return ids
@@ -102,31 +101,22 @@ class Edit:
 
 
 def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
-    """Add an entry to ``provenance["edits"]``."""
-    edits = [*scene.provenance.get("edits", []), {"operation": operation, **details}]
-    return replace(scene, provenance={**scene.provenance, "edits": edits})
+    """Check an edited scene and add an entry to ``provenance["edits"]``.
 
-
-def check_vector(scene: TokenScene, values: str | Vector, what: str) -> Tensor:
-    """Check a vector of the scene's world and make it a tensor of the scene's type."""
-    with contextlib.suppress(ValueError):
-        vector = scene.anchors.new_tensor([float(value) for value in values])
-        if vector.shape == (3,) and bool(vector.isfinite().all()):
-            return vector
-    raise UserError(f"the {what} must be three finite numbers, got {values!r}")
-
-
-def parse_group(word: str) -> int | str:
-    """Read a group: an id, or a text, which is whatever is no number and no option."""
-    with contextlib.suppress(ValueError):
-        return int(word)
+    Raises:
+        UserError: The scene could not be saved, because values have left the range of numbers.
+        ValueError: The details are no JSON.
+    """
+    fault = scene_fault(scene)
+    if fault is not None:
+        raise UserError(f"{operation}: the edited scene could not be saved: {fault}; choose other values")
+    entry = {"operation": operation, **to_json(details)}
     try:
-        float(word)
-    except ValueError:
-        text = " ".join(word.split())
-        if text and not text.startswith("-"):
-            return text
-    raise ValueError(f"'{word}' is neither a group id nor a text")
+        json.dumps(entry)
+    except TypeError as error:
+        raise ValueError(f"{operation}: details that are no JSON: {error}") from error
+    edits = [*scene.provenance.get("edits", []), entry]
+    return replace(scene, provenance={**scene.provenance, "edits": edits})
 
 
 def split_words(form: str, words: Sequence[str]) -> tuple[Sequence[str], list[Any]]:

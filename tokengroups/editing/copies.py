@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokengroups.editing.base import Edit, Vector, check_vector, parse_group, record, split_words
-from tokengroups.editing.selection import EmbedText, select_groups
+from tokengroups.editing.base import Edit, record, split_words
+from tokengroups.editing.selection import EmbedText, find_column, select_groups
+from tokengroups.editing.values import Selector, Vector, check_numbers, check_vector, parse_group
+from tokengroups.errors import UserError
 from tokengroups.gaussians import concatenate, select, transform
+from tokengroups.scene.consistency import MAX_GROUP_ID
 from tokengroups.scene.file import load_scene
-from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre, group_name
+from tokengroups.scene.groups import anchor_mask, gaussian_mask, group_centre, group_name
 from tokengroups.types import Semantics, TokenScene
 
 
-def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -> TokenScene:
+def duplicate(scene: TokenScene, group: Selector, offset: Vector = (0.0, 0.0, 0.0)) -> TokenScene:
     """Add a shifted copy of a group, under the largest id + 1.
 
     The copy's probabilities for the original become probabilities for the copy.
@@ -29,7 +33,7 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
         >>> dict(zip(two_balls.group_ids.tolist(), two_balls.group_names))
         {1: 'floor', 2: 'box', 3: 'ball', 4: 'ball'}
     """
-    column = column_of(scene, group)
+    group, column = find_column(scene, group)
     shift = check_vector(scene, offset, "offset")
     rows = scene.assignment[anchor_mask(scene, column)]
     assignment = torch.cat([rows, rows[:, column : column + 1]], dim=1)
@@ -38,7 +42,7 @@ def duplicate(scene: TokenScene, group: int, offset: Vector = (0.0, 0.0, 0.0)) -
     return record(copied, "duplicate", group=group, offset=shift.tolist(), new_group=int(copied.group_ids[-1]))
 
 
-def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> TokenScene:
+def insert(scene: TokenScene, other: TokenScene, group: Selector, at: Vector) -> TokenScene:
     """Add a group of another scene, under the largest id + 1, so that its centre lands at a position.
 
     It keeps its size and its orientation in its own world. Its group token is zero if the tokens of the two scenes
@@ -50,13 +54,25 @@ def insert(scene: TokenScene, other: TokenScene, group: int, at: Vector) -> Toke
         >>> tg.insert(floor, other, 3, at=(0.0, 0.6, 2.5)).group_names
         ('floor', 'ball')
     """
-    column = column_of(other, group)
+    group, column = find_column(other, group)
     shift = check_vector(scene, at, "position") - group_centre(other, column).to(scene.anchors)
     assignment = scene.assignment.new_zeros(int(anchor_mask(other, column).sum()), len(scene.group_ids) + 1)
     assignment[:, -1] = 1
     inserted = _append(scene, other, column, shift, assignment)
-    details = {"at": [float(value) for value in at], "new_group": int(inserted.group_ids[-1])}
-    return record(inserted, "insert", group=group, **details, source=other.provenance)
+    details = {"at": check_numbers(at, "position"), "new_group": int(inserted.group_ids[-1])}
+    return record(inserted, "insert", group=group, **details, source=_origin(other))
+
+
+def _origin(scene: TokenScene) -> dict[str, Any]:
+    """Provenance of a scene that a group comes from, without that of groups which came from elsewhere before.
+
+    Else the provenance would double with every group that a scene gives to itself.
+    """
+    edits = scene.provenance.get("edits")
+    if not isinstance(edits, list):
+        return scene.provenance
+    own = [{**edit, "source": None} if isinstance(edit, dict) and "source" in edit else edit for edit in edits]
+    return {**scene.provenance, "edits": own}
 
 
 def _append(
@@ -69,6 +85,9 @@ def _append(
     token = other.group_tokens[column].to(scene.group_tokens)
     if token.shape != scene.group_tokens.shape[1:]:
         token = scene.group_tokens.new_zeros(scene.group_tokens.shape[1:])
+    new_id = int(scene.group_ids.max()) + 1
+    if new_id > MAX_GROUP_ID:
+        raise UserError(f"no id is left for the copy: the largest of the scene is {new_id - 1}")
     names = (*(scene.group_names or [""] * len(scene.group_ids)), group_name(other, column))
     return replace(
         scene,
@@ -76,7 +95,7 @@ def _append(
         anchor_ids=torch.cat([scene.anchor_ids, anchor_ids + len(scene.anchors)]),
         anchors=torch.cat([scene.anchors, other.anchors[anchors].to(scene.anchors) + shift]),
         assignment=torch.cat([torch.nn.functional.pad(scene.assignment, (0, 1)), assignment]),
-        group_ids=torch.cat([scene.group_ids, scene.group_ids.max()[None] + 1]),
+        group_ids=torch.cat([scene.group_ids, scene.group_ids.new_tensor([new_id])]),
         group_tokens=torch.cat([scene.group_tokens, token[None]]),
         group_names=names if any(names) else (),
         semantics=scene.semantics and _append_semantics(scene.semantics, other.semantics, column, anchors),
@@ -87,7 +106,8 @@ def _append_semantics(mine: Semantics, theirs: Semantics | None, column: int, an
     """Add the embedding and residuals of a group; zero where the two scenes use different spaces."""
     embedding = mine.embeddings.new_zeros(mine.embeddings.shape[1])
     residuals = mine.residuals.new_zeros(int(anchors.sum()), mine.residuals.shape[1])
-    if theirs is not None and theirs.encoder == mine.encoder:
+    same_space = theirs is not None and (theirs.encoder, len(theirs.projection)) == (mine.encoder, len(mine.projection))
+    if theirs is not None and same_space:
         embedding = theirs.embeddings[column].to(embedding)
         if torch.equal(theirs.projection.to(mine.projection), mine.projection):
             residuals = theirs.residuals[anchors].to(residuals)

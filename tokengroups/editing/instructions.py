@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tokengroups.editing.base import EDITS, Edit
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")  # package.module:Class
@@ -40,7 +41,7 @@ def parse_edits(words: Sequence[str]) -> list[Edit]:
         if word in EDITS or (_IMPORT_PATH.fullmatch(word) and not needs_scene):
             starts.append(index)
     if starts[:1] != [0]:
-        raise UserError(f"unknown operation '{words[0]}'; there are {', '.join(EDITS)}")
+        raise UserError(f"unknown operation '{shown(words[0])}'; there are {', '.join(EDITS)}")
     return [_parse(*words[a:b]) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
 
 
@@ -58,4 +59,5 @@ def _parse(name: str, *arguments: str) -> Edit:
     try:
         return edit.parse(arguments)
     except ValueError as error:
-        raise UserError(f"'{' '.join((name, *arguments))}': {error}; the form is: {name} {edit.FORM}") from error
+        words = shown(" ".join((name, *arguments)))
+        raise UserError(f"'{words}': {shown(error)}; the form is: {name} {edit.FORM}") from error

@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tokengroups.editing.base import Edit, Vector, check_vector, record
+from tokengroups.editing.base import Edit, record
+from tokengroups.editing.selection import find_column
+from tokengroups.editing.values import Number, Selector, Vector, check_number, check_vector
 from tokengroups.errors import UserError
 from tokengroups.gaussians import select, transform
 from tokengroups.geometry import rotation_from_quaternion
-from tokengroups.scene.groups import anchor_mask, column_of, gaussian_mask, group_centre
+from tokengroups.scene.groups import anchor_mask, gaussian_mask, group_centre
 from tokengroups.types import Gaussians, TokenScene
 
 _AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
-def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
+def move(scene: TokenScene, group: Selector, offset: Vector) -> TokenScene:
     """Shift a group by an offset.
 
     Example:
@@ -29,12 +31,12 @@ def move(scene: TokenScene, group: int, offset: Vector) -> TokenScene:
         >>> (group_centre(moved, 2) - group_centre(scene, 2)).tolist()
         [0.5, 0.0, 0.0]
     """
-    column = column_of(scene, group)
+    group, column = find_column(scene, group)
     shift = check_vector(scene, offset, "offset")
     return record(_transform(scene, column, shift), "move", group=group, offset=shift.tolist())
 
 
-def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) -> TokenScene:
+def rotate(scene: TokenScene, group: Selector, axis: str | Vector, degrees: Number) -> TokenScene:
     """Turn a group about its centre, right-handed; view-dependent colour turns with it.
 
     The axis is "x", "y", "z", or a vector in the world.
@@ -45,13 +47,12 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
         >>> scene.provenance["edits"]
         [{'operation': 'rotate', 'group': 2, 'axis': [0.0, 1.0, 0.0], 'degrees': 30}]
     """
-    column = column_of(scene, group)
-    named = _AXES.get(axis, axis) if isinstance(axis, str) else axis
+    group, column = find_column(scene, group)
+    named = _AXES.get(axis.lower(), axis) if isinstance(axis, str) else axis
     direction = check_vector(scene, named, "axis").double()
     if direction.norm() == 0:
         raise UserError("rotate: the axis has length 0; give x, y, z or a direction")
-    if not math.isfinite(degrees):
-        raise UserError(f"rotate: degrees must be a finite number, got {degrees}")
+    degrees = check_number(degrees, "rotate: degrees")
     half = math.radians(degrees) / 2
     quat = torch.cat([direction.new_tensor([math.cos(half)]), math.sin(half) * direction / direction.norm()])
     rotation = rotation_from_quaternion(quat)
@@ -60,7 +61,7 @@ def rotate(scene: TokenScene, group: int, axis: str | Vector, degrees: float) ->
     return record(turned, "rotate", group=group, axis=direction.tolist(), degrees=degrees)
 
 
-def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
+def scale(scene: TokenScene, group: Selector, factor: Number) -> TokenScene:
     """Make a group larger or smaller about its centre.
 
     Raises:
@@ -73,9 +74,8 @@ def scale(scene: TokenScene, group: int, factor: float) -> TokenScene:
         >>> (larger.gaussians.scales / scene.gaussians.scales).unique().tolist()
         [1.0, 1.5]
     """
-    column = column_of(scene, group)
-    if not 0 < factor < math.inf:
-        raise UserError(f"scale: the factor must be positive and finite, got {factor:g}")
+    group, column = find_column(scene, group)
+    factor = check_number(factor, "scale: the factor", positive=True)
     scaled = _transform(scene, column, (1 - factor) * group_centre(scene, column), factor=factor)
     return record(scaled, "scale", group=group, factor=factor)
 

@@ -8,43 +8,44 @@ from dataclasses import dataclass, replace
 import torch
 
 from tokengroups.editing.base import Edit, record
+from tokengroups.editing.selection import find_columns
+from tokengroups.editing.values import Selector
 from tokengroups.errors import UserError
 from tokengroups.gaussians import select
-from tokengroups.scene.groups import column_of
 from tokengroups.types import TokenScene
 
 
-def remove(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
-    """Take groups out; probabilities of the others are renormalised.
+def remove(scene: TokenScene, groups: Selector | Iterable[Selector]) -> TokenScene:
+    """Take groups out, given by ids or names; probabilities of the others are renormalised.
 
     Raises:
-        UserError: An unknown id, or nothing would be left.
+        UserError: An unknown id or name, or nothing would be left.
 
     Example:
         >>> import tokengroups as tg
-        >>> tg.remove(tg.example_scene(), [2, 3]).group_names
+        >>> tg.remove(tg.example_scene(), [2, "ball"]).group_names
         ('floor',)
     """
-    groups = [groups] if isinstance(groups, int) else list(groups)
-    gone = {column_of(scene, group) for group in groups}
+    found = find_columns(scene, groups)
+    gone = {column for _, column in found}
     stay = [column for column in range(len(scene.group_ids)) if column not in gone]
-    return record(_keep_columns(scene, stay), "remove", groups=groups)
+    return record(_keep_columns(scene, stay), "remove", groups=[group for group, _ in found])
 
 
-def keep(scene: TokenScene, groups: int | Iterable[int]) -> TokenScene:
+def keep(scene: TokenScene, groups: Selector | Iterable[Selector]) -> TokenScene:
     """Take out all groups but these; the inverse of `remove`.
 
     Raises:
-        UserError: An unknown id, or none given.
+        UserError: An unknown id or name, or none given.
 
     Example:
         >>> import tokengroups as tg
         >>> tg.keep(tg.example_scene(), 2).group_ids
         tensor([2])
     """
-    groups = [groups] if isinstance(groups, int) else list(groups)
-    stay = sorted({column_of(scene, group) for group in groups})
-    return record(_keep_columns(scene, stay), "keep", groups=groups)
+    found = find_columns(scene, groups)
+    stay = sorted({column for _, column in found})
+    return record(_keep_columns(scene, stay), "keep", groups=[group for group, _ in found])
 
 
 def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:

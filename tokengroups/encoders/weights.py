@@ -18,6 +18,8 @@ from tokengroups.encoders.base import Encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig, load_official
 from tokengroups.encoders.vggt_tiny import VGGTTiny, VGGTTinyConfig
 from tokengroups.errors import UserError
+from tokengroups.nn.limits import weights_limit
+from tokengroups.reading import malformed, path_kind, shown
 from tokengroups.registry import resolve
 
 ENCODERS: dict[str, tuple[type[VGGT], type[VGGTConfig]]] = {
@@ -32,7 +34,8 @@ def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
     Args:
         source: Name of shipped weights, a weight folder of ours, the published VGGT-1B weights as a safetensors file,
             their folder or a hub id such as "facebook/VGGT-1B", or ``package.module:Class`` of an encoder of your own.
-        typed: Whether the user typed the source; see `tokengroups.registry.resolve`.
+        typed: Whether the user typed the source. A name from a file imports nothing (see
+            `tokengroups.registry.resolve`), and is never looked up on the hub.
 
     Raises:
         UserError: If there are no such weights, or they do not fit.
@@ -47,38 +50,41 @@ def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
         >>> sorted(encoder.evidence_dims)
         ['match_descriptors', 'pair_affinity', 'single_view_features']
     """
-    if ":" in str(source) and not Path(source).exists():
+    if ":" in str(source) and path_kind(source) == "missing":
         return _build(str(source), typed)
-    return load_vggt(source)
+    return load_vggt(source, typed=typed)
 
 
 def _build(name: str, typed: bool) -> Encoder:
-    own: Any = resolve(name, {}, "encoder", typed=typed)()
+    kind = resolve(name, {}, "encoder", typed=typed)
+    # A file may name whatever is imported, such as os:abort: only a class that encodes is called.
+    own: Any = kind() if isinstance(kind, type) and hasattr(kind, "encode") else kind
     if not isinstance(own, Encoder):
         parts = ("image_size", "patch_size", "feature_dim", "evidence_dims", "encode")
         lacks = ", ".join(part for part in parts if not hasattr(own, part))
-        raise UserError(f"encoder {name}: its class lacks {lacks}; see tokengroups.encoders.Encoder")
+        raise UserError(f"encoder {shown(name)}: its class lacks {lacks}; see tokengroups.encoders.Encoder")
     if isinstance(own, nn.Module):
         own.requires_grad_(False).eval()
     return own  # pyright: ignore[reportReturnType] # narrowed to nn.Module alone
 
 
-def load_vggt(source: str | Path) -> VGGT:
+def load_vggt(source: str | Path, *, typed: bool = True) -> VGGT:
     """Load a frozen VGGT or one of its relatives; arguments and errors as in `load_encoder`."""
     folder = find_weights(source)
     if folder is None:
-        return load_official(source)
+        return load_official(source, typed=typed)
     tensors, saved = load_weights(folder)
     if "config" not in saved:  # a copy of the published folder has a config.json of its own
         return load_official(folder)
     name, values, where = str(saved.get("encoder", "")), saved["config"], f"{folder}/config.json"
     if "system" in saved or name not in ENCODERS:
-        what = f"the system '{saved['system']}'" if "system" in saved else f"the encoder '{name}'"
+        what = f"the system '{shown(saved['system'])}'" if "system" in saved else f"the encoder '{shown(name)}'"
         raise UserError(f"{folder} holds {what}; give the weights of an encoder: {', '.join(ENCODERS)}")
     if not isinstance(values, dict):
         raise UserError(f"{where}: the key 'config' must hold a JSON object; get a fresh copy")
     network, config = ENCODERS[name]
-    encoder = network(build_config(config, values, where))
+    with malformed(where, "get a fresh copy"), weights_limit(tensors, where):
+        encoder = network(build_config(config, values, where))
     load_state_strict(encoder, tensors, folder)
     return encoder.freeze()
 

@@ -1,8 +1,8 @@
-"""Optimisation of one scene from posed photos and their instance masks.
+"""Optimisation of one scene from posed photos and, as a rule, their instance masks.
 
 Gaussians follow 3D Gaussian Splatting with density control by Markov chain Monte Carlo. Their groups follow Gaussian
-Grouping. The optimisation runs in the first photo's frame, divided by the scene's extent, so the user's unit does not
-matter.
+Grouping. Without masks they are clusters of positions. The optimisation runs in the first photo's frame, divided by
+the scene's extent, so the user's unit does not matter.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Between, Seed, Settings, ShDegree
+from tokengroups.fitting.clusters import cluster_groups
 from tokengroups.fitting.optimisation import Optimisation
 from tokengroups.fitting.parameters import Start
 from tokengroups.fitting.start import start_points
+from tokengroups.fitting.world import cameras_in_scene
 from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, transform_points
 from tokengroups.io.points import PointCloud
@@ -28,25 +32,18 @@ _PIXELS_PER_GAUSSIAN, _FEWEST, _MOST = 16, 2_000, 100_000
 _LARGEST_SCALE = 0.2  # of the first Gaussians, in extents
 _EXTENT_LIMITS = (0.1, 1e4)  # of scenes that keep their unit; the renderer's near plane, 0.01, is a length
 _INVISIBLE = 0.005  # opacity; contributions below 1/255 are not rendered
+NumGaussians = Annotated[int, Between(1, 5_000_000)]
 _MAX_CAMERAS = 16  # context views; evenly spaced ones of more photos, as for imported scenes
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """Settings of `fit_scene`."""
 
-    steps: int = 2000  # one photo each
-    num_gaussians: int | None = None  # None = one for every 16 pixels of all photos, 2,000 to 100,000
-    sh_degree: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.num_gaussians is not None and self.num_gaussians < 1:
-            raise ValueError(f"num_gaussians must be at least 1, got {self.num_gaussians}")
-        if self.sh_degree not in (0, 1, 2, 3):
-            raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
+    steps: Annotated[int, Between(1, 10**6)] = 2000  # one photo each
+    num_gaussians: NumGaussians | None = None  # None = one for every 16 pixels of all photos, 2,000 to 100,000
+    sh_degree: ShDegree = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,7 @@ class FitResult:
 
     def to_scene(self, cameras: Cameras) -> Cameras:
         """Move cameras from the world of the photos' cameras into the world of the scene; float32."""
-        world_from_scene = torch.linalg.inv(self.scene_from_world).to(cameras.cam_from_world.device)
-        poses = cameras.cam_from_world.double() @ world_from_scene
-        poses[..., :3, :] /= torch.linalg.det(poses[..., :3, :3])[..., None, None] ** (1 / 3)
-        return Cameras(poses.float(), cameras.intrinsics.float(), cameras.size_hw)
+        return cameras_in_scene(cameras, torch.linalg.inv(self.scene_from_world))
 
 
 def fit_scene(
@@ -86,7 +80,8 @@ def fit_scene(
 
     Args:
         views: Photos [V, 3, H, W] in [0, 1] of at least 11 x 11 pixels with their cameras in any world and unit;
-            `group_ids` are the masks, -1 = unlabelled. `depth` is not read.
+            `group_ids` are the masks, -1 = unlabelled; if all are, the groups are clusters of the Gaussians'
+            positions. `depth` is not read.
         config: Settings.
         points: Initial points in the world of the cameras; None = a plane sweep finds some.
         progress: Called after every step.
@@ -95,7 +90,7 @@ def fit_scene(
         A scene in the frame of the first camera. Every Gaussian is its own anchor, group ids are those of the masks.
 
     Raises:
-        ValueError: Nothing is labelled, or the photos are too small.
+        ValueError: The photos are too small.
 
     Example:
         >>> import torch
@@ -117,8 +112,6 @@ def fit_scene(
     if min(views.cameras.size_hw) < SSIM_WINDOW:
         raise ValueError(f"photos of {views.cameras.size_hw} pixels are too small")
     ids = views.group_ids[views.group_ids >= 0].unique()
-    if len(ids) == 0:
-        raise ValueError("no pixel of the masks is labelled")
     begin = time.perf_counter()
     if points is not None and len(points.positions) == 0:
         points = None
@@ -133,7 +126,7 @@ def fit_scene(
         if progress is not None:
             progress(FitProgress(step + 1, loss, quality))
     unit = extent if _EXTENT_LIMITS[0] <= extent <= _EXTENT_LIMITS[1] else 1.0
-    scene = _scene(fit, ids, unit)
+    scene = _scene(fit, ids, unit, config.seed)
     scene_from_world = first_from_world.cpu().clone()
     scene_from_world[:3] *= unit / extent
     notes = () if unit == extent else (f"unit changed: 1 in the scene is {extent:.3g} of the cameras'",)
@@ -142,6 +135,7 @@ def fit_scene(
         "made_by": "fit", "steps": config.steps, "seed": config.seed, "points": "given" if points else "plane sweep",
         "psnr": round(sum(quality) / len(quality), 3),
         "world_from_scene": torch.linalg.inv(scene_from_world).tolist(),
+        **({} if len(ids) else {"groups": "clusters of positions"}),
     }  # fmt: skip
     seconds = time.perf_counter() - begin
     return FitResult(replace(scene, provenance=provenance), quality, seconds, scene_from_world, notes)
@@ -160,7 +154,7 @@ def _prepare(
     cameras = Cameras(poses, views.cameras.intrinsics.to(views.images), views.cameras.size_hw)
     moved = replace(views, cameras=cameras)
     if points is not None:
-        positions = transform_points(first, points.positions.to(first)).to(views.images)
+        positions = transform_points(first, points.positions.to(first)).to(views.images)  # float64 until here
         points = PointCloud(positions, points.colors.to(views.images))
     start = start_points(moved, limit, points, generator)
     centre = invert_rigid(poses)[:, :3, 3].mean(dim=0)
@@ -171,13 +165,14 @@ def _prepare(
 
 
 @torch.no_grad()
-def _scene(fit: Optimisation, ids: Int64[Tensor, " M"], unit: float) -> TokenScene:
+def _scene(fit: Optimisation, ids: Int64[Tensor, " M"], unit: float, seed: int) -> TokenScene:
     """Convert the parameters to a scene on the CPU, without invisible Gaussians and without groups that own none.
 
     Args:
         fit: After its last step.
-        ids: Group id of each output of its classifier.
+        ids: Group id of each output of its classifier; none = nothing was labelled.
         unit: Length of a unit of the optimisation in the scene.
+        seed: Of the clusters, where nothing was labelled.
     """
     gaussians = fit.parameters.gaussians().detach()
     visible = gaussians.opacities > _INVISIBLE
@@ -185,10 +180,14 @@ def _scene(fit: Optimisation, ids: Int64[Tensor, " M"], unit: float) -> TokenSce
         visible = gaussians.opacities >= gaussians.opacities.max()
     kept = select(gaussians, visible)
     kept = Gaussians(kept.means * unit, kept.quats, kept.scales * unit, kept.opacities, kept.sh).to("cpu")
-    assignment = fit.classifier(fit.parameters["identities"][visible]).softmax(dim=-1).cpu()
-    owned = assignment.argmax(dim=-1).unique()
-    # The largest column of every row is among those that stay.
-    assignment = assignment[:, owned] / assignment[:, owned].sum(dim=-1, keepdim=True)
+    if len(ids):
+        assignment = fit.classifier(fit.parameters["identities"][visible]).softmax(dim=-1).cpu()
+        owned = assignment.argmax(dim=-1).unique()
+        # The largest column of every row is among those that stay.
+        assignment = assignment[:, owned] / assignment[:, owned].sum(dim=-1, keepdim=True)
+        group_ids = ids.cpu()[owned]
+    else:
+        assignment, group_ids = cluster_groups(kept, seed)
     cameras, count = fit.views.cameras, len(fit.views.images)
     context = torch.linspace(0, count - 1, min(count, _MAX_CAMERAS)).round().long().tolist()
     poses = cameras.cam_from_world[context].clone()
@@ -198,7 +197,7 @@ def _scene(fit: Optimisation, ids: Int64[Tensor, " M"], unit: float) -> TokenSce
         anchor_ids=torch.arange(len(kept.means)),
         anchors=kept.means.clone(),
         assignment=assignment,
-        group_ids=ids.cpu()[owned],
-        group_tokens=torch.zeros(len(owned), 0),
+        group_ids=group_ids,
+        group_tokens=torch.zeros(len(group_ids), 0),
         cameras=Cameras(poses, cameras.intrinsics[context], cameras.size_hw).to("cpu"),
     )

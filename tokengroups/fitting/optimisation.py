@@ -43,8 +43,8 @@ class Optimisation:
     ) -> None:
         self.views, self.steps, self.limit, self.generator = views, steps, limit, generator
         self.parameters = first_parameters(start, sh_degree, generator)
-        self.classifier = build_classifier(len(ids), generator)
-        found = torch.searchsorted(ids, views.group_ids.clamp(min=ids[0]))
+        self.classifier = build_classifier(max(len(ids), 1), generator)  # without masks an idle one
+        found = torch.searchsorted(ids, views.group_ids)  # used where a pixel is labelled
         self.columns = torch.where(views.group_ids >= 0, found, -1)
         self.classifier_optimizer = torch.optim.Adam(self.classifier.parameters(), lr=_CLASSIFIER_RATE)
         self.order: list[int] = []

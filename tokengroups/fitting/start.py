@@ -7,6 +7,8 @@ depth at which the neighbouring photos agree best. Its hypotheses are spaced by 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -26,6 +28,7 @@ NEAREST = 0.5  # times the median distance to the nearest other camera
 _NEIGHBOURS = 4  # photos that one is compared with
 _SAME_DISTANCE = 1e-5  # of the largest: cameras on a line or a circle are equally near but for rounding
 _GRID = 64  # most grid cells along a photo's side
+_KEPT = 8  # photos whose features are in memory: neighbours come again
 _AGGREGATION = 5  # side in cells of the window over which costs are averaged
 _WORST = 0.5  # cost of a depth that no other photo sees
 _LONE_RANGE = (1.0, 4.0)  # depths of a single photo, which are random
@@ -68,14 +71,13 @@ def _sweep(views: Views, generator: torch.Generator) -> tuple[Float[Tensor, "N 3
     grid_hw = (max(round(fine * size_hw[0]), 1), max(round(fine * size_hw[1]), 1))
     near, far = depth_range(views.cameras)
     log_depths = torch.linspace(math.log(near), math.log(far), DEPTHS, device=views.images.device)
-    # Colours at three scales, a cheap stand-in for patches.
-    features = torch.cat([views.images, _box_filter(views.images, 3), _box_filter(views.images, 7)], dim=1)
+    features = lru_cache(_KEPT)(lambda view: _features(views.images[view]))
     means, colors = [], []
     for view, image in enumerate(views.images):
         centre, rays, pixels = _grid_rays(views.cameras, view, grid_hw)
         others = _neighbours(views.cameras, view)
         if others:
-            own = _look_up(features[view], pixels, size_hw)
+            own = _look_up(features(view), pixels, size_hw)
             costs = _costs(own, centre, rays, log_depths, features, views.cameras, others)
             costs = _box_filter(rearrange(costs, "d (h w) -> d 1 h w", h=grid_hw[0]), _AGGREGATION)
             log_depth = log_depths[rearrange(costs, "d 1 h w -> d (h w)").argmin(dim=0)]
@@ -112,6 +114,11 @@ def _grid_rays(
     return invert_rigid(pose)[:3, 3], in_camera @ pose[:3, :3], pixels
 
 
+def _features(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "9 H W"]:
+    """Colours at three scales, a cheap stand-in for patches."""
+    return torch.cat([image, _box_filter(image, 3), _box_filter(image, 7)])
+
+
 def _box_filter(maps: Float[Tensor, "*b C H W"], size: int) -> Float[Tensor, "*b C H W"]:
     """Means over square windows; at the border over what they cover."""
     return functional.avg_pool2d(maps, size, stride=1, padding=size // 2, count_include_pad=False)
@@ -142,7 +149,7 @@ def _costs(
     centre: Float[Tensor, "3"],
     rays: Float[Tensor, "P 3"],
     log_depths: Float[Tensor, " D"],
-    features: Float[Tensor, "V C H W"],
+    features: Callable[[int], Float[Tensor, "C H W"]],
     cameras: Cameras,
     others: list[int],
 ) -> Float[Tensor, "D P"]:
@@ -155,7 +162,7 @@ def _costs(
         in_camera = transform_points(cameras.cam_from_world[other], points.flatten(0, 1))
         pixels, depth = project(in_camera, cameras.intrinsics[other])
         inside = ((pixels >= 0) & (pixels < limits)).all(dim=-1) & (depth > 1e-6)
-        values = _look_up(features[other], pixels, size_hw).unflatten(0, points.shape[:2])
+        values = _look_up(features(other), pixels, size_hw).unflatten(0, points.shape[:2])
         inside = inside.unflatten(0, points.shape[:2])
         total += torch.where(inside, (values - own).abs().mean(dim=-1), 0.0)
         seen += inside

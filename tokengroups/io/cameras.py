@@ -9,19 +9,29 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid
 from tokengroups.io.files import write_text
-from tokengroups.io.posed_cameras import CameraSet, PosedCamera, check_pinhole, check_pose
-from tokengroups.reading import read_json
+from tokengroups.io.posed_cameras import (
+    CameraSet,
+    PosedCamera,
+    check_count,
+    check_pinhole,
+    check_pose,
+    matrix,
+    number,
+    side_px,
+)
+from tokengroups.reading import malformed, read_json, shown
 from tokengroups.types import Cameras
 
 _KEYS = ("position", "rotation", "fx", "fy", "width", "height")
+_ADVICE = "see CONVENTIONS.md for the format"
 _ROTATION_TOLERANCE = 1e-3
 
 
@@ -50,8 +60,8 @@ def save_cameras(path: str | os.PathLike[str], cameras: Cameras, names: Sequence
     write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
-def load_cameras(path: str | os.PathLike[str]) -> Cameras:
-    """Read cameras, batch axis V, float32.
+def load_cameras(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Cameras:
+    """Read cameras, batch axis V.
 
     ``cam_from_world`` takes precedence over ``position`` and ``rotation``. Without ``cx cy`` the principal point is
     the centre of the image.
@@ -59,51 +69,56 @@ def load_cameras(path: str | os.PathLike[str]) -> Cameras:
     Raises:
         UserError: Unreadable, not such a list, cameras of different sizes, or a pose that is no rigid motion.
     """
-    return _read(Path(path))[0]
+    return same_size(path, load_named_cameras(path)).to(dtype)
 
 
 def load_named_cameras(path: str | os.PathLike[str]) -> CameraSet:
-    """Read the same cameras with the names of their photos; errors as in `load_cameras`, or if names are missing."""
-    cameras, names = _read(Path(path))
-    if not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{path}: a camera has no img_name, the name of its photo")
-    poses, pinholes = cameras.cam_from_world.double().numpy(), cameras.intrinsics.double().numpy()
-    listed = zip(names, poses, pinholes, strict=True)
-    return CameraSet(tuple(PosedCamera(name, pose, k, cameras.size_hw) for name, pose, k in listed))
-
-
-def _read(path: Path) -> tuple[Cameras, list[Any]]:
-    """Cameras and the values of ``img_name``."""
+    """Read the same cameras with the names of their photos, "" = none; errors as in `load_cameras`."""
     content = read_json(path, f"give a list of cameras with {', '.join(_KEYS)}")
     entries = content.get("cameras") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: expected a list of cameras with {', '.join(_KEYS)}")
-    try:
-        poses = torch.stack([_pose(entry) for entry in entries])
-        pinholes = torch.stack([_pinhole(entry) for entry in entries])
-        sizes = {(int(entry["height"]), int(entry["width"])) for entry in entries}
-    except KeyError as error:
-        raise UserError(f"{path}: a camera lacks {error}; see CONVENTIONS.md for the format") from error
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path}: a camera's values have the wrong form ({error!r})") from error
+        raise UserError(f"{shown(path)}: expected a list of cameras with {', '.join(_KEYS)}")
+    check_count(path, entries)
+    return CameraSet(tuple(_camera(f"{shown(path)}: camera {index}", entry) for index, entry in enumerate(entries)))
+
+
+def same_size(path: str | os.PathLike[str], found: CameraSet) -> Cameras:
+    """Cameras of one file as a batch, axis V, float64.
+
+    Raises:
+        UserError: Their sizes differ, or the file does not say them.
+    """
+    sizes = sorted({camera.size_hw for camera in found.cameras if camera.size_hw is not None})
+    if not all(camera.size_hw for camera in found.cameras):
+        raise UserError(f"{shown(path)}: its cameras have no picture size; add 'w' and 'h', in pixels")
     if len(sizes) > 1:
-        raise UserError(f"{path}: cameras of different sizes {sorted(sizes)}; split the file by size")
-    size_hw = sizes.pop()
-    for index, (pose, pinhole) in enumerate(zip(poses.numpy(), pinholes.numpy(), strict=True)):
-        check_pose(f"{path}: camera {index}", pose, _ROTATION_TOLERANCE)
-        check_pinhole(f"{path}: camera {index}", pinhole, size_hw)
-    return Cameras(poses.float(), pinholes.float(), size_hw), [entry.get("img_name") for entry in entries]
+        raise UserError(f"{shown(path)}: cameras of different sizes {shown(sizes)}; split the file by size")
+    poses = torch.from_numpy(np.stack([camera.cam_from_world for camera in found.cameras]))
+    pinholes = torch.from_numpy(np.stack([camera.intrinsics for camera in found.cameras]))
+    return Cameras(poses, pinholes, sizes[0])
 
 
-def _pose(entry: dict[str, Any]) -> torch.Tensor:
+def _camera(where: str, entry: Any) -> PosedCamera:
+    with malformed(where, _ADVICE):
+        if not isinstance(entry, dict):
+            raise TypeError(f"{shown(repr(entry))} is no camera")
+        size_hw = side_px(entry["height"]), side_px(entry["width"])
+        pose, pinhole, name = _pose(entry), _pinhole(entry, size_hw), entry.get("img_name", "")
+    check_pinhole(where, pinhole, size_hw)
+    check_pose(where, pose, _ROTATION_TOLERANCE)
+    cam_from_world = np.eye(4)
+    cam_from_world[:3] = pose[:3]  # every bit: what `save_cameras` wrote comes back
+    return PosedCamera(name if isinstance(name, str) else "", cam_from_world, pinhole, size_hw)
+
+
+def _pose(entry: dict[str, Any]) -> np.ndarray:
     if "cam_from_world" in entry:
-        return torch.tensor(entry["cam_from_world"], dtype=torch.float64).reshape(4, 4)
-    world_from_cam = torch.eye(4, dtype=torch.float64)
-    world_from_cam[:3, :3] = torch.tensor(entry["rotation"], dtype=torch.float64)
-    world_from_cam[:3, 3] = torch.tensor(entry["position"], dtype=torch.float64)
-    return invert_rigid(world_from_cam)
+        return matrix(entry["cam_from_world"], (4, 4), (3, 4))
+    rotation, position = matrix(entry["rotation"], (3, 3)), matrix([entry["position"]], (1, 3))[0]
+    return np.concatenate([rotation.T, -rotation.T @ position[:, None]], axis=1)
 
 
-def _pinhole(entry: dict[str, Any]) -> torch.Tensor:
-    cx, cy = entry.get("cx", entry["width"] / 2), entry.get("cy", entry["height"] / 2)
-    return torch.tensor([[entry["fx"], 0, cx], [0, entry["fy"], cy], [0, 0, 1]], dtype=torch.float64)
+def _pinhole(entry: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
+    fx, fy = number(entry["fx"]), number(entry["fy"])
+    cx, cy = number(entry.get("cx", size_hw[1] / 2)), number(entry.get("cy", size_hw[0] / 2))
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])

@@ -58,6 +58,8 @@ def atomic_path(target: str | os.PathLike[str], *, durable: bool = False) -> Ite
             os.replace(temporary, final)
         if durable and os.name == "posix":
             _sync(final.parent)  # the new name
+    except UserError as error:
+        raise _about(target, temporary, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -88,17 +90,17 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             else:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging, final)
-    except UserError as error:  # of a file inside: its own place is not what the user asked for
-        raise UserError(str(error).replace(str(staging), str(target))) from error
+    except UserError as error:
+        raise _about(target, staging, error) from error
     except OSError as error:
         raise write_error(target, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text atomically; surrogates, which stand for bytes of odd file names, are escaped."""
-    with atomic_path(target) as temporary:
+def write_text(target: str | os.PathLike[str], text: str, *, durable: bool = False) -> None:
+    """Write UTF-8 text as `atomic_path` does; surrogates, which stand for bytes of odd file names, are escaped."""
+    with atomic_path(target, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -121,12 +123,6 @@ def locked_folder(folder: str | os.PathLike[str], busy: str) -> Iterator[bool]:
         except OSError:
             held = False
         yield held
-
-
-def cache_folder() -> Path:
-    """Folder for files that can be made again: ``$XDG_CACHE_HOME/tokengroups``, by default below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tokengroups"
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:
@@ -197,6 +193,11 @@ def write_error(target: Path, error: OSError | ValueError) -> UserError:
     else:
         reason = shown(error)
     return UserError(f"cannot write {shown(target)}: {reason}")
+
+
+def _about(target: Path, temporary: Path, error: UserError) -> UserError:
+    """The same error, about the place that the user asked for."""
+    return UserError(str(error).replace(shown(temporary), shown(target)))
 
 
 def _final_place(target: Path) -> Path:

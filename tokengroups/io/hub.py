@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 HUB = ("huggingface.co", 443)
 PATIENCE_S = 3.0
@@ -14,6 +15,14 @@ PATIENCE_S = 3.0
 def is_hub_id(source: str) -> bool:
     """True for ``owner/name``, false for paths."""
     return source.count("/") == 1 and not source.startswith((".", "/", "~"))
+
+
+def not_typed(kind: str, hub_id: str, cure: str) -> UserError:
+    """Error for a hub id that a file names: only what the user types decides whom this machine contacts."""
+    return UserError(
+        f"a file asks for the {kind} '{shown(hub_id)}' of the model hub, which is used only if you name it yourself: "
+        f"pass {cure}"
+    )
 
 
 def hub_folder(hub_id: str, patterns: list[str]) -> Path:
@@ -33,7 +42,7 @@ def hub_folder(hub_id: str, patterns: list[str]) -> Path:
         if any(cached.glob(patterns[0])):
             return cached
     except HFValidationError as error:
-        raise UserError(f"'{hub_id}' is no hub id: {str(error).splitlines()[0]}") from None
+        raise UserError(f"'{shown(hub_id)}' is no hub id: {shown(str(error).splitlines()[0])}") from None
     except LocalEntryNotFoundError:
         pass
     try:  # the hub's own client would try for minutes

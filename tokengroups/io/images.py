@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
+import operator
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import central_square
+from tokengroups.io.decoding import HEIF_SUFFIXES, MAX_MEGAPIXELS, TooManyPixels, exif_value, opened_photo
 from tokengroups.io.files import natural_key
+from tokengroups.io.orientation import ORIENTATION_TAG, parse_orientation, turn
+from tokengroups.io.rgb import blank_note, is_deep_color, is_dim, join_bytes, take_lower_bytes, to_rgb
+from tokengroups.reading import path_kind, shown
 
-_HEIF_SUFFIXES = (".heic", ".heif")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *_HEIF_SUFFIXES)
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-MIN_SIDE_PX = 32
-_ORIENTATION_TAG = 0x0112
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I")
+MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,33 @@ class Photos:
 
     def messages(self) -> list[str]:
         """All notes for the user, one line each."""
-        about_photos = [f"{photo.path.name}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
+        about_photos = [f"{shown(photo.path.name)}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
         return [*about_photos, *self.notes]
 
 
 def load_photos(
-    sources: Sequence[str | os.PathLike[str]], size: int, *, patch_size: int = 1, max_views: int | None = None
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    size: SupportsIndex,
+    *,
+    patch_size: int = 1,
+    max_views: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Photos:
     """Load photos as square images for a model.
 
-    Photos are turned upright by their EXIF tag, transparency is composited on white, and the central square is resized
-    with antialiasing. One photo is held at a time.
+    Photos are turned upright by their EXIF tag, numbers other than bytes are scaled (see `io.rgb`), transparency is
+    composited on white, and the central square is resized with antialiasing. One photo is held at a time.
 
     Args:
         sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
         size: Side of the result in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
         max_views: Most photos, evenly spaced over all; None = all.
+        max_megapixels: Larger photos are left out with a note, if others remain.
 
     Raises:
-        UserError: No photo, an unreadable, truncated or too small one, or a size that does not fit.
+        UserError: No photo, an unreadable, truncated, too small or too large one, or a size that does not fit.
+        ValueError: A size that is no whole number.
 
     Example:
         >>> import tempfile
@@ -84,54 +92,81 @@ def load_photos(
         >>> photos.photos[0].crop_box
         (40, 0, 280, 240)
     """
-    if size < patch_size or size % patch_size:
-        near = max(size // patch_size, 1) * patch_size
-        raise UserError(f"--size {size}: must be a multiple of {patch_size}, such as {near} or {near + patch_size}")
+    side = _check_size(size, patch_size)
     paths = kept = find_photos(sources)
     if max_views is not None and max_views < 1:
         raise UserError(f"--max-views {max_views}: must be at least 1")
     if max_views is not None and len(paths) > max_views:
         kept = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, max_views)]
-    notes = []
+    loaded, too_large = [], []
+    for path in kept:
+        try:
+            loaded.append(_load_photo(path, side, max_megapixels))
+        except TooManyPixels as error:
+            too_large.append(error)
+    if not loaded:
+        raise too_large[0]
+    notes = [f"left out {error}" for error in too_large]
     if len(kept) < len(paths):
         notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views allows more")
-    if len(paths) == 1:
+    if len(paths) - len(too_large) == 1:
         notes.append("only one photo: its depth is a guess; two or more, 0.2-1.2 m apart, give better scenes")
-    loaded = [_load_photo(path, size) for path in kept]
     pixels = torch.from_numpy(np.stack([image for image, _ in loaded]))
     images = rearrange(pixels, "v h w c -> v c h w").float() / 255
     return Photos(images, tuple(photo for _, photo in loaded), tuple(notes))
 
 
-def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _check_size(given: SupportsIndex, multiple: int) -> int:
+    """Refuse sides that are no whole number, no multiple, or beyond `MAX_SIDE_PX`."""
+    try:
+        size = operator.index(given)
+    except TypeError:
+        raise ValueError(f"size must be a whole number of pixels, got {shown(repr(given))}") from None
+    if size < multiple or size % multiple:
+        near = min(max(size, multiple), MAX_SIDE_PX) // multiple * multiple
+        raise UserError(f"--size {size}: must be a multiple of {multiple}, such as {near} or {near + multiple}")
+    if size > MAX_SIDE_PX:
+        raise UserError(f"--size {size}: must be at most {MAX_SIDE_PX}")
+    return size
+
+
+def find_photos(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Photo files among files and folders.
 
     Raises:
         UserError: A path does not exist, a folder holds no photo, or nothing was given.
     """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     if not sources:
         raise UserError("no photo given; name photo files or a folder of them")
     paths: list[Path] = []
     for source in map(Path, sources):
-        if not source.exists():
-            raise UserError(f"no such file or folder: {source}")
-        if not source.is_dir():
-            paths.append(source)
-            continue
-        files = [path for path in source.iterdir() if path.is_file() and not path.name.startswith(".")]
-        photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
-        if not photos:
-            videos = [path.name for path in files if path.suffix.lower() in _VIDEO_SUFFIXES]
-            hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
-            if videos:
-                hint = f"take frames from {videos[0]} first, e.g. with ffmpeg"
-            raise UserError(f"no photo in the folder {source} ({len(files)} other files); {hint}")
-        paths += sorted(photos, key=lambda path: natural_key(path.name))
+        kind = path_kind(source)
+        if kind == "missing":
+            raise UserError(f"no such file or folder: {shown(source)}")
+        paths += _photos_in(source) if kind == "folder" else [source]
     return paths
 
 
-def _load_photo(path: Path, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
-    image, orientation, notes = decode_photo(path)
+def _photos_in(folder: Path) -> list[Path]:
+    """Photo files of a folder in natural order."""
+    try:
+        files = [path for path in folder.iterdir() if path_kind(path) == "file" and not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"cannot read {shown(folder)}: {error.strerror}") from error
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+    if not photos:
+        videos = [path.name for path in files if path.suffix.lower() in _VIDEO_SUFFIXES]
+        hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
+        if videos:
+            hint = f"take frames from {shown(videos[0])} first, e.g. with ffmpeg"
+        raise UserError(f"no photo in the folder {shown(folder)} ({len(files)} other files); {hint}")
+    return sorted(photos, key=lambda path: natural_key(path.name))
+
+
+def _load_photo(path: Path, size: int, max_megapixels: float) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
+    image, orientation, notes = decode_photo(path, max_megapixels=max_megapixels)
     check_side(path, image)
     width, height = image.size
     top, left, side = central_square((height, width))
@@ -152,61 +187,47 @@ def check_side(path: Path, image: Image.Image) -> None:
     """Refuse photos whose shorter side is below `MIN_SIDE_PX`."""
     width, height = image.size
     if min(width, height) < MIN_SIDE_PX:
-        raise UserError(f"{path}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
+        raise UserError(f"{shown(path)}: {width}x{height} pixels is too small; the shorter side needs {MIN_SIDE_PX}")
 
 
-def decode_photo(path: Path, upright: bool = True) -> tuple[Image.Image, int, list[str]]:
+def decode_photo(
+    path: Path, upright: bool = True, max_megapixels: float = MAX_MEGAPIXELS
+) -> tuple[Image.Image, int, list[str]]:
     """Decode a photo to RGB, turned upright by its EXIF tag or as it is stored.
 
     Returns:
         The image, the EXIF orientation that was undone (1 = none), and notes.
 
     Raises:
-        UserError: Unreadable, damaged or truncated.
+        UserError: A video or another file that is not read, damaged or truncated.
+        TooManyPixels: More than the limit.
     """
-    _check_kind(path)
-    notes: list[str] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                orientation = int(opened.getexif().get(_ORIENTATION_TAG, 1))
-                image = ImageOps.exif_transpose(opened) if upright else opened.copy()
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a photo that can be read (its content is no known image format)") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too many pixels; reduce the photo first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise for damaged files
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged or truncated photo ({reason}); take it out or get it again") from error
-    if upright and orientation in range(2, 9):
-        notes.append(f"turned upright (EXIF orientation {orientation})")
-    else:
-        orientation = 1
-    return _to_rgb(image, notes), orientation, notes
-
-
-def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    if image.mode in _DEEP_MODES:
-        notes.append("16-bit grey reduced to 8 bits")
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            notes.append("transparency composited on white")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse videos; register pillow-heif's decoder for HEIC files, which may be done twice."""
     if path.suffix.lower() in _VIDEO_SUFFIXES:
         command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
-        raise UserError(f"{path}: videos are not read; take frames first, e.g. {command}")
-    if path.suffix.lower() not in _HEIF_SUFFIXES:
-        return
-    if importlib.util.find_spec("pillow_heif") is None:
-        raise UserError(f"{path}: HEIC needs `pip install pillow-heif`; or convert the photo to JPEG")
-    import pillow_heif
+        raise UserError(f"{shown(path)}: videos are not read; take frames first, e.g. {shown(command)}")
+    notes: list[str] = []
+    with opened_photo(path, max_megapixels) as opened:
+        if getattr(opened, "is_animated", False) and opened.format != "MPO":  # phones' MPO: a photo and its companions
+            notes.append("several pictures in one file, of which only the main one is used")
+        deep = is_deep_color(opened)
+        stored_tag = exif_value(opened, ORIENTATION_TAG) if opened.format == "TIFF" else None
+        opened.load()
+        tag = exif_value(opened, ORIENTATION_TAG)
+        image = to_rgb(_all_bits(path, opened, max_megapixels, notes) if deep else opened, notes)
+        is_upright = opened.format == "TIFF" and tag != stored_tag  # Pillow turns TIFFs, and drops the tag
+    orientation = parse_orientation(stored_tag if is_upright else tag, notes)
+    if upright != is_upright:
+        image = turn(image, orientation, back=is_upright)
+    if orientation > 1 and upright:
+        notes.append(f"turned upright (EXIF orientation {orientation})")
+    blank = blank_note(image)
+    return image, orientation if upright else 1, notes if blank is None else [*notes, blank]
 
-    pillow_heif.register_heif_opener()
+
+def _all_bits(path: Path, opened: Image.Image, max_megapixels: float, notes: list[str]) -> Image.Image:
+    """Take a photo with 16 bits per colour as Pillow reads it, or with all its bits if it would be nearly black."""
+    if not is_dim(opened):
+        notes.append("16-bit colour reduced to 8 bits")
+        return opened
+    with opened_photo(path, max_megapixels) as again:
+        return join_bytes(opened, take_lower_bytes(again), notes)

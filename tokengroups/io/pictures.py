@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import os
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from tokengroups.errors import UserError
 from tokengroups.io.pixels import write_pixels
 
 DEPTH_UNIT = 0.001  # one step of a 16-bit depth PNG, in scene units: ScanNet's millimetres when a unit is a metre
@@ -21,13 +24,21 @@ _DEPTH_STOPS = np.array([[252, 253, 191], [254, 159, 109], [183, 55, 121], [81, 
 
 def save_color(path: str | os.PathLike[str], image: Float[Tensor, "H W 3"]) -> None:
     """Write colours in [0, 1] as 8-bit PNG; values outside are clipped."""
-    write_pixels(path, (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy())
+    write_pixels(path, image.detach().float().cpu().clamp(0, 1).mul_(255).round_().byte().numpy())
 
 
-def save_depth(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> None:
-    """Write z-depth as 16-bit PNG in steps of `DEPTH_UNIT`; 0 = nothing there, beyond 65.535 clipped."""
-    steps = (depth.detach().double().cpu() / DEPTH_UNIT).round().clamp(0, _UINT16_MAX)
-    write_pixels(path, steps.numpy().astype(np.uint16))
+def save_depth(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> float:
+    """Write z-depth as 16-bit PNG; 0 = nothing there, or no finite depth.
+
+    Returns:
+        One step in scene units: `DEPTH_UNIT`, or the next power of ten that the largest depth fits.
+    """
+    values = depth.detach().double().cpu().numpy()
+    values = np.where(np.isfinite(values), values.clip(min=0), 0)
+    powers = (DEPTH_UNIT * 10.0**power for power in itertools.count())
+    unit = next(unit for unit in powers if round(values.max(initial=0) / unit) <= _UINT16_MAX)
+    write_pixels(path, (values / unit).round().astype(np.uint16))
+    return unit
 
 
 def save_depth_preview(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> None:
@@ -50,16 +61,30 @@ def save_group_colors(path: str | os.PathLike[str], group_map: Int64[Tensor, "H 
 
 def group_colors(group_map: Int64[Tensor, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """Picture of a map of group ids in their fixed colours; black = no group (-1)."""
-    ids = group_map.detach().cpu().numpy()
-    picture = np.zeros((*ids.shape, 3), np.uint8)
-    for group_id in np.unique(ids):
-        picture[ids == group_id] = group_color(int(group_id))
-    return picture
+    ids, places = np.unique(group_map.detach().cpu().numpy(), return_inverse=True)
+    palette = np.array([group_color(group_id) for group_id in ids.tolist()], np.uint8)
+    return palette[places.reshape(group_map.shape)]
 
 
-def save_group_ids(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"]) -> None:
-    """Write a map of group ids for programs: 16-bit PNG, value = id + 1, 0 = no group."""
-    write_pixels(path, (group_map.detach().cpu().numpy() + 1).clip(0, _UINT16_MAX).astype(np.uint16))
+def id_values(group_ids: Iterable[int]) -> dict[int, int]:
+    """Value of each group in pictures of 16-bit ids: id + 1 where that fits, else one of the largest free values.
+
+    Raises:
+        UserError: There are more groups than values.
+    """
+    values = {group_id: group_id + 1 for group_id in group_ids}
+    too_large = [group_id for group_id, value in values.items() if value > _UINT16_MAX]
+    if len(values) > _UINT16_MAX:
+        raise UserError(f"{len(values):,} groups are too many for pictures of 16-bit ids; leave groups out")
+    free = (value for value in range(_UINT16_MAX, 0, -1) if value - 1 not in values)
+    return values | dict(zip(too_large, free, strict=False))
+
+
+def save_group_ids(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"], values: Mapping[int, int]) -> None:
+    """Write a map of group ids for programs: 16-bit PNG of the groups' `id_values`, 0 = no group."""
+    ids, places = np.unique(group_map.detach().cpu().numpy(), return_inverse=True)
+    table = np.array([values[group_id] if group_id >= 0 else 0 for group_id in ids.tolist()], np.uint16)
+    write_pixels(path, table[places.reshape(group_map.shape)])
 
 
 def group_color(group_id: int) -> tuple[int, int, int]:

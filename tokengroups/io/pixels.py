@@ -3,45 +3,67 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 from PIL import Image
 
 from tokengroups.errors import UserError
+from tokengroups.io.decoding import MAX_MEGAPIXELS, opened_picture
 from tokengroups.io.files import atomic_path
+from tokengroups.io.rgb import is_deep_color
+from tokengroups.reading import shown
 
+MASK_FORMATS = ("PNG", "TIFF", "BMP")  # lossless ones
+_FRAME_FORMATS = ("JPEG", "PNG")
 _JPEG_QUALITY = 95
-_MASK_MODES = ("L", "P", "1")
+_SAMPLE_FORMAT_TAG, _UNSIGNED = 339, (1,)  # of TIFFs
+_FRAME_ADVICE = "export the scene again"
 _MASK_ADVICE = "save masks as 8 or 16-bit grey or palette PNG, value = instance"
 
 
 def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image: uint8 [H, W, 3] for colour, uint8 or uint16 [H, W] for one channel.
+    """Read a JPEG or PNG: uint8 [H, W, 3] for colour, uint8 or uint16 [H, W] for one channel.
 
     Raises:
         UserError: The file is missing, damaged or of another kind.
     """
-    image = _decode(Path(path), "export the scene again")
-    if image.mode.startswith("I"):  # Pillow's modes of 16-bit grey, by version and byte order
-        return np.asarray(image).astype(np.uint16)
-    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    with opened_picture(path, _FRAME_FORMATS, _FRAME_ADVICE) as image:
+        image.load()  # NumPy would swallow a decoder's AttributeError
+        if image.mode.startswith("I"):  # Pillow's modes of 16-bit grey, by version and byte order
+            return np.asarray(image).astype(np.uint16)
+        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
-def read_mask(path: str | os.PathLike[str]) -> Int64[np.ndarray, "H W"]:
-    """Read an instance mask: grey values, palette indices, or the values of three equal channels.
+def read_mask(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> Int64[np.ndarray, "H W"]:
+    """Read an instance mask: whole numbers of any type, palette indices, or the values of three equal channels.
 
     Raises:
-        UserError: Unreadable, no picture, or a coloured one.
+        UserError: Unreadable, no picture, a coloured one, several in one file, or values that are not whole.
     """
-    image = _decode(Path(path), _MASK_ADVICE)
-    if image.mode in _MASK_MODES or image.mode.startswith("I"):
-        return np.asarray(image).astype(np.int64)
-    channels = np.asarray(image.convert("RGB")).astype(np.int64)
-    if (channels != channels[..., :1]).any():
-        raise UserError(f"{path}: a coloured picture; {_MASK_ADVICE}")
-    return channels[..., 0]
+    with opened_picture(path, MASK_FORMATS, _MASK_ADVICE, max_megapixels=max_megapixels) as image:
+        wrong = "several pictures in one file" if getattr(image, "is_animated", False) else ""
+        wrong = "16 bits in several channels" if is_deep_color(image) else wrong
+        image.load()
+        values = _mask_values(image)
+        if values.ndim == 3 and (values != values[..., :1]).any():
+            wrong = "a coloured picture"
+        if values.dtype.kind == "f" and not ((np.abs(values) < 2**53) & (values == values.round())).all():
+            wrong = "values that are no whole numbers"
+        if wrong:
+            raise UserError(f"{shown(path)}: {wrong}; {_MASK_ADVICE}")
+    return (values[..., 0] if values.ndim == 3 else values).astype(np.int64)
+
+
+def _mask_values(image: Image.Image) -> np.ndarray:
+    """Numbers [H, W] as they are stored, palette indices included, or three channels [H, W, 3]."""
+    if image.mode in ("LA", "PA"):
+        image = image.getchannel(0)
+    if image.mode == "I" and getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT_TAG) == _UNSIGNED:
+        return np.asarray(image).view(np.uint32)  # Pillow has signed numbers only
+    if image.mode in ("1", "L", "P", "F") or image.mode.startswith("I"):
+        return np.asarray(image)
+    return np.asarray(image.convert("RGB"))
 
 
 def write_pixels(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
@@ -59,15 +81,3 @@ def resize_nearest(pixels: Shaped[np.ndarray, "H W"], size_hw: tuple[int, int]) 
         ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size_hw, pixels.shape, strict=True)
     )
     return pixels[np.ix_(rows, columns)]
-
-
-def _decode(path: Path, advice: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; {advice}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a picture that can be read ({reason}); {advice}") from error

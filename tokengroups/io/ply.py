@@ -1,4 +1,4 @@
-"""3D Gaussian Splatting PLY files (Kerbl et al. 2023) as numpy structured arrays; CONVENTIONS.md has their layout.
+"""3D Gaussian Splatting PLY files (Kerbl et al. 2023) and 2DGS' variant; CONVENTIONS.md has their layout.
 
 `read_vertices` and `write_vertices` keep every bit. The conversions to and from `Gaussians` apply the activations and
 their inverses.
@@ -7,61 +7,66 @@ their inverses.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool
+from jaxtyping import Float64
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.gaussians import log_from_scale, logit_from_opacity, opacity_from_logit, scale_from_log
-from tokengroups.io.files import atomic_path
+from tokengroups.gaussians import (
+    LOG_ZERO,
+    faults,
+    log_from_scale,
+    logit_from_opacity,
+    opacity_from_logit,
+    scale_from_log,
+)
+from tokengroups.io.ply_table import read_table, write_table
+from tokengroups.reading import shown
+from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
 MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
 COLOR = ("f_dc_0", "f_dc_1", "f_dc_2")
+RGB = ("red", "green", "blue")
 SCALES = ("scale_0", "scale_1", "scale_2")
 QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
-_REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES, *QUATS)
+_REQUIRED = (*MEANS, *COLOR, "opacity", *SCALES[:2], *QUATS)  # 2DGS has flat Gaussians without a third scale
 _REST_COUNTS = (0, 9, 24, 45)  # properties f_rest_* for SH degree 0, 1, 2, 3
 
-_SCALAR_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float32": "f4", "float64": "f8",
-}  # fmt: skip
-_TYPE_NAMES = {code: name for name, code in reversed(_SCALAR_TYPES.items())}  # the older names first
-_FORMATS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
-_HEADER_LIMIT = 65536
+write_vertices = write_table
 
 
 def load_ply(path: str | os.PathLike[str]) -> Gaussians:
     """Read Gaussians, float32, with linear scales and opacities in [0, 1].
 
-    Properties may be in any order, further ones are ignored, normals are optional. The SH degree is 0 to 3.
+    Properties may be in any order, further ones are ignored, normals are optional. The SH degree is 0 to 3. Bytes
+    ``red green blue`` take the place of missing ``f_dc_*``. Without ``scale_2`` the third scale is 0.
 
     Raises:
-        UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `valid_vertices`).
+        UserError: Not readable, not a 3DGS PLY, truncated, or with invalid values (see `check_gaussians`).
     """
-    vertices = read_vertices(path)
-    num_invalid = int((~valid_vertices(vertices)).sum())
-    if num_invalid:
+    gaussians = gaussians_from_vertices(read_vertices(path))
+    check_gaussians(path, gaussians)
+    return gaussians
+
+
+def check_gaussians(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
+    """Refuse the Gaussians of a file if some are invalid; an infinite logit is valid, as an opacity of 0 or 1.
+
+    Raises:
+        UserError: Some have one of the `faults`.
+    """
+    found = {what: mask for what, mask in faults(gaussians).items() if bool(mask.any())}
+    if found:
+        count = int(torch.stack(list(found.values())).any(dim=0).sum())
         raise UserError(
-            f"{path}: {num_invalid} of {len(vertices)} Gaussians hold NaN, infinite values or a zero quaternion; "
+            f"{shown(path)}: {count} of {len(gaussians.means)} Gaussians hold {', '.join(found)}; "
             "import with --drop-invalid to leave them out"
         )
-    return gaussians_from_vertices(vertices)
-
-
-def valid_vertices(vertices: np.ndarray) -> Bool[np.ndarray, " N"]:
-    """Mask of the rows that are finite, before and after the activations, and have a non-zero quaternion."""
-    quats, scales = _columns(vertices, QUATS), scale_from_log(_columns(vertices, SCALES))
-    others = _columns(vertices, (*MEANS, *COLOR, *_rest_names(vertices), "opacity", *SCALES))
-    finite = torch.cat([quats, scales, others], dim=1).isfinite().all(dim=1)
-    return (finite & (quats.norm(dim=1) > 0)).numpy()
 
 
 def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
@@ -81,16 +86,24 @@ def save_ply(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     write_vertices(path, vertices_from_gaussians(gaussians))
 
 
-def gaussians_from_vertices(vertices: np.ndarray) -> Gaussians:
-    """Apply the activations to the raw values of a 3DGS PLY."""
+def gaussians_from_vertices(vertices: np.ndarray, origin: Float64[np.ndarray, "3"] | None = None) -> Gaussians:
+    """Apply the activations to the raw values of a 3DGS PLY.
+
+    `origin` is subtracted from the positions before they are rounded to float32.
+    """
     rest = rearrange(_columns(vertices, _rest_names(vertices)), "n (c s) -> n s c", c=3)
     return Gaussians(
-        means=_columns(vertices, MEANS),
+        means=_columns(vertices, MEANS) if origin is None else torch.from_numpy(_float32(positions(vertices) - origin)),
         quats=_columns(vertices, QUATS),
-        scales=scale_from_log(_columns(vertices, SCALES)),
+        scales=scale_from_log(_log_scales(vertices)),
         opacities=opacity_from_logit(_columns(vertices, ("opacity",))[:, 0]),
-        sh=torch.cat([_columns(vertices, COLOR)[:, None], rest], dim=1),
+        sh=torch.cat([_constant_sh(vertices)[:, None], rest], dim=1),
     )
+
+
+def positions(vertices: np.ndarray) -> Float64[np.ndarray, "N 3"]:
+    """Positions as exact as they stand in the file."""
+    return np.stack([vertices[name].astype(np.float64) for name in MEANS], axis=1)
 
 
 def vertices_from_gaussians(gaussians: Gaussians) -> np.ndarray:
@@ -119,95 +132,16 @@ def read_vertices(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         UserError: Not readable, not a PLY, not a 3DGS PLY, or truncated.
     """
-    return read_table(path, gaussians=True)
-
-
-def read_table(path: str | os.PathLike[str], *, gaussians: bool = False) -> np.ndarray:
-    """Read the vertex table of any PLY whose vertices come first and have no lists; errors as in `read_vertices`."""
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    layout, count, dtype, start = _parse_header(path, data)
-    if gaussians:
-        _check_properties(path, dtype)
-    if layout == "ascii":
-        return _parse_ascii(path, data[start:], count, dtype)
-    if len(data) - start < count * dtype.itemsize:
-        raise _truncated(path, count, (len(data) - start) // dtype.itemsize)
-    return np.frombuffer(data, dtype, count, start)
-
-
-def write_vertices(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
-    """Write a vertex table as binary little-endian PLY, atomically."""
+    vertices = read_table(path)
     names = vertices.dtype.names or ()
-    little = vertices.astype([(name, vertices.dtype[name].newbyteorder("<")) for name in names], copy=False)
-    properties = "".join(f"property {_TYPE_NAMES[little.dtype[name].str[1:]]} {name}\n" for name in names)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(header.encode("ascii") + little.tobytes())
-
-
-def _parse_header(path: Path, data: bytes) -> tuple[str, int, np.dtype, int]:
-    """Format, number of vertices, their dtype, and where they start."""
-    if not data.startswith(b"ply"):
-        raise UserError(f"{path}: not a PLY file")
-    end = data.find(b"end_header", 0, _HEADER_LIMIT)
-    newline = data.find(b"\n", end)
-    if end < 0 or newline < 0:
-        raise UserError(f"{path}: truncated: the PLY header does not end; get the file again")
-    lines = [line.split() for line in data[:end].decode("latin-1").splitlines()]
-    try:
-        layout = next(line[1] for line in lines if line[:1] == ["format"])
-        elements = [(line[1], int(line[2])) for line in lines if line[:1] == ["element"]]
-        if "chunk" in dict(elements):
-            raise UserError(f"{path}: a compressed PLY; convert it first, e.g. with npx @playcanvas/splat-transform")
-        if layout not in _FORMATS or not elements or elements[0][0] != "vertex" or elements[0][1] < 0:
-            raise UserError(f"{path}: not a 3DGS PLY: it must begin with an element 'vertex'")
-        seen, fields = 0, []
-        for line in lines:
-            seen += line[:1] == ["element"]
-            if line[:1] == ["property"] and seen == 1:
-                fields.append((line[2], _FORMATS[layout] + _SCALAR_TYPES[line[1]]))
-        dtype = np.dtype(fields)
-    except (StopIteration, IndexError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged PLY header ({error!r}); get the file again") from error
-    return layout, elements[0][1], dtype, newline + 1
-
-
-def _check_properties(path: Path, dtype: np.dtype) -> None:
-    names = dtype.names or ()
-    missing = [name for name in _REQUIRED if name not in names]
+    missing = [name for name in _REQUIRED if name not in names and not (name in COLOR and _has_byte_colors(vertices))]
     if missing:
-        raise UserError(f"{path}: not a 3DGS PLY: it lacks the properties {', '.join(missing)}")
+        raise UserError(f"{shown(path)}: not a 3DGS PLY: it lacks the properties {', '.join(missing)}")
     rest = {name for name in names if name.startswith("f_rest_")}
     if len(rest) not in _REST_COUNTS or rest != {f"f_rest_{i}" for i in range(len(rest))}:
         wanted = f"SH degrees 0 to 3 have {_REST_COUNTS}, numbered from 0"
-        raise UserError(f"{path}: {len(rest)} properties f_rest_*; {wanted}")
-
-
-def _parse_ascii(path: Path, data: bytes, count: int, dtype: np.dtype) -> np.ndarray:
-    names = dtype.names or ()
-    lines = data.split(b"\n", count)[:count]
-    try:
-        rows = [[float(word) for word in line.split()] for line in lines]
-        whole = [row for row in rows if len(row) == len(names)]
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ascii PLY ({error}); get the file again") from error
-    if len(whole) < count:
-        raise _truncated(path, count, len(whole))
-    table = np.array(whole, np.float64).reshape(count, len(names))
-    vertices = np.empty(count, dtype)
-    for column, name in enumerate(names):
-        vertices[name] = table[:, column]
+        raise UserError(f"{shown(path)}: {len(rest)} properties f_rest_*; {wanted}")
     return vertices
-
-
-def _truncated(path: Path, promised: int, found: int) -> UserError:
-    return UserError(
-        f"{path}: truncated: the header promises {promised} vertices, the file holds {found}; get it again"
-    )
 
 
 def _rest_names(vertices: np.ndarray) -> tuple[str, ...]:
@@ -216,9 +150,33 @@ def _rest_names(vertices: np.ndarray) -> tuple[str, ...]:
     return tuple(f"f_rest_{i}" for i in range(count))
 
 
+def _has_byte_colors(vertices: np.ndarray) -> bool:
+    return all(name in (vertices.dtype.names or ()) and vertices.dtype[name] == np.uint8 for name in RGB)
+
+
+def _constant_sh(vertices: np.ndarray) -> Tensor:
+    """Constant SH coefficients [N, 3]: ``f_dc_*``, or those of the colours in bytes."""
+    if set(COLOR) <= set(vertices.dtype.names or ()):
+        return _columns(vertices, COLOR)
+    return (_columns(vertices, RGB) / 255 - 0.5) / SH_C0
+
+
+def _log_scales(vertices: np.ndarray) -> Tensor:
+    """Logarithms of the scales [N, 3]; flat Gaussians have the third scale 0."""
+    if SCALES[2] in (vertices.dtype.names or ()):
+        return _columns(vertices, SCALES)
+    return torch.nn.functional.pad(_columns(vertices, SCALES[:2]), (0, 1), value=LOG_ZERO)
+
+
 def _columns(vertices: np.ndarray, names: tuple[str, ...]) -> Tensor:
     """Values as float32 [N, len(names)]."""
     table = np.empty((len(vertices), len(names)), np.float32)
-    for column, name in enumerate(names):
-        table[:, column] = vertices[name]
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        for column, name in enumerate(names):
+            table[:, column] = vertices[name]
     return torch.from_numpy(table)
+
+
+def _float32(values: Float64[np.ndarray, "N C"]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

@@ -12,45 +12,65 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.io.ply import COLOR, MEANS, read_table
+from tokengroups.io.ply import COLOR, MEANS, RGB
+from tokengroups.io.ply_table import read_table
+from tokengroups.reading import check_file, malformed, shown
 from tokengroups.spherical_harmonics import SH_C0
 
-_RGB = ("red", "green", "blue")
+FARTHEST = 1e9  # coordinates of points and cameras, in any unit: their squares must not leave float32
 _GREY = 0.5  # points without a colour
+_OVERSHOOT = 2.0  # largest float colour where 1 is full, not 255
+_ADVICE = "give a point cloud as PLY"
 
 
 @dataclass(frozen=True)
 class PointCloud:
     """Points of a scene in some world."""
 
-    positions: Float[Tensor, "N 3"]
+    positions: Float[Tensor, "N 3"]  # float64 from files: worlds may have their origin far away
     colors: Float[Tensor, "N 3"]  # in [0, 1]
+    notes: tuple[str, ...] = ()  # for the user
 
 
 def load_points(path: str | os.PathLike[str]) -> PointCloud:
-    """Read the vertices of a PLY, float32; colours from ``red green blue`` or ``f_dc_*``, else grey.
-
-    Points that are not finite are left out.
+    """Read the vertices of a PLY; colours from ``red green blue`` or ``f_dc_*``, else grey; see `make_cloud`.
 
     Raises:
-        UserError: Not readable, not a PLY, without ``x y z``, or without any finite point.
+        UserError: Not readable, not a PLY, without ``x y z``, or without any usable point.
     """
-    path = Path(path)
-    table = read_table(path)
-    names = table.dtype.names or ()
-    if not set(MEANS) <= set(names):
-        raise UserError(f"{path}: its vertices lack x, y or z; give a point cloud")
-    positions = np.stack([table[name].astype(np.float32) for name in MEANS], axis=1)
-    colors = np.full_like(positions, _GREY)
-    if set(_RGB) <= set(names):
-        colors = np.stack([table[name].astype(np.float32) for name in _RGB], axis=1)
-        if table.dtype["red"].kind in "iu":  # bytes; floats are in [0, 1]
-            colors /= 255
-    elif set(COLOR) <= set(names):
-        colors = 0.5 + SH_C0 * np.stack([table[name].astype(np.float32) for name in COLOR], axis=1)
-    finite = np.isfinite(positions).all(axis=1) & np.isfinite(colors).all(axis=1)
-    if not finite.any():
-        raise UserError(f"{path}: no finite point in it; give a point cloud")
-    return PointCloud(
-        torch.from_numpy(positions[finite]), torch.from_numpy(colors[finite].clip(0, 1).astype(np.float32))
-    )
+    path = check_file(path, _ADVICE)
+    with malformed(path, _ADVICE), np.errstate(over="ignore", invalid="ignore"):  # what is too large is left out
+        table = read_table(path)
+        names = table.dtype.names or ()
+        if not set(MEANS) <= set(names):
+            raise UserError(f"{shown(path)}: its vertices lack x, y or z; {_ADVICE}")
+        return make_cloud(path, np.stack([table[name].astype(np.float64) for name in MEANS], axis=1), _colors(table))
+
+
+def make_cloud(path: Path, positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarray, "N 3"]) -> PointCloud:
+    """Points with a note if some had to be left out, because they are not finite or farther than `FARTHEST`.
+
+    Raises:
+        UserError: None is left.
+    """
+    places, shades = torch.from_numpy(positions), torch.from_numpy(colors.astype(np.float32))
+    usable = (places.abs() <= FARTHEST).all(dim=1) & shades.isfinite().all(dim=1)
+    if not bool(usable.any()):
+        raise UserError(f"{shown(path)}: no finite point in it within {FARTHEST:g} units; {_ADVICE}")
+    lost = int((~usable).sum())
+    notes = (f"left out {lost:,} of {len(usable):,} points that are not finite or beyond {FARTHEST:g} units",)
+    return PointCloud(places[usable], shades[usable].clamp(0, 1), notes if lost else ())
+
+
+def _colors(table: np.ndarray) -> Float[np.ndarray, "N 3"]:
+    """Colours, 1 = full: bytes, 16-bit values, or floats up to 1 or 255."""
+    names = set(table.dtype.names or ())
+    if set(RGB) <= names:
+        colors = np.stack([table[name].astype(np.float32) for name in RGB], axis=1)
+        largest = colors[np.isfinite(colors)].max(initial=0)
+        if table.dtype["red"].kind == "f" and largest <= _OVERSHOOT:
+            return colors
+        return colors / np.float32(255 if largest <= 255 else 65535)
+    if set(COLOR) <= names:
+        return 0.5 + SH_C0 * np.stack([table[name].astype(np.float32) for name in COLOR], axis=1)
+    return np.full((len(table), 3), _GREY, np.float32)

@@ -16,13 +16,24 @@ from typing import Any
 import numpy as np
 
 from tokengroups.errors import UserError
-from tokengroups.io.points import load_points
-from tokengroups.io.posed_cameras import CameraSet, PosedCamera, check_pinhole, check_pose
-from tokengroups.reading import read_json
+from tokengroups.io.points import PointCloud, load_points
+from tokengroups.io.posed_cameras import (
+    CameraSet,
+    PosedCamera,
+    check_count,
+    check_lens,
+    check_pinhole,
+    check_pose,
+    matrix,
+    number,
+    other_lens,
+    side_px,
+)
+from tokengroups.reading import malformed, path_kind, read_json, shown
 
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-_NO_DISTORTION = 1e-4  # of coefficients: well under a tenth of a pixel
-_PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+_PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE")
+_OTHER_LENSES = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular", "orthographic")  # instant-ngp's marks
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _ADVICE = "give a transforms.json of NeRF or nerfstudio"
 
@@ -31,60 +42,76 @@ def load_transforms(path: str | os.PathLike[str]) -> CameraSet:
     """Read the cameras and, where ``ply_file_path`` names one, the point cloud.
 
     Raises:
-        UserError: Unreadable, not such a file, a value that is missing, no number or not finite, or lens distortion.
+        UserError: Unreadable, not such a file, a value that is missing, no number or not finite, a lens that is no
+            pinhole, or one with distortion.
     """
     path = Path(path)
     content = read_json(path, _ADVICE)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
-        raise UserError(f"{path}: no list 'frames' in it; {_ADVICE}")
-    cameras = tuple(_camera(f"{path}: frame {i}", content, frame) for i, frame in enumerate(frames))
-    cloud = content.get("ply_file_path")
-    points = None
-    if isinstance(cloud, str) and (path.parent / cloud).is_file():
-        points = load_points(path.parent / cloud)
-    return CameraSet(cameras, points, path.parent)
+        raise UserError(f"{shown(path)}: no list 'frames' in it; {_ADVICE}")
+    check_count(path, frames)
+    cameras = tuple(_camera(f"{shown(path)}: frame {i}", content, frame) for i, frame in enumerate(frames))
+    points, notes = _points(path, content.get("ply_file_path"))
+    return CameraSet(cameras, points, path.parent, notes)
+
+
+def _points(path: Path, name: Any) -> tuple[PointCloud | None, tuple[str, ...]]:
+    """The point cloud that the file names, and a note if it is not there."""
+    if name is None:
+        return None, ()
+    if not isinstance(name, str):
+        raise UserError(f"{shown(path)}: 'ply_file_path' is no text; {_ADVICE}")
+    if path_kind(path.parent / name) == "missing":
+        return None, (f"{path.name} names the points {shown(name)}, but there is no such file; fitting without them",)
+    return load_points(path.parent / name), ()
 
 
 def _camera(where: str, content: dict[str, Any], frame: Any) -> PosedCamera:
     if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
         raise UserError(f"{where}: no 'file_path'; {_ADVICE}")
-    where = f"{where} ({frame['file_path']})"
-    values = {**content, **frame}
+    where = f"{where} ({shown(frame['file_path'])})"
+    with malformed(where, _ADVICE):
+        values = {key: value for key, value in {**content, **frame}.items() if value is not None}
+        _check_lens(where, values)
+        world_from_cam = matrix(frame["transform_matrix"], (4, 4), (3, 4))
+        intrinsics, size_hw, in_widths = _intrinsics(values)
+    check_pinhole(where, intrinsics, size_hw)
+    cam_from_world = np.linalg.inv(check_pose(where, world_from_cam) @ _OPENCV_FROM_OPENGL)
+    return PosedCamera(frame["file_path"], cam_from_world, intrinsics, size_hw, in_widths)
+
+
+def _check_lens(where: str, values: Mapping[str, Any]) -> None:
+    """Refuse distortion, and lenses that are no pinhole."""
     model = values.get("camera_model", "PINHOLE")
     if model not in _PINHOLES:
-        raise UserError(f"{where}: camera model {model}; only pinhole photos work: undistort them first")
-    try:
-        world_from_cam = np.array(frame["transform_matrix"], dtype=np.float64)
-        bent = [key for key in _DISTORTION if abs(float(values.get(key) or 0)) > _NO_DISTORTION]
-        intrinsics, size_hw = _intrinsics(values)
-    except KeyError as error:
-        raise UserError(f"{where}: {error} is missing; {_ADVICE}") from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: a value has the wrong form ({error}); {_ADVICE}") from error
-    if bent:
-        lens = f"lens distortion {bent[0]} = {values[bent[0]]:g}"
-        raise UserError(f"{where}: {lens}; undistort the photos first, e.g. with colmap image_undistorter")
-    check_pinhole(where, intrinsics, size_hw)
-    pose = check_pose(where, world_from_cam)
-    return PosedCamera(frame["file_path"], np.linalg.inv(pose @ _OPENCV_FROM_OPENGL), intrinsics, size_hw)
+        raise other_lens(where, str(model))
+    for mark in _OTHER_LENSES:
+        if values.get(mark, False) not in (False, 0):
+            raise other_lens(where, mark)
+    coefficients = {name: number(values[name]) for name in _DISTORTION if name in values}
+    listed = enumerate(values.get("distortion_params", []))  # nerfstudio's other way to write them
+    check_lens(where, model, {**coefficients, **{f"distortion_params[{i}]": number(value) for i, value in listed}})
 
 
-def _intrinsics(values: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Intrinsics and their image's size; without ``w h``, intrinsics in widths of the photo and None."""
-    if "w" not in values or "h" not in values:
-        if "camera_angle_x" not in values:
-            raise KeyError("w" if "w" not in values else "h")
-        focal = 0.5 / math.tan(float(values["camera_angle_x"]) / 2)
-        return np.diag([focal, focal, 1.0]), None
-    width, height = int(values["w"]), int(values["h"])
-    fx = _focal(values, "x", width)
-    fy = _focal(values, "y", height) if "fl_y" in values or "camera_angle_y" in values else fx
-    cx, cy = float(values.get("cx", width / 2)), float(values.get("cy", height / 2))
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), (height, width)
+def _intrinsics(values: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int] | None, bool]:
+    """Intrinsics, their image's size if it is known, and whether they are in widths of the photo."""
+    if "w" in values and "h" in values:
+        width, height = side_px(values["w"]), side_px(values["h"])
+        fx = _focal(values, "x", width)
+        fy = _focal(values, "y", height) if "fl_y" in values or "camera_angle_y" in values else fx
+        cx, cy = number(values.get("cx", width / 2)), number(values.get("cy", height / 2))
+        return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), (height, width), False
+    if {"fl_x", "cx", "cy"} <= set(values):  # in pixels of photos that tell their size
+        fx, cx, cy = (number(values[name]) for name in ("fl_x", "cx", "cy"))
+        return np.array([[fx, 0, cx], [0, number(values.get("fl_y", fx)), cy], [0, 0, 1]]), None, False
+    if "camera_angle_x" not in values:
+        raise KeyError("w" if "w" not in values else "h")
+    focal = 0.5 / math.tan(number(values["camera_angle_x"]) / 2)
+    return np.diag([focal, focal, 1.0]), None, True
 
 
 def _focal(values: Mapping[str, Any], axis: str, side: int) -> float:
     if f"fl_{axis}" in values or f"camera_angle_{axis}" not in values:
-        return float(values[f"fl_{axis}"])
-    return 0.5 * side / math.tan(float(values[f"camera_angle_{axis}"]) / 2)
+        return number(values[f"fl_{axis}"])
+    return 0.5 * side / math.tan(number(values[f"camera_angle_{axis}"]) / 2)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from tokengroups.bounds import Weight
 from tokengroups.encoders.vggt import VGGTOutput
 from tokengroups.encoders.vggt_tiny import VGGTTinyOutput
 from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_cells_loss
@@ -21,7 +22,7 @@ T = TypeVar("T", bound=TensorFields)
 class EncoderLossWeights(GeometryLossWeights):
     """Weights of VGGT's losses, and that of the matching loss."""
 
-    matching: float = 0.2  # of encoders that predict match descriptors
+    matching: Weight = 0.2  # of encoders that predict match descriptors
 
 
 def encoder_losses(output: VGGTOutput, batch: Views, weights: EncoderLossWeights) -> LossTerms:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tokengroups.bounds import Settings, Weight
 from tokengroups.encoders.vggt import VGGTOutput
 from tokengroups.encoders.vggt.pose_encoding import FIELD_OF_VIEW, ROTATION, TRANSLATION, encode_pose
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
@@ -30,13 +31,13 @@ MIN_KEPT = 1000  # the quantile filter leaves smaller sets alone
 
 
 @dataclass(frozen=True)
-class GeometryLossWeights:
+class GeometryLossWeights(Settings):
     """Weights of VGGT's objective."""
 
-    camera: float = 5.0
-    field_of_view: float = 0.5  # inside the camera term; translation and rotation have 1
-    depth: float = 1.0
-    points: float = 1.0
+    camera: Weight = 5.0
+    field_of_view: Weight = 0.5  # inside the camera term; translation and rotation have 1
+    depth: Weight = 1.0
+    points: Weight = 1.0
 
 
 @dataclass(frozen=True)

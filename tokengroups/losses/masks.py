@@ -15,17 +15,19 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Settings, Weight
+
 # Probabilities are mapped affinely to [EPS, 1 - EPS] before the logarithm. A clamp would stop the gradient exactly
 # where the prediction is most wrong.
 EPS = 1e-4
 
 
 @dataclass(frozen=True)
-class MaskLossWeights:
+class MaskLossWeights(Settings):
     """Weights of the two terms, the same in the matching cost and in the loss."""
 
-    bce: float = 2.0
-    dice: float = 1.0
+    bce: Weight = 2.0
+    dice: Weight = 1.0
 
 
 @dataclass(frozen=True)

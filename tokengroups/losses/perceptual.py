@@ -6,7 +6,6 @@ The package holds the calibrated linear layers; the trunk's ImageNet weights com
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 import warnings
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
+from tokengroups.reading import check_file
 
 _log = logging.getLogger(__name__)
 Trunk = Literal["vgg", "alex", "squeeze"]
@@ -100,11 +100,10 @@ def _fill_trunk(slices: nn.Module, state: dict[str, Tensor], path: str, torchvis
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    check_file(path, "give torchvision's .pth file as the weights of LPIPS' trunk")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read the LPIPS trunk weights {path}: {error.strerror}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+    except Exception:  # of torch, zipfile and pickle, each with errors of its own
         raise UserError(f"{path}: not a PyTorch state dict; give torchvision's .pth file") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: not a state dict but a {type(state).__name__}; give torchvision's .pth file")

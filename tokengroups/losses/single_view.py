@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.bounds import Settings, Weight
 from tokengroups.encoders.base import PAIR_OFFSETS
 from tokengroups.encoders.vggt_tiny import SingleViewPrediction
 from tokengroups.geometry import cell_centres, unproject
@@ -20,19 +21,13 @@ MIN_DEPTH = 1e-3  # metres; keeps logarithms of unknown depths finite
 
 
 @dataclass(frozen=True)
-class SingleViewLossWeights:
+class SingleViewLossWeights(Settings):
     """Weights of the objective, beside 1 for the focal length's likelihood."""
 
-    up: float = 5.0
-    normals: float = 2.0
-    depth: float = 1.0
-    pair_affinity: float = 2.0  # of networks with a detail map
-
-    def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        weights = (self.up, self.normals, self.depth, self.pair_affinity)
-        if min(weights) < 0:
-            raise ValueError(f"losses must be >= 0, got {', '.join(map(str, weights))}")
+    up: Weight = 5.0
+    normals: Weight = 2.0
+    depth: Weight = 1.0
+    pair_affinity: Weight = 2.0  # of networks with a detail map
 
 
 @dataclass(frozen=True)

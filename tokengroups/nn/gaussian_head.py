@@ -6,18 +6,20 @@ Token-groups paper, "Gaussian reconstruction".
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.bounds import Between
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
 OffsetUnit = Literal["spacing", "points"]
 INITIAL_SCALE = 0.35  # standard deviation of a new Gaussian in spacings
+ScaleBound = Annotated[float, Between(INITIAL_SCALE, 1000, open_low=True)]
 
 
 class GaussianHead(nn.Module):

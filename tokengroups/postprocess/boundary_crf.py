@@ -12,13 +12,14 @@ groups, *coupling* is what both cells of a pair gain in logits by being in one g
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Between, Settings, Weight
 from tokengroups.encoders.base import PAIR_AFFINITY, PAIR_OFFSETS, Geometry
 from tokengroups.geometry import cell_centres, central_square
 from tokengroups.nearest import nearest
@@ -30,25 +31,20 @@ DISTANCE_OFFSET = 0.15  # added to distances, in sides of a cell
 
 
 @dataclass(frozen=True)
-class BoundaryCRF:
+class BoundaryCRF(Settings):
     """Align groups with the object boundaries that a single-view network predicts (a `Step`).
 
     Results hardly change within half and twice these settings. Anchors outside the photos' central squares, which the
     network does not see, keep their groups. No group is added; some may lose all of their anchors.
     """
 
-    iterations: int = 8
-    pair_weight: float = 0.6  # of a pair's logit; pairs overlap, so each counts less than alone
-    mean_field_steps: int = 3  # in an iteration
-    neighbours: int = 6  # anchors that a cell averages, and cells that an anchor does
+    iterations: Annotated[int, Between(0, 100)] = 8
+    pair_weight: Weight = 0.6  # of a pair's logit; pairs overlap, so each counts less than alone
+    mean_field_steps: Annotated[int, Between(0, 100)] = 3  # in an iteration
+    neighbours: Annotated[int, Between(1, 64)] = 6  # anchors that a cell averages, and cells that an anchor does
 
     when: ClassVar[str] = "after_decoding"
     needs: ClassVar[frozenset[str]] = frozenset({PAIR_AFFINITY})
-
-    def __post_init__(self) -> None:
-        """Refuse a negative number of iterations."""
-        if self.iterations < 0:
-            raise ValueError(f"iterations must not be negative, got {self.iterations}")
 
     def __call__(self, draft: Draft) -> Draft:
         """Replace the assignment of the prediction."""

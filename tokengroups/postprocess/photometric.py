@@ -8,12 +8,13 @@ cameras and semantics stay the network's. Few steps help new views too; too many
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokengroups.bounds import Between, Settings
 from tokengroups.postprocess.draft import Draft
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
@@ -37,21 +38,16 @@ class LearningRates:
 
 
 @dataclass(frozen=True)
-class PhotometricRefinement:
+class PhotometricRefinement(Settings):
     """Fit the decoded Gaussians to the photos (a `Step`).
 
     `steps` are for two photos: half for a single one, which is soon overfitted, twice as many from four on.
     """
 
-    steps: int = 20
+    steps: Annotated[int, Between(0, 1000)] = 20
 
     when: ClassVar[str] = "after_decoding"
     needs: ClassVar[frozenset[str]] = frozenset()
-
-    def __post_init__(self) -> None:
-        """Refuse a negative number of steps."""
-        if self.steps < 0:
-            raise ValueError(f"steps must not be negative, got {self.steps}")
 
     def __call__(self, draft: Draft) -> Draft:
         """Replace the Gaussians of the prediction."""

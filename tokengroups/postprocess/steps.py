@@ -10,6 +10,7 @@ from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import Encoder
 from tokengroups.errors import UserError
 from tokengroups.postprocess.draft import Draft
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 
 STEPS = {
@@ -77,7 +78,7 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
         settings = {"name": spec} if isinstance(spec, str) else dict(spec)
         name = settings.pop("name", None)
         if not isinstance(name, str):
-            raise UserError(f"{where}: a step is a name or a mapping with 'name', got {spec!r}")
+            raise UserError(f"{where}: a step is a name or a mapping with 'name', got {shown(repr(spec))}")
         try:
             kind = resolve(name, STEPS, "step", typed=typed)
         except UserError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.render.gsplat_backend import gsplat_missing, rasterize_gsplat
-from tokengroups.render.inputs import RasterInputs, check_anchors, check_finite, check_shapes
+from tokengroups.render.inputs import RasterImages, RasterInputs, check_anchors, check_finite, check_shapes
 from tokengroups.render.library import native_missing
 from tokengroups.render.native import rasterize_native
 from tokengroups.render.tiles import rasterize_tiles
@@ -18,6 +20,8 @@ from tokengroups.types import Gaussians, TensorFields
 
 Backend = Literal["auto", "gsplat", "cpp", "torch"]
 _BACKENDS = {"gsplat": rasterize_gsplat, "cpp": rasterize_native, "torch": rasterize_tiles}
+Rasterizer = Callable[[RasterInputs], RasterImages]
+_VALUES_AT_ONCE = 2**26  # of features, per pixel or per Gaussian, where a backend needs them for their argmax
 _FAST = {"gsplat": ("cuda", gsplat_missing), "cpp": ("cpu", native_missing)}  # float32 only
 
 
@@ -29,6 +33,7 @@ class RenderOutput(TensorFields):
     alphas: Float[Tensor, "*b C H W"]
     depths: Float[Tensor, "*b C H W"]  # expected z; 0 where alpha is 0
     features: Float[Tensor, "*b C H W F"] | None  # alpha-composited anchor features
+    argmax: Int64[Tensor, "*b C H W"] | None = None  # their largest channel, the first of equals
 
 
 def render(
@@ -40,6 +45,7 @@ def render(
     background: Float[Tensor, " 3"] | None = None,
     anchor_ids: Int64[Tensor, " N"] | None = None,
     anchor_features: Float[Tensor, "*b K F"] | None = None,
+    argmax: bool = False,
     backend: Backend = "auto",
 ) -> RenderOutput:
     """Render Gaussians with gsplat's semantics (`gsplat.rasterization`, render mode RGB+ED).
@@ -55,6 +61,8 @@ def render(
         background: Colour behind the Gaussians; black if None.
         anchor_ids: Anchor of each Gaussian, in [0, K), the same for all scenes of the batch.
         anchor_features: Values per anchor (group probabilities, residual features), composited like colours.
+        argmax: Return the channel of the largest feature at each pixel in place of the features, in memory that does
+            not depend on their number; without gradients.
         backend: "auto" takes gsplat for CUDA tensors, and for CPU tensors the C++ kernels if they are
             there and the dtype is not float64, else PyTorch.
 
@@ -75,7 +83,10 @@ def render(
         '2.5'
     """
     tensors = {**vars(gaussians), "cam_from_world": cam_from_world, "intrinsics": intrinsics}
-    return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend)
+    if not argmax:
+        return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend)
+    with torch.no_grad():
+        return _run(tensors, size_hw, background, anchor_ids, anchor_features, backend, argmax=True)
 
 
 def rasterize(
@@ -119,18 +130,23 @@ def _run(
     anchor_ids: Tensor | None,
     anchor_features: Tensor | None,
     backend: str,
+    argmax: bool = False,
 ) -> RenderOutput:
     means = tensors["means"]
     batch = means.shape[:-2]
     check_shapes(tensors, batch, size_hw)
     check_anchors(anchor_ids, anchor_features, batch, means.shape[-2])
+    if argmax and (anchor_features is None or not anchor_features.shape[-1]):
+        raise ValueError("argmax needs anchor_features of at least one channel")
     if anchor_features is not None:
         tensors["anchor_features"] = anchor_features
     flat = {name: t.flatten(0, len(batch) - 1) if batch else t[None] for name, t in tensors.items()}
     chosen = _choose(backend, means)
     if chosen != "cpp":  # whose kernels check for themselves
         check_finite(flat)
-    images = _BACKENDS[chosen](RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids))
+    inputs = RasterInputs(**{"colors": None, **flat}, size_hw=size_hw, anchor_ids=anchor_ids, argmax=argmax)
+    rasterizer = _BACKENDS[chosen]
+    images = _by_parts(rasterizer, inputs) if argmax and chosen != "cpp" else rasterizer(inputs)
     colors = images.colors
     if background is not None:
         colors = colors + (1 - images.alphas)[..., None] * background
@@ -138,8 +154,25 @@ def _run(
     def shaped(tensor: Tensor) -> Tensor:
         return tensor.reshape(*batch, *tensor.shape[1:])
 
-    features = None if images.features is None else shaped(images.features)
-    return RenderOutput(shaped(colors), shaped(images.alphas), shaped(images.depths), features)
+    features, largest = (None if each is None else shaped(each) for each in (images.features, images.argmax))
+    return RenderOutput(shaped(colors), shaped(images.alphas), shaped(images.depths), features, largest)
+
+
+def _by_parts(rasterizer: Rasterizer, inputs: RasterInputs) -> RasterImages:
+    """Let a backend that returns features find the argmax: some channels at a time, to bound the memory."""
+    assert inputs.anchor_features is not None
+    shape = (*inputs.cam_from_world.shape[:2], *inputs.size_hw)
+    at_once = max(_VALUES_AT_ONCE // max(math.prod(shape), inputs.means.shape[1]), 1)
+    best = inputs.anchor_features.new_full(shape, -math.inf)
+    argmax = torch.zeros(shape, dtype=torch.int64, device=best.device)
+    for first in range(0, inputs.anchor_features.shape[-1], at_once):
+        part = inputs.anchor_features[..., first : first + at_once]
+        images = rasterizer(replace(inputs, anchor_features=part))
+        assert images.features is not None
+        values, channels = images.features.max(dim=-1)
+        argmax = torch.where(values > best, channels + first, argmax)
+        best = torch.maximum(values, best)
+    return replace(images, features=None, argmax=argmax)
 
 
 def available_backends() -> dict[str, str | None]:

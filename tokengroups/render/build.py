@@ -22,6 +22,9 @@ _VARIANT_FLAGS = {
 }
 
 
+_DIGEST = hashlib.sha256
+
+
 class BuildError(Exception):
     """The library cannot be built here; the message says why in one line."""
 
@@ -40,8 +43,23 @@ def library_name() -> str:
     return f"libtokengroups_render_{digest.hexdigest()[:16]}.so"
 
 
+def is_sealed(library: Path) -> bool:
+    """Whether a file ends in the digest of all before it, as `build_library` writes it.
+
+    A file that was cut off or changed is not sealed. Code of such a file would end the process when it is called.
+    """
+    try:
+        content = library.read_bytes() if library.is_file() else b""
+    except OSError:
+        return False
+    size = _DIGEST().digest_size
+    return len(content) > size and _DIGEST(content[:-size]).digest() == content[-size:]
+
+
 def build_library(folder: Path) -> Path:
     """Compile into `folder` and return the library's path. Safe against concurrent builds.
+
+    The digest of the file is added at its end, where loaders do not look.
 
     Raises:
         BuildError: There is no compiler, or it failed.
@@ -57,6 +75,8 @@ def build_library(folder: Path) -> Path:
             objects = [_compile(compiler, name, Path(scratch), x86) for name in sources]
             library = Path(scratch) / "library.so"
             _run([compiler, "-shared", "-fopenmp", "-static-libgcc", "-static-libstdc++", *objects, "-o", str(library)])
+            with library.open("ab") as file:
+                file.write(_DIGEST(library.read_bytes()).digest())
             target = folder / library_name()
             os.replace(library, target)
     except OSError as error:

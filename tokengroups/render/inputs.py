@@ -30,6 +30,7 @@ class RasterInputs:
     sh: Float[Tensor, "B N S 3"] | None = None
     anchor_ids: Int64[Tensor, " N"] | None = None
     anchor_features: Float[Tensor, "B K F"] | None = None
+    argmax: bool = False  # `RasterImages.argmax` in place of features
 
     def plain_colors(self) -> Float[Tensor, "B *C N D"]:
         """Return the colours, evaluated from the harmonics if need be."""
@@ -47,6 +48,7 @@ class RasterImages:
     alphas: Float[Tensor, "B C H W"]
     depths: Float[Tensor, "B C H W"]
     features: Float[Tensor, "B C H W F"] | None
+    argmax: Int64[Tensor, "B C H W"] | None = None  # channel of the largest feature, the first of equals
 
 
 def sh_colors(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch  # noqa: F401  (first: its OpenMP runtime then serves the library too)
 
-from tokengroups.io.files import cache_folder
-from tokengroups.render.build import BuildError, build_library, library_name
+from tokengroups.io.cache import cache_folder
+from tokengroups.render.build import BuildError, build_library, is_sealed, library_name
 
 _LOG = logging.getLogger(__name__)
 VARIANTS = {"portable": 0, "avx2": 1, "avx512": 2}
@@ -43,7 +43,9 @@ class Scene(Structure):
 class Images(Structure):
     """`TgImages` of csrc/interface.h."""
 
-    _fields_ = [("colors", c_void_p), ("alphas", c_void_p), ("depths", c_void_p), ("wide", c_void_p * 2)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("colors", "alphas", "depths")), ("wide", c_void_p * 2), ("largest", c_void_p),
+    ]  # fmt: skip
 
 
 class Gradients(Structure):
@@ -61,10 +63,13 @@ class LibraryMissing(Exception):
 
 def _locate() -> Path:
     name = library_name()
-    for folder in (NATIVE_FOLDER, cache_folder()):
-        if (folder / name).is_file():
+    cache = cache_folder()
+    for folder in (NATIVE_FOLDER, cache):
+        if folder is not None and is_sealed(folder / name):
             return folder / name
-    path = build_library(cache_folder())
+    if cache is None:
+        raise BuildError("no folder to build the C++ rasteriser in; set XDG_CACHE_HOME")
+    path = build_library(cache)
     _LOG.info("built the C++ rasteriser once: %s", path)
     return path
 

@@ -33,6 +33,7 @@ class _Call:
     intrinsics: Tensor
     anchor_ids: Tensor | None
     harmonics: bool  # the colours are coefficients
+    argmax: bool  # the last image is that of `RasterImages.argmax`
     variant: int
 
 
@@ -66,8 +67,9 @@ def _scene(call: _Call, tensors: tuple[Tensor, ...]) -> library.Scene:
 
 
 def _images(tensors: tuple[Tensor, ...]) -> library.Images:
-    colors, alphas, depths, more, features = (tensor.data_ptr() for tensor in tensors)
-    return library.Images(colors, alphas, depths, (ctypes.c_void_p * 2)(more, features))
+    colors, alphas, depths, more, last = (tensor.data_ptr() for tensor in tensors)
+    features, argmax = (None, last) if tensors[-1].dtype == torch.int64 else (last, None)
+    return library.Images(colors, alphas, depths, (ctypes.c_void_p * 2)(more, features), argmax)
 
 
 def _check(call: _Call, status: int, culprit: int = -1) -> None:
@@ -85,7 +87,9 @@ class _Rasterize(torch.autograd.Function):
         means, colors, cam_from_world = tensors[0], tensors[4], tensors[7]
         shape = (means.shape[0], cam_from_world.shape[1], *call.size_hw)
         dims = (colors.shape[-1:], (), (), tensors[5].shape[-1:], tensors[6].shape[-1:])
-        images = tuple(means.new_empty((*shape, *dim)) for dim in dims)
+        images = tuple(means.new_empty((*shape, *dim)) for dim in dims[: 4 if call.argmax else 5])
+        if call.argmax:
+            images = (*images, means.new_empty(shape, dtype=torch.int64))
         needs_state = any(ctx.needs_input_grad)
         state, culprit = _State(call.variant), ctypes.c_int64(-1)
         status = library.load_library().tg_forward(
@@ -129,11 +133,16 @@ def rasterize_native(inputs: RasterInputs) -> RasterImages:
     features, none = inputs.anchor_features, inputs.means.new_empty(inputs.means.shape[0], 0, 0)
     anchor_ids = None if inputs.anchor_ids is None else inputs.anchor_ids.contiguous()
     harmonics = inputs.colors is None
-    call = _Call(inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, harmonics, library.chosen_variant())
+    call = _Call(
+        inputs.size_hw, ready(inputs.intrinsics.detach()), anchor_ids, harmonics, inputs.argmax,
+        library.chosen_variant(),
+    )  # fmt: skip
     tensors = (
         inputs.means, inputs.quats, inputs.scales, inputs.opacities, colors, none if harmonics else more,
         none if features is None else features, inputs.cam_from_world,
     )  # fmt: skip
-    first, alphas, depths, rest, features = _Rasterize.apply(call, *(ready(tensor) for tensor in tensors))
+    first, alphas, depths, rest, last = _Rasterize.apply(call, *(ready(tensor) for tensor in tensors))
     colors = torch.cat([first, rest], dim=-1) if rest.shape[-1] else first
-    return RasterImages(colors, alphas, depths, features if inputs.anchor_features is not None else None)
+    if inputs.argmax:
+        return RasterImages(colors, alphas, depths, None, last)
+    return RasterImages(colors, alphas, depths, last if inputs.anchor_features is not None else None)

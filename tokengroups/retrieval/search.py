@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.scene.groups import GroupLabel, group_box, group_centre, group_name
+from tokengroups.scene.groups import GroupLabel, group_members, group_name, select_points
 from tokengroups.ties import ascending
 from tokengroups.types import Semantics, TokenScene
 
@@ -82,7 +82,8 @@ def find_groups(scene: TokenScene, text: Float[Tensor, " D"], top: int | None = 
     columns, cosines = (torch.from_numpy(each).to(embeddings.device) for each in (order, nearest))
     probabilities = match_probabilities(semantics, cosines, columns)
     found = zip(columns.tolist(), probabilities.tolist(), cosines.tolist(), strict=True)
-    return [_match(scene, *match) for match in found]
+    members = group_members(scene)
+    return [_match(scene, members[column], column, *rest) for column, *rest in found]
 
 
 def rank(
@@ -118,13 +119,14 @@ def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tenso
     return [GroupLabel(names[int(row)], probability) for row, probability in zip(which, best.tolist(), strict=True)]
 
 
-def _match(scene: TokenScene, column: int, probability: float, cosine: float) -> GroupMatch:
-    low, high = group_box(scene, column).tolist()
+def _match(scene: TokenScene, mine: Tensor, column: int, probability: float, cosine: float) -> GroupMatch:
+    points = select_points(scene, mine)
+    low, high = points.box().tolist()
     return GroupMatch(
         id=int(scene.group_ids[column]),
         name=group_name(scene, column),
         probability=probability,
         cosine=cosine,
-        centre=tuple(group_centre(scene, column).tolist()),
+        centre=tuple(points.centre().tolist()),
         size=tuple(b - a for a, b in zip(low, high, strict=True)),
     )

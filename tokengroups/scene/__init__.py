@@ -5,7 +5,15 @@ from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, wr
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
-from tokengroups.scene.views import SceneView, highlight, orbit_cameras, render_portrait, render_views, visible_shares
+from tokengroups.scene.views import (
+    SceneView,
+    highlight,
+    orbit_cameras,
+    render_portrait,
+    render_portraits,
+    render_views,
+    visible_shares,
+)
 
 __all__ = [
     "WRITERS",
@@ -21,6 +29,7 @@ __all__ = [
     "load_scene",
     "orbit_cameras",
     "render_portrait",
+    "render_portraits",
     "render_views",
     "save_scene",
     "summarise",

@@ -11,6 +11,7 @@ n is a number of yaws, M of Gaussians.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import transform_points
-from tokengroups.scene.groups import EXTENT_QUANTILES, gaussian_mask, opacity_weights, weighted_quantile
+from tokengroups.scene.groups import EXTENT_QUANTILES, GroupPoints, points_of_group, points_of_groups
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.types import Cameras, TokenScene
 
 _YAWS = 90  # that the search for the smallest footprint tries, evenly spaced over a quarter turn
-_AT_ONCE = 15  # of them: bounds the memory
+_PROJECTED_AT_ONCE = 15  # of them: a product of another shape may round in another way
+_VALUES_AT_ONCE = 2**22  # projected positions, both ways: bounds the memory
 _SMALL = 0.04  # footprints larger by less than this share than the smallest make up its surroundings
 _SMALLEST = 0.01  # those larger by less than this share are as good as the smallest
 _SQUARE = 0.017  # sides that differ by less than this share are equally long
@@ -48,14 +51,35 @@ def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> Orie
     makes on purpose, and no rounding flips an axis. The box moves and turns with the scene. `up` is the unit vector
     `tokengroups.scene.layout.up_direction`.
     """
-    mine = gaussian_mask(scene, column)
-    means, up = scene.gaussians.means[mine].double(), up.double()
-    weights = opacity_weights(scene.gaussians.opacities[mine])
-    level = _level_axes(scene.cameras, up)
-    centre = (weights[:, None] * means).sum(dim=0, keepdim=True)
-    noise = _POINT * float(transform_points(scene.cameras.cam_from_world[0].double(), centre).norm())
+    return _boxes([points_of_group(scene, column)], scene.cameras, up)[0]
+
+
+def oriented_boxes(scene: TokenScene, up: Float[Tensor, "3"]) -> list[OrientedBox]:
+    """`oriented_box` of every group, by column."""
+    return _boxes(points_of_groups(scene), scene.cameras, up)
+
+
+def _boxes(groups: Sequence[GroupPoints], cameras: Cameras, up: Float[Tensor, "3"]) -> list[OrientedBox]:
+    up, pose = up.double(), cameras.cam_from_world[0].double()
+    level = _level_axes(cameras, up)
     tried = torch.stack([_turned(level, 90 * i / _YAWS) for i in range(_YAWS)])
-    areas = torch.cat([_sides(means, weights, some).prod(dim=1) for some in tried.split(_AT_ONCE)])
+    return [_smallest_box(points, pose, up, level, tried) for points in groups]
+
+
+def _smallest_box(
+    points: GroupPoints,
+    pose: Float[Tensor, "4 4"],
+    up: Float[Tensor, "3"],
+    level: Float[Tensor, "2 3"],
+    tried: Float[Tensor, "n 2 3"],
+) -> OrientedBox:
+    """Box of one group, given the first camera's pose and the horizontal axes to try."""
+    means, weights = points.means.double(), points.weights
+    centre = (weights[:, None] * means).sum(dim=0, keepdim=True)
+    noise = _POINT * float(transform_points(pose, centre).norm())
+    at_once = max(_VALUES_AT_ONCE // (4 * len(means)), 1)
+    at_once -= at_once % _PROJECTED_AT_ONCE if at_once > _PROJECTED_AT_ONCE else 0
+    areas = torch.cat([_sides(means, weights, some).prod(dim=1) for some in tried.split(at_once)])
     axes = _turned(level, _best_yaw(areas, noise**2))
     first, other = _sides(means, weights, axes[None])[0].tolist()
     if other > (1 + _SQUARE) * first + noise:
@@ -72,7 +96,7 @@ def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
     """
     smallest, largest = areas.min(), int(areas.argmax())
     limit = (1 + _SMALL) * smallest + noise
-    if areas[largest] < limit:
+    if areas[largest] <= limit:
         return 0.0
     places = largest + torch.arange(len(areas))  # begins outside of all ranges, so that none is cut in two
     areas = areas[places % len(areas)]
@@ -103,7 +127,8 @@ def _sides(
     means: Float[Tensor, "M 3"], weights: Float[Tensor, " M"], axes: Float[Tensor, "n 2 3"]
 ) -> Float[Tensor, "n 2"]:
     """Lengths of footprints along their two axes."""
-    low, high = _extent(means @ axes.flatten(0, 1).T, weights)
+    values = [means @ some.flatten(0, 1).T for some in axes.split(_PROJECTED_AT_ONCE)]
+    low, high = _extent(torch.cat(values, dim=1), weights)
     return (high - low).unflatten(0, (-1, 2))
 
 
@@ -111,5 +136,5 @@ def _extent(
     values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
     """First and last value of the middle 96 % of the weight, symmetric under a change of sign of all values."""
-    outside = EXTENT_QUANTILES[0]
-    return weighted_quantile(values, weights, outside), -weighted_quantile(-values, weights, outside)
+    low, high = weighted_quantile(torch.cat([values, -values], dim=1), weights, EXTENT_QUANTILES[0]).chunk(2)
+    return low, -high

@@ -7,8 +7,10 @@ An export format is one function that writes `Gaussians` to a path. Give it to `
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +20,13 @@ from torch import Tensor
 from tokengroups.errors import UserError
 from tokengroups.gaussians import select
 from tokengroups.io.cameras import save_cameras
-from tokengroups.io.files import check_writable, make_folder
+from tokengroups.io.files import check_folder, check_writable, staged_folder
 from tokengroups.io.pictures import color_name, group_color
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
-from tokengroups.scene.boxes import oriented_box
-from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
-from tokengroups.scene.groups import GroupLabel, gaussian_columns, group_box, group_centre, group_name
+from tokengroups.scene.boxes import oriented_boxes
+from tokengroups.scene.group_file import CAMERAS_FILE, GROUPS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
+from tokengroups.scene.groups import GroupLabel, group_members, group_name, points_of_groups
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
@@ -52,10 +55,11 @@ def export_scene(
     labels: Sequence[GroupLabel] | None = None,
     vocabulary: Sequence[str] | None = None,
     write: Writer | None = None,
+    groups_folder: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
     """Write the whole scene as one file, ``groups.json`` and ``cameras.json`` beside it; returns the files.
 
-    Gaussians are ordered by group, then by anchor.
+    Gaussians are ordered by group, then by anchor. All files are written or none.
 
     Args:
         scene: The scene.
@@ -63,9 +67,11 @@ def export_scene(
         labels: Label of each group, by column, from `tokengroups.retrieval.name_groups`; None = unknown.
         vocabulary: The names among which the labels were chosen, for the record.
         write: Writes the Gaussians; by default chosen by the suffix of `path`.
+        groups_folder: Also one file per group here, as `export_groups` writes them.
 
     Raises:
-        UserError: A file cannot be written, or the ``groups.json`` there belongs to another file.
+        UserError: A file cannot be written, the ``groups.json`` there belongs to another file, or `groups_folder` is
+            `path` or its folder.
 
     Example:
         >>> import tempfile
@@ -77,8 +83,17 @@ def export_scene(
     """
     write = write or writer_for(path)
     path = check_writable(path)
-    columns = list(range(len(scene.group_ids)))
-    return _export(scene, path.parent, {path.name: columns}, labels, vocabulary, write)
+    if groups_folder is not None:
+        place = Path(os.path.realpath(groups_folder))
+        if place == Path(os.path.realpath(path.parent)) or Path(os.path.realpath(path)) in (place, *place.parents):
+            raise UserError(f"{shown(groups_folder)} is the place of {shown(path)}; give the groups their own folder")
+    columns, describe = list(range(len(scene.group_ids))), functools.cache(lambda: _describe(scene, labels))
+    with _export(scene, path.parent, {path.name: columns}, describe, vocabulary, write) as files:
+        if groups_folder is not None:
+            names = _group_files(scene, path.suffix.lower())
+            with _export(scene, check_folder(groups_folder), names, describe, vocabulary, write) as more:
+                files += more
+    return files
 
 
 def export_groups(
@@ -91,7 +106,8 @@ def export_groups(
 ) -> list[Path]:
     """Write one file per group, such as ``group_007.ply``, ``groups.json`` and ``cameras.json``; returns the files.
 
-    The folder is made where missing. The other arguments and the errors are those of `export_scene`.
+    The folder is made where missing. All files are written or none. The other arguments and the errors are those of
+    `export_scene`.
 
     Example:
         >>> import tempfile
@@ -102,40 +118,49 @@ def export_groups(
         ['group_001.ply', 'group_002.ply']
     """
     write = write or writer_for(f"group{suffix}")
-    files = {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
-    return _export(scene, make_folder(folder), files, labels, vocabulary, write)
+    files = _group_files(scene, suffix)
+    with _export(scene, check_folder(folder), files, lambda: _describe(scene, labels), vocabulary, write) as written:
+        return written
 
 
+def _group_files(scene: TokenScene, suffix: str) -> dict[str, list[int]]:
+    """Names of the groups' files, and the column of each."""
+    return {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}
+
+
+@contextlib.contextmanager
 def _export(
     scene: TokenScene,
     folder: Path,
     files: Mapping[str, list[int]],  # columns of the groups in each file
-    labels: Sequence[GroupLabel] | None,
+    describe: Callable[[], GroupList],
     vocabulary: Sequence[str] | None,
     write: Writer,
-) -> list[Path]:
+) -> Iterator[list[Path]]:
+    """Context that yields the files, which appear when it ends well."""
+    names = [*files, GROUPS_FILE, CAMERAS_FILE]
+    if folder.is_dir():
+        for name in names:
+            check_writable(folder / name)
     check_unclaimed(folder, list(files))
-    described, entries = _describe(scene, labels), []
-    for name, columns in files.items():
-        members = [_members(scene, column) for column in columns]
-        write(folder / name, select(scene.gaussians, torch.cat(members)))
-        first = 0
-        for column, mine in zip(columns, members, strict=True):
-            sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
-            place = {"file": name, "first": first, "count": len(mine)}
-            sizes = sizes[0] if len(set(sizes)) == 1 else sizes
-            entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
-            first += len(mine)
-    save_cameras(folder / CAMERAS_FILE, scene.cameras)
-    names = list(vocabulary) if vocabulary is not None else None
-    groups = write_groups(folder, replace(described, groups=entries, vocabulary=names))
-    return [*(folder / name for name in files), groups, folder / CAMERAS_FILE]
-
-
-def _members(scene: TokenScene, column: int) -> Tensor:
-    """Indices of a group's Gaussians, anchor after anchor."""
-    mine = (gaussian_columns(scene) == column).nonzero()[:, 0]
-    return mine[scene.anchor_ids[mine].argsort(stable=True)]
+    described, entries = describe(), []
+    # Indices of every group's Gaussians, anchor after anchor.
+    members = [mine[scene.anchor_ids[mine].argsort(stable=True)] for mine in group_members(scene)]
+    with staged_folder(folder) as staging:
+        for name, columns in files.items():
+            write(staging / name, select(scene.gaussians, torch.cat([members[column] for column in columns])))
+            first = 0
+            for column in columns:
+                mine = members[column]
+                sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
+                place = {"file": name, "first": first, "count": len(mine)}
+                sizes = sizes[0] if len(set(sizes)) == 1 else sizes
+                entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
+                first += len(mine)
+        save_cameras(staging / CAMERAS_FILE, scene.cameras)
+        words = list(vocabulary) if vocabulary is not None else None
+        write_groups(staging, replace(described, groups=entries, vocabulary=words))
+        yield [folder / name for name in names]
 
 
 def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupList:
@@ -146,17 +171,19 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
     names = [group_name(scene, column) for column in range(len(ids))]
     things = [label.name if label.probability >= _TRUSTED_LABEL else "" for label in labels or ()] or names
     up, shares = up_direction(scene), _rounded(visible_shares(scene))
-    boxes = [oriented_box(scene, column, up) for column in range(len(ids))]
-    related = relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)])
+    boxes = oriented_boxes(scene, up)
+    related: dict[int, list[dict[str, str | int]]] = {group_id: [] for group_id in ids}
+    for each in relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)]):
+        related[each.group].append({"kind": each.kind, "group": each.other})
     entries = []
-    for column, (group_id, name, box) in enumerate(zip(ids, names, boxes, strict=True)):
-        low, high = group_box(scene, column).double()
+    for column, (group_id, points, box) in enumerate(zip(ids, points_of_groups(scene), boxes, strict=True)):
+        low, high = points.box().double()
         entries.append(
             GroupEntry(
                 id=group_id,
-                name=name,
+                name=names[column],
                 file="",
-                centre=group_centre(scene, column).tolist(),
+                centre=points.centre().tolist(),
                 size=(high - low).tolist(),
                 color=color_name(group_color(group_id)),
                 label=labels[column].name if labels else None,
@@ -167,7 +194,7 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
                     "axes": [_rounded(axis) for axis in box.axes],
                     "size": _rounded(box.size),
                 },
-                relations=[{"kind": each.kind, "group": each.other} for each in related if each.group == group_id],
+                relations=related[group_id],
                 embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
             )
         )

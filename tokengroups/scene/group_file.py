@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
+from tokengroups.gaussians import LARGEST
 from tokengroups.io.files import natural_key, write_text
-from tokengroups.reading import read_json
+from tokengroups.io.ply_table import conversion_advice, is_foreign
+from tokengroups.reading import malformed, path_kind, read_json, shown
+from tokengroups.scene.consistency import MAX_GROUP_ID, whole_number
 
 CAMERAS_FILE, GROUPS_FILE, INSTOK3D_FILE = "cameras.json", "groups.json", "meta.json"
 GROUPS_FORMAT, GROUPS_VERSION = "tokengroups.groups", 2
 _READABLE_VERSIONS = (1, 2)  # version 1 had neither semantics nor layout
 _INSTOK3D_GAUSSIANS_PER_ANCHOR = 32
+_MAX_COUNT = 2**48  # Gaussians: far beyond any file
+_ADVICE = "move it away to ignore it"
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
         UserError: It does.
     """
     path = folder / GROUPS_FILE
-    if not path.exists():
+    if path_kind(path) == "missing":
         return
     ours = _read_object(path).get("format") == GROUPS_FORMAT
     others = sorted({entry.file for entry in _read_groups(path).groups} - set(files)) if ours else [path.name]
@@ -83,28 +87,34 @@ def locate_groups(source: Path) -> tuple[Path, GroupList]:
     Raises:
         UserError: Nothing there, or a sidecar that is damaged or does not fit.
     """
-    if source.is_file():
+    kind = path_kind(source)
+    if kind == "file":
         folder, files = source.parent, [source.name]
-    elif source.is_dir():
+    elif kind == "folder":
         folder = _folder_with_plys(source)
         files = sorted((path.name for path in _plys(folder)), key=natural_key)
+    elif kind == "missing":
+        raise UserError(f"no such file or folder: {shown(source)}")
     else:
-        raise UserError(f"no such file or folder: {source}")
+        raise UserError(f"{shown(source)}: not a regular file or folder that can be read")
     groups = GroupList([])
-    if (folder / GROUPS_FILE).is_file():
+    if path_kind(folder / GROUPS_FILE) != "missing":
         groups = _read_groups(folder / GROUPS_FILE)
-    elif (folder / INSTOK3D_FILE).is_file():
+    elif path_kind(folder / INSTOK3D_FILE) != "missing":
         groups = GroupList(_instok3d_entries(folder / INSTOK3D_FILE))
-    entries = [entry for entry in groups.groups if source.is_dir() or entry.file == source.name]
+    entries = [entry for entry in groups.groups if kind == "folder" or entry.file == source.name]
     if not entries:
         groups = GroupList([])
         entries = [GroupEntry(id=i, name=Path(file).stem, file=file) for i, file in enumerate(files)]
     ids = [entry.id for entry in entries]
     if min(ids) < 0 or len(set(ids)) != len(ids):
-        raise UserError(f"{folder}: its group ids are not unique numbers from 0 ({ids}); correct the sidecar")
+        raise UserError(
+            f"{shown(folder)}: its group ids are not unique numbers from 0 ({shown(ids)}); correct the sidecar"
+        )
     for entry in entries:
-        if Path(entry.file).name != entry.file or not (folder / entry.file).is_file():
-            raise UserError(f"{folder}: group {entry.id} should be in {entry.file}, which is not there")
+        if Path(entry.file).name != entry.file or path_kind(folder / entry.file) != "file":
+            where = shown(folder)
+            raise UserError(f"{where}: group {entry.id} should be in {shown(entry.file)}, which is not there")
     return folder, replace(groups, groups=entries)
 
 
@@ -114,14 +124,17 @@ def _folder_with_plys(source: Path) -> Path:
         return source
     folders = sorted(folder for folder in source.iterdir() if folder.is_dir() and _plys(folder))
     if not folders:
-        raise UserError(f"no .ply file in {source} or its subfolders")
+        others = sorted(path.name for path in source.iterdir() if is_foreign(path))
+        advice = f"; if it holds splats of another format, {conversion_advice(others[0])}" if others else ""
+        raise UserError(f"no .ply file in {shown(source)} or its subfolders{advice}")
     if len(folders) > 1:
-        raise UserError(f"no .ply file in {source}; {len(folders)} subfolders hold some, e.g. {folders[0]}")
+        where = shown(source)
+        raise UserError(f"no .ply file in {where}; {len(folders)} subfolders hold some, e.g. {shown(folders[0])}")
     return folders[0]
 
 
 def _plys(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply"]
+    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply" and path_kind(path) == "file"]
 
 
 def _read_groups(path: Path) -> GroupList:
@@ -129,29 +142,27 @@ def _read_groups(path: Path) -> GroupList:
     content = _read_object(path)
     if content.get("format") != GROUPS_FORMAT or content.get("version") not in _READABLE_VERSIONS:
         versions = " or ".join(str(version) for version in _READABLE_VERSIONS)
-        raise UserError(f"{path}: not {GROUPS_FORMAT} version {versions}; move it away to ignore it")
-    try:
-        encoder = content.get("text_encoder")
-        entries = [_entry(entry, with_embedding=encoder is not None) for entry in content["groups"]]
+        raise UserError(f"{shown(path)}: not {GROUPS_FORMAT} version {versions}; {_ADVICE}")
+    with malformed(f"{path}: damaged group list", _ADVICE):
+        encoder = None if content.get("text_encoder") is None else _text(content["text_encoder"])
+        entries = [_entry(entry, with_embedding=encoder is not None) for entry in _list(content["groups"])]
         if len({len(entry.embedding or ()) for entry in entries}) > 1:
             raise ValueError("embeddings of different lengths")
         if encoder is None:
             return GroupList(entries)
-        return GroupList(entries, text_encoder=str(encoder), calibration=_floats(content["calibration"], 2))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged group list ({error!r}); move it away to ignore it") from error
+        return GroupList(entries, text_encoder=encoder, calibration=_floats(content["calibration"], 2))
 
 
 def _entry(entry: dict[str, Any], with_embedding: bool) -> GroupEntry:
-    count, sizes = entry.get("count"), entry.get("anchor_sizes")
+    count, sizes, name = entry.get("count"), entry.get("anchor_sizes"), entry.get("name")
     if sizes is not None:
-        sizes = [int(size) for size in sizes] if isinstance(sizes, list) else int(sizes)
+        sizes = [_count(size) for size in sizes] if isinstance(sizes, list) else _count(sizes)
     return GroupEntry(
-        id=int(entry["id"]),
-        name=str(entry.get("name", "")),
-        file=str(entry["file"]),
-        first=int(entry.get("first", 0)),
-        count=None if count is None else int(count),
+        id=_group_id(entry["id"]),
+        name="" if name is None else _text(name),
+        file=_text(entry["file"]),
+        first=_count(entry.get("first", 0)),
+        count=None if count is None else _count(count),
         anchor_sizes=sizes,
         embedding=_floats(entry["embedding"]) if with_embedding else None,
     )
@@ -162,26 +173,49 @@ def _instok3d_entries(path: Path) -> list[GroupEntry]:
     instances = _read_object(path).get("instances")
     if instances is None:
         return []  # another program's meta.json
-    try:
-        entries = [GroupEntry(int(each["qid"]), "", str(each["file"]), count=int(each["count"])) for each in instances]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged instance list ({error!r}); move it away to ignore it") from error
+    with malformed(f"{path}: damaged instance list", _ADVICE):
+        entries = [
+            GroupEntry(_group_id(each["qid"]), "", _text(each["file"]), count=_count(each["count"]))
+            for each in _list(instances)
+        ]
     if any((entry.count or 0) % _INSTOK3D_GAUSSIANS_PER_ANCHOR for entry in entries):
         return entries
     return [replace(entry, anchor_sizes=_INSTOK3D_GAUSSIANS_PER_ANCHOR) for entry in entries]
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    content = read_json(path, "move it away to ignore it")
+    content = read_json(path, _ADVICE)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object; move it away to ignore it")
+        raise UserError(f"{shown(path)}: expected a JSON object; {_ADVICE}")
     return content
 
 
-def _floats(values: Sequence[Any], count: int | None = None) -> list[float]:
-    """Finite numbers, as many as asked for and at least one; ValueError or TypeError otherwise."""
-    numbers = [float(value) for value in values]
-    if not numbers or (count is not None and len(numbers) != count) or not all(map(math.isfinite, numbers)):
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _group_id(value: Any) -> int:
+    """Any number: negative ones are reported with the other ids."""
+    return whole_number(value, -MAX_GROUP_ID, MAX_GROUP_ID)
+
+
+def _count(value: Any) -> int:
+    """Any number: whether it fits is compared with the file."""
+    return whole_number(value, -_MAX_COUNT, _MAX_COUNT)
+
+
+def _floats(values: Any, count: int | None = None) -> list[float]:
+    """Numbers of bounded size, as many as asked for and at least one; ValueError or TypeError otherwise."""
+    numbers = [float(value) for value in _list(values) if isinstance(value, int | float)]
+    if not numbers or len(numbers) != (count or len(values)) or not all(abs(number) <= LARGEST for number in numbers):
         raise ValueError(f"expected {count or 'some'} finite numbers, found {len(numbers)} numbers")
     return numbers
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.gaussians import concatenate, select
+from tokengroups.gaussians import concatenate, faults, select
 from tokengroups.geometry import rigid
 from tokengroups.io.cameras import load_cameras
-from tokengroups.io.ply import gaussians_from_vertices, load_ply, read_vertices, valid_vertices
+from tokengroups.io.ply import MEANS, check_gaussians, gaussians_from_vertices, positions, read_vertices
+from tokengroups.reading import path_kind, shown
+from tokengroups.scene.consistency import scene_fault
+from tokengroups.scene.default_camera import guess_camera
 from tokengroups.scene.group_file import CAMERAS_FILE, GroupEntry, GroupList, locate_groups
-from tokengroups.scene.groups import weighted_quantile
 from tokengroups.scene.views import select_cameras
 from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
+MAX_PROBABILITIES = 2**28  # of anchors and groups: 1 GiB
 MAX_CAMERAS = 16  # the cameras.json of a 3DGS training has hundreds; evenly spaced ones do as context views
-
-# Camera of a scene that comes without any.
-_SIZE_PX = 256
-_FIELD_LIMITS_DEG = (40.0, 90.0)
-_FIELD_SHARE = 0.8  # the guessed field of view holds this share of the opacity in front of the camera
-_FRONT_SHARE = 0.8  # so much of it in front of the origin means that the world is a camera's
-_NEAR = 0.05
-_OUTSIDE_FIELD_DEG = 60.0
+_SIZE_PX = 256  # picture of the camera of a scene that comes without any
+_ROUNDED = 1e-5  # of the scene's spread: positions that float32 would shift by more are stored about another origin
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def import_scene(
         source: PLY file, folder of PLY files, or a folder whose only subfolder with PLY files holds them.
         fov_degrees: Field of view of the camera made where there is no ``cameras.json``; None = guessed.
         size: Its picture's side in pixels; None = 256.
-        drop_invalid: Leave out Gaussians with NaN, infinite values or zero quaternions instead of refusing.
+        drop_invalid: Leave out Gaussians with NaN, values out of range or zero quaternions instead of refusing.
 
     Raises:
         UserError: Nothing to read there, a damaged file, or sidecars that do not fit the files.
@@ -84,48 +82,111 @@ def import_scene(
         ('floor', 'box', 'ball')
     """
     folder, groups = locate_groups(Path(source))
-    files = {entry.file: _read(folder / entry.file, drop_invalid) for entry in groups.groups}
+    tables = {file: read_vertices(folder / file) for file in dict.fromkeys(entry.file for entry in groups.groups)}
+    _check_places(folder, groups, {file: len(table) for file, table in tables.items()})
+    origin = _origin(list(tables.values()))
+    files = {file: _convert(folder / file, table, origin, drop_invalid) for file, table in tables.items()}
     parts = [_part(folder, entry, *files[entry.file]) for entry in groups.groups]
     parts = [part for part in parts if len(part.anchors)]
     if not parts:
-        raise UserError(f"{source}: no valid Gaussian in it")
+        raise UserError(f"{shown(source)}: no valid Gaussian in it")
+    num_anchors = sum(int(part.anchors.max()) + 1 for part in parts)
+    if num_anchors * len(parts) > MAX_PROBABILITIES:
+        what = f"{num_anchors:,} anchors in {len(parts):,} groups are too many: a scene has a probability of each pair"
+        raise UserError(f"{shown(source)}: {what}; without anchor_sizes in its sidecar each group becomes one anchor")
     left_out = {file: int((~valid).sum()) for file, (_, valid) in files.items()}
-    notes = [f"{file}: left out {count} invalid Gaussians" for file, count in left_out.items() if count]
+    notes = [f"{shown(file)}: left out {count} invalid Gaussians" for file, count in left_out.items() if count]
+    if origin is not None:
+        place = " ".join(f"{value:.10g}" for value in origin)
+        notes.append(f"far from the origin for single precision: moved so that {place} is the origin (see provenance)")
     gaussians = concatenate([part.gaussians for part in parts])
-    if (folder / CAMERAS_FILE).is_file():
-        cameras = load_cameras(folder / CAMERAS_FILE)
-        total = len(cameras.intrinsics)
-        if total > MAX_CAMERAS:
-            notes.append(f"{CAMERAS_FILE}: {MAX_CAMERAS} of {total} cameras taken as context views, evenly spaced")
-            cameras = select_cameras(cameras, [round(i) for i in np.linspace(0, total - 1, MAX_CAMERAS)])
-    else:
-        cameras, note = _guess_camera(gaussians, fov_degrees, size or _SIZE_PX)
-        notes.append(note)
+    cameras = _cameras(folder, gaussians, origin, fov_degrees, size or _SIZE_PX, notes)
     provenance = {"imported_from": Path(source).resolve().name, "files": list(files), "notes": notes}
-    return ImportedScene(_assemble(parts, gaussians, cameras, provenance, groups), tuple(notes))
+    if origin is not None:
+        provenance["world_from_scene"] = rigid(torch.eye(3, dtype=torch.float64), torch.from_numpy(origin)).tolist()
+    scene = _assemble(parts, gaussians, cameras, provenance, groups)
+    fault = scene_fault(scene)
+    if fault:
+        raise UserError(f"{shown(source)}: cannot become a scene: {shown(fault)}; correct its files")
+    return ImportedScene(scene, tuple(notes))
 
 
-def _read(path: Path, drop_invalid: bool) -> tuple[Gaussians, Tensor]:
+def _origin(tables: list[np.ndarray]) -> Float64[np.ndarray, "3"] | None:
+    """Median position, if float32 would round the positions of double precision visibly; else None.
+
+    Medians, because few Gaussians that are far away are always rounded visibly.
+    """
+    if not any(table.dtype[name].itemsize > np.dtype(np.float32).itemsize for table in tables for name in MEANS):
+        return None
+    means = np.concatenate([positions(table) for table in tables])
+    means = means[(np.abs(means) < np.finfo(np.float32).max).all(axis=1)]
+    if not len(means):
+        return None
+    middle = np.median(means, axis=0)
+    spread = np.median(np.abs(means - middle).max(axis=1))
+    error = np.median(np.abs(means - means.astype(np.float32)).max(axis=1))
+    return middle if error > _ROUNDED * spread else None
+
+
+def _convert(
+    path: Path, table: np.ndarray, origin: Float64[np.ndarray, "3"] | None, drop_invalid: bool
+) -> tuple[Gaussians, Tensor]:
     """Gaussians of a file and a mask of the valid ones."""
+    gaussians = gaussians_from_vertices(table, origin)
     if not drop_invalid:
-        gaussians = load_ply(path)
-        return gaussians, torch.ones(len(gaussians.means), dtype=torch.bool)
-    vertices = read_vertices(path)
-    return gaussians_from_vertices(vertices), torch.from_numpy(valid_vertices(vertices))
+        check_gaussians(path, gaussians)
+    return gaussians, ~torch.stack(list(faults(gaussians).values())).any(dim=0)
+
+
+def _check_places(folder: Path, groups: GroupList, lengths: Mapping[str, int]) -> None:
+    """Refuse groups that lie outside of their files or share Gaussians."""
+    taken = dict.fromkeys(lengths, 0)
+    for entry in groups.groups:
+        available = lengths[entry.file]
+        count = available - entry.first if entry.count is None else entry.count
+        if not 0 <= entry.first <= entry.first + count <= available:
+            asked = f"group {entry.id} asks for {count} from number {entry.first}"
+            where = shown(folder / entry.file)
+            raise UserError(f"{where}: it holds {available} Gaussians, but {asked}; correct the sidecar")
+        taken[entry.file] += count
+        if taken[entry.file] > available:
+            where = shown(folder / entry.file)
+            raise UserError(f"{where}: its groups share Gaussians, group {entry.id} for one; correct the sidecar")
+
+
+def _cameras(
+    folder: Path,
+    gaussians: Gaussians,
+    origin: Float64[np.ndarray, "3"] | None,
+    fov_degrees: float | None,
+    size: int,
+    notes: list[str],
+) -> Cameras:
+    """Cameras beside the files, at most `MAX_CAMERAS`, else one that sees the scene; adds notes on the choice."""
+    if path_kind(folder / CAMERAS_FILE) == "missing":
+        cameras, note = guess_camera(gaussians, fov_degrees, size)
+        notes.append(note)
+        return cameras
+    cameras = load_cameras(folder / CAMERAS_FILE, torch.float64)
+    total = len(cameras.intrinsics)
+    if total > MAX_CAMERAS:
+        notes.append(f"{CAMERAS_FILE}: {MAX_CAMERAS} of {total} cameras taken as context views, evenly spaced")
+        cameras = select_cameras(cameras, [round(i) for i in np.linspace(0, total - 1, MAX_CAMERAS)])
+    if origin is not None:
+        poses = cameras.cam_from_world
+        moved = poses[:, :3, :3] @ torch.from_numpy(origin) + poses[:, :3, 3]
+        cameras = replace(cameras, cam_from_world=rigid(poses[:, :3, :3], moved))
+    return cameras.to(torch.float32)
 
 
 def _part(folder: Path, entry: GroupEntry, whole: Gaussians, valid: Tensor) -> _Part:
     """Take the valid Gaussians of one group out of those of its file."""
-    available = len(valid) - entry.first
-    count = available if entry.count is None else entry.count
-    if not 0 <= entry.first <= entry.first + count <= len(valid):
-        asked = f"group {entry.id} asks for {count} from number {entry.first}"
-        raise UserError(f"{folder / entry.file}: it holds {len(valid)} Gaussians, but {asked}; correct the sidecar")
+    count = len(valid) - entry.first if entry.count is None else entry.count
     sizes = entry.anchor_sizes if entry.anchor_sizes is not None else max(count, 1)  # unknown: one anchor
     if isinstance(sizes, int):
         sizes = [sizes] * (count // max(sizes, 1))
     if sum(sizes) != count or min(sizes, default=1) < 1:
-        raise UserError(f"{folder}: anchor_sizes of group {entry.id} do not add up to its {count} Gaussians")
+        raise UserError(f"{shown(folder)}: anchor_sizes of group {entry.id} do not add up to its {count} Gaussians")
     anchors = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
     window = slice(entry.first, entry.first + count)
     keep = valid[window]
@@ -152,7 +213,7 @@ def _assemble(
         gaussians=gaussians,
         anchor_ids=anchor_ids,
         anchors=(sums / torch.bincount(anchor_ids)[:, None]).float(),
-        assignment=torch.nn.functional.one_hot(columns, len(parts)).float(),
+        assignment=torch.zeros(len(columns), len(parts)).scatter_(1, columns[:, None], 1.0),
         group_ids=torch.tensor([part.entry.id for part in parts]),
         group_tokens=torch.zeros(len(parts), 0),
         cameras=cameras,
@@ -160,33 +221,3 @@ def _assemble(
         provenance=provenance,
         semantics=semantics,
     )
-
-
-def _guess_camera(gaussians: Gaussians, fov_degrees: float | None, size: int) -> tuple[Cameras, str]:
-    """Make one square camera; returns it with a note on how it was chosen.
-
-    If nearly all lies in front of the origin (z > 0), the world is taken for a camera's own frame: identity
-    pose. Otherwise the camera stands outside, looks along +z, and frames the middle of the scene.
-    """
-    means, weights = gaussians.means.double(), gaussians.opacities.double().clamp(min=1e-9)
-    front = means[:, 2] > _NEAR
-    if weights[front].sum() >= _FRONT_SHARE * weights.sum():
-        slopes = (means[front, :2] / means[front, 2:]).abs().amax(dim=1, keepdim=True)
-        slope = float(weighted_quantile(slopes, weights[front], _FIELD_SHARE)[0])
-        low, high = _FIELD_LIMITS_DEG
-        guess = min(max(math.degrees(2 * math.atan(slope)), low), high)
-        eye, where = torch.zeros(3, dtype=torch.float64), "at the origin of the world"
-    else:
-        centre = weighted_quantile(means, weights, 0.5)
-        distances = (means - centre).norm(dim=1, keepdim=True)
-        radius = float(weighted_quantile(distances, weights, _FIELD_SHARE)[0])
-        guess = _OUTSIDE_FIELD_DEG
-        eye = centre - torch.tensor([0.0, 0.0, 2 * radius], dtype=torch.float64)
-        where = "outside of the scene, looking along +z"
-    fov = fov_degrees or guess
-    focal_px = size / 2 / math.tan(math.radians(fov) / 2)
-    pinhole = torch.tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1.0]])
-    pose = rigid(torch.eye(3, dtype=torch.float64), -eye).float()
-    source = "given" if fov_degrees else "guessed"
-    note = f"no cameras.json: one camera {where}, {fov:.0f} degrees wide ({source}), {size}x{size} pixels"
-    return Cameras(pose[None], pinhole[None], (size, size)), note

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, project, rigid, rotation_from_quaternion, transform_points
-from tokengroups.render import render
-from tokengroups.scene.groups import gaussian_mask, group_centre, weighted_quantile
+from tokengroups.render import RenderOutput, render
+from tokengroups.scene.groups import gaussian_mask, group_members, select_points
 from tokengroups.scene.layout import cameras_up
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.ties import ascending
 from tokengroups.types import Cameras, Gaussians, TokenScene
 
@@ -50,6 +51,15 @@ def render_views(
         >>> first.group_map.unique()  # -1 = no group
         tensor([-1,  1,  2,  3])
     """
+    for out, columns in _render_columns(scene, cameras, background):
+        ids = scene.group_ids[columns.clamp(min=0)]
+        yield SceneView(out.colors[0], out.alphas[0], out.depths[0], ids.masked_fill_(columns < 0, -1))
+
+
+def _render_columns(
+    scene: TokenScene, cameras: Cameras, background: Float[Tensor, "3"] | None = None
+) -> Iterator[tuple[RenderOutput, Int64[Tensor, "H W"]]]:
+    """Pictures of each camera, and at each pixel the column of its most probable group, -1 where none covers it."""
     scene = scene.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
     for pose, pinhole in zip(cameras.cam_from_world, cameras.intrinsics, strict=True):
         out = render(
@@ -60,12 +70,10 @@ def render_views(
             background=background,
             anchor_ids=scene.anchor_ids,
             anchor_features=scene.assignment,
+            argmax=True,
         )
-        assert out.features is not None
-        column = out.features[0].argmax(dim=-1)
-        covered = out.alphas[0] >= GROUP_ALPHA
-        group_map = torch.where(covered, scene.group_ids[column], torch.full_like(column, -1))
-        yield SceneView(out.colors[0], out.alphas[0], out.depths[0], group_map)
+        assert out.argmax is not None
+        yield out, out.argmax[0].masked_fill_(out.alphas[0] < GROUP_ALPHA, -1)
 
 
 def highlight(view: SceneView, group_id: int) -> Float[Tensor, "H W 3"]:
@@ -95,8 +103,8 @@ def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
         [0.17, 0.12, 0.07]
     """
     counts = torch.zeros(len(scene.group_ids))
-    for view in render_views(scene, scene.cameras):
-        counts += (view.group_map[..., None] == scene.group_ids).float().mean(dim=(0, 1))
+    for _, columns in _render_columns(scene, scene.cameras):
+        counts += torch.bincount(columns[columns >= 0], minlength=len(counts)) / columns.numel()
     return counts / len(scene.cameras.intrinsics)
 
 
@@ -144,9 +152,23 @@ def render_portrait(
     scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "size size 3"]:
     """Render one group alone, filling the frame, from the context camera that faces it most."""
-    mine = gaussian_mask(scene, column)
+    return _portrait(scene, gaussian_mask(scene, column), size, background)
+
+
+def render_portraits(
+    scene: TokenScene, size: int, background: Float[Tensor, "3"]
+) -> Iterator[Float[Tensor, "size size 3"]]:
+    """`render_portrait` of every group, by column."""
+    for mine in group_members(scene):
+        yield _portrait(scene, mine, size, background)
+
+
+def _portrait(
+    scene: TokenScene, mine: Tensor, size: int, background: Float[Tensor, "3"]
+) -> Float[Tensor, "size size 3"]:
     alone = select(scene.gaussians, mine).map(lambda values: values.float())
-    camera = _portrait_camera(scene, column, alone, size).to(alone.means)
+    centre = select_points(scene, mine).centre().double()
+    camera = _portrait_camera(scene.cameras, centre, alone, size).to(alone.means)
     out = render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background)
     return out.colors[0]
 
@@ -175,10 +197,9 @@ def _focus_depth(scene: TokenScene) -> float:
     return float((scene.gaussians.means - invert_rigid(pose)[:3, 3]).norm(dim=1).mean())
 
 
-def _portrait_camera(scene: TokenScene, column: int, alone: Gaussians, size: int) -> Cameras:
+def _portrait_camera(cameras: Cameras, centre: Float[Tensor, "3"], alone: Gaussians, size: int) -> Cameras:
     """Turn the view that faces the group most (the first of equals) to its centre; zoom to most of its opacity."""
-    centre = group_centre(scene, column).double()
-    poses = scene.cameras.cam_from_world.double()
+    poses = cameras.cam_from_world.double()
     in_camera = poses[:, :3, :3] @ centre + poses[:, :3, 3]
     facing = in_camera[:, 2] / in_camera.norm(dim=1).clamp(min=1e-9)
     best = int(ascending(-facing.numpy(force=True), _SAME_FACING, 1)[0])

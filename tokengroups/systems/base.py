@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,7 @@ from tokengroups.postprocess import (
     run_steps,
     token_scene,
 )
+from tokengroups.systems.inputs import check_intrinsics, check_photos
 from tokengroups.types import TokenScene, stack
 
 
@@ -150,37 +152,39 @@ class SceneSystem(nn.Module):
     @torch.no_grad()
     def predict(
         self,
-        photos: Float[Tensor, "V 3 H W"],
-        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        photos: Float[Tensor, "V 3 H W"] | Any,
+        intrinsics: Float[Tensor, "V 3 3"] | Any = None,
         *,
         postprocess: str | Sequence[Step] = "default",
-        fps_start: int | None = None,
+        fps_start: SupportsIndex | None = None,
     ) -> Reconstruction:
         """Reconstruct one scene and keep what evaluation needs of it.
 
         Args:
-            photos: In [0, 1]; the first one defines the world; sides are multiples of `size_multiple`.
+            photos: In [0, 1], on the model's device; the first one defines the world; sides are multiples of
+                `size_multiple`.
             intrinsics: Of the photos, in their pixels, where they are given; None: they are predicted.
             postprocess: ``none``, ``default``, ``NAME[,NAME...]``, or steps.
             fps_start: Candidate that farthest-point sampling starts from; None = the one nearest to the centre.
 
         Raises:
-            ValueError: If there is no photo or its size does not fit.
+            ValueError: Photos or intrinsics of another type, shape, range or device.
             UserError: An unknown step, or one that the encoder cannot serve.
         """
-        if len(photos) == 0:
-            raise ValueError("predict needs at least one photo")
-        if any(side % self.size_multiple for side in photos.shape[-2:]):
-            raise ValueError(f"photo sides must be multiples of {self.size_multiple}, got {tuple(photos.shape[-2:])}")
+        device = next((parameter.device for parameter in self.network.parameters()), None)
+        photos = check_photos(photos, self.size_multiple, device)
+        if intrinsics is not None:
+            intrinsics = check_intrinsics(intrinsics, photos)
+        seed = None if fps_start is None else operator.index(fps_start)
         steps = choose_steps(postprocess, self.steps)
         check_evidence(steps, self.encoder)
         self.eval()
-        draft = replace(self.encode(photos, intrinsics), fps_start=fps_start)
+        draft = replace(self.encode(photos, intrinsics), fps_start=seed)
         draft = self.decode(run_steps(draft, steps, "before_decoding"))
         draft = run_steps(draft, steps, "after_decoding")
         provenance = {
             "num_photos": len(photos),
-            "seed": fps_start,
+            "seed": seed,
             "intrinsics": "predicted" if intrinsics is None else "given",
             "postprocess": describe_steps(steps),
         }
@@ -190,11 +194,11 @@ class SceneSystem(nn.Module):
 
     def reconstruct(
         self,
-        photos: Float[Tensor, "V 3 H W"],
-        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        photos: Float[Tensor, "V 3 H W"] | Any,
+        intrinsics: Float[Tensor, "V 3 3"] | Any = None,
         *,
         postprocess: str | Sequence[Step] = "default",
-        fps_start: int | None = None,
+        fps_start: SupportsIndex | None = None,
     ) -> TokenScene:
         """Turn photos of a room into a scene of groups; arguments and errors as in `predict`.
 

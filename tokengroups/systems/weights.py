@@ -17,7 +17,9 @@ from tokengroups.checkpoint import find_weights, load_state_strict, load_weights
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
+from tokengroups.nn.limits import weights_limit
 from tokengroups.postprocess import StepSpec, build_steps, describe_steps
+from tokengroups.reading import malformed, shown
 from tokengroups.registry import resolve
 from tokengroups.systems.base import SceneSystem
 
@@ -40,11 +42,12 @@ class _Saved:
     postprocess: tuple[StepSpec, ...] = ()
 
 
-def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
+def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | None = None) -> SceneSystem:
     """Load a system with its encoder, in evaluation mode on the CPU.
 
     Args:
         source: Name of shipped weights or a weight folder.
+        encoder: Source of the encoder (see `load_encoder`); None = the one that the weights name, never from the hub.
 
     Raises:
         UserError: If there are no such weights, or they are damaged or do not fit their configuration.
@@ -56,35 +59,36 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS) -> SceneSystem:
     """
     folder = find_weights(source)
     if folder is None:
-        raise UserError(
-            f"no weights '{source}': give a weight folder or one of the shipped names: {', '.join(shipped_weights())}"
-        )
+        known = ", ".join(shipped_weights())
+        raise UserError(f"no weights '{shown(source)}': give a weight folder or one of the shipped names: {known}")
     tensors, content = load_weights(folder)
     where = f"{folder}/config.json"
     if "system" not in content:
-        what = f"the encoder '{content['encoder']}'" if "encoder" in content else "no system"
+        what = f"the encoder '{shown(content['encoder'])}'" if "encoder" in content else "no system"
         raise UserError(f"{folder} holds {what}; give the weights of a system")
-    system = _build(build_config(_Saved, content, where), where)
+    system = _build(build_config(_Saved, content, where), tensors, where, encoder)
     load_state_strict(system.network, tensors, folder)
     return system.eval()
 
 
-def _build(saved: _Saved, where: str) -> Any:
-    """The untrained system of a weight folder. Its file names nothing that is imported for it alone."""
+def _build(saved: _Saved, tensors: Mapping[str, Tensor], where: str, other_encoder: str | Path | None) -> Any:
+    """The untrained system of a weight folder. Its file names nothing that is imported or looked up for it alone."""
     try:
         create = resolve(saved.system, SYSTEMS, "system", typed=False)
-        encoder = load_encoder(saved.encoder, typed=False)
+        encoder = load_encoder(other_encoder or saved.encoder, typed=other_encoder is not None)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{shown(where)}: {error}") from None
     if SceneSystem not in getattr(create, "__mro__", ()):
         raise UserError(f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does")
     config = build_config(create.config_class, saved.config, where)
     steps = build_steps(saved.postprocess, where, typed=False)
-    try:
-        system = create(encoder, config, steps)
-    except ValueError as error:
-        raise UserError(f"{where}: {saved.encoder} does not fit the model: {error}") from None
-    system.encoder_source = saved.encoder
+    source = str(other_encoder or saved.encoder)
+    with malformed(where, "use the config that was saved with the weights"), weights_limit(tensors, where):
+        try:
+            system = create(encoder, config, steps)
+        except ValueError as error:
+            raise UserError(f"{where}: {source} does not fit the model: {error}") from None
+    system.encoder_source = source
     return system
 
 

@@ -20,11 +20,12 @@ from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
-from tokengroups.io.hub import hub_folder, is_hub_id
-from tokengroups.reading import read_json
+from tokengroups.io.hub import hub_folder, is_hub_id, not_typed
+from tokengroups.reading import path_kind, read_json, shown
 
 DEFAULT_TEXT_ENCODER = "minilm"
 INSTALL = "install it with: pip install 'tokengroups[text]'"
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}  # a folder runs no code and contacts nobody
 
 
 @runtime_checkable
@@ -48,27 +49,31 @@ class ImageTeacher(Protocol):
         ...
 
 
-def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER) -> TextEncoder:
+def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER, *, typed: bool = True) -> TextEncoder:
     """Load an encoder by name, folder or hub id; CPU, evaluation mode.
 
     Args:
         source: ``minilm``; or a folder or hub id of CLIP, SigLIP or SigLIP 2 (transformers' layout), or of a BERT-like
             sentence encoder with mean pooling.
+        typed: Whether the user typed the source; the hub is asked for nothing else.
 
     Raises:
         UserError: The extra ``text`` is missing, no such folder or hub id, no network, or another kind of model.
     """
     transformers = _transformers()
-    folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source)
+    folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source, typed)
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
         if config.model_type in KINDS:
             with _without_progress_bar(transformers):
                 return KINDS[config.model_type](folder, source)
-    except (OSError, ValueError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # transformers' own, of every kind, for damaged folders
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot load the text encoder '{source}': {reason}") from error
-    raise UserError(f"text encoder '{source}' is of kind '{config.model_type}'; known kinds: {', '.join(KINDS)}")
+        raise UserError(f"cannot load the text encoder '{shown(source)}': {shown(reason)}") from error
+    kind = f"'{shown(config.model_type)}'"
+    raise UserError(f"text encoder '{shown(source)}' is of kind {kind}; known kinds: {', '.join(KINDS)}")
 
 
 class SentenceEncoder:
@@ -175,8 +180,8 @@ def _transformers() -> Any:
 def _load(folder: Path) -> tuple[Any, Any]:
     """Tokenizer and model."""
     transformers = _transformers()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return tokenizer, transformers.AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
+    return tokenizer, transformers.AutoModel.from_pretrained(folder, **_LOCAL).eval()
 
 
 @contextlib.contextmanager
@@ -199,14 +204,15 @@ def _minilm_folder() -> Path:
     return Path(get_model_path())
 
 
-def _local_folder(source: str) -> Path:
-    """The folder itself, or the hub's snapshot of an id."""
-    if Path(source).is_dir():
+def _local_folder(source: str, typed: bool) -> Path:
+    """The folder itself, or the hub's snapshot of an id that the user typed."""
+    if path_kind(source) == "folder":
         return Path(source)
     if not is_hub_id(source):
-        raise UserError(
-            f"no text encoder '{source}': give minilm, a folder, or a hub id such as google/siglip2-base-patch16-224"
-        )
+        example = "google/siglip2-base-patch16-224"
+        raise UserError(f"no text encoder '{shown(source)}': give minilm, a folder, or a hub id such as {example}")
+    if not typed:
+        raise not_typed("text encoder", source, "--text-encoder ID, or a folder")
     return hub_folder(source, ["*.safetensors", "*.json", "*.txt", "*.model"])
 
 

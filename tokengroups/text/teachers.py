@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Between, Settings
 from tokengroups.errors import UserError
 from tokengroups.losses.semantics import TeacherTargets
 from tokengroups.text.cache import EmbeddingCache
@@ -18,18 +19,13 @@ from tokengroups.types import Views
 
 
 @dataclass(frozen=True)
-class SemanticsConfig:
+class SemanticsConfig(Settings):
     """Source of the groups' semantics in training; used if `losses.distillation` is positive."""
 
     text_encoder: str = "minilm"  # or a folder or hub id of CLIP or SigLIP
     teacher: Literal["labels", "images"] = "labels"  # images: patch features of a vision-language encoder
-    views: int = 0  # number of rendered views that are distilled, evenly spaced; 0 = all
+    views: Annotated[int, Between(0, 1000)] = 0  # number of rendered views that are distilled, evenly spaced; 0 = all
     only: bool = False  # train the semantic head alone, on token groups from `start_from`
-
-    def __post_init__(self) -> None:
-        """Refuse a number of views below 0."""
-        if self.views < 0:
-            raise ValueError(f"semantics.views must be >= 0, got {self.views}")
 
 
 class LabelTeacher:

@@ -10,6 +10,8 @@ from typing import Any
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
 from tokengroups.data.stream import ExampleConfig
 from tokengroups.errors import UserError
+from tokengroups.nn.limits import parameter_limit
+from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.systems import SYSTEMS
 from tokengroups.training.config import TrainingConfig
@@ -23,6 +25,7 @@ TASKS = {
     "single_view": "tokengroups.training.tasks.single_view:SingleViewTask",
 }
 
+_MOST_PARAMETERS = 4 * 10**9  # VGGT-1B has 1.2
 _METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
 
 
@@ -34,10 +37,15 @@ class Experiment:
     config: Any  # a dataclass with the field `training`
 
     def build(self) -> Task:
-        """Build the task; raises UserError for anything wrong with its data or weights."""
-        if self.task in TASKS:
-            return resolve(self.task, TASKS, "task")(self.config)
-        return SystemTask(self.config, _system_class(self.task))
+        """Build the task; raises UserError for anything wrong with its sizes, data or weights."""
+        message = f"the model would have more than {_MOST_PARAMETERS:.0e} parameters; lower its sizes"
+        try:
+            with parameter_limit(_MOST_PARAMETERS, message):
+                if self.task in TASKS:
+                    return resolve(self.task, TASKS, "task")(self.config)
+                return SystemTask(self.config, _system_class(self.task))
+        except ValueError as error:  # of a network: sizes that do not fit together
+            raise UserError(f"task {self.task}: {error}; change its settings") from error
 
     def description(self) -> dict[str, Any]:
         """Return all settings as plain values."""
@@ -64,7 +72,9 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     name = values.pop("task", None)
     if not isinstance(name, str) or (name not in TASKS and name not in SYSTEMS and ":" not in name):
         known = ", ".join([*TASKS, *SYSTEMS])
-        raise UserError(f"{path}: the key 'task' must be one of {known}, or module:Class; got {name!r}")
+        raise UserError(
+            f"{shown(path)}: the key 'task' must be one of {known}, or module:Class; got {shown(repr(name))}"
+        )
     if name in TASKS:
         kind = resolve(name, TASKS, "task").settings_class
     else:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import Tensor
 from tqdm import tqdm
 
 from tokengroups.errors import UserError
-from tokengroups.io.files import make_folder
-from tokengroups.training import optim
+from tokengroups.training import optim, processes
 from tokengroups.training.config import TrainingConfig
 from tokengroups.training.log import MetricsLog
-from tokengroups.training.processes import Prefetcher, StopRequest, micro_batches, seed_step, start_accelerator
-from tokengroups.training.state import Checkpoints, RunState
+from tokengroups.training.processes import Prefetcher, StopRequest
+from tokengroups.training.state import Checkpoints, RunState, flatten
 from tokengroups.training.task import Task
 
 _MAX_SKIPPED_IN_A_ROW = 20
@@ -40,18 +40,6 @@ class TrainingResult:
     is_main: bool  # True in one process of a group
 
 
-class _Losses(nn.Module):
-    """Module around a task's losses, so that data-parallel wrapping sees one forward pass a micro-batch."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.model, self.task = task.model, task
-
-    def forward(self, batch: Any, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self.task.losses(batch, step)
-        return losses.total, dict(losses.terms)
-
-
 def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> TrainingResult:
     """Train `task` from its last checkpoint in the output folder, or from the start, until done or stopped.
 
@@ -61,24 +49,27 @@ def train(task: Task, config: TrainingConfig, description: dict[str, Any]) -> Tr
         description: The whole experiment's configuration as plain values, kept in checkpoints and trackers.
 
     Raises:
-        UserError: Unusable settings, an output folder of another model, or losses that stay non-finite.
+        UserError: Unusable settings, an output folder of another model, of a longer run, or in use, or losses that
+            stay non-finite.
     """
-    output = make_folder(config.output)
-    run = _Run(task, config, description, output)
-    try:
-        with StopRequest() as stop:
-            return run.until_done(stop)
-    finally:
-        run.close()
+    accelerator, output = processes.start_accelerator(config), Path(config.output)
+    with contextlib.ExitStack() as stack:
+        stack.callback(accelerator.end_training)
+        stack.enter_context(processes.held_folder(accelerator, output))
+        run = _Run(task, config, description, accelerator)
+        stack.callback(run.close)
+        return run.until_done(stack.enter_context(StopRequest()))
 
 
 class _Run:
     """One start of a training run: the objects that live as long as the loop."""
 
-    def __init__(self, task: Task, config: TrainingConfig, description: dict[str, Any], output: Path) -> None:
-        self.task, self.config, self.description, self.output = task, config, description, output
-        self.accelerator = accelerator = start_accelerator(config, output, description)
-        self.losses = accelerator.prepare_model(_Losses(task))
+    def __init__(
+        self, task: Task, config: TrainingConfig, description: dict[str, Any], accelerator: Accelerator
+    ) -> None:
+        self.task, self.config, self.description, self.accelerator = task, config, description, accelerator
+        self.output = output = Path(config.output)
+        self.losses = accelerator.prepare_model(processes.LossModule(task))
         task.model.train()
         self.optimizer = optim.build_optimizer(task.parameter_groups(), task.model, config)
         self.average = optim.AveragedWeights(task.model)
@@ -86,18 +77,26 @@ class _Run:
         self.log = MetricsLog(output)
         restored = self.checkpoints.restore(description)
         self.state = restored or RunState()
+        if self.state.step > config.steps:
+            raise UserError(
+                f"{output} holds a run of {self.state.step} steps, more than training.steps, {config.steps}; "
+                "raise it, or choose another training.output"
+            )
+        slots = processes.micro_batches(config, accelerator.process_index, accelerator.num_processes)
+        self.data = Prefetcher(lambda step: [task.batch(step, part) for part in slots], config.steps)
+        if self.state.step < config.steps:
+            self.data.check(self.state.step)  # before anything is written
         self.saved_at = self.state.step if restored else -1
         self.saved_time = self.row_time = self.start_time = time.monotonic()
         self.row_step = self.state.step
         self.earlier_seconds = self.state.seconds
         self.skipped_in_a_row = 0
+        self.tracking = False
         if accelerator.is_main_process:
             self.checkpoints.remove_leftovers()
             self.log.keep_until(self.state.step)
             where = f"{accelerator.num_processes} process(es) on {accelerator.device.type}"
             _log.info("step %d of %d, %s, output in %s", self.state.step, config.steps, where, output)
-        slots = micro_batches(config, accelerator.process_index, accelerator.num_processes)
-        self.data = Prefetcher(lambda step: [task.batch(step, part) for part in slots], config.steps)
         self.bar = tqdm(
             total=config.steps, initial=self.state.step, unit="step", mininterval=1.0, dynamic_ncols=True,
             disable=None if accelerator.is_main_process else True,  # None: no bar where no terminal is
@@ -109,7 +108,6 @@ class _Run:
         # The wrapped model would keep the process group and its threads alive beyond the interpreter.
         del self.losses
         self.accelerator.free_memory()
-        self.accelerator.end_training()
 
     def until_done(self, stop: StopRequest) -> TrainingResult:
         """Run the loop; all processes stop between the same two steps."""
@@ -136,7 +134,7 @@ class _Run:
     def learn(self) -> dict[str, float]:
         """Take one optimiser step; return this process's losses and the gradient norm before clipping."""
         step, parts = self.state.step, self.data.get(self.state.step)
-        seed_step(self.config.seed, step, self.accelerator.process_index)
+        processes.seed_step(self.config.seed, step, self.accelerator.process_index)
         rate = optim.learning_rate(step, self.config)
         optim.set_learning_rate(self.optimizer, rate)
         sums: dict[str, Tensor] = {}
@@ -214,6 +212,9 @@ class _Run:
         if self.accelerator.is_main_process:
             self.log.append({"step": self.state.step, "seconds": round(self.state.seconds, 2), **row})
         if self.config.trackers:
+            if not self.tracking:  # the first row: only now is it known that the run can work
+                self.accelerator.init_trackers("logs", config=flatten(self.description))
+            self.tracking = True
             self.accelerator.log(row, step=self.state.step)
 
     def evaluate(self) -> None:

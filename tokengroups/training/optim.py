@@ -42,6 +42,16 @@ def build_optimizer(groups: list[dict[str, Any]], model: nn.Module, config: Trai
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
+def state_shapes(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, dict[str, torch.Size]]:
+    """Shapes of what an optimiser of `build_optimizer` keeps for every parameter from its first step on, by name."""
+    shapes: dict[nn.Parameter, dict[str, torch.Size]] = {}
+    for group in optimizer.param_groups:
+        moments = ("momentum_buffer",) if group.get("muon") else ("exp_avg", "exp_avg_sq")
+        count = {} if group.get("muon") else {"step": torch.Size()}
+        shapes |= {parameter: count | dict.fromkeys(moments, parameter.shape) for parameter in group["params"]}
+    return shapes
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al., 2024) for groups with ``muon`` = True, AdamW for the others; one state, one list of groups.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -16,14 +17,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.tracking import get_available_trackers
+from torch import Tensor, nn
 
 from tokengroups.errors import UserError
+from tokengroups.io.files import check_folder, locked_folder, make_folder
+from tokengroups.reading import path_kind
 from tokengroups.training.config import TrainingConfig
-from tokengroups.training.state import flatten
+from tokengroups.training.task import Task
 
 
-def start_accelerator(config: TrainingConfig, output: Path, description: dict[str, Any]) -> Accelerator:
-    """Join the process group that torchrun or accelerate started, if any, and start the trackers.
+def start_accelerator(config: TrainingConfig) -> Accelerator:
+    """Join the process group that torchrun or accelerate started, if any; writes nothing.
 
     Raises:
         UserError: A tracker that is unknown or not installed, or a batch that the processes cannot share equally.
@@ -39,7 +43,7 @@ def start_accelerator(config: TrainingConfig, output: Path, description: dict[st
         torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
     parallel = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(
-        cpu=cpu, log_with=list(config.trackers) or None, project_dir=str(output), kwargs_handlers=[parallel]
+        cpu=cpu, log_with=list(config.trackers) or None, project_dir=config.output, kwargs_handlers=[parallel]
     )
     share = accelerator.num_processes * config.accumulation
     if config.batch_size % share:
@@ -47,9 +51,48 @@ def start_accelerator(config: TrainingConfig, output: Path, description: dict[st
             f"training.batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} "
             f"process(es) x training.accumulation {config.accumulation}; make it a multiple of {share}"
         )
-    if config.trackers:
-        accelerator.init_trackers("logs", config=flatten(description))
     return accelerator
+
+
+@contextlib.contextmanager
+def held_folder(accelerator: Accelerator, output: Path) -> Iterator[None]:
+    """Hold the output folder in the main process, so that no other run writes into it; all processes go on, or none.
+
+    It is created where missing. What is still empty in the end is removed: a refusal leaves nothing.
+
+    Raises:
+        UserError: Another run holds it, or it cannot be written to.
+    """
+    busy = f"another training is writing to {output}; wait for it or stop it, or choose another training.output"
+    refusal: UserError | None = None
+    with contextlib.ExitStack() as stack:
+        if accelerator.is_main_process:
+            try:
+                stack.enter_context(_created(output))
+                stack.enter_context(locked_folder(output, busy))
+            except UserError as error:
+                refusal = error
+        if in_any_process(accelerator, refusal is not None):
+            raise refusal or UserError(f"the main process cannot write to {output}; see its message")
+        yield
+
+
+@contextlib.contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    missing = [place for place in (folder, *folder.parents) if path_kind(place) == "missing"]
+    make_folder(check_folder(folder))
+    try:
+        yield
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):  # not empty
+                place.rmdir()
+
+
+def in_any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """True in all processes if the flag is true in one of them."""
+    shared = torch.tensor(float(flag), device=accelerator.device)
+    return bool(accelerator.reduce(shared, reduction="sum") if accelerator.num_processes > 1 else shared)
 
 
 def micro_batches(config: TrainingConfig, process: int, num_processes: int) -> list[range]:
@@ -65,6 +108,19 @@ def seed_step(seed: int, step: int, process: int) -> None:
     torch.manual_seed(drawn)
     np.random.seed(drawn)
     random.seed(drawn)
+
+
+class LossModule(nn.Module):
+    """Module around a task's losses, so that data-parallel wrapping sees one forward pass a micro-batch."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = task.model, task
+
+    def forward(self, batch: Any, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total and named terms."""
+        losses = self.task.losses(batch, step)
+        return losses.total, dict(losses.terms)
 
 
 class Prefetcher:
@@ -84,6 +140,11 @@ class Prefetcher:
         if step + 1 < self.last_step:
             self.pending = (step + 1, self.pool.submit(self.read, step + 1))
         return result
+
+    def check(self, step: int) -> None:
+        """Wait for the data of a step, which `get` will return, or raise the reader's error."""
+        self.pending = (step, self.pool.submit(self.read, step))
+        self.pending[1].result()
 
     def close(self) -> None:
         """Stop the thread and drop what it was reading."""

@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from tokengroups.bounds import Between, CountOrZero
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
+from tokengroups.config import build_config
 from tokengroups.errors import UserError
 from tokengroups.io.files import make_folder
-from tokengroups.training.optim import AveragedWeights
+from tokengroups.reading import malformed, shown
+from tokengroups.training.optim import AveragedWeights, state_shapes
 
 _FORMAT = "tokengroups training state 1"
+_NAME = re.compile(r"step_(\d{8,18})\.safetensors")
 _KEPT = 2  # the newest, and one in case a crash of the machine cut the newest short
 _SHOWN = 3
+_LONGEST_TEXT = 2**20  # characters of the metadata
 _log = logging.getLogger(__name__)
 
 
@@ -27,12 +33,12 @@ _log = logging.getLogger(__name__)
 class RunState:
     """Counters of a run; random state is drawn anew from (seed, step, process) in each step."""
 
-    step: int = 0  # finished optimiser steps
+    step: CountOrZero = 0  # finished optimiser steps
     seconds: float = 0.0  # spent in training and evaluation, all starts together
-    evaluated_at: int = -1  # step of the last evaluation
+    evaluated_at: Annotated[int, Between(-1, 10**9)] = -1  # step of the last evaluation
     window: dict[str, float] = field(default_factory=dict)  # sums of the logged values since the last row
-    window_steps: int = 0
-    window_skipped: int = 0  # steps whose gradient was not finite, not counted in the sums
+    window_steps: CountOrZero = 0
+    window_skipped: CountOrZero = 0  # steps whose gradient was not finite, not counted in the sums
 
 
 class Checkpoints:
@@ -47,31 +53,30 @@ class Checkpoints:
     def save(self, state: RunState, description: dict[str, Any]) -> Path:
         """Write a checkpoint atomically and remove the ones no longer needed."""
         make_folder(self.folder)
-        path = self.folder / f"step_{state.step:08d}.safetensors"
+        path = _path(self.folder, state.step)
         metadata = {"format": _FORMAT, "state": json.dumps(asdict(state)), "config": json.dumps(description)}
         write_tensors(path, self._tensors(), metadata)
         for old in self._newest_first()[_KEPT:]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                old.unlink()
         return path
 
     def restore(self, description: dict[str, Any]) -> RunState | None:
-        """Load the newest readable checkpoint into model, optimiser and average; None if there is none.
+        """Load the newest sound checkpoint into model, optimiser and average; None if there is none.
 
         Raises:
-            UserError: A checkpoint of another model, or not one of the existing files can be read.
+            UserError: A checkpoint of another model or optimiser, or not one of the existing files is sound.
         """
         found = self._newest_first()
         for path in found:
             try:
-                metadata, tensors = read_metadata(path), read_tensors(path)
+                state, before, tensors = _read(path)
             except UserError as error:
                 _log.warning("%s; trying the one before", error)
                 continue
-            if metadata.get("format") != _FORMAT:
-                raise UserError(f"{path} is no training checkpoint of this version; choose another output folder")
             self._load(tensors, path)
-            _log_changes(json.loads(metadata["config"]), description)
-            return RunState(**json.loads(metadata["state"]))
+            _log_changes(before, description)
+            return state
         if found:
             raise UserError(f"no checkpoint in {self.folder} can be read; remove them or choose another output folder")
         return None
@@ -83,7 +88,8 @@ class Checkpoints:
                 path.unlink()
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
+        names = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("step_*"))
+        return [path for _, path in sorted(((int(m[1]), path) for m, path in names if m), reverse=True)]
 
     def _weights(self) -> dict[str, Tensor]:
         """The model's trainable parameters and persistent buffers, and the averaged weights."""
@@ -100,22 +106,66 @@ class Checkpoints:
 
     @torch.no_grad()
     def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
-        targets = self._weights()
+        """Copy a checkpoint's tensors, all of which must be known and fit."""
+        targets, moments = self._weights(), self._moments(tensors)
         wrong = [name for name, t in targets.items() if name not in tensors or tensors[name].shape != t.shape]
         wrong += [name for name in tensors if name not in targets and not name.startswith("optimizer.")]
         if wrong:
             raise UserError(
-                f"{path} is of another model ({len(wrong)} tensors differ, e.g. {', '.join(wrong[:_SHOWN])}); "
+                f"{path} is of another model ({len(wrong)} tensors differ, e.g. {_listed(wrong)}); "
                 "use the config it was trained with, or another output folder"
+            )
+        wrong = [name for name in tensors if name not in targets and name not in moments]
+        if wrong:
+            raise UserError(
+                f"{path} is of another optimiser ({len(wrong)} tensors differ, e.g. {_listed(wrong)}); "
+                "set training.optimizer as it was, or another output folder"
             )
         for name, target in targets.items():
             target.copy_(tensors[name])
-        parameters = dict(self.model.named_parameters())
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, key, parameter_name = name.split(".", 2)
-                parameter = parameters[parameter_name]
-                self.optimizer.state[parameter][key] = tensor.to(parameter.device)
+        for name, (parameter, key) in moments.items():
+            kept = tensors[name].to(parameter)
+            # The fused optimiser relies on the parameter's order in memory, such as channels last.
+            kept = torch.empty_like(parameter).copy_(kept) if kept.shape == parameter.shape else kept
+            self.optimizer.state[parameter][key] = kept
+
+    def _moments(self, tensors: dict[str, Tensor]) -> dict[str, tuple[nn.Parameter, str]]:
+        """Parameter and key of the optimiser's tensors; those of a parameter are complete, or none of them is one."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        found: dict[str, tuple[nn.Parameter, str]] = {}
+        for parameter, shapes in state_shapes(self.optimizer).items():
+            own = {f"optimizer.{key}.{names[parameter]}": key for key in shapes}
+            if all(name in tensors and tensors[name].shape == shapes[key] for name, key in own.items()):
+                found |= {name: (parameter, key) for name, key in own.items()}
+        return found
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step_{step:08d}.safetensors"
+
+
+def _read(path: Path) -> tuple[RunState, dict[str, Any], dict[str, Tensor]]:
+    """State, configuration and tensors of a checkpoint.
+
+    Raises:
+        UserError: It is damaged, or holds NaN or infinity.
+    """
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    if metadata.get("format") != _FORMAT:
+        raise UserError(f"{path} is no training checkpoint of this version")
+    with malformed(path, "remove it"):
+        state, before = (json.loads(metadata[key][:_LONGEST_TEXT]) for key in ("state", "config"))
+        state = build_config(RunState, state, str(path))
+        if path != _path(path.parent, state.step) or not isinstance(before, dict):
+            raise ValueError("its step or its configuration")
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"{path} holds NaN or infinity in {len(broken)} tensors, e.g. {_listed(broken)}")
+    return state, before, tensors
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(shown, names[:_SHOWN]))
 
 
 def _log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 
 from tokengroups.cli import text
+from tokengroups.cli.demo.workplace import later_name
 from tokengroups.cli.main import main
-from tokengroups.cli.output import note, save_pictures
+from tokengroups.cli.output import note, save_pictures, say
 from tokengroups.data.base import open_dataset
 from tokengroups.errors import UserError
 from tokengroups.evaluation.phrases import PHRASES
@@ -73,10 +73,9 @@ def run_command(*words: object) -> str:
     Raises:
         SystemExit: The command failed, and has printed the reason.
     """
-    arguments = [str(word) for word in words]
-    line = shlex.join(["tokengroups", *arguments])
-    print(f"$ {line}", flush=True)
-    code = main(arguments)
+    line = shlex.join(["tokengroups", *map(later_name, words)])
+    say(f"$ {line}")
+    code = main([str(word) for word in words])
     if code:
         raise SystemExit(code)
     return line
@@ -94,8 +93,6 @@ def read_json(*words: object) -> Any:
 
 def make_room(folder: Path, number: int, seed: int, num_views: int, size: int) -> Room:
     """Generate a held-out room and write its context photos, without cameras, and its target photos."""
-    if (folder / "truth").is_dir():  # left by an earlier demo, whose files must not show up in this one
-        shutil.rmtree(folder)
     options = {"seeds": [seed], "num_rooms": number}
     rooms = open_dataset("procedural", num_frames=2 * num_views + 1, size=size, options=options)
     frames = rooms[rooms.splits["test"][number - 1]][:]

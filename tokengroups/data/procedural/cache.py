@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
+from tokengroups.bounds import Between, NumFrames, Seed, Settings
 from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room
 from tokengroups.data.procedural.views import DEPTH_STEPS
 from tokengroups.io.files import atomic_path, make_folder
+from tokengroups.reading import path_kind
 from tokengroups.types import SceneFrames
 
 VALIDATION_SEED, VALIDATION_ROOMS = 714_025, 1000
 
 
 @dataclass(frozen=True)
-class ProceduralRooms:
+class ProceduralRooms(Settings):
     """Furnished rooms that are generated on demand, or read from the cache.
 
     The splits "train" and "test" hold `num_rooms` rooms of every seed and never share one. "val" is for watching a
@@ -34,23 +35,12 @@ class ProceduralRooms:
     """
 
     root: str | Path | None = None
-    num_frames: int = 8
-    size: int = 128
-    seeds: tuple[int, ...] = (0,)
-    num_rooms: int = 4000
+    num_frames: NumFrames = 8
+    size: Annotated[int, Between(16, 4096)] = 128
+    seeds: Annotated[tuple[Seed, ...], Between(1, 100)] = (0,)
+    num_rooms: Annotated[int, Between(1, 10**6)] = 4000
 
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
-
-    def __post_init__(self) -> None:
-        """Refuse no seed, negative ones and no room.
-
-        Raises:
-            ValueError: Names the option and its value.
-        """
-        if not self.seeds or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be numbers >= 0, at least one, got {list(self.seeds)}")
-        if self.num_rooms < 1:
-            raise ValueError(f"num_rooms must be >= 1, got {self.num_rooms}")
 
     @property
     def splits(self) -> dict[str, range]:
@@ -68,7 +58,7 @@ class ProceduralRooms:
     def __getitem__(self, index: int) -> SceneFrames:
         path = self.path(index)
         if path is not None:
-            cached = _read(path)
+            cached = _read(path, self.num_frames, self.size)
             if cached is not None:
                 return cached
         split, seed, number = self._room(index)
@@ -113,19 +103,22 @@ def _write(path: Path, frames: SceneFrames) -> None:
         )
 
 
-def _read(path: Path) -> SceneFrames | None:
-    """A cached room; None if it is missing or damaged (it is then made again)."""
+def _read(path: Path, num_frames: int, size: int) -> SceneFrames | None:
+    """A cached room; None if it is missing, damaged or none of this shape (it is then made again)."""
+    if path_kind(path) != "file":
+        return None
     try:
         with np.load(path, allow_pickle=False) as stored:
             classes = json.loads(stored["instance_classes"].tobytes())
-            return SceneFrames(
+            frames = SceneFrames(
                 name=str(stored["name"]),
                 images=stored["images"],
                 depth=stored["depth_steps"].astype(np.float32) / DEPTH_STEPS,
                 group_ids=stored["ids_plus_one"].astype(np.int16) - np.int16(1),
                 cam_from_world=stored["cam_from_world"],
                 intrinsics=stored["intrinsics"],
-                instance_classes={int(number): name for number, name in classes.items()},
+                instance_classes={int(number): str(name) for number, name in classes.items()},
             )
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError, EOFError):
+    except Exception:  # zipfile, its decompressors, NumPy and JSON, each with errors of its own
         return None
+    return frames if frames.images.shape == (num_frames, size, size, 3) else None

@@ -1,8 +1,8 @@
 """Captures: photos with the cameras of other tools and with instance masks.
 
 The folder of a capture holds its photos (or ``images/``), ``transforms.json`` or a COLMAP model (``sparse/0``), and
-``masks/``. Captures have no depth, so they serve `tokengroups fit`, not training or evaluation. `find_capture` takes
-recordings in ScanNet's layout, too.
+perhaps ``masks/``. Captures have no depth, so they serve `tokengroups fit`, not training or evaluation. `find_capture`
+takes recordings in ScanNet's layout, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import torch
@@ -19,29 +19,28 @@ from tokengroups.data.augment import to_views
 from tokengroups.data.readers.scannet import ScanNetScene
 from tokengroups.data.splits import recorded_splits
 from tokengroups.errors import UserError
-from tokengroups.io.cameras import load_named_cameras
-from tokengroups.io.colmap import find_model, load_colmap
+from tokengroups.io.camera_files import KINDS, TRANSFORMS, has_cameras, load_camera_set
+from tokengroups.io.decoding import MAX_MEGAPIXELS
 from tokengroups.io.files import natural_key
 from tokengroups.io.images import PHOTO_SUFFIXES, find_photos
+from tokengroups.io.matching import find_masks, match_photos
 from tokengroups.io.points import PointCloud, load_points
-from tokengroups.io.posed_cameras import CameraSet, PosedCamera, match_photos
+from tokengroups.io.posed_cameras import CameraSet, PosedCamera
 from tokengroups.io.posed_photos import MaskSource, load_posed_photos
-from tokengroups.io.transforms import load_transforms
-from tokengroups.reading import read_json
+from tokengroups.reading import path_kind, shown
 from tokengroups.types import SceneFrames, Views
 
-TRANSFORMS = "transforms.json"
-_KINDS = "a transforms.json, a COLMAP model or a cameras.json"
 _ANY_SIZE = 2**31
+_NO_MASKS = "no masks: the groups are clusters of positions; --masks DIR gives instances"
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Posed photos of one scene with masks; they are read when the capture is sliced or loaded."""
+    """Posed photos of one scene, perhaps with masks; they are read when the capture is sliced or loaded."""
 
     name: str
     pairs: tuple[tuple[Path, PosedCamera], ...]
-    masks: MaskSource
+    masks: MaskSource | None  # None = nothing is labelled
     points: PointCloud | None = None  # in the world of the cameras
     classes: dict[int, str] = field(default_factory=dict)  # class name of group ids, as far as the files have them
     notes: tuple[str, ...] = ()  # for the user
@@ -61,9 +60,9 @@ class Capture:
         pairs = tuple(self.pairs[i * len(self) // limit] for i in range(limit))
         return replace(self, pairs=pairs, notes=(*self.notes, note))
 
-    def load(self, size: int) -> tuple[Views, list[Path], list[str]]:
+    def load(self, size: int, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[Views, list[Path], list[str]]:
         """Views with float64 cameras, their photo files, and notes; see `load_posed_photos`."""
-        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks)
+        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks, max_megapixels)
         views = to_views(frames, range(len(frames)))
         poses, pinholes = torch.from_numpy(frames.cam_from_world), torch.from_numpy(frames.intrinsics)
         cameras = replace(views.cameras, cam_from_world=poses, intrinsics=pinholes)
@@ -82,7 +81,7 @@ class Captures:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         root = Path(root)
         inside = sorted(root.glob("[!.]*"), key=lambda path: natural_key(path.name))
-        self.folders = [root] if _has_cameras(root) else [path for path in inside if _has_cameras(path)]
+        self.folders = [root] if has_cameras(root) else [path for path in inside if has_cameras(path)]
         if not self.folders:
             raise UserError(f"{root}: no capture in it; give a folder with {TRANSFORMS} or a COLMAP model")
         self.splits, self.split_source = recorded_splits(root, self.folders)
@@ -99,72 +98,95 @@ def find_capture(
     cameras: str | None = None,
     masks: str | None = None,
     points: str | None = None,
-    unlabelled: int = 0,
+    unlabelled: Sequence[int] = (0,),
 ) -> Capture:
     """Find all parts of a capture and read its cameras.
 
     Args:
         photos: Files, or one folder of them or of the whole capture.
         cameras: File or COLMAP folder; None = found in the folder.
-        masks: Folder; None = found in the folder.
+        masks: Folder; None = found in the folder, if it has some.
         points: PLY; None = the points of the camera file.
-        unlabelled: Mask value of no instance.
+        unlabelled: Mask values of no instance.
 
     Raises:
         UserError: Something is missing, does not fit together, or cannot be read.
     """
     for given in photos:
-        if not Path(given).exists():
-            raise UserError(f"{given}: no such file or folder")
-    folder = Path(photos[0]) if len(photos) == 1 and Path(photos[0]).is_dir() else None
+        if path_kind(given) not in ("file", "folder"):
+            raise UserError(f"{shown(given)}: no such file or folder")
+    folder = Path(photos[0]) if len(photos) == 1 and path_kind(photos[0]) == "folder" else None
     name = (folder or Path(photos[0] if photos else ".").parent).resolve().name
-    source = MaskSource(Path(masks), unlabelled) if masks else None
+    cloud = load_points(points) if points else None
     if folder is not None and cameras is None and (folder / "color").is_dir() and (folder / "pose").is_dir():
-        scene, cloud = ScanNetScene(folder), load_points(points) if points else None
-        if source is not None:
-            return Capture(name, tuple(scene.posed_photos()), source, cloud)
-        ids = MaskSource(folder / "instance-filt", first_id=-1)
-        return Capture(name, tuple(scene.posed_photos()), ids, cloud, scene.instance_classes())
+        return _recorded(name, folder, masks, cloud, unlabelled)
     found = _read_cameras(cameras, folder)
-    pairs, notes = match_photos(found.cameras, _photos(photos, folder, found))
-    if source is None and folder is not None and (folder / "masks").is_dir():
-        source = MaskSource(folder / "masks", unlabelled)
-    if source is None:
-        raise UserError("no masks given; name their folder with --masks DIR (one PNG per photo, same stem)")
-    return Capture(name, tuple(pairs), source, load_points(points) if points else found.points, notes=tuple(notes))
+    files = _photos(photos, folder, found)
+    pairs, notes = match_photos(found.cameras, files)
+    if masks is None and folder is not None and (folder / "masks").is_dir():
+        masks = str(folder / "masks")
+    source = None if masks is None else MaskSource(Path(masks), find_masks(Path(masks), files), tuple(unlabelled))
+    cloud = cloud or found.points
+    all_notes = (*found.notes, *(cloud.notes if cloud else ()), *notes, *(() if source else (_NO_MASKS,)))
+    return Capture(name, tuple(pairs), source, cloud, notes=all_notes)
 
 
-def _has_cameras(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / TRANSFORMS).is_file() or find_model(folder) is not None)
+def _recorded(
+    name: str, folder: Path, masks: str | None, cloud: PointCloud | None, unlabelled: Sequence[int]
+) -> Capture:
+    """A recording in ScanNet's layout, with its own instance maps unless others are given."""
+    scene = ScanNetScene(folder)
+    pairs, notes = tuple(scene.posed_photos()), cloud.notes if cloud else ()
+    files = [path for path, _ in pairs]
+    if masks is not None:
+        source = MaskSource(Path(masks), find_masks(Path(masks), files), tuple(unlabelled))
+        return Capture(name, pairs, source, cloud, notes=notes)
+    own = folder / "instance-filt"
+    if not own.is_dir():
+        return Capture(name, pairs, None, cloud, notes=(*notes, _NO_MASKS))
+    source = MaskSource(own, find_masks(own, files), first_id=-1)
+    return Capture(name, pairs, source, cloud, scene.instance_classes(), notes)
 
 
 def _read_cameras(given: str | None, folder: Path | None) -> CameraSet:
-    path = folder if given is None else Path(given)
-    if path is None or (given is None and not _has_cameras(path)):
-        raise UserError(f"no cameras given; name {_KINDS} with --cameras")
-    if path.is_dir():
-        return load_transforms(path / TRANSFORMS) if (path / TRANSFORMS).is_file() else load_colmap(path)
-    if not path.is_file():
-        raise UserError(f"--cameras {path}: no such file or folder; give {_KINDS}")
-    if path.suffix.lower() != ".json":
-        raise UserError(f"--cameras {path}: give {_KINDS} (for COLMAP its folder)")
-    content = read_json(path, f"give {_KINDS}")
-    return load_transforms(path) if isinstance(content, dict) and "frames" in content else load_named_cameras(path)
+    if given is not None:
+        return load_camera_set(Path(given), "--cameras")[0]
+    if folder is None or not has_cameras(folder):
+        raise UserError(f"no cameras given; name {KINDS} with --cameras")
+    return load_camera_set(folder, "--cameras")[0]
 
 
 def _photos(given: Sequence[str], folder: Path | None, cameras: CameraSet) -> list[Path]:
-    """The photos given, else those that the camera file names, else the folder ``images`` beside a COLMAP model."""
+    """The photos given, else those in the folder, in its ``images``, or where the camera file says.
+
+    Those of a folder are the ones right in it, and the ones that the camera file names in folders below.
+    """
     if folder is None and given:
         return find_photos(given)
-    if folder is not None and any(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.glob("[!.]*")):
-        return find_photos([folder])
-    if cameras.folder is not None:
-        named = [cameras.folder / camera.name for camera in cameras.cameras]
-        # NeRF's files leave the suffix out.
-        candidates = ([path, *(Path(f"{path}{suffix}") for suffix in PHOTO_SUFFIXES)] for path in named)
-        found = [next((path for path in paths if path.is_file()), None) for paths in candidates]
-        if any(found):
-            return sorted((path for path in found if path is not None), key=lambda path: natural_key(str(path)))
-    if folder is None:
-        return find_photos([])
-    return find_photos([folder / "images" if (folder / "images").is_dir() else folder])
+    places = [] if folder is None else [folder, folder / "images"]
+    for place in [*places, *([] if cameras.folder is None else [cameras.folder])]:
+        direct = [path for path in place.glob("[!.]*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
+        outside = place == cameras.folder
+        named = {path for camera in cameras.cameras if (path := _named(place, camera.name, outside)) is not None}
+        if direct or named:
+            return sorted(named.union(direct), key=lambda path: natural_key(str(path)))
+    return find_photos([] if folder is None else [places[1] if places[1].is_dir() else folder])
+
+
+def _named(place: Path, name: str, outside: bool) -> Path | None:
+    """Photo with a camera's name, or with the end of that path, in a folder; NeRF's files leave the suffix out.
+
+    Args:
+        place: The folder.
+        name: Path of the photo as the camera file says it.
+        outside: Whether an absolute path counts.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    suffixes = ("",) if path.suffix.lower() in PHOTO_SUFFIXES else ("", *PHOTO_SUFFIXES)
+    for first in range(1 if path.is_absolute() and not outside else 0, len(path.parts)):
+        tail = place / PurePosixPath(*path.parts[first:])
+        found = (Path(f"{tail}{suffix}") for suffix in suffixes)
+        photo = next((candidate for candidate in found if path_kind(candidate) == "file"), None)
+        if photo is not None:
+            return photo
+    return None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -38,7 +37,7 @@ from tokengroups.data.readers.scannet_files import (
 from tokengroups.data.splits import SPLITS, recorded_splits
 from tokengroups.errors import UserError
 from tokengroups.geometry import invert_rigid
-from tokengroups.io.files import make_folder, natural_key, write_error, write_text
+from tokengroups.io.files import make_folder, natural_key, staged_folder, write_text
 from tokengroups.io.pixels import read_pixels, write_pixels
 from tokengroups.io.posed_cameras import PosedCamera, check_pose
 from tokengroups.types import SceneFrames
@@ -129,7 +128,7 @@ class ScanNetScene:
         """Class name of every instance of the recording, as far as its files have them."""
         maps = {stem: self.folder / "instance-filt" / f"{stem}.png" for stem in self.stems}
         maps = {stem: path for stem, path in maps.items() if path.is_file()}
-        ids = (read_pixels(path).astype(np.int16) - np.int16(1) for path in maps.values())
+        ids = (read_pixels(path).astype(np.int32) - 1 for path in maps.values())
         return read_classes(self.folder, maps, ids) if maps else {}
 
 
@@ -171,13 +170,8 @@ def write_scannet(folder: str | os.PathLike[str], scene: SceneFrames) -> None:
         raise UserError(f"scene {scene.name} has more than {MAX_INSTANCES} instances, the most that 8-bit maps hold")
     if not (scene.intrinsics == scene.intrinsics[0]).all():
         raise ValueError("ScanNet's layout holds one pinhole for all frames of a scene")
-    make_folder(folder.parent)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
-            _write_frames(Path(unfinished) / folder.name, scene)
-            os.replace(Path(unfinished) / folder.name, folder)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    with staged_folder(folder) as unfinished:
+        _write_frames(unfinished, scene)
 
 
 def _write_frames(folder: Path, scene: SceneFrames) -> None:

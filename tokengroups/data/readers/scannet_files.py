@@ -82,11 +82,11 @@ def _one_channel(path: Path) -> np.ndarray:
 
 
 def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray:
-    """Object ids int16 at the size of the photos; -1 where unlabelled or missing."""
+    """Object ids int32 at the size of the photos; -1 where unlabelled or missing."""
     path = folder / "instance-filt" / f"{stem}.png"
     if not path.is_file():
-        return np.full(size, -1, np.int16)
-    return resize_nearest(_one_channel(path), size).astype(np.int16) - np.int16(1)
+        return np.full(size, -1, np.int32)
+    return resize_nearest(_one_channel(path), size).astype(np.int32) - 1
 
 
 def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:

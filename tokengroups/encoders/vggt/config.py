@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from tokengroups.bounds import Between, Channels, Count, Layers, Settings, Small, Weight
 
 
 @dataclass(frozen=True)
-class VGGTConfig:
+class VGGTConfig(Settings):
     """Everything that shapes a VGGT."""
 
-    patch_size: int = 14
-    image_size: int = 518  # of the position table; other sizes are interpolated
-    embed_dim: int = 1024
-    num_heads: int = 16
-    mlp_ratio: float = 4.0
-    num_registers: int = 4  # in the ViT, and again per frame in the trunk
-    dino_depth: int = 24
-    dino_layer_scale: float = 1.0  # initial
-    depth: int = 24  # pairs of a frame block and a global block
-    layer_scale: float = 0.01  # initial; trunk and camera head
-    camera_depth: int = 4
-    camera_heads: int = 16
-    camera_iterations: int = 4
+    patch_size: Small = 14
+    image_size: Annotated[int, Between(1, 4096)] = 518  # of the position table; other sizes are interpolated
+    embed_dim: Channels = 1024
+    num_heads: Small = 16
+    mlp_ratio: Annotated[float, Between(0, 64, open_low=True)] = 4.0
+    num_registers: Annotated[int, Between(0, 1024)] = 4  # in the ViT, and again per frame in the trunk
+    dino_depth: Layers = 24
+    dino_layer_scale: Weight = 1.0  # initial
+    depth: Small = 24  # pairs of a frame block and a global block
+    layer_scale: Weight = 0.01  # initial; trunk and camera head
+    camera_depth: Layers = 4
+    camera_heads: Small = 16
+    camera_iterations: Annotated[int, Between(1, 64)] = 4
     enable_depth: bool = True
     enable_point: bool = True
     dpt_layers: tuple[int, ...] = (4, 11, 17, 23)
-    dpt_channels: tuple[int, ...] = (256, 512, 1024, 1024)
-    dpt_features: int = 256
-    dpt_hidden: int = 32
-    dpt_chunk: int = 8  # frames at a time when no gradient is wanted: bounds the memory
+    dpt_channels: tuple[Channels, ...] = (256, 512, 1024, 1024)
+    dpt_features: Annotated[int, Between(2, 16_384)] = 256
+    dpt_hidden: Channels = 32
+    dpt_chunk: Count = 8  # frames at a time when no gradient is wanted: bounds the memory
 
     def __post_init__(self) -> None:
         """Reject sizes that do not fit together."""
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
         if len(self.dpt_layers) != 4 or len(self.dpt_channels) != 4:

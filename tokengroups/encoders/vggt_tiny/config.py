@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from tokengroups.bounds import Between, Channels, ChannelsOrNone, Count, Layers, Small, Weight
 from tokengroups.encoders.vggt.config import VGGTConfig
 
 MAX_SINGLE_VIEW_STAGES = 6
@@ -16,30 +18,30 @@ class VGGTTinyConfig(VGGTConfig):
     The second block are its parts in addition to VGGT's.
     """
 
-    patch_size: int = 16
-    image_size: int = 128
-    embed_dim: int = 192
-    num_heads: int = 6
-    dino_depth: int = 3
-    dino_layer_scale: float = 0.2
-    depth: int = 4
-    layer_scale: float = 0.2
-    camera_depth: int = 2
-    camera_heads: int = 6
+    patch_size: Small = 16
+    image_size: Annotated[int, Between(1, 4096)] = 128
+    embed_dim: Channels = 192
+    num_heads: Small = 6
+    dino_depth: Layers = 3
+    dino_layer_scale: Weight = 0.2
+    depth: Small = 4
+    layer_scale: Weight = 0.2
+    camera_depth: Layers = 2
+    camera_heads: Small = 6
     enable_point: bool = False
     dpt_layers: tuple[int, ...] = (0, 1, 2, 3)
-    dpt_channels: tuple[int, ...] = (48, 64, 96, 128)
-    dpt_features: int = 32
-    dpt_hidden: int = 16
-    dpt_chunk: int = 64
+    dpt_channels: tuple[Channels, ...] = (48, 64, 96, 128)
+    dpt_features: Annotated[int, Between(2, 16_384)] = 32
+    dpt_hidden: Channels = 16
+    dpt_chunk: Count = 64
 
-    stem_channels: tuple[int, ...] = (16, 48, 96, 192)  # stride-2 convolutions in place of the patch projection
+    stem_channels: tuple[Channels, ...] = (16, 48, 96, 192)  # stride-2 convolutions in place of the patch projection
     stem_skip: bool = True  # add the stem's fine maps inside the DPT heads: sharper depth edges
     matching: bool = True  # match cells with those of view 0 and feed their displacement to the transformer
-    matching_dim: int = 64
-    single_view_channels: tuple[int, ...] = ()  # of the single-view network's stages; empty = no such network
-    single_view_depth: int = 3  # its transformer blocks
-    single_view_details: int = 0  # channels of its map that tells objects apart; 0 = none
+    matching_dim: Channels = 64
+    single_view_channels: tuple[Channels, ...] = ()  # of the single-view network's stages; empty = no such network
+    single_view_depth: Layers = 3  # its transformer blocks
+    single_view_details: ChannelsOrNone = 0  # channels of its map that tells objects apart; 0 = none
     heads_autocast: bool = True  # let autocast reach the DPT convolutions; their results stay float32
 
     def __post_init__(self) -> None:

@@ -10,12 +10,14 @@ logarithm of one factor on all focal lengths, and the nodes of every view's corr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.bounds import Between, Settings, Share, Std, Weight
 from tokengroups.geometry import cross_matrix, invert_rigid
 from tokengroups.postprocess.bundle_adjustment.frames import Frame, Frames, depth_factors
 from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatches
@@ -26,25 +28,34 @@ FOCAL_PRIOR_STD_AFTER_RIGID = 0.03  # of the log focal length, once depths are c
 CORRECTION_NODES = 8  # a side of the grid of log-depth corrections
 CORRECTION_PRIOR_STD = 0.3  # of a node
 CORRECTION_SMOOTHNESS_STD = 0.15  # of the difference of neighbouring nodes
+SearchRadii = Annotated[tuple[Annotated[int, Between(1, 64)], ...], Between(0, 16)]
+PatchStds = Annotated[tuple[Std, ...], Between(0, 16)]
 
 
 @dataclass(frozen=True)
-class BundleAdjustmentSettings:
+class BundleAdjustmentSettings(Settings):
     """Stages, weights and priors, chosen on held-out rooms; results hardly depend on most of them.
 
     A weight scales the evidence of a match against the prior.
     """
 
-    max_iterations: int = 12  # Gauss-Newton steps a stage
-    cell_weight: float = 0.02  # of a cell's match: errors of neighbouring cells are correlated
-    patch_weight: float = 0.5  # of a patch's match
-    search_radii_px: tuple[int, ...] = (8, 6, 4, 3)  # around the expected pixel, one stage each
-    patch_stds_px: tuple[float, ...] = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
-    wide_search_below: float = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
-    rigid_stages: int = 2  # stages before depths are corrected
-    rotation_prior_std: float = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
-    translation_prior_std: float = 0.2  # in the geometry's unit
-    focal_prior_std: float = 0.06  # of the log focal length, one error for all views
+    max_iterations: Annotated[int, Between(0, 1000)] = 12  # Gauss-Newton steps a stage
+    cell_weight: Weight = 0.02  # of a cell's match: errors of neighbouring cells are correlated
+    patch_weight: Weight = 0.5  # of a patch's match
+    search_radii_px: SearchRadii = (8, 6, 4, 3)  # around the expected pixel, one stage each
+    patch_stds_px: PatchStds = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
+    wide_search_below: Share = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
+    rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
+    rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
+    translation_prior_std: Std = 0.2  # in the geometry's unit
+    focal_prior_std: Std = 0.06  # of the log focal length, one error for all views
+
+    def __post_init__(self) -> None:
+        """Refuse stages without both a radius and a standard deviation."""
+        super().__post_init__()
+        counts = len(self.search_radii_px), len(self.patch_stds_px)
+        if counts[0] != counts[1]:
+            raise ValueError(f"search_radii_px and patch_stds_px must be equally many, got {counts[0]} and {counts[1]}")
 
 
 @dataclass(frozen=True)

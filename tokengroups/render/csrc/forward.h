@@ -91,9 +91,13 @@ static void composite_tile(const TgScene& in, Context* ctx, const TgImages& out,
         finished = composite_batch<kWide>(in, scratch, t.list + i, smaller(kBatch, visits - i), b, &c);
     }
     write_block(in, out, b, c);
-    for (int k = 0; k < 2; ++k)
-      if (in.wide[k].dim)
-        wide_forward(scratch->wide[k], t.rows[k], wide_values(in, in.wide[k], t.image), in.wide[k].dim, b, out.wide[k]);
+    for (int k = 0; k < 2; ++k) {
+      const int64_t dim = in.wide[k].dim;
+      if (!dim) continue;
+      const float* values = wide_values(in, in.wide[k], t.image);
+      if (k == 1 && out.largest) wide_largest(scratch->wide[k], t.rows[k], values, dim, b, out.largest);
+      else wide_forward(scratch->wide[k], t.rows[k], values, dim, b, out.wide[k]);
+    }
   }
   ctx->looked_at[index] = t.prepared;
 }

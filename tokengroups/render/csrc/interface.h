@@ -29,6 +29,7 @@ typedef struct {
 typedef struct {
   float *colors, *alphas, *depths;  // [I, H, W, D], [I, H, W], [I, H, W] expected depth
   float* wide[2];                   // [I, H, W, dim]
+  int64_t* largest;                 // [I, H, W]: the first channel with the largest value, in place of wide[1]; or null
 } TgImages;
 
 typedef struct {

@@ -46,7 +46,8 @@ int forward(const TgScene* in, const TgImages* images, void** context, int64_t* 
   *culprit = find_not_finite(*in);
   if (*culprit >= 0) return TG_NOT_FINITE;
   const int64_t pixels = in->scenes * in->cameras * in->height * in->width;
-  for (int k = 0; k < 2; ++k) expect_writes(images->wide[k], sizeof(float) * pixels * in->wide[k].dim);
+  for (int k = 0; k < 2; ++k)
+    if (images->wide[k]) expect_writes(images->wide[k], sizeof(float) * pixels * in->wide[k].dim);
   Context* ctx = new Context;
   if (!make_context(*in, ctx) || !composite(*in, ctx, *images)) {
     release(ctx);

@@ -40,22 +40,56 @@ static inline const float* wide_values(const TgScene& in, const TgWide& wide, in
   return wide.values + (wide.per_camera ? image : image / in.cameras) * wide.rows * wide.dim;
 }
 
-// images[pixel, :] = sum over touched rows of weight[row, pixel] * value[row, :]
+// Sums over touched rows of weight[row, pixel] * value[row, channel], from a channel and a pixel on; past `dim`, 0.
+static inline void wide_sums(const WideBlock& w, const TileRows& rows, const float* values, int64_t dim, int64_t f,
+                             int first, F* sum) {
+  for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = set1(0.f);
+  for (int k = 0; k < w.count; ++k) {
+    const int slot = w.touched[k];
+    const F value = load_first(values + (int64_t)rows.row_of_slot[slot] * dim + f, dim - f);
+    const float* weight = &w.weights[16 * slot + first];
+    for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = fma(set1(weight[i]), value, sum[i]);
+  }
+}
+
+// images[pixel, :] = these sums
 static void wide_forward(const WideBlock& w, const TileRows& rows, const float* values, int64_t dim, const Block& b,
                          float* images) {
   for (int64_t f = 0; f < dim; f += kLanes) {
-    const int64_t n = dim - f;
     for (int first = 0; first < 16; first += kPixelsAtOnce) {
       F sum[kPixelsAtOnce];
-      for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = set1(0.f);
-      for (int k = 0; k < w.count; ++k) {
-        const int slot = w.touched[k];
-        const F value = load_first(values + (int64_t)rows.row_of_slot[slot] * dim + f, n);
-        const float* weight = &w.weights[16 * slot + first];
-        for (int i = 0; i < kPixelsAtOnce; ++i) sum[i] = fma(set1(weight[i]), value, sum[i]);
-      }
+      wide_sums(w, rows, values, dim, f, first, sum);
       for (int i = 0; i < kPixelsAtOnce; ++i)
-        if (b.pixel[first + i] >= 0) store_first(images + b.pixel[first + i] * dim + f, n, sum[i]);
+        if (b.pixel[first + i] >= 0) store_first(images + b.pixel[first + i] * dim + f, dim - f, sum[i]);
+    }
+  }
+}
+
+// largest[pixel] = the first channel with the largest sum, the sums being those of wide_forward.
+static void wide_largest(const WideBlock& w, const TileRows& rows, const float* values, int64_t dim, const Block& b,
+                         int64_t* largest) {
+  alignas(64) float lanes[kLanes], best[kPixelsAtOnce][kLanes], where[kPixelsAtOnce][kLanes];
+  for (int l = 0; l < kLanes; ++l) lanes[l] = (float)l;
+  for (int first = 0; first < 16; first += kPixelsAtOnce) {
+    for (int i = 0; i < kPixelsAtOnce; ++i) store(best[i], set1(-INFINITY)), store(where[i], set1(0.f));
+    for (int64_t f = 0; f < dim; f += kLanes) {
+      F sum[kPixelsAtOnce];
+      wide_sums(w, rows, values, dim, f, first, sum);
+      const F channel = set1((float)f) + load(lanes);  // exact up to 2^24
+      const M inside = set1((float)dim) > channel;
+      for (int i = 0; i < kPixelsAtOnce; ++i) {
+        const F before = load(best[i]);
+        const M larger = inside & (sum[i] > before);
+        store(best[i], choose(larger, sum[i], before)), store(where[i], choose(larger, channel, load(where[i])));
+      }
+    }
+    for (int i = 0; i < kPixelsAtOnce; ++i) {
+      int top = 0;
+      for (int l = 1; l < kLanes; ++l) {
+        const bool equal = best[i][l] == best[i][top];
+        if (equal ? where[i][l] < where[i][top] : best[i][l] > best[i][top]) top = l;
+      }
+      if (b.pixel[first + i] >= 0) largest[b.pixel[first + i]] = (int64_t)where[i][top];
     }
   }
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from einops import rearrange
@@ -16,42 +17,29 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tokengroups.bounds import Between, Channels, Positive, Settings, ShDegree
 from tokengroups.encoders import Geometry
 from tokengroups.nn.gaussian_head import GaussianHead
 from tokengroups.systems.surface_points import surface_points
 from tokengroups.types import Gaussians
 
-STRIDES = (1, 2)
 # A new head shows the photos: smaller or fainter Gaussians leave holes, and the encoder would learn to hide them.
 INITIAL_SCALE, INITIAL_OPACITY = 0.7, 0.8  # standard deviation in spacings
+_ScaleBound = Annotated[float, Between(INITIAL_SCALE, 1000, open_low=True)]
 
 
 @dataclass(frozen=True)
-class PixelGaussiansConfig:
+class PixelGaussiansConfig(Settings):
     """Shape of the auxiliary head; the paper does not publish its own.
 
     A spacing is the size of a Gaussian's cell of `stride` x `stride` pixels on a surface facing the camera.
     """
 
-    stride: int = 1  # pixels between Gaussians, 1 or 2
-    dim: int = 32  # channels of the convolutions
-    sh_degree: int = 0
-    offset_bound: float = 1.0  # largest offset per axis, in spacings
-    scale_bound: float = 1.5  # largest standard deviation, in spacings
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ValueError: Names the setting and its value.
-        """
-        if self.stride not in STRIDES:
-            raise ValueError(f"stride must be 1 or 2, got {self.stride}")
-        if self.scale_bound <= INITIAL_SCALE or self.offset_bound <= 0:
-            raise ValueError(
-                f"offset_bound must be positive and scale_bound above {INITIAL_SCALE}, "
-                f"got {self.offset_bound} and {self.scale_bound}"
-            )
+    stride: Annotated[int, Between(1, 2)] = 1  # pixels between Gaussians, 1 or 2
+    dim: Channels = 32  # channels of the convolutions
+    sh_degree: ShDegree = 0
+    offset_bound: Positive = 1.0  # largest offset per axis, in spacings
+    scale_bound: _ScaleBound = 1.5  # largest standard deviation, in spacings
 
 
 class PixelGaussianHead(nn.Module):

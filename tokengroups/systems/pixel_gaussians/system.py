@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.alignment import align_cameras
+from tokengroups.bounds import Positive, Settings, Weight
 from tokengroups.data.example import Example, stack_examples
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTOutput
@@ -42,35 +43,24 @@ ENCODER = "encoder."
 
 
 @dataclass(frozen=True)
-class PixelGaussiansLossWeights:
+class PixelGaussiansLossWeights(Settings):
     """Weights of the objective, beside 1 for the MSE of the rendered views."""
 
-    lpips: float = 0.05
-    geometry: float = 1.0  # of VGGT's losses on the photos; 0 = rendering alone, which trains no confidences
+    lpips: Weight = 0.05
+    geometry: Weight = 1.0  # of VGGT's losses on the photos; 0 = rendering alone, which trains no confidences
     terms: EncoderLossWeights = field(default_factory=EncoderLossWeights)  # inside VGGT's losses
-
-    def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        if min(self.lpips, self.geometry) < 0:
-            raise ValueError(f"losses: lpips and geometry must be >= 0, got {self.lpips} and {self.geometry}")
 
 
 @dataclass(frozen=True)
-class PixelGaussiansSettings:
+class PixelGaussiansSettings(Settings):
     """The keys of a configuration with ``task: pixel_gaussians``, beside ``training`` and ``data``."""
 
     start_from: str = "vggt_tiny"  # shipped name, weight folder, or VGGT-1B (file, folder or hub id)
-    encoder_lr_scale: float = 0.1  # learning rate of the encoder's trunk over that of its heads
-    gaussians_lr_scale: float = 1.0  # of the new head, likewise
+    encoder_lr_scale: Positive = 0.1  # learning rate of the encoder's trunk over that of its heads
+    gaussians_lr_scale: Positive = 1.0  # of the new head, likewise
     model: PixelGaussiansConfig = field(default_factory=PixelGaussiansConfig)
     losses: PixelGaussiansLossWeights = field(default_factory=PixelGaussiansLossWeights)
     perceptual: LpipsConfig = field(default_factory=LpipsConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse learning rates that are not positive."""
-        for name in ("encoder_lr_scale", "gaussians_lr_scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

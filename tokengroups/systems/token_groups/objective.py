@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from tokengroups.bounds import CountOrZero, Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.masks import MaskLosses, MaskLossWeights, mask_costs, mask_losses
@@ -28,13 +29,13 @@ PerceptualLoss = Callable[[Float[Tensor, "M 3 H W"], Float[Tensor, "M 3 H W"]], 
 
 
 @dataclass(frozen=True)
-class TokenGroupsLossWeights:
+class TokenGroupsLossWeights(Settings):
     """Weights of the objective; the paper publishes the warm-up only."""
 
-    lpips: float = 0.05
-    segmentation: float = 0.05  # lambda_seg
-    segmentation_warmup_steps: int = 1500  # linear
-    distillation: float = 0.0
+    lpips: Weight = 0.05
+    segmentation: Weight = 0.05  # lambda_seg
+    segmentation_warmup_steps: CountOrZero = 1500  # linear
+    distillation: Weight = 0.0
     masks: MaskLossWeights = field(default_factory=MaskLossWeights)
 
     def segmentation_at(self, step: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.bounds import Share
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.nn.single_view_embedding import SingleViewEmbedding
@@ -19,7 +20,7 @@ from tokengroups.systems.token_groups.model import TokenGroupModel
 class TokenGroupsTinyConfig(TokenGroupsConfig):
     """Shape of the decoders; the last two fields are additions to the paper's."""
 
-    anchor_growth: float = 0.0  # num_anchors is multiplied by (views / covered_views) to this power
+    anchor_growth: Share = 0.0  # num_anchors is multiplied by (views / covered_views) to this power
     single_view_features: bool = False  # add an embedding of the single-view network's maps
 
     def anchors_for(self, num_views: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tokengroups.bounds import Weight
 from tokengroups.data.example import Example
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.contrastive import supervised_contrastive_loss
@@ -31,12 +32,13 @@ from tokengroups.types import Cameras, Views
 class TokenGroupsTinyLossWeights(TokenGroupsLossWeights):
     """Weights of the objective; the last three are additions to the paper's."""
 
-    rendering: float = 1.0  # of MSE and LPIPS; 0 = render nothing, learn from the anchors alone: faster
-    anchors: float = 0.0  # of the mask losses on the anchors, inside the segmentation term
-    contrastive: float = 0.0  # of the contrastive loss on the anchors' keys, inside the segmentation term
+    rendering: Weight = 1.0  # of MSE and LPIPS; 0 = render nothing, learn from the anchors alone: faster
+    anchors: Weight = 0.0  # of the mask losses on the anchors, inside the segmentation term
+    contrastive: Weight = 0.0  # of the contrastive loss on the anchors' keys, inside the segmentation term
 
     def __post_init__(self) -> None:
         """Refuse an objective that learns nothing."""
+        super().__post_init__()
         if self.rendering == 0 and self.anchors == 0:
             raise ValueError("losses: with rendering 0, anchors must be positive, or nothing is learned")
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokengroups.bounds import NumFrames
 from tokengroups.checkpoint import find_weights, load_state_strict, load_weights
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.data.augment import collate
@@ -37,9 +38,9 @@ SINGLE_VIEW_KEYS = "single_view_"
 class GeometryDataConfig(DataConfig):
     """Frames of a training scene, chosen from those of a path."""
 
-    min_frames: int = 2  # of a training scene: one draw a step, so that all processes take equally long
-    max_frames: int = 4
-    max_gap: int = 3  # frames of the path between neighbours of a training scene
+    min_frames: NumFrames = 2  # of a training scene: one draw a step, so that all processes take equally long
+    max_frames: NumFrames = 4
+    max_gap: NumFrames = 3  # frames of the path between neighbours of a training scene
 
     def __post_init__(self) -> None:
         """Refuse frame counts that a path cannot give."""

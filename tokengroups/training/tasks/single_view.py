@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.bounds import Channels, ChannelsOrNone, Layers, NumFrames, Settings
 from tokengroups.data.augment import collate
 from tokengroups.data.stream import DataConfig, PathStream, held_out_views
 from tokengroups.encoders.vggt_tiny import SingleViewNetwork, SingleViewPrediction, VGGTTiny, VGGTTinyConfig
@@ -39,7 +40,7 @@ EVALUATION_PATH = 5  # frames of a held-out room, all evaluated
 class SingleViewDataConfig(DataConfig):
     """Training photos, chosen from the frames of a path."""
 
-    photos_per_room: int = 2
+    photos_per_room: NumFrames = 2
 
     def __post_init__(self) -> None:
         """Refuse more photos than a path has."""
@@ -50,15 +51,16 @@ class SingleViewDataConfig(DataConfig):
 
 
 @dataclass(frozen=True)
-class SingleViewConfig:
+class SingleViewConfig(Settings):
     """Shape of the network; see `SingleViewNetwork`."""
 
-    channels: tuple[int, ...] = (24, 48, 96, 192)
-    depth: int = 3
-    details: int = 0  # channels of the detail map; a resumed network without one gets it
+    channels: tuple[Channels, ...] = (24, 48, 96, 192)
+    depth: Layers = 3
+    details: ChannelsOrNone = 0  # channels of the detail map; a resumed network without one gets it
 
     def __post_init__(self) -> None:
         """Refuse an empty network, and shapes that the encoder's configuration refuses."""
+        super().__post_init__()
         if not self.channels:
             raise ValueError("model.channels must not be empty")
         with_single_view(VGGTTinyConfig(), self.channels, self.depth, self.details)

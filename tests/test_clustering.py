@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokengroups.evaluation.clustering import planes_hdbscan
+from tokengroups.clustering import planes_hdbscan
 
 
-def _room(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def box_room(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Floor, back wall and left wall of a room with two boxes on the floor; the camera is at the origin."""
     random = np.random.default_rng(0)
 
@@ -27,22 +27,22 @@ def _room(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     return (points * scale).astype(np.float32), labels
 
 
-def _purity(labels: np.ndarray, truth: np.ndarray) -> float:
+def purity(labels: np.ndarray, truth: np.ndarray) -> float:
     return sum(np.bincount(truth[labels == group]).max() for group in np.unique(labels)) / len(truth)
 
 
 def test_finds_planes_and_boxes() -> None:
-    points, truth = _room()
+    points, truth = box_room()
     labels = planes_hdbscan(points)
     assert labels.min() == 0 and len(np.unique(labels)) == labels.max() + 1
-    assert len(np.unique(labels)) == 5 and _purity(labels, truth) > 0.97
+    assert len(np.unique(labels)) == 5 and purity(labels, truth) > 0.97
 
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_scale_of_the_scene_does_not_matter_and_the_result_repeats(scale: float) -> None:
-    labels = planes_hdbscan(_room()[0])
-    assert np.array_equal(labels, planes_hdbscan(_room()[0]))
-    assert (planes_hdbscan(_room(scale)[0]) == labels).mean() > 0.99
+    labels = planes_hdbscan(box_room()[0])
+    assert np.array_equal(labels, planes_hdbscan(box_room()[0]))
+    assert (planes_hdbscan(box_room(scale)[0]) == labels).mean() > 0.99
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])

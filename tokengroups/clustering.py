@@ -32,7 +32,7 @@ def planes_hdbscan(points: Float[np.ndarray, "K 3"]) -> Int64[np.ndarray, " K"]:
 
     Example:
         >>> import tokengroups as tg
-        >>> from tokengroups.evaluation.clustering import planes_hdbscan
+        >>> from tokengroups.clustering import planes_hdbscan
         >>> labels = planes_hdbscan(tg.example_scene().anchors.numpy())
         >>> labels.shape, int(labels.min())
         ((613,), 0)

@@ -1,0 +1,70 @@
+"""Weighted quantiles against sorting everything, for few values and many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tokengroups.scene.quantiles import weighted_quantile
+
+SHARES = (0.02, 0.1, 0.3, 0.5, 0.98)
+
+
+def sorted_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> list[float]:
+    """One column after the other, all sorted."""
+    needed = (quantile - 1e-4 / len(values)) * weights.sum()
+    found = []
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        found.append(float(column[order][np.searchsorted(np.cumsum(weights[order]), needed)]))
+    return found
+
+
+def drawn(kind: str, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values in three columns, and weights."""
+    rng = torch.Generator().manual_seed(seed)
+    values, weights = torch.randn(count, 3, generator=rng).double(), torch.rand(count, generator=rng).double()
+    if kind == "equal weights":
+        weights = torch.full_like(weights, 0.7)
+    elif kind == "few heavy ones":
+        weights = weights.pow(40)
+    elif kind == "the lowest are the lightest":
+        weights = torch.where(values[:, 0] < 1, 1e-5 * weights, weights)
+    elif kind == "ties":
+        values = (3 * values).round()
+    elif kind == "in rows":
+        values[:, 0] = torch.arange(count).double() % 64
+    return values, weights
+
+
+KINDS = ("plain", "equal weights", "few heavy ones", "the lowest are the lightest", "ties", "in rows")
+
+
+@pytest.mark.parametrize("count", [1, 2, 50, 256, 257, 300, 1000, 20_000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_if_all_were_sorted(kind: str, count: int) -> None:
+    values, weights = drawn(kind, count)
+    for quantile in SHARES:
+        expected = sorted_quantile(values.numpy(), weights.numpy(), quantile)
+        assert weighted_quantile(values, weights, quantile).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_sample_that_misleads_costs_no_exactness(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut where the sample suggests, without margin: about half of the columns lack some weight."""
+    monkeypatch.setattr("tokengroups.scene.quantiles._DEVIATIONS", 0)
+    values, weights = drawn("plain", 400, seed)
+    expected = sorted_quantile(values.numpy(), weights.numpy(), 0.02)
+    assert weighted_quantile(values, weights, 0.02).tolist() == expected
+
+
+def test_equal_weights_that_sum_to_the_share_reach_it() -> None:
+    """Two percent of 1000 values: the 20th, whatever the rounding of twenty thousandths."""
+    values = torch.arange(1000).double()[:, None]
+    assert weighted_quantile(values, torch.full((1000,), 1e-3).double(), 0.02).tolist() == [19]
+
+
+def test_no_weight_at_all_gives_the_least() -> None:
+    values = torch.arange(1000).double().flip(0)[:, None]
+    assert weighted_quantile(values, torch.zeros(1000).double(), 0.5).tolist() == [0]

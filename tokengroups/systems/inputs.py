@@ -1,0 +1,89 @@
+"""Checks of what a user passes to a system; every message ends in the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_ROUNDING = 1e-3  # of colours, beyond [0, 1]
+_BRIGHTEST = 2.0  # colours above it are not in [0, 1] at all
+
+
+def check_photos(photos: Any, multiple: int, device: torch.device | None) -> Float[Tensor, "V 3 H W"]:
+    """Photos as float32, after a check of type, shape, range and device (None = any).
+
+    Raises:
+        ValueError: They are no tensor of one scene's photos in [0, 1], their sides are no multiples, or they lie on
+            another device.
+    """
+    photos = _check_tensor("photos", "[V, 3, H, W]", photos, device)
+    if problem := _shape_problem(photos, multiple):
+        raise ValueError(f"photos must be a tensor [V, 3, H, W], got {list(photos.shape)}; {problem}")
+    if not photos.is_floating_point():
+        raise ValueError(f"photos must be floats in [0, 1], got {photos.dtype}; give photos.float() / 255")
+    if not photos.isfinite().all():
+        raise ValueError("photos must be finite numbers in [0, 1], got NaN or infinity; look how they were made")
+    low, high = (float(value) for value in photos.aminmax())
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        cure = "divide them by 255" if high > _BRIGHTEST and low >= 0 else "undo a normalisation, or clamp(0, 1)"
+        raise ValueError(f"photos must be in [0, 1], got values from {low:g} to {high:g}; {cure}")
+    return photos.float()
+
+
+def check_intrinsics(intrinsics: Any, photos: Tensor) -> Float[Tensor, "V 3 3"]:
+    """Intrinsics as float32, after a check of type, shape, values and device.
+
+    Raises:
+        ValueError: They are no tensor of finite pinholes with positive focal lengths, one for each photo, or they lie
+            on another device than the photos.
+    """
+    intrinsics = _check_tensor("intrinsics", "[V, 3, 3]", intrinsics, photos.device)
+    if intrinsics.shape != (len(photos), 3, 3):
+        cure = f"give one matrix for each of the {len(photos)} photos"
+        raise ValueError(f"intrinsics must be a tensor [V, 3, 3], got {list(intrinsics.shape)}; {cure}")
+    intrinsics = intrinsics.float()
+    last_row = intrinsics.new_tensor([0.0, 0.0, 1.0])
+    focal = intrinsics[:, [0, 1], [0, 1]]
+    if not (intrinsics.isfinite().all() and (focal > 0).all() and (intrinsics[:, 2] == last_row).all()):
+        raise ValueError(
+            "intrinsics must be finite pinholes with positive focal lengths; "
+            "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels of the photos"
+        )
+    return intrinsics
+
+
+def _check_tensor(name: str, shape: str, value: Any, device: torch.device | None) -> Tensor:
+    if not isinstance(value, Tensor):
+        cure = "give a tensor"
+        if isinstance(value, np.ndarray):
+            cure = f"give torch.from_numpy({name})"
+        elif isinstance(getattr(value, "images", None), Tensor):
+            cure = f"give its .images, as in {name}.images"
+        raise ValueError(f"{name} must be a tensor {shape}, got {type(value).__name__}; {cure}")
+    if device is not None and value.device != device:
+        raise ValueError(f"{name} must be on {device}, got {value.device}; give {name}.to('{device}')")
+    return value
+
+
+def _shape_problem(photos: Tensor, multiple: int) -> str:
+    """What is wrong with the shape, with the cure; "" = nothing."""
+    shape = photos.shape
+    if photos.ndim == 3:
+        return "one photo needs an axis of views: give photos[None]"
+    if photos.ndim == 5:
+        return "give one scene at a time, such as photos[0]"
+    if photos.ndim != 4:
+        return "give the photos of one scene"
+    if shape[1] != 3 and shape[3] == 3:
+        return "colours come before height and width: give photos.permute(0, 3, 1, 2)"
+    if shape[1] != 3:
+        return "give three colours, red, green and blue"
+    if shape[0] == 0:
+        return "give at least one photo"
+    if min(shape[2:]) < multiple or any(side % multiple for side in shape[2:]):
+        return f"sides must be multiples of {multiple}: resize or crop the photos"
+    return ""
