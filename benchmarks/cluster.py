@@ -4,11 +4,12 @@ Run: ``python benchmarks/cluster.py [--sets 8x128x128 10x259x350 100x518x392] [-
 [--seeds 11 12 13] [--methods mean_shift linkage hdbscan full_hdbscan] [--granularity G] [--features FILE ...]
 [--json FILE]``.
 
-Fields are made up (synthetic_fields.py), or read: ``--features`` names safetensors files with a `field` [V, E, H, W] and
-true `ids` [V, H, W] (-1 = unlabelled). Every measurement is a process of its own with one thread, warmed up on a
+Fields are made up (synthetic_fields.py), or read: ``--features`` names safetensors files with a `field` [V, E, H, W]
+and true `ids` [V, H, W] (-1 = unlabelled). Every measurement is a process of its own with one thread, warmed up on a
 small field. `extra_mb` is how far the peak exceeds interpreter, libraries and field, results included. `miou` is over
 all instances after one matching over all views, `ceiling` that of the nearest true means. `full_hdbscan` takes all
-pixels and is stopped after five minutes; styles other than the first are measured at the first size only.
+pixels and is stopped after five minutes. Styles other than the first are measured at the first size only, and very
+large fields with the first seed only.
 """
 
 from __future__ import annotations
@@ -122,7 +123,9 @@ def measure_in_child(name: str, file: Path, method: str, granularity: float) -> 
 def measure_here(file: Path, method: str, granularity: float) -> dict[str, Any]:
     """CPU seconds, extra memory and mean IoU of one method in this process."""
     torch.set_num_threads(1)
-    tensors = {name: tensor.clone() for name, tensor in read_tensors(file).items()}  # in memory, no longer a map of the file
+    tensors = {
+        name: tensor.clone() for name, tensor in read_tensors(file).items()
+    }  # in memory, no longer a map of the file
     field, ids = tensors["field"], tensors["ids"].long()
     cluster(field[:1, :, :24, :24], method, granularity)  # code and thread pools are no scratch memory
     before = reset_peak_mb()

@@ -1,13 +1,12 @@
 """Made-up instance fields with known instances, for `cluster.py` and the tests of clustering.
 
 A scene has three regions of stuff (floor, walls) and elliptic objects whose radius is log-uniform. Centres of the
-instances are unit vectors. A view shifts them, they drift smoothly inside an instance, and pixels add noise. Borders are
-blended by a Gaussian, as resized feature maps blend them.
+instances are unit vectors. A view shifts them, they drift smoothly inside an instance, and pixels add noise. A
+Gaussian blends borders, as the resizing of feature maps does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,14 @@ STYLES = {
     "close_pairs": FieldStyle(pair_separation=0.35),
     # Radii, distances and ceiling as measured on a small head trained for minutes: smooth, but unsure of itself.
     "learned": FieldStyle(
-        num_objects=16, separation=0.6, pair_separation=0.45, view_shift=0.06, drift=0.08, noise=0.02, blur=2.2, outliers=0.0
+        num_objects=16,
+        separation=0.6,
+        pair_separation=0.45,
+        view_shift=0.06,
+        drift=0.08,
+        noise=0.02,
+        blur=2.2,
+        outliers=0.0,
     ),
 }
 
@@ -142,7 +148,7 @@ def _features(
 def _smooth_noise(rng: np.random.Generator, channels: int, size_hw: tuple[int, ...]) -> Float[np.ndarray, "E H W"]:
     """Noise of unit variance that changes over about a sixth of the photo."""
     coarse = rng.normal(size=(channels, 7, 7))
-    fine = zoom(coarse, (1, size_hw[0] / 7, size_hw[1] / 7), order=1, mode="nearest", grid_mode=True)
+    fine = np.asarray(zoom(coarse, (1, size_hw[0] / 7, size_hw[1] / 7), order=1, mode="nearest", grid_mode=True))
     return fine / fine.std()
 
 

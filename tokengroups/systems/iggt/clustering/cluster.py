@@ -19,12 +19,10 @@ from tokengroups.systems.iggt.clustering.mean_shift import mean_shift
 from tokengroups.systems.iggt.clustering.regions import Regions, find_regions
 from tokengroups.systems.iggt.clustering.smoothing import smooth_in_space
 
-JOIN = 0.65  # groups whose means are closer than this are one, in granularities
+JOIN = 0.8  # groups whose means are closer than this are one, in granularities
 
 # Points in feature space, one or more for each instance, and their weights.
-Method = Callable[
-    [FieldReader, Regions, float], tuple[Float[np.ndarray, "n E"], Float[np.ndarray, " n"]]
-]
+Method = Callable[[FieldReader, Regions, float], tuple[Float[np.ndarray, "n E"], Float[np.ndarray, " n"]]]
 METHODS: dict[str, Method] = {
     "mean_shift": lambda _, regions, granularity: mean_shift(regions, granularity),
     "linkage": lambda _, regions, granularity: linkage(regions, granularity),
@@ -71,10 +69,10 @@ def cluster_field(
     _check(field)
     if config.smoothing and points is None:
         raise ValueError("smoothing averages over neighbours in space: pass the world points of the pixels")
-    smooth = config.smoothing > 0 and points is not None
-    if smooth:
+    if config.smoothing and points is not None:
         field = smooth_in_space(field, points, config.smoothing)
-    reader = FieldReader(field, config.cell or cell_size((field.shape[-2], field.shape[-1])), normalise=not smooth)
+    cell = config.cell or cell_size((field.shape[-2], field.shape[-1]))
+    reader = FieldReader(field, cell, normalise=not config.smoothing)
     labelling = label_pixels(reader, find_prototypes(reader, config), config.min_pixels, config.granularity)
     return Instances(
         labelling.labels.to(field.device),
@@ -86,7 +84,7 @@ def cluster_field(
 
 def find_prototypes(reader: FieldReader, config: ClusteringConfig) -> Float[np.ndarray, "M E"]:
     """A mean feature for each instance, large or small; the mean of everything where no two neighbours are alike."""
-    regions = find_regions(reader, config.link, config.min_cells)
+    regions = find_regions(reader, config)
     if len(regions.sizes) == 0:
         means = [reader.cells(view).mean(axis=(0, 1), dtype=np.float64) for view in range(reader.num_views)]
         return np.mean(means, axis=0, keepdims=True)

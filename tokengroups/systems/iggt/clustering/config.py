@@ -12,18 +12,18 @@ class ClusteringConfig:
 
     method: Literal["mean_shift", "linkage", "hdbscan"] = "mean_shift"
     # The one control of how fine instances are. Two things whose mean features are farther apart than this are two
-    # instances, and two that are closer than 0.6 of it are one. In between, it depends on how much they scatter.
+    # instances, and two that are closer than 0.8 of it are one, if they are compact. In between, it depends on the method.
     granularity: float = 0.5
     min_pixels: int = 50  # over all views; smaller instances are dropped, and their pixels take the nearest other one
-    smoothing: int = 0  # neighbours in space over which features are averaged first, as in IGGT's demonstration; 0 = off
+    smoothing: int = (
+        0  # neighbours in space over which features are averaged first, as in IGGT's demonstration; 0 = off
+    )
     cell: int = 0  # pixels per side of the squares that are grouped; 0 = 1, 2, 4, ... by the size of the views
     link: float = 1.5  # cells are linked up to this many times the median distance of neighbouring cells
     min_cells: int = 6  # smaller connected regions, such as borders and outliers, shape no instance
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.method not in ("mean_shift", "linkage", "hdbscan"):
-            raise ValueError(f"method must be mean_shift, linkage or hdbscan, got {self.method!r}")
         bounds = {
             "granularity": (1e-3, 2.0), "min_pixels": (1, 10**9), "smoothing": (0, 1000), "cell": (0, 64),
             "link": (0.1, 100.0), "min_cells": (1, 10**6),

@@ -15,11 +15,11 @@ from tokengroups.errors import UserError
 from tokengroups.systems.iggt.clustering.cells import FieldReader
 from tokengroups.systems.iggt.clustering.regions import Regions, group_means
 
-SAMPLES = 6000  # cells, about; the time grows faster than they do
+SAMPLES = 5000  # cells, about; the time grows faster than they do
 SAMPLES_PER_REGION = 8  # at least, if it has so many cells
 JOIN = 0.12  # clusters closer than this are one, in granularities: 0.06 as in IGGT's demonstration
-MIN_SAMPLES = 5
-MIN_SHARE = 0.002  # of the sample, for a cluster
+MIN_SAMPLES = 16
+MIN_SHARE = 0.004  # of the sample, for a cluster
 
 
 def hdbscan(
@@ -42,19 +42,18 @@ def hdbscan(
         min_cluster_size=min_size,
         min_samples=MIN_SAMPLES,
         cluster_selection_epsilon=JOIN * granularity,
+        cluster_selection_method="leaf",  # where borders bridge instances, the excess of mass merges nearly all of them
         core_dist_n_jobs=1,
     ).fit_predict(points)
     found = clusters >= 0
     if not found.any():
         found, clusters = np.ones(len(points), dtype=bool), np.zeros(len(points), dtype=np.int64)
     count = int(clusters.max()) + 1
-    means = group_means(points[found], weights[found], clusters[found], count)
+    means = group_means(points[found], weights[found], clusters[found])
     return means, np.bincount(clusters[found], weights[found], minlength=count)
 
 
-def sample_regions(
-    reader: FieldReader, regions: Regions
-) -> tuple[Float[np.ndarray, "n E"], Float[np.ndarray, " n"]]:
+def sample_regions(reader: FieldReader, regions: Regions) -> tuple[Float[np.ndarray, "n E"], Float[np.ndarray, " n"]]:
     """Cells of every region, evenly spaced in it, and for how many cells each of them stands."""
     share = min(1.0, SAMPLES / max(int(regions.sizes.sum()), 1))
     wanted = np.maximum(np.ceil(share * regions.sizes), np.minimum(regions.sizes, SAMPLES_PER_REGION)).astype(int)

@@ -13,9 +13,7 @@ STILL = 1e-3  # in bandwidths: a point that moves less has arrived
 ROWS_AT_ONCE = 256  # their distances to all regions fit into a processor's cache
 
 
-def mean_shift(
-    regions: Regions, granularity: float
-) -> tuple[Float[np.ndarray, "R E"], Float[np.ndarray, " R"]]:
+def mean_shift(regions: Regions, granularity: float) -> tuple[Float[np.ndarray, "R E"], Float[np.ndarray, " R"]]:
     """Mode to which each region climbs, and its weight; regions of one mode end close to each other.
 
     A region weighs as the root of its size, so that small objects are not drowned by walls.

@@ -10,9 +10,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tokengroups.systems.iggt.clustering.cells import FieldReader
+from tokengroups.systems.iggt.clustering.config import ClusteringConfig
 
 MAX_REGIONS = 4000  # what follows costs their square: 4000 are 2 CPU seconds and 130 MB
 ROUNDING = 1e-4  # neighbours this close are always linked, also where most of a field is constant
+MAX_SPREAD = 0.65  # root mean square distance of a region's cells to their mean, in granularities,
+ATTEMPTS = 5  # above which links inside it are taken away, this many times at most,
+SHRINKING = 0.7  # those above this share of the limit before
 
 
 @dataclass(frozen=True)
@@ -24,18 +28,17 @@ class Regions:
     index: Int32[np.ndarray, "V h w"]  # region of every cell, -1 = none
 
 
-def find_regions(reader: FieldReader, link: float, min_cells: int) -> Regions:
+def find_regions(reader: FieldReader, config: ClusteringConfig) -> Regions:
     """Link neighbouring cells of a view that are hardly apart, and keep the connected regions that are large enough.
 
-    Args:
-        reader: The field.
-        link: Largest distance of linked neighbours, in medians over all neighbours of all views.
-        min_cells: Smaller regions are left out; more of them, if there would be more than `MAX_REGIONS`.
+    What is hardly apart follows from all neighbours of all views, so that noise and resolution do not matter.
     """
     distances = np.concatenate([_steps(reader.cells(view)) for view in range(reader.num_views)])
-    limit = max(link * float(np.median(distances)), ROUNDING) if len(distances) else 0.0
-    parts = [_view_regions(reader.cells(view), limit, min_cells) for view in range(reader.num_views)]
-    means, sizes, index = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "sizes", "index"))
+    limit = max(config.link * float(np.median(distances)), ROUNDING) if len(distances) else 0.0
+    parts = [_view_regions(reader.cells(view), limit, config) for view in range(reader.num_views)]
+    means, sizes, index = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "sizes", "index")
+    )
     starts = np.cumsum([0, *(len(part.sizes) for part in parts[:-1])], dtype=np.int32)
     index += np.where(index >= 0, starts[:, None, None], 0)
     kept = _largest(sizes)
@@ -49,19 +52,40 @@ def _steps(cells: Float[np.ndarray, "h w E"]) -> Float[np.ndarray, " n"]:
     return np.sqrt(np.concatenate(squares))
 
 
-def _view_regions(cells: Float[np.ndarray, "h w E"], limit: float, min_cells: int) -> Regions:
-    """Regions of one view."""
+def _view_regions(cells: Float[np.ndarray, "h w E"], limit: float, config: ClusteringConfig) -> Regions:
+    """Regions of one view; one that a chain of small steps has made too wide is linked again, more strictly."""
     height, width, channels = cells.shape
+    points, steps = cells.reshape(-1, channels), _steps(cells)
+    linked = steps <= limit
+    for attempt in range(1, ATTEMPTS + 1):
+        index = _connected(linked, height, width)
+        means, sizes, spreads = _moments(points, index.ravel())
+        wide = np.logical_and(sizes >= config.min_cells, spreads > MAX_SPREAD * config.granularity)
+        if attempt == ATTEMPTS or not wide.any():
+            break
+        limit *= SHRINKING
+        linked &= (steps <= limit) | ~np.concatenate([wide[index[:, :-1]].ravel(), wide[index[:-1]].ravel()])
+    kept = np.asarray(sizes >= config.min_cells)
+    return Regions(means[kept], sizes[kept], _renumbered(index[None], kept))
+
+
+def _connected(linked: Bool[np.ndarray, " n"], height: int, width: int) -> Int32[np.ndarray, "h w"]:
+    """Connected component of every cell, with links in the order of `_steps`."""
     numbers = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    linked = _steps(cells) <= limit
     first = np.concatenate([numbers[:, :-1].ravel(), numbers[:-1].ravel()])[linked]
     second = np.concatenate([numbers[:, 1:].ravel(), numbers[1:].ravel()])[linked]
     links = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(numbers.size, numbers.size))
-    count, region = connected_components(links, directed=False)
-    means = group_means(cells.reshape(-1, channels), np.ones(numbers.size), region, count)
-    sizes = np.bincount(region, minlength=count)
-    kept = sizes >= min_cells
-    return Regions(means[kept], sizes[kept], _renumbered(region.reshape(1, height, width), kept))
+    return connected_components(links, directed=False)[1].reshape(height, width)
+
+
+def _moments(
+    points: Float[np.ndarray, "n E"], groups: Int32[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "m E"], Int64[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Mean and size of every group, and the root mean square distance of its points to the mean."""
+    sizes = np.bincount(groups)
+    means = group_means(points, np.ones(len(points)), groups)
+    squares = np.bincount(groups, (points**2).sum(axis=1)) / sizes
+    return means, sizes, np.sqrt(np.maximum(squares - (means**2).sum(axis=1), 0))
 
 
 def _renumbered(index: Int32[np.ndarray, "V h w"], kept: Bool[np.ndarray, " n"]) -> Int32[np.ndarray, "V h w"]:
@@ -71,11 +95,11 @@ def _renumbered(index: Int32[np.ndarray, "V h w"], kept: Bool[np.ndarray, " n"])
 
 
 def group_means(
-    points: Float[np.ndarray, "n E"], weights: Float[np.ndarray, " n"], groups: np.ndarray, count: int
+    points: Float[np.ndarray, "n E"], weights: Float[np.ndarray, " n"], groups: np.ndarray
 ) -> Float[np.ndarray, "m E"]:
-    """Weighted mean of the points of every group 0 ... count - 1, none of which is empty."""
-    sums = [np.bincount(groups, weights * channel, minlength=count) for channel in points.T]
-    return np.stack(sums, axis=1) / np.bincount(groups, weights, minlength=count)[:, None]
+    """Weighted mean of the points of every group, none of which is empty."""
+    sums = [np.bincount(groups, weights * channel) for channel in points.T]
+    return np.stack(sums, axis=1) / np.bincount(groups, weights)[:, None]
 
 
 def _largest(sizes: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

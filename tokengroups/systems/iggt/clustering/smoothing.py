@@ -28,11 +28,9 @@ def smooth_in_space(
         neighbours: At least 1; all others where there are fewer.
 
     Raises:
-        ValueError: A point is NaN or infinite, or the shapes differ.
+        ValueError: A point is NaN or infinite.
     """
-    views, _, height, width = field.shape
-    if points.shape != (views, height, width, 3):
-        raise ValueError(f"points must have shape {(views, height, width, 3)}, got {tuple(points.shape)}")
+    views, _, height, _ = field.shape
     places = points.detach().cpu().double().reshape(-1, 3).numpy()
     if not np.isfinite(places).all():
         raise ValueError("points must be finite: their depth or cameras hold NaN or infinity")
@@ -45,7 +43,7 @@ def smooth_in_space(
     tree = KDTree(places)
     for start in range(0, len(places), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        _, found = tree.query(places[part], count + 1, workers=-1)
+        found = np.asarray(tree.query(places[part], count + 1, workers=-1)[1])
         smoothed[part] = features[_without_self(found, start)].mean(axis=1)
     means = rearrange(torch.from_numpy(smoothed), "(v h w) e -> v e h w", v=views, h=height)
     return means.contiguous().to(field.device)
