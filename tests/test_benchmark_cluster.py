@@ -50,6 +50,16 @@ def test_rows_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert row["data"] == "room" and row["miou"] == row["ceiling"] == pytest.approx((127 / 128 + 1) / 2)
 
 
+def test_memory_is_that_of_the_result_and_little_more(tmp_path: Path) -> None:
+    field, ids = make_field(30, (256, 256), 5, STYLES["clear"])
+    write_tensors(tmp_path / "room.safetensors", {"field": field, "ids": ids})
+    row = cluster.measure_in_child("room", tmp_path / "room.safetensors", "mean_shift", 0.5)
+    assert row is not None
+    result = ids.numel() * (8 + 4) / 2**20  # labels and margins; the field is 60 MB
+    if row["extra_mb"] is not None:
+        assert result <= row["extra_mb"] < result + 35
+
+
 def test_a_method_that_does_not_end_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     monkeypatch.setattr(cluster, "LIMIT_S", 0.01)
     assert cluster.measure_in_child("field", tmp_path / "none", "mean_shift", 0.5) is None

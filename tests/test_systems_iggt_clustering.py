@@ -139,6 +139,7 @@ def test_small_instances_are_dropped_and_their_pixels_take_the_nearest_other() -
     dropped = cluster_field(field, config(min_pixels=17))
     assert len(dropped.scores) == 2
     assert (dropped.labels[0, 4:8, 1:5] == dropped.labels[0, 0, -1]).all()
+    assert len(cluster_field(halves(pair_at(1.2)), config(min_pixels=1000)).scores) == 1  # of two equal ones
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,8 +11,8 @@ class ClusteringConfig:
     """How instances are found in a field; distances are between unit vectors, so that they lie in [0, 2]."""
 
     method: Literal["mean_shift", "linkage", "hdbscan"] = "mean_shift"
-    # The one control of how fine instances are. Two things whose mean features are farther apart than this are two
-    # instances, and two that are closer than 0.8 of it are one, if they are compact. In between, it depends on the method.
+    # The one control of how fine instances are. Two compact things whose mean features are farther apart than this are
+    # two instances, and two that are closer than 0.8 of it are one. In between, it depends on the method.
     granularity: float = 0.5
     min_pixels: int = 50  # over all views; smaller instances are dropped, and their pixels take the nearest other one
     smoothing: int = (

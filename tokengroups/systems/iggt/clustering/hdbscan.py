@@ -65,6 +65,6 @@ def sample_regions(reader: FieldReader, regions: Regions) -> tuple[Float[np.ndar
         place = np.arange(len(order)) - np.searchsorted(region, region)  # 0, 1, ... inside each region
         size, number = regions.sizes[region], wanted[region]
         taken = (place + 1) * number // size > place * number // size
-        points.append(reader.cells(view).reshape(-1, reader.field.shape[1])[order[taken]])
+        points.append(reader.cells(view).reshape(-1, reader.dim)[order[taken]])
         weights.append((size / number)[taken])
     return np.concatenate(points).astype(np.float64), np.concatenate(weights)

@@ -34,7 +34,7 @@ def label_pixels(
 ) -> Labelling:
     """Label all pixels, and drop prototypes with fewer than `min_pixels` of them until there is none.
 
-    At least one prototype stays. `lone_margin` is the margin of all pixels where only one is left.
+    The largest one stays. `lone_margin` is the margin of all pixels where only one is left.
     """
     shape = (reader.num_views, *reader.size_hw)
     labels, margins = torch.empty(shape, dtype=torch.int64), torch.empty(shape)
@@ -43,7 +43,8 @@ def label_pixels(
         for view in range(reader.num_views):
             _label_view(reader, view, prototypes, labels[view].numpy(), margins[view].numpy())
             sizes += np.bincount(labels[view].flatten().numpy(), minlength=len(prototypes))
-        kept = sizes >= min(min_pixels, sizes.max())
+        kept = sizes >= min_pixels
+        kept[sizes.argmax()] = True
         if kept.all():
             break
         prototypes = prototypes[kept]

@@ -33,16 +33,29 @@ def find_regions(reader: FieldReader, config: ClusteringConfig) -> Regions:
 
     What is hardly apart follows from all neighbours of all views, so that noise and resolution do not matter.
     """
-    distances = np.concatenate([_steps(reader.cells(view)) for view in range(reader.num_views)])
-    limit = max(config.link * float(np.median(distances)), ROUNDING) if len(distances) else 0.0
-    parts = [_view_regions(reader.cells(view), limit, config) for view in range(reader.num_views)]
-    means, sizes, index = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "sizes", "index")
-    )
-    starts = np.cumsum([0, *(len(part.sizes) for part in parts[:-1])], dtype=np.int32)
-    index += np.where(index >= 0, starts[:, None, None], 0)
-    kept = _largest(sizes)
-    return Regions(means[kept], sizes[kept], _renumbered(index, kept))
+    limit = max(config.link * _median_step(reader), ROUNDING)
+    height, width = (-(-side // reader.cell) for side in reader.size_hw)
+    index = np.empty((reader.num_views, height, width), dtype=np.int32)  # what stays comes first, see FieldReader
+    means, sizes, count = [], [], 0
+    for view, row in enumerate(index):
+        part = _view_regions(reader.cells(view), limit, config)
+        row[:] = part.index[0] + np.where(part.index[0] >= 0, count, 0)
+        means.append(part.means)
+        sizes.append(part.sizes)
+        count += len(part.sizes)
+    kept = _largest(np.concatenate(sizes))
+    return Regions(np.concatenate(means)[kept], np.concatenate(sizes)[kept], _renumbered(index, kept))
+
+
+def _median_step(reader: FieldReader) -> float:
+    """Median distance of neighbouring cells, over all views; 0 where there are no neighbours."""
+    first = _steps(reader.cells(0))
+    if len(first) == 0:
+        return 0.0
+    steps = np.empty((reader.num_views, len(first)), dtype=first.dtype)
+    for view, row in enumerate(steps):
+        row[:] = _steps(reader.cells(view))
+    return float(np.median(steps, overwrite_input=True))
 
 
 def _steps(cells: Float[np.ndarray, "h w E"]) -> Float[np.ndarray, " n"]:

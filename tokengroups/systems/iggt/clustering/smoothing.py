@@ -8,8 +8,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from scipy.spatial import KDTree
 from torch import Tensor
-
-from tokengroups.systems.iggt.clustering.cells import unit_vectors
+from torch.nn import functional
 
 QUERIES_AT_ONCE = 65536  # bounds the memory of their neighbours
 
@@ -35,7 +34,7 @@ def smooth_in_space(
     if not np.isfinite(places).all():
         raise ValueError("points must be finite: their depth or cameras hold NaN or infinity")
     count = min(neighbours, len(places) - 1)
-    pixels = unit_vectors(field.detach().to("cpu", torch.float32), dim=1)
+    pixels = functional.normalize(field.detach().to("cpu", torch.float32), dim=1)
     if count < 1:
         return pixels.to(field.device)
     features = rearrange(pixels, "v e h w -> (v h w) e").contiguous().numpy()
