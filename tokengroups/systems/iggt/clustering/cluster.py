@@ -45,8 +45,7 @@ def cluster_field(
 ) -> Instances:
     """Group all pixels of all views into instances by their features.
 
-    The same field gives the same instances. Views and pixels are read one view at a time, so that the memory is that
-    of the result and little more, unless the field is smoothed.
+    The same field gives the same instances. The memory is that of the result and little more, unless it is smoothed.
 
     Args:
         field: Features in any length.
@@ -58,13 +57,11 @@ def cluster_field(
         UserError: The method's package is not installed.
 
     Example:
-        >>> import torch
         >>> from tokengroups.systems.iggt.clustering import ClusteringConfig, cluster_field
         >>> field = torch.zeros(2, 8, 16, 16)
         >>> field[:, 0], field[:, 1, :, 10:] = 1.0, 5.0  # a thing on the right of both photos
-        >>> instances = cluster_field(field, ClusteringConfig())
-        >>> torch.equal(instances.labels, (torch.arange(16) >= 10).long().expand(2, 16, 16))
-        True
+        >>> cluster_field(field, ClusteringConfig()).labels[1, 0].tolist()
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
     """
     _check(field)
     if config.smoothing and points is None:
