@@ -84,10 +84,22 @@ def _scores(
 
 def nearest_true_means(field: Float[Tensor, "V E H W"], true: Int64[Tensor, "V H W"]) -> Int64[Tensor, "V H W"]:
     """Label every pixel with the true instance whose mean is nearest: the ceiling of any clustering of the field."""
-    unit = rearrange(functional.normalize(field.float(), dim=1), "v e h w -> (v h w) e")
-    ids, column = true.flatten().unique(return_inverse=True)
-    sums = unit.new_zeros(len(ids), unit.shape[1]).index_add(0, column, unit)
-    means = sums / column.bincount(minlength=len(ids))[:, None]
-    means, ids = means[ids >= 0], ids[ids >= 0]
-    nearest = (2 * unit @ means.T - means.square().sum(-1)).argmax(-1)
-    return ids[nearest].reshape(true.shape)
+    ids = true.unique()
+    sums, sizes = (
+        field.new_zeros(len(ids), field.shape[1], dtype=torch.float64),
+        field.new_zeros(len(ids), dtype=torch.int64),
+    )
+    for view, row in zip(field, true, strict=True):  # one view at a time: a copy of a large field does not fit
+        columns = torch.searchsorted(ids, row.flatten())
+        sums.index_add_(0, columns, _unit_pixels(view).double())
+        sizes += columns.bincount(minlength=len(ids))
+    means, ids = (sums / sizes[:, None])[ids >= 0].float(), ids[ids >= 0]
+    labels = torch.empty_like(true)
+    for view, row in zip(field, labels, strict=True):
+        nearest = (2 * _unit_pixels(view) @ means.T - means.square().sum(-1)).argmax(-1)
+        row.copy_(ids[nearest].view(row.shape))
+    return labels
+
+
+def _unit_pixels(view: Float[Tensor, "E H W"]) -> Float[Tensor, "X E"]:
+    return rearrange(functional.normalize(view.float(), dim=0), "e h w -> (h w) e")
