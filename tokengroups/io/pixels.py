@@ -11,6 +11,7 @@ from PIL import Image
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import atomic_path
+from tokengroups.reading import check_file, shown
 
 _JPEG_QUALITY = 95
 _MASK_MODES = ("L", "P", "1")
@@ -51,6 +52,19 @@ def write_pixels(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """
     with atomic_path(path) as temporary:  # PNG ignores the options
         Image.fromarray(pixels).save(temporary, quality=_JPEG_QUALITY, subsampling=0)
+
+
+def pixel_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image, from its header.
+
+    Raises:
+        UserError: The file is missing or no image.
+    """
+    try:
+        with Image.open(check_file(path)) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{shown(path)}: not a picture that can be read ({shown(error)})") from error
 
 
 def resize_nearest(pixels: Shaped[np.ndarray, "H W"], size_hw: tuple[int, int]) -> Shaped[np.ndarray, "h w"]:
