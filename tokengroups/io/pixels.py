@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 
 from tokengroups.errors import UserError
@@ -65,6 +65,13 @@ def pixel_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             return image.height, image.width
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise UserError(f"{shown(path)}: not a picture that can be read ({shown(error)})") from error
+
+
+def resize_photo(pixels: UInt8[np.ndarray, "H W 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Resize a photo with Lanczos' filter."""
+    if pixels.shape[:2] == size_hw:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((size_hw[1], size_hw[0]), Image.Resampling.LANCZOS))
 
 
 def resize_nearest(pixels: Shaped[np.ndarray, "H W"], size_hw: tuple[int, int]) -> Shaped[np.ndarray, "h w"]:
