@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from insscene_folders import write_scannetpp
 
 from tokengroups.data.base import DATASETS, MEASURED, WATCHED, Dataset, FrameSequence, choose_split, open_dataset
 from tokengroups.data.example import FramePlan, cut_example
@@ -63,14 +64,15 @@ def test_ones_own_data_set_trains_and_is_held_out(own: Path) -> None:
 def test_built_in_data_sets_are_data_sets(tmp_path: Path) -> None:
     write_scannet(tmp_path / "a", generate_room(1, 0, num_views=4, size=32))
     rooms, scans = open_dataset("procedural", num_frames=3, size=16), open_dataset("scannet", tmp_path)
-    for dataset in (rooms, scans):
+    write_scannetpp(tmp_path / "insscene", "b", generate_room(1, 0, num_views=4, size=32))
+    for dataset in (rooms, scans, open_dataset("insscene", tmp_path / "insscene")):
         scene = dataset[dataset.splits["train"][0]]
         assert isinstance(dataset, Dataset) and isinstance(scene, FrameSequence)
         last = scene[1::2]
         assert isinstance(last, SceneFrames) and len(last) == len(scene) // 2
         np.testing.assert_array_equal(last.depth, scene[:].depth[1::2])
     assert rooms.class_names == CLASS_NAMES and choose_split(rooms, MEASURED) == "test"
-    assert choose_split(rooms, WATCHED) == "val" and set(DATASETS) == {"procedural", "scannet", "capture"}
+    assert choose_split(rooms, WATCHED) == "val" and set(DATASETS) == {"procedural", "scannet", "capture", "insscene"}
     with pytest.raises(UserError, match=r"no scene in the split val or test; its splits are: train \(1\), val \(0\)"):
         choose_split(scans, WATCHED)
 

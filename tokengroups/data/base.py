@@ -19,6 +19,7 @@ DATASETS = {
     "procedural": "tokengroups.data.procedural:ProceduralRooms",
     "scannet": "tokengroups.data.readers.scannet:ScanNet",
     "capture": "tokengroups.data.readers.capture:Captures",
+    "insscene": "tokengroups.data.readers.insscene:InsScene",
 }
 WATCHED, MEASURED = ("val", "test"), ("test", "val")  # splits that training watches and `evaluate` measures
 

@@ -25,7 +25,7 @@ Degrees = Annotated[float, Between(0, 90)]
 class DataConfig(Settings):
     """Scenes and their augmentation."""
 
-    dataset: str = "procedural"  # or scannet, or package.module:Class; see tokengroups.data.base
+    dataset: str = "procedural"  # or scannet, insscene, or package.module:Class; see tokengroups.data.base
     root: str | None = None  # folder of the scenes; procedural rooms are kept there once they are generated
     options: dict[str, Any] = field(default_factory=dict)  # of the data set's own, such as seeds of procedural rooms
     num_frames: NumFrames = 8  # of the path that is taken from a scene

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.alignment import align_cameras
-from tokengroups.clustering import planes_hdbscan
 from tokengroups.data.example import Example
 from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import geometry_metrics

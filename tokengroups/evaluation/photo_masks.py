@@ -6,16 +6,15 @@ the photos. Beside them stand planes + HDBSCAN on the same anchors, and for an i
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional
 
-from tokengroups.evaluation.clustering import planes_hdbscan
+from tokengroups.clustering import planes_hdbscan
 from tokengroups.evaluation.masks import ALPHA_THRESHOLD, GroupMasks, group_masks, render_features
 from tokengroups.evaluation.tracking import nearest_true_means, track_scores
+from tokengroups.nearest import nearest
 from tokengroups.postprocess import PhotoGroups, Reconstruction
 from tokengroups.types import Views
 
@@ -51,13 +50,12 @@ def _own_masks(groups: PhotoGroups) -> tuple[GroupMasks, Tensor]:
 
 def planes_of(anchors: Float[Tensor, "K 3"]) -> Float[Tensor, "K n"]:
     """One-hot groups of anchors by planes + HDBSCAN; of many anchors, evenly chosen ones are clustered."""
-    points = anchors.cpu().numpy()
-    if len(points) <= CLUSTERED:
-        labels = planes_hdbscan(points)
+    if len(anchors) <= CLUSTERED:
+        labels = torch.from_numpy(planes_hdbscan(anchors.cpu().numpy()))
     else:
-        chosen = points[np.linspace(0, len(points) - 1, CLUSTERED).round().astype(np.int64)]
-        labels = planes_hdbscan(chosen)[cKDTree(chosen).query(points)[1]]
-    return functional.one_hot(torch.from_numpy(labels)).float().to(anchors.device)
+        chosen = anchors[torch.linspace(0, len(anchors) - 1, CLUSTERED).round().long()]
+        labels = torch.from_numpy(planes_hdbscan(chosen.cpu().numpy()))[nearest(anchors, chosen, 1)[1][:, 0].cpu()]
+    return functional.one_hot(labels).float().to(anchors.device)
 
 
 def track_numbers(
@@ -69,6 +67,6 @@ def track_numbers(
         numbers |= {f"{name}{suffix}": value for name, value in track_scores(each, truth.group_ids).summary().items()}
     ceiling = float("nan")
     if groups is not None:
-        nearest = nearest_true_means(groups.field, truth.group_ids)
-        ceiling = track_scores(nearest, truth.group_ids).summary()["t_miou"]
+        best = nearest_true_means(groups.field, truth.group_ids)
+        ceiling = track_scores(best, truth.group_ids).summary()["t_miou"]
     return numbers | {"t_miou_ceiling": ceiling}

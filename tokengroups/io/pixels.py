@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image
 
 from tokengroups.errors import UserError
@@ -73,6 +73,23 @@ def write_pixels(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """
     with atomic_path(path) as temporary:  # PNG ignores the options
         Image.fromarray(pixels).save(temporary, quality=_JPEG_QUALITY, subsampling=0)
+
+
+def pixel_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image, from its header.
+
+    Raises:
+        UserError: The file is missing or no image.
+    """
+    with opened_picture(path, _FRAME_FORMATS, _FRAME_ADVICE) as image:
+        return image.height, image.width
+
+
+def resize_photo(pixels: UInt8[np.ndarray, "H W 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """Resize a photo with Lanczos' filter."""
+    if pixels.shape[:2] == size_hw:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((size_hw[1], size_hw[0]), Image.Resampling.LANCZOS))
 
 
 def resize_nearest(pixels: Shaped[np.ndarray, "H W"], size_hw: tuple[int, int]) -> Shaped[np.ndarray, "h w"]:

@@ -38,7 +38,8 @@ def cell_prediction(
     draft: Draft, field: Float[Tensor, "V E H W"], instances: Instances, config: CellGaussiansConfig
 ) -> Prediction:
     """Gaussians, anchors and groups of one scene; every Gaussian is its own anchor."""
-    stride = cell_stride(draft.photos.shape[0], draft.photos.shape[-2:], config.max_gaussians)
+    num_views, _, height, width = draft.photos.shape
+    stride = cell_stride(num_views, (height, width), config.max_gaussians)
     cells = surface_points(draft.photos[None], draft.geometry.map(lambda tensor: tensor[None]), stride)
     points, count = cells.points[0], cells.points.shape[1]
     sizes = (config.scale * stride * cells.pixel_sizes[0])[:, None].expand(-1, 3)

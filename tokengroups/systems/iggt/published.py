@@ -41,7 +41,7 @@ def load_published(source: str | Path, encoder: VGGTConfig | None = None, config
     """Load IGGT with a published checkpoint, frozen, in float32, mapped from the file.
 
     Args:
-        source: The file, a folder that holds it, or the hub id (which is looked up in the hub's cache, then downloaded).
+        source: The file, a folder that holds it, or the hub id, which is looked up in the hub's cache, then downloaded.
         encoder: Sizes of the VGGT; VGGT-1B if not given.
         config: Shape of the branch; the published one if not given.
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.data.example import Example, stack_examples
 from tokengroups.encoders import Geometry
@@ -37,6 +36,7 @@ class InstanceFieldSystem(SceneSystem):
 
     loss_config: InstanceFieldLossConfig | None = None
     encoder_source: str = ""
+    licence: str = ""  # of published weights, for the provenance of scenes
     config: Any
     clustering: ClusteringConfig
     gaussians: CellGaussiansConfig
@@ -48,7 +48,8 @@ class InstanceFieldSystem(SceneSystem):
     def decode(self, draft: Draft) -> Draft:
         """Cluster the field of one scene, and place a Gaussian on every cell of its photos."""
         geometry = draft.geometry.map(lambda tensor: tensor[None])
-        field = resize(self.field(draft.photos[None], geometry)[0].float(), draft.photos.shape[-2:])
+        height, width = draft.photos.shape[-2:]
+        field = resize(self.field(draft.photos[None], geometry)[0].float(), (height, width))
         points = draft.geometry.points if self.clustering.smoothing else None
         instances = cluster_field(field, self.clustering, points)
         return replace(draft, prediction=cell_prediction(draft, field, instances, self.gaussians))
@@ -70,7 +71,7 @@ class InstanceFieldSystem(SceneSystem):
             context = stack_examples([example]).to(device).context
             field = self.field(context.images, self.encode_batch(context.images))[0]
             ids = context.group_ids[0]
-            nearest = nearest_true_means(resize(field, ids.shape[-2:]), ids)
+            nearest = nearest_true_means(resize(field, (ids.shape[-2], ids.shape[-1])), ids)
             scores.append(track_scores(nearest, ids).summary())
         return {f"{name}_ceiling": sum(s[name] for s in scores) / len(scores) for name in scores[0]}
 

@@ -88,11 +88,11 @@ class TinyInstanceHead(nn.Module):
         fine = self.stem[0](4 * photos - 2)
         coarse = self.stem[1](fine)
         maps = self.dpt.layer_maps(layers, size_hw)
-        maps[0] = maps[0] + resize(self.coarse_skip(coarse), maps[0].shape[-2:])
+        maps[0] = maps[0] + resize(self.coarse_skip(coarse), _size(maps[0]))
         if self.single_view is not None:
-            maps[0] = maps[0] + self._single_view(geometry, size_hw, maps[0].shape[-2:])
+            maps[0] = maps[0] + self._single_view(geometry, size_hw, _size(maps[0]))
         fused = self.dpt.scratch.output_conv1(self.dpt.scratch.fuse(maps))
-        fused = fused + resize(self.fine_skip(fine), fused.shape[-2:])
+        fused = fused + resize(self.fine_skip(fine), _size(fused))
         return self.dpt.scratch.output_conv2(fused).unflatten(0, images.shape[:2])
 
     def _single_view(
@@ -102,3 +102,7 @@ class TinyInstanceHead(nn.Module):
         assert isinstance(maps, tuple) and self.single_view is not None
         cells = self.single_view(maps, size_hw, self.patch_size // 4)
         return rearrange(cells, "b (v h w) d -> (b v) d h w", h=grid_hw[0], w=grid_hw[1])
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]
