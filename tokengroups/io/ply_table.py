@@ -67,7 +67,7 @@ def write_table(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     with atomic_path(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(header.encode("ascii"))
-            file.write(memoryview(np.ascontiguousarray(little).view(np.uint8)))  # no copy of a large table
+            file.write(np.ascontiguousarray(little).view(np.uint8).data)  # no copy of a large table
 
 
 def conversion_advice(name: str) -> str:
