@@ -34,6 +34,13 @@ ENCODER, BRANCH = "encoder.", "branch."
 TRUNK = ("aggregator", "matching")  # the backbone; the encoder's other parts are geometry heads
 # Parts of the published weights that no output depends on.
 DEAD = ("part_head.norm", "part_head.projects", "part_head.resize_layers", "part_head.cross_attention_1")
+# Parts of the point head that the field does not depend on.
+POINTS_ALONE = {
+    "released": (
+        "projects.0", "resize_layers.0", "scratch.layer1_rn", "scratch.refinenet1", "scratch.output_conv",
+    ),
+    "paper": ("scratch.output_conv",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,10 @@ class IGGT(InstanceFieldSystem):
         for name, parameter in self.branch.named_parameters():
             if name.startswith(DEAD):
                 parameter.requires_grad_(False)
-        if not self._trains_points():
-            for name, parameter in self.branch.point_head.named_parameters():
-                if name.startswith(("scratch.output_conv", "scratch.refinenet1")):
-                    parameter.requires_grad_(False)
+        unused = () if self._trains_points() else POINTS_ALONE[self.config.head.layout]
+        for name, parameter in self.branch.point_head.named_parameters():
+            if name.startswith(unused):
+                parameter.requires_grad_(False)
 
     def field(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E H W"]:
         """Instance field at the photos' resolution."""

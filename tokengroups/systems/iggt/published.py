@@ -16,7 +16,7 @@ from tokengroups.checkpoint import load_state_strict
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
 from tokengroups.io.hub import hub_folder, is_hub_id
-from tokengroups.reading import check_file
+from tokengroups.reading import check_file, shown
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig
 
 HUB_ID, FILE_NAME = "lifuguan/IGGT_official", "iggt_checkpoint.pth"
@@ -79,8 +79,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by their names without the wrapper's prefix; nothing in the file is executed."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise UserError(f"{path}: holds more than tensors, so it may run code; give a checkpoint of tensors") from None
+    except pickle.UnpicklingError as error:
+        what = "holds more than tensors, so it may run code; give a checkpoint of tensors"
+        raise UserError(f"{shown(path)}: {what if 'unsupported GLOBAL' in str(error) else _DAMAGED}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: {_DAMAGED}") from error
     tensors = content if isinstance(content, Mapping) else {}
