@@ -176,6 +176,9 @@ def test_faults_of_the_program_keep_their_traceback(error: Exception) -> None:
 
 WAITING = """
 import os, signal, sys, time
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores some
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from tokengroups.cli import info, main
 from tokengroups.io.files import atomic_path, staged_folder
 

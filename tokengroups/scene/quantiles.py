@@ -35,8 +35,7 @@ def _reaching(
     values: Float[Tensor, "M C"], weights: Float[Tensor, "M C"], share: float, total: Tensor | None = None
 ) -> Float[Tensor, " C"]:
     """Smallest value of each column at which the cumulative weight reaches a share of the total; None = of all."""
-    ordered, order = values.sort(dim=0)
-    cumulative = weights.gather(0, order).cumsum(dim=0)
+    ordered, cumulative = _cumulative(values, weights)
     first = (cumulative < share * (cumulative[-1] if total is None else total)).sum(dim=0).clamp(max=len(values) - 1)
     return ordered.gather(0, first[None])[0]
 
@@ -50,8 +49,7 @@ def _lowest(
     """
     number = round(len(values) ** (2 / 3))  # least to sort, here and after the cut
     sample = torch.randint(len(values), (number,), generator=torch.Generator().manual_seed(0)).to(values.device)
-    ordered, order = values[sample].sort(dim=0)
-    cumulative = weights[sample].gather(0, order).cumsum(dim=0) * (len(values) / number)
+    ordered, cumulative = _cumulative(values[sample], weights[sample] * (len(values) / number))
     variance = len(values) / number * needed * weights[:, 0].square().sum() / weights[:, 0].sum()
     place = (cumulative < needed + _DEVIATIONS * variance.sqrt()).sum(dim=0).clamp(max=number - 1)
     column, row = (values <= ordered.gather(0, place[None])).T.nonzero().unbind(dim=1)
@@ -62,3 +60,11 @@ def _lowest(
     held = torch.zeros_like(low, dtype=weights.dtype)
     held[rank, column] = weights[row, column]
     return low, held
+
+
+def _cumulative(
+    values: Float[Tensor, "M C"], weights: Float[Tensor, "M C"]
+) -> tuple[Float[Tensor, "M C"], Float[Tensor, "M C"]]:
+    """Values of each column in their order, and the cumulative weights. NumPy sorts columns faster than PyTorch."""
+    order = torch.from_numpy(values.numpy(force=True).argsort(axis=0, kind="stable")).to(values.device)
+    return values.gather(0, order), weights.gather(0, order).cumsum(dim=0)
