@@ -91,6 +91,12 @@ def test_reconstruction_from_the_truth(scene: Example) -> None:
     assert numbers["groups_used"] == numbers["per_scene"][0]["groups_used"] > 3
 
 
+TRACK_NAMES = (
+    "t_miou", "t_miou_all_views", "t_sr", "ap_photos_all", "ap50_photos_all", "ap25_photos_all", "ap_photos_objects",
+    "ap50_photos_objects", "ap25_photos_objects",
+)  # fmt: skip
+
+
 def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
     numbers = _evaluate(scene, from_truth(scene.context))
     suffixes = ("", "_oracle", "_planes_hdbscan")
@@ -105,6 +111,8 @@ def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
         "semantic_scalars", "semantic_bytes", "semantic_scalars_per_gaussian_baseline", "query_ms",
         "search_ms",
         "search_ms_gaussians",
+        "t_miou_ceiling",
+        *(name + suffix for name in TRACK_NAMES for suffix in ("", "_planes_hdbscan")),
     }  # fmt: skip
     protocol = numbers["protocol"]
     assert protocol["context_frames"] == [1, 3] and protocol["target_frames"] == [0, 2, 4]

@@ -156,5 +156,5 @@ def test_layers_of_patch_features() -> None:
     "wrong", [{"feature_dim": 0}, {"window": -8}, {"overlap": 0.4}, {"overlap": float("nan")}, {"heads": 10**9}]
 )
 def test_impossible_sizes_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"must (lie in|be an even)|NaN"):
+    with pytest.raises(ValueError, match=r"must be|NaN"):
         replace(InstanceHeadConfig(), **wrong)

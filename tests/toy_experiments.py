@@ -30,6 +30,9 @@ def read(folder: Path, encoder: Path, task: str = "token_groups", **changes: Any
     }  # fmt: skip
     if task == "pixel_gaussians":
         settings |= {"start_from": str(encoder), "model": {"stride": 2, "dim": 8}}
+    elif task.startswith("iggt"):
+        model = {"head": {"single_view_features": False}} if task == "iggt_tiny" else {}
+        settings |= {"encoder": str(encoder), "model": model, "losses": {"min_cells": 5}}
     else:
         settings |= {"encoder": str(encoder), "model": MODEL}
         settings["losses"] |= {"segmentation": 0.1, "segmentation_warmup_steps": 0}

@@ -186,7 +186,7 @@ def _evaluate_scene(
 
 
 def _render_groupings(
-    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras, planes: Float[Tensor, "K n"]
+    prediction: Reconstruction, context_ids: Int64[Tensor, "V H W"], cameras: Cameras, planes: Float[Tensor, "K m"]
 ) -> tuple[RenderOutput, dict[str, GroupMasks], Float[Tensor, "T H W n"] | None]:
     """Render the target views once.
 

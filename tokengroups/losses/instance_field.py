@@ -10,7 +10,7 @@ instances to views to scenes, so that no count dominates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
@@ -18,35 +18,27 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.bounds import Between, Count, Positive, Settings, Weight
 from tokengroups.losses.terms import LossTerms
+
+Margin = Annotated[float, Between(0, 2)]
 
 
 @dataclass(frozen=True)
-class InstanceFieldLossConfig:
+class InstanceFieldLossConfig(Settings):
     """Form, weights and margins; distances are those of unit vectors, at most 2."""
 
     form: Literal["means", "pairs"] = "means"  # the authors' code, or the paper's equation
-    pull: float = 2.0
-    push: float = 1.0
-    cross_view: float = 2.0  # between the means of an instance in two views; not in the paper's equation
-    pull_margin: float = 0.25  # form "means": pixels nearer to their mean are not pulled
-    push_margin: float = 1.0  # 60 degrees; 8 channels have room for 240 such directions
-    cross_view_margin: float = 0.5
-    classification: float = 0.0  # cross-entropy of pixels over the scene's means; an addition
-    temperature: float = 0.1  # divides its cosines
-    min_cells: int = 50  # smaller segments are left out
-    samples: int = 4096  # form "pairs": pixels of a scene, equally many of every instance
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        weights = (self.pull, self.push, self.cross_view, self.classification)
-        if not all(0 <= weight < torch.inf for weight in weights):
-            raise ValueError(f"losses: pull, push, cross_view and classification must be >= 0, got {weights}")
-        margins = (self.pull_margin, self.push_margin, self.cross_view_margin)
-        if not all(0 <= margin <= 2 for margin in margins):
-            raise ValueError(f"losses: margins must be in [0, 2], got {margins}")
-        if not 0 < self.temperature < torch.inf or self.min_cells < 1 or self.samples < 2:
-            raise ValueError("losses: temperature must be positive, min_cells at least 1 and samples at least 2")
+    pull: Weight = 2.0
+    push: Weight = 1.0
+    cross_view: Weight = 2.0  # between the means of an instance in two views; not in the paper's equation
+    pull_margin: Margin = 0.25  # form "means": pixels nearer to their mean are not pulled
+    push_margin: Margin = 1.0  # 60 degrees; 8 channels have room for 240 such directions
+    cross_view_margin: Margin = 0.5
+    classification: Weight = 0.0  # cross-entropy of pixels over the scene's means; an addition
+    temperature: Positive = 0.1  # divides its cosines
+    min_cells: Count = 50  # smaller segments are left out
+    samples: Annotated[int, Between(2, 10**6)] = 4096  # form "pairs": pixels of a scene, equally many of every instance
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ SYSTEMS = {
     "token_groups": "tokengroups.systems.token_groups:TokenGroups",
     "token_groups_tiny": "tokengroups.systems.token_groups_tiny:TokenGroupsTiny",
     "pixel_gaussians": "tokengroups.systems.pixel_gaussians:PixelGaussians",
+    "iggt": "tokengroups.systems.iggt.iggt:IGGT",
     "iggt_tiny": "tokengroups.systems.iggt_tiny:IGGTTiny",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.bounds import Between, Settings
 from tokengroups.postprocess import Draft, PhotoGroups, Prediction
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.systems.iggt.clustering import Instances
@@ -18,20 +20,19 @@ from tokengroups.types import Gaussians
 
 
 @dataclass(frozen=True)
-class CellGaussiansConfig:
+class CellGaussiansConfig(Settings):
     """Shape of the Gaussians."""
 
-    max_gaussians: int = 300_000  # of a scene; the finest cells that keep to it are taken
-    scale: float = 0.6  # standard deviation in cells, on a surface that faces the camera
-    opacity: float = 0.9
-    temperature: float = 0.1  # divides the cosines with the instances' means, for the probabilities of the groups
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        if not 1 <= self.max_gaussians <= 20_000_000:
-            raise ValueError(f"max_gaussians must be in [1, 20,000,000], got {self.max_gaussians}")
-        if not 0 < self.scale <= 10 or not 0 < self.opacity <= 1 or not 0 < self.temperature <= 10:
-            raise ValueError("scale and temperature must be in (0, 10], opacity in (0, 1]")
+    max_gaussians: Annotated[int, Between(1, 20_000_000)] = (
+        300_000  # of a scene; the finest cells that keep to it are taken
+    )
+    scale: Annotated[float, Between(0, 10, open_low=True)] = (
+        0.6  # standard deviation in cells, on a surface that faces the camera
+    )
+    opacity: Annotated[float, Between(0, 1, open_low=True)] = 0.9
+    temperature: Annotated[float, Between(0, 10, open_low=True)] = (
+        0.1  # divides the cosines with the instances' means, for the probabilities of the groups
+    )
 
 
 def cell_prediction(

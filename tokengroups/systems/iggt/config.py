@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from tokengroups.bounds import Between, Settings, Share
+
+Size = Annotated[int, Between(1, 1024)]
 
 
 @dataclass(frozen=True)
-class InstanceHeadConfig:
+class InstanceHeadConfig(Settings):
     """Everything that shapes the part adaptor and the part head, beside the encoder's sizes."""
 
     # released: attention to point maps at three levels, then a DPT cascade, as the published weights want it.
@@ -16,18 +20,16 @@ class InstanceHeadConfig:
     # The released code cuts a channel-first map with a channel-last routine, so that query windows mix channels and
     # rows. The published weights were trained with it.
     legacy_query_layout: bool = True
-    feature_dim: int = 8  # of the instance field
-    window: int = 8  # side of the attention windows, in cells
-    overlap: float = 0.5  # by which windows of keys and values are wider than those of queries
-    heads: int = 8  # of the attention to the coarsest map
-    window_heads: int = 4
+    feature_dim: Size = 8  # of the instance field
+    window: Size = 8  # side of the attention windows, in cells
+    overlap: Share = 0.5  # by which windows of keys and values are wider than those of queries
+    heads: Size = 8  # of the attention to the coarsest map
+    window_heads: Size = 4
 
     def __post_init__(self) -> None:
         """Reject sizes that do not fit together."""
-        sizes = (self.feature_dim, self.window, self.heads, self.window_heads)
-        if min(sizes) < 1 or max(sizes) > 1024:
-            raise ValueError(f"feature_dim, window, heads and window_heads must lie in [1, 1024], got {sizes}")
-        if not 0 <= self.overlap <= 1 or round(self.overlap * self.window) % 2:
+        super().__post_init__()
+        if round(self.overlap * self.window) % 2:
             raise ValueError(f"overlap times window must be an even number of cells, got {self.overlap * self.window}")
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.bounds import Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTOutput
@@ -53,22 +53,16 @@ class IGGTConfig:
 
 
 @dataclass(frozen=True)
-class IGGTSettings:
+class IGGTSettings(Settings):
     """The keys of a configuration with ``task: iggt``, beside ``training`` and ``data``."""
 
     encoder: str = "facebook/VGGT-1B"  # a VGGT to start from: shipped name, weight folder, file or hub id
-    encoder_lr_scale: float = 0.1  # learning rate of the backbone over that of the heads; 0 = frozen encoder
+    encoder_lr_scale: Weight = 0.1  # learning rate of the backbone over that of the heads; 0 = frozen encoder
     model: IGGTConfig = field(default_factory=IGGTConfig)
     losses: InstanceFieldLossConfig = field(default_factory=InstanceFieldLossConfig)
-    geometry: float = 1.0  # weight of VGGT's losses beside the field's, if the encoder is trained
+    geometry: Weight = 1.0  # weight of VGGT's losses beside the field's, if the encoder is trained
     geometry_terms: EncoderLossWeights = field(default_factory=EncoderLossWeights)
     postprocess: tuple[StepSpec, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse rates and weights that cannot work."""
-        if not (0 <= self.encoder_lr_scale < math.inf and 0 <= self.geometry < math.inf):
-            got = f"{self.encoder_lr_scale} and {self.geometry}"
-            raise ValueError(f"encoder_lr_scale and geometry must be at least 0 and finite, got {got}")
 
 
 class JointNetwork(nn.Module):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tokengroups.bounds import Between, Settings
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.encoders.vggt import VGGTConfig
@@ -16,25 +18,20 @@ from tokengroups.encoders.vggt_tiny.stem import StemStage
 from tokengroups.nn.blocks import init_transformer_weights
 from tokengroups.nn.single_view_embedding import SingleViewEmbedding
 
+Width = Annotated[int, Between(1, 4096)]
 LAYERS = 4  # equal parts of the patch features, which a DPT reads at four resolutions
 
 
 @dataclass(frozen=True)
-class TinyInstanceHeadConfig:
+class TinyInstanceHeadConfig(Settings):
     """Shape of the head."""
 
-    feature_dim: int = 8  # of the instance field
-    channels: tuple[int, int, int, int] = (48, 64, 96, 128)  # of the maps, fine to coarse
-    features: int = 48  # of the fused maps
-    hidden: int = 32  # before the output
-    stem: tuple[int, int] = (24, 48)  # of two convolutions on the photo
+    feature_dim: Width = 8  # of the instance field
+    channels: tuple[Width, Width, Width, Width] = (48, 64, 96, 128)  # of the maps, fine to coarse
+    features: Width = 48  # of the fused maps
+    hidden: Width = 32  # before the output
+    stem: tuple[Width, Width] = (24, 48)  # of two convolutions on the photo
     single_view_features: bool = True  # add an embedding of the single-view network's maps
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that cannot work."""
-        sizes = (self.feature_dim, *self.channels, self.features, self.hidden, *self.stem)
-        if min(sizes) < 1 or max(sizes) > 4096:
-            raise ValueError(f"model: sizes must lie in [1, 4096], got {sizes}")
 
 
 class TinyInstanceHead(nn.Module):
