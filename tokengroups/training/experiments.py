@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
 from tokengroups.config import apply_overrides, build_config, config_to_dict, read_yaml
-from tokengroups.data.stream import ExampleConfig
+from tokengroups.data.stream import DataConfig, ExampleConfig
 from tokengroups.errors import UserError
 from tokengroups.nn.limits import parameter_limit
 from tokengroups.reading import shown
@@ -26,6 +27,7 @@ TASKS = {
 }
 
 _MOST_PARAMETERS = 4 * 10**9  # VGGT-1B has 1.2
+_MOST_PIXELS = 2**27  # about 3 GB of photos, depth and ids
 _METHODS = ("for_training", "losses", "evaluate", "parameter_groups", "export")  # of a system
 
 
@@ -81,7 +83,20 @@ def read_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         own = _system_class(name).settings_class
         shared = [("training", TrainingConfig), ("data", ExampleConfig)]
         kind = make_dataclass(own.__name__, shared, bases=(own,), frozen=True, kw_only=True)
-    return Experiment(name, build_config(kind, values, str(path)))
+    config = build_config(kind, values, str(path))
+    _check_batch(config.training, config.data)
+    return Experiment(name, config)
+
+
+def _check_batch(training: TrainingConfig, data: DataConfig) -> None:
+    """Refuse batches that hardly a memory holds: a process reads all photos of a step at once."""
+    scenes = training.batch_size / int(os.environ.get("WORLD_SIZE", "1"))
+    pixels = int(scenes * data.num_frames * data.size**2)
+    if pixels > _MOST_PIXELS:
+        raise UserError(
+            f"a step would read {pixels:,} pixels in each process, more than {_MOST_PIXELS:,}: "
+            "lower training.batch_size, data.num_frames or data.size"
+        )
 
 
 def _system_class(name: str) -> Any:
