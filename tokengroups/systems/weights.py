@@ -13,13 +13,20 @@ from typing import Any
 
 from torch import Tensor
 
-from tokengroups.checkpoint import find_weights, load_state_strict, load_weights, save_weights, shipped_weights
+from tokengroups.checkpoint import (
+    CONFIG_FILE,
+    find_weights,
+    load_state_strict,
+    load_weights,
+    save_weights,
+    shipped_weights,
+)
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
 from tokengroups.nn.limits import weights_limit
 from tokengroups.postprocess import StepSpec, build_steps, describe_steps
-from tokengroups.reading import malformed, shown
+from tokengroups.reading import malformed, path_kind, shown
 from tokengroups.registry import resolve
 from tokengroups.systems.base import SceneSystem
 
@@ -74,16 +81,18 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
 
 def _build(saved: _Saved, tensors: Mapping[str, Tensor], where: str, other_encoder: str | Path | None) -> Any:
     """The untrained system of a weight folder. Its file names nothing that is imported or looked up for it alone."""
+    beside = Path(where).parent / saved.encoder  # weights of a trained encoder lie in the folder itself
+    source = str(beside if path_kind(beside / CONFIG_FILE) == "file" else saved.encoder)
+    source = str(other_encoder or source)
     try:
         create = resolve(saved.system, SYSTEMS, "system", typed=False)
-        encoder = load_encoder(other_encoder or saved.encoder, typed=other_encoder is not None)
+        encoder = load_encoder(source, typed=other_encoder is not None)
     except UserError as error:
         raise UserError(f"{shown(where)}: {error}") from None
     if SceneSystem not in getattr(create, "__mro__", ()):
         raise UserError(f"{where}: the system '{saved.system}' makes no scenes; give the weights of one that does")
     config = build_config(create.config_class, saved.config, where)
     steps = build_steps(saved.postprocess, where, typed=False)
-    source = str(other_encoder or saved.encoder)
     with malformed(where, "use the config that was saved with the weights"), weights_limit(tensors, where):
         try:
             system = create(encoder, config, steps)

@@ -205,7 +205,10 @@ class Re10kScene(InsSceneScene):
     def _masks(self) -> list[list[dict[str, Any] | None]]:
         with malformed(self.masks_file, ADVICE):
             masklet = read_json(self.masks_file, ADVICE)["masklet"]
-            return [list(frame) for frame in masklet]
+            frames = [list(frame) for frame in masklet]
+            if not all(rle is None or isinstance(rle, dict) for frame in frames for rle in frame):
+                raise TypeError("a mask is no object")
+            return frames
 
 
 PARTS: dict[str, type[InsSceneScene]] = {"scannetpp": ScannetppScene, "infinigen": InfinigenScene, "re10k": Re10kScene}
