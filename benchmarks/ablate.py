@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def main() -> None:
             cache: dict[bytes, Geometry] = {}
             for name, variant in variants.items():
                 run(args, name, variant, seed, cache)
-    print_tables(args, variants)
+    print_tables(args, variants, METRICS)
 
 
 def run(args: argparse.Namespace, name: str, variant: Variant, seed: int, cache: dict[bytes, Geometry]) -> None:
@@ -99,24 +100,24 @@ def measure(args: argparse.Namespace, task: AblationTask) -> dict[str, list[floa
     return {metric: [scene[metric] for scene in per_scene] for metric in METRICS}
 
 
-def print_tables(args: argparse.Namespace, variants: dict[str, Variant]) -> None:
+def print_tables(args: argparse.Namespace, variants: Mapping[str, Variant], metrics: Sequence[str]) -> None:
     """Means, and paired differences to the first variant, as Markdown."""
     found = {name: read_results(args, name) for name in variants}
     found = {name: runs for name, runs in found.items() if runs}
     print(f"\n{args.steps} steps, {args.held_out} rooms of seed {args.evaluation_seed}\n")
-    print(f"| variant | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}")
+    print(f"| variant | seeds | {' | '.join(metrics)} |\n|---|---|{'--:|' * len(metrics)}")
     for name, runs in found.items():
-        cells = [cell(np.array([run[metric] for run in runs.values()])) for metric in METRICS]
+        cells = [cell(np.array([run[metric] for run in runs.values()])) for metric in metrics]
         print(f"| {name} | {' '.join(map(str, runs))} | {' | '.join(cells)} |")
     reference = next(iter(variants))
-    print(f"\n| difference to {reference} | seeds | {' | '.join(METRICS)} |\n|---|---|{'--:|' * len(METRICS)}")
+    print(f"\n| difference to {reference} | seeds | {' | '.join(metrics)} |\n|---|---|{'--:|' * len(metrics)}")
     for name, runs in found.items():
         shared = [seed for seed in runs if seed in found.get(reference, {})]
         if name == reference or not shared:
             continue
         pairs = [(runs[seed], found[reference][seed]) for seed in shared]
-        differences = {m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in METRICS}
-        cells = [cell(differences[metric], signed=True) for metric in METRICS]
+        differences = {m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in metrics}
+        cells = [cell(differences[metric], signed=True) for metric in metrics]
         print(f"| {name} | {' '.join(map(str, shared))} | {' | '.join(cells)} |")
 
 

@@ -2,14 +2,14 @@
 
 Run: ``python benchmarks/cluster.py [--sets 8x128x128 10x259x350 100x518x392] [--styles clear noisy close_pairs learned]
 [--seeds 11 12 13] [--methods mean_shift linkage hdbscan full_hdbscan] [--granularity G] [--features FILE ...]
-[--json FILE]``.
+[--weights W [--rooms 12] [--evaluation-seed 104] [--views 8]] [--json FILE]``.
 
-Fields are made up (synthetic_fields.py), or read: ``--features`` names safetensors files with a `field` [V, E, H, W]
-and true `ids` [V, H, W] (-1 = unlabelled). Every measurement is a process of its own with one thread, warmed up on a
-small field. `extra_mb` is how far the peak exceeds interpreter, libraries and field, results included. `miou` is over
-all instances after one matching over all views, `ceiling` that of the nearest true means. `full_hdbscan` takes all
-pixels and is stopped after five minutes. Styles other than the first are measured at the first size only, and very
-large fields with the first seed only.
+Fields are made up (synthetic_fields.py), made by trained weights from held-out rooms, or read: ``--features`` names
+safetensors files with a `field` [V, E, H, W] and true `ids` [V, H, W] (-1 = unlabelled). Every measurement is a process
+of its own with one thread, warmed up on a small field. `extra_mb` is how far the peak exceeds interpreter, libraries
+and field, results included. `miou` is over all instances after one matching over all views, `ceiling` that of the
+nearest true means. `full_hdbscan` takes all pixels and is stopped after five minutes. Styles other than the first are
+measured at the first size only, and very large fields with the first seed only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from render import status_mb
+from room_fields import room_fields
 from scipy.spatial import KDTree
 from synthetic_fields import STYLES, make_field
 from torch import Tensor
@@ -54,6 +55,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, FULL], choices=[*METHODS, FULL])
     parser.add_argument("--granularity", type=float, default=ClusteringConfig().granularity)
     parser.add_argument("--features", nargs="+", type=Path, metavar="FILE", help="real fields in place of made-up ones")
+    parser.add_argument("--weights", help="fields of held-out rooms by these weights")
+    parser.add_argument("--rooms", type=int, default=12)
+    parser.add_argument("--evaluation-seed", type=int, default=104)
+    parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure", nargs=2, metavar=("FILE", "METHOD"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -75,6 +80,11 @@ def fields(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path]]
     """Name and file of every field; a made-up one is overwritten by the next."""
     if args.features:
         yield from ((file.stem, file) for file in args.features)
+        return
+    if args.weights:
+        for name, field, ids in room_fields(args.weights, args.evaluation_seed, args.rooms, args.views):
+            write_tensors(folder / "field.safetensors", {"field": field.cpu(), "ids": ids.cpu()})
+            yield name, folder / "field.safetensors"
         return
     for number, shape in enumerate(args.sets):
         views, height, width = map(int, shape.split("x"))

@@ -21,7 +21,7 @@ def _on(scene: Scene, device: str) -> Scene:
     return Scene(**values)
 
 
-def _compare(scene: Scene) -> None:
+def _compare(scene: Scene, allowed: str = "render_gradients_flip") -> None:
     """Images and gradients of gsplat equal those of float64 PyTorch, up to pairs that flip at a threshold."""
     truth = scene.to(torch.float64, grad=True)
     expected = truth.render("torch")
@@ -35,7 +35,7 @@ def _compare(scene: Scene) -> None:
         assert error.quantile(0.999) < 1e-4, name
     found = gradients(scene, output, {name: weight.cuda() for name, weight in weights.items()})
     for name, gradient in found.items():
-        assert relative_l2(gradient.cpu(), wanted[name]) < RELATIVE_L2["render_gradients_flip"], name
+        assert relative_l2(gradient.cpu(), wanted[name]) < RELATIVE_L2[allowed], name
 
 
 @pytest.mark.gpu
@@ -87,7 +87,8 @@ def test_real_splats(data_dir: Path) -> None:
     intrinsics = torch.tensor([[[200.0, 0, 80], [0, 200.0, 60], [0, 0, 1]]])
     colors = 0.5 + 0.282 * torch.cat([part.sh[:, 0] for part in parts])
     _compare(
-        Scene(**tensors, colors=colors, cam_from_world=torch.eye(4)[None], intrinsics=intrinsics, size_hw=(120, 160))
+        Scene(**tensors, colors=colors, cam_from_world=torch.eye(4)[None], intrinsics=intrinsics, size_hw=(120, 160)),
+        allowed="render_gradients_fast_math",
     )
 
 

@@ -22,6 +22,7 @@ from tokengroups.losses.instance_field import InstanceFieldLossConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model, save_system
 from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_stride
+from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig, IGGTSettings
 from tokengroups.systems.iggt.published import FILE_NAME, load_published
 from tokengroups.systems.iggt.system import at_cells
@@ -110,10 +111,19 @@ def encoder_folder(tmp_path: Path) -> Path:
     return tmp_path / "encoder"
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5])
-def test_training_with_frozen_and_with_trained_encoder(scale: float, encoder_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "head"),
+    [
+        (0.0, InstanceHeadConfig()), (0.5, InstanceHeadConfig()), (0.0, InstanceHeadConfig(layout="paper")),
+        (0.0, InstanceHeadConfig(fusion=False)), (0.5, InstanceHeadConfig(fusion=False)),
+        (0.0, InstanceHeadConfig(layout="paper", fusion=False)),
+    ],
+)  # fmt: skip
+def test_training_with_frozen_and_with_trained_encoder(
+    scale: float, head: InstanceHeadConfig, encoder_folder: Path, tmp_path: Path
+) -> None:
     losses = InstanceFieldLossConfig(min_cells=5)
-    system = IGGT.for_training(IGGTSettings(str(encoder_folder), scale, losses=losses))
+    system = IGGT.for_training(IGGTSettings(str(encoder_folder), scale, IGGTConfig(head), losses))
     before = {name: tensor.clone() for name, tensor in system.encoder.state_dict().items()}
     first, last = take_step(system)
     assert last < first

@@ -6,6 +6,7 @@ import csv
 import gzip
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import golden
 import pytest
@@ -143,6 +144,18 @@ def test_layout_switches_change_the_result() -> None:
     released = branch()(tokens, (56, 84)).field
     clean = branch(InstanceHeadConfig(legacy_query_layout=False))(tokens, (56, 84)).field
     assert float((released - clean).norm() / released.norm()) > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["released", "paper"])
+def test_without_fusion_the_field_does_not_read_the_point_head(layout: Literal["released", "paper"]) -> None:
+    tokens = layers(1, 4, 6)
+    for fusion in (True, False):
+        network = branch(InstanceHeadConfig(layout=layout, fusion=fusion))
+        before = network(tokens, (56, 84)).field
+        for parameter in network.point_head.parameters():
+            parameter.mul_(1.5)
+        assert torch.equal(network(tokens, (56, 84)).field, before) == (not fusion)
 
 
 def test_layers_of_patch_features() -> None:

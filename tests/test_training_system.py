@@ -54,6 +54,22 @@ def test_the_number_of_photos_is_drawn_for_a_whole_step(experiment):
     assert varied.losses(varied.batch(single, range(2)), single).total.isfinite()
 
 
+def test_a_budget_of_photos_is_shared_by_few_or_many_scenes(experiment):
+    """IGGT's sampler with 8 photos: 4 scenes of 2, or 2 of 4; 8 scenes of 1 are more than a batch."""
+    wide = {"data__num_frames": 9, "data__context_views": 4, "data__min_context_views": 1}
+    examples = experiment(training__batch_size=4, data__photo_budget=8, **wide).build().examples
+    shapes = set()
+    for step in range(12):
+        whole = examples.batch(step, range(4)).context.images
+        halves = [examples.batch(step, range(i, i + 2)).context.images for i in (0, 2)]  # two processes
+        assert len(whole) * whole.shape[1] == 8 and 2 * len(halves[0]) == 2 * len(halves[1]) == len(whole)
+        assert torch.equal(whole[0], halves[0][0])
+        shapes.add(whole.shape[:2])
+    assert shapes == {(4, 2), (2, 4)}
+    with pytest.raises(UserError, match=r"photo_budget 7 cannot be shared evenly by 2, 4, \.\.\. 4 scenes of 1 to 4"):
+        experiment(training__batch_size=4, data__photo_budget=7, **wide).build()
+
+
 @pytest.mark.parametrize("fewest", [0, 3])
 def test_an_impossible_number_of_photos_is_refused(experiment, fewest):
     range_or_bounds = r"(1 to context_views \(2\)|.* from 1 to 1,000)"

@@ -56,6 +56,9 @@ class ExampleConfig(DataConfig):
     context_views: NumFrames = 2  # every other of 2 n + 1 neighbours; the frames between and around are targets
     min_context_views: NumFrames | None = None  # drawn step by step from here to context_views; None = no fewer
     supervise_context: bool = True  # render the photos' own views too
+    # Photos of a step over all scenes, which draws 2, 4, 6, ... batch_size scenes that share them evenly: few scenes of
+    # many photos or many scenes of few (IGGT's sampler: 24 photos, 2 to 12 scenes). None = batch_size scenes always.
+    photo_budget: Annotated[int, Between(2, 10**6)] | None = None
 
     @property
     def plan(self) -> FramePlan:
@@ -125,19 +128,43 @@ class ExampleStream:
                 f"data: min_context_views must be 1 to context_views ({config.context_views}), got {self.fewest}"
             )
         self.config, self.seed, self.batch_size = config, seed, batch_size
+        self.counts = self._scene_counts()
         self.paths = PathStream(config, seed)
 
     def batch(self, step: int, slots: range) -> Example:
-        """Examples of some slots, stacked."""
-        return stack_examples([self.example(step, slot) for slot in slots])
+        """Examples of some slots, stacked; with a budget of photos, of the share of them that the step has."""
+        count = len(slots)
+        if self.counts:
+            count = max(1, count * (self.config.photo_budget or 0) // (self.photos(step) * self.batch_size))
+        return stack_examples([self.example(step, slot) for slot in slots[:count]])
+
+    def photos(self, step: int) -> int:
+        """Photos of every scene of a step."""
+        rng = np.random.default_rng([PHOTOS, self.seed, step])
+        if self.counts and self.config.photo_budget:
+            return self.config.photo_budget // int(rng.choice(self.counts))
+        return int(rng.integers(self.fewest, self.config.context_views + 1))
+
+    def _scene_counts(self) -> list[int]:
+        """Numbers of scenes that a budget of photos may be shared by; none without a budget."""
+        budget, config = self.config.photo_budget, self.config
+        if budget is None:
+            return []
+        even = range(2, self.batch_size + 1, 2)
+        counts = [n for n in even if budget % n == 0 and self.fewest <= budget // n <= config.context_views]
+        if not counts:
+            raise UserError(
+                f"data: photo_budget {budget} cannot be shared evenly by 2, 4, ... {self.batch_size} scenes of "
+                f"{self.fewest} to {config.context_views} photos; change it, context_views or training.batch_size"
+            )
+        return counts
 
     def example(self, step: int, slot: int) -> Example:
         """One unbatched example: a stretch of a path in either direction."""
         config = self.config
         rng = np.random.default_rng([SCENE, self.seed, step, slot])
         path = self.paths.path(step * self.batch_size + slot)
-        photos = np.random.default_rng([PHOTOS, self.seed, step]).integers(self.fewest, config.context_views + 1)
-        stretch = 2 * int(photos) + 1
+        stretch = 2 * self.photos(step) + 1
         start = int(rng.integers(0, config.num_frames - stretch + 1))
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:

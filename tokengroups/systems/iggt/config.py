@@ -20,6 +20,9 @@ class InstanceHeadConfig(Settings):
     # The released code cuts a channel-first map with a channel-last routine, so that query windows mix channels and
     # rows. The published weights were trained with it.
     legacy_query_layout: bool = True
+    fusion: bool = (
+        True  # attention to the point head's maps; without it the field knows of geometry by the encoder alone
+    )
     feature_dim: Size = 8  # of the instance field
     window: Size = 8  # side of the attention windows, in cells
     overlap: Share = 0.5  # by which windows of keys and values are wider than those of queries

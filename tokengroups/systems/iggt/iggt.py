@@ -130,9 +130,11 @@ class IGGT(InstanceFieldSystem):
         for name, parameter in self.branch.named_parameters():
             if name.startswith(DEAD):
                 parameter.requires_grad_(False)
-        unused = () if self._trains_points() else POINTS_ALONE[self.config.head.layout]
+        if self._trains_points():
+            return
+        head = self.config.head
         for name, parameter in self.branch.point_head.named_parameters():
-            if name.startswith(unused):
+            if not head.fusion or name.startswith(POINTS_ALONE[head.layout]):
                 parameter.requires_grad_(False)
 
     def field(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E H W"]:

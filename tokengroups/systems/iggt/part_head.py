@@ -48,11 +48,17 @@ class PartHead(DPTHead):
         super().__init__(encoder, config.feature_dim)
         channels = encoder.dpt_features
         self.scratch = DPTScratch(replace(encoder, dpt_channels=(channels,) * 4), config.feature_dim)
-        self.cross_attention_1 = MapCrossAttention(channels, config.heads)
-        self.cross_attention_2 = MapCrossAttention(channels, config.heads)
-        self.window_cross_attention = WindowCrossAttention(
-            channels, config.window_heads, config.window, config.key_window, legacy_layout=config.legacy_query_layout
-        )
+        self.fusion = config.fusion
+        if config.fusion:
+            self.cross_attention_1 = MapCrossAttention(channels, config.heads)
+            self.cross_attention_2 = MapCrossAttention(channels, config.heads)
+            self.window_cross_attention = WindowCrossAttention(
+                channels,
+                config.window_heads,
+                config.window,
+                config.key_window,
+                legacy_layout=config.legacy_query_layout,
+            )
         self.window_self_atten = WindowSelfAttention(channels // 2, config.window_heads, config.window)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] # reads maps, not tokens
@@ -69,10 +75,12 @@ class PartHead(DPTHead):
             size_hw: Pixels of the photos.
         """
         scratch = self.scratch
-        fusion = {
-            4: lambda x: self.cross_attention_2(x, points[3]),
-            2: lambda x: self.window_cross_attention(x, points[1]),
-        }
+        fusion = {}
+        if self.fusion:
+            fusion = {
+                4: lambda x: self.cross_attention_2(x, points[3]),
+                2: lambda x: self.window_cross_attention(x, points[1]),
+            }
         x = scratch.output_conv1(scratch.fusion_maps(maps, fusion)[0])
         return scratch.output_conv2(resize(self.window_self_atten(x), size_hw))
 
@@ -88,7 +96,8 @@ class PaperHead(nn.Module):
         channels = encoder.dpt_features
         self.scratch = DPTScratch(replace(encoder, dpt_channels=(channels,) * 4), config.feature_dim)
         del self.scratch.output_conv1, self.scratch.output_conv2
-        shifts = (0, config.window // 2, 0, config.window // 2)
+        self.fusion = config.fusion
+        shifts = (0, config.window // 2, 0, config.window // 2) if config.fusion else ()
         self.window_cross_attention = nn.ModuleList(
             WindowCrossAttention(
                 channels, config.window_heads, config.window, config.key_window, legacy_layout=False, shift=shift
@@ -104,9 +113,10 @@ class PaperHead(nn.Module):
         size_hw: tuple[int, int],
     ) -> Float[Tensor, "N E H W"]:
         """Instance field of N frames; arguments as for `PartHead`."""
-        refined = []
-        for x, other, block in zip(self.scratch.fusion_maps(maps), points, self.window_cross_attention, strict=True):
-            refined.append(x + block(x, other))
+        refined = self.scratch.fusion_maps(maps)
+        if self.fusion:
+            blocks = self.window_cross_attention
+            refined = [x + block(x, other) for x, other, block in zip(refined, points, blocks, strict=True)]
         finest = refined[0].shape[-2:]
         joined = torch.cat([resize(x, finest) for x in refined], dim=1)
         return resize(self.output_conv(joined), size_hw)
