@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tolerances import tolerance
 
-from tokengroups.alignment import align_cameras
+from tokengroups.alignment import align_cameras, similarity
 from tokengroups.data.augment import collate, to_views
 from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.evaluate import target_cameras
@@ -81,3 +81,47 @@ def test_metric_and_loss_use_the_same_cameras() -> None:
     expected = relative_cameras(targets.cameras.cam_from_world, first, torch.tensor(0.7)) @ invert_rigid(world)
     assert abs(scale - 0.7) < 1e-5
     torch.testing.assert_close(got.cam_from_world, expected, **tolerance("float32_chain"))
+
+
+def known_similarity() -> torch.Tensor:
+    turn = rotation_from_vector(torch.tensor([0.4, -1.2, 0.7], dtype=torch.float64))
+    return rigid(2.5 * turn, torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64))
+
+
+def test_a_similarity_is_found_again() -> None:
+    points = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = known_similarity()
+    torch.testing.assert_close(similarity(points, transform_points(expected, points)), expected)
+    flat = points * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)  # a wall determines it, too
+    torch.testing.assert_close(similarity(flat, transform_points(expected, flat)), expected)
+
+
+def test_a_similarity_of_noisy_points_is_the_best_one() -> None:
+    """No small turn, shift or scaling has a smaller sum of squares."""
+    rng = torch.Generator().manual_seed(1)
+    points = torch.randn(80, 3, dtype=torch.float64, generator=rng)
+    targets = transform_points(known_similarity(), points) + 0.3 * torch.randn(80, 3, generator=rng)
+    found = similarity(points, targets)
+    least = (transform_points(found, points) - targets).square().sum()
+    for _ in range(40):
+        turn, shift = 0.01 * torch.randn(2, 3, dtype=torch.float64, generator=rng)
+        factor = 1 + 0.01 * torch.randn((), dtype=torch.float64, generator=rng)
+        other = rigid(factor * rotation_from_vector(turn), shift) @ found
+        assert (transform_points(other, points) - targets).square().sum() > least
+
+
+def test_a_similarity_never_mirrors() -> None:
+    """Mirrored points are moved by a rotation and a scale all the same."""
+    points = torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    found = similarity(points, points * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
+    linear = found[:3, :3]
+    scale = torch.linalg.det(linear) ** (1 / 3)
+    assert 0 < scale < 1
+    torch.testing.assert_close(linear @ linear.T, scale**2 * torch.eye(3, dtype=torch.float64))
+
+
+def test_degenerate_points_have_a_similarity() -> None:
+    same = torch.ones(4, 3)
+    torch.testing.assert_close(similarity(same, 3 * same)[:3, :3].det(), torch.tensor(1.0))
+    torch.testing.assert_close(transform_points(similarity(same, 3 * same), same), 3 * same)
+    assert torch.equal(similarity(same[:0], same[:0]), torch.eye(4))

@@ -15,6 +15,7 @@ from tokengroups.data.example import Example
 from tokengroups.data.procedural import CLASS_NAMES
 from tokengroups.data.readers.scannet import ScanNet
 from tokengroups.evaluation.evaluate import evaluate_scenes
+from tokengroups.evaluation.open_vocabulary import summarise_classes
 from tokengroups.evaluation.phrases import PHRASES
 from tokengroups.evaluation.report import format_report
 from tokengroups.evaluation.semantic import (
@@ -168,7 +169,7 @@ def test_semantics_change_no_other_number(scene: Example) -> None:  # noqa: F811
     plain = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth")
     result = evaluate_scenes(lambda _: prediction, [scene], DATA, "truth", semantics=EVALUATION)
     before, after = plain.to_json(), json.loads(json.dumps(result.to_json(), allow_nan=False))
-    names = list(summarise_semantics([]))
+    names = [*summarise_semantics([]), *summarise_classes([])]
     assert all(before[name] is None and after[name] is not None for name in names)
     assert before["per_scene"][0]["recall1_names"] is None
     assert after["per_scene"][0]["recall1_names"] == after["recall1_names"]
@@ -183,5 +184,9 @@ def test_semantics_change_no_other_number(scene: Example) -> None:  # noqa: F811
 
 def test_a_model_without_semantics_leaves_them_out(scene: Example) -> None:  # noqa: F811
     result = evaluate_scenes(lambda _: from_truth(scene.context), [scene], DATA, "truth", semantics=EVALUATION)
-    assert result.scenes[0].semantics is None and result.protocol.vocabulary is None
-    assert result.to_json()["acc_target"] is None
+    assert result.scenes[0].semantics is None and result.protocol.embeddings is None
+    numbers = result.to_json()
+    assert numbers["acc_target"] is None and numbers["miou_2d"] is None and numbers["miou_3d_scene_mean"] is None
+    assert numbers["miou_2d_true_features"] > 0.7 and "Semantics" not in numbers["protocol"]["text"]
+    report = format_report(result)
+    assert "true features" in report and "recall@1" not in report

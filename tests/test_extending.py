@@ -171,6 +171,20 @@ def test_edit():
     assert [edit["operation"] for edit in after.provenance["edits"]] == ["tint", "move"]
 
 
+def test_dense_image_encoder(capsys: pytest.CaptureFixture[str]):
+    follow("A dense image encoder")
+    at_once, later = load_scene("coloured.safetensors").semantics, load_scene("again.safetensors").semantics
+    assert at_once is not None and later is not None and at_once.encoder == "my_colours:Colours:1"
+    assert torch.allclose(at_once.embeddings, later.embeddings, atol=1e-5)
+    known = later.embeddings[later.embeddings.any(dim=1)]  # of groups that a photo shows
+    assert len(known) > 10 and (known > 0).all()  # means of colours
+    words = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "brown": (2 / 5**0.5, 1 / 5**0.5, 0)}
+    nearest = (known @ torch.tensor(list(words.values())).T).argmax(dim=1)
+    named = [line.split()[-2] for line in capsys.readouterr().out.splitlines() if line.endswith(tuple("0123456789"))]
+    listed = [name for name in named if name in words]
+    assert sorted(listed) == sorted(list(words)[row] for row in nearest.tolist())
+
+
 def test_export_format():
     follow("An export format")
     rows = np.loadtxt("scene.xyz")

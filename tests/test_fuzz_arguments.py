@@ -117,11 +117,16 @@ LINES = {
     "reconstruct": line(
         "reconstruct", path, out, weights,
         options("json", size=number, max_views=number, seed=number, focal=number, postprocess=text, device=text),
+        options(embed=path),
     ),
     "fit": line(
         "fit", path, out,
         options(cameras=path, masks=path, steps=number, size=number, num_gaussians=number, sh_degree=number),
         options(points=path, unlabelled=number, max_views=number, hold_out=number, seed=number),
+    ),
+    "embed": line(
+        "embed", scene, word(PATHS, right="photo.png"), word(PATHS, right="photo.png"), out,
+        named("encoder", word(PATHS, right="toy_teachers:Colours")), options("json"),
     ),
     "list": line(
         "list", scene, options("json", thumbnails=output, thumbnail_size=number, vocabulary=text, text_encoder=path)
@@ -140,7 +145,7 @@ LINES = {
     "evaluate": line(
         "evaluate", weights,
         options("given-intrinsics", data=path, root=path, split=text, seed=number, views=number, num_scenes=number),
-        options(frame_step=number, size=number, vocabulary=text, metric=text, json=output),
+        options(frame_step=number, size=number, vocabulary=text, metric=text, json=output, embed=path),
     ),
     "data": line("data", *room, options("json", num_scenes=word(("1", "0", "nan")), seed=number, split=text)),
     "train": line("train", path, st.lists(word(SETTINGS), max_size=2)),
@@ -225,6 +230,8 @@ def test_every_command_is_tried() -> None:
 @example(words=["demo", "--out", "out", "--scenes", "1", "--weights", "missing"])
 @example(words=["reconstruct", "photo.png", "-o", "pipe"])
 @example(words=["list", "x/" * 3000])
+@example(words=["train", "\x00"])
+@example(words=["embed", "scene.safetensors", "photo.png", "pipe", "-o", "new", "--encoder", "toy_teachers:Colours"])
 def test_a_command_line_works_or_is_refused_without_a_trace(template: Path, words: Words) -> None:
     with working_folder(template) as folder:
         before = content(folder)

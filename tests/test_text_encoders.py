@@ -16,8 +16,10 @@ from tokengroups.checkpoint import write_tensors
 from tokengroups.cli.text import embed, load_encoder_for
 from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
-from tokengroups.text import ImageTeacher, load_text_encoder
+from tokengroups.retrieval import pool_masks
+from tokengroups.text import DenseEncoder, ImageTeacher, load_dense_encoder, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
+from tokengroups.text.dense import pixel_features
 
 prepare_torchvision()  # before any model of transformers, whatever the order of the tests
 transformers = pytest.importorskip("transformers")
@@ -157,6 +159,46 @@ def test_a_patch_goes_through_the_pooling_alone(folder):
                 expected = vision.head(hidden[:, k : k + 1])
             expected = functional.normalize(expected, dim=-1)
             torch.testing.assert_close(got[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_encoders_have_the_slope_of_their_model(folder, minilm):
+    encoder = load_dense_encoder(str(folder))
+    assert isinstance(encoder, DenseEncoder) and not isinstance(minilm, DenseEncoder)
+    logit = transformers.AutoModel.from_pretrained(folder).logit_scale
+    assert encoder.logit_scale == pytest.approx(float(logit.detach().exp()))
+    photo = torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(2))
+    features = pixel_features(encoder, photo)
+    torch.testing.assert_close(features, encoder.encode_images(photo[None])[0])
+    with pytest.raises(UserError, match="'minilm' encodes no photos"):
+        load_dense_encoder("minilm")
+
+
+def test_groups_are_embedded_in_the_models_space(folder):
+    """A wall of two halves: each group gets the mean of its own patches, and the model's texts find it."""
+    encoder = load_dense_encoder(str(folder))
+    labels = torch.zeros(48, 48, dtype=torch.int64)
+    labels[:, 24:] = 1
+    photo = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(3))
+    patches = encoder.encode_images(photo[None])[0].double()  # 4 x 4
+    expected = torch.stack([patches[:, :, half].mean(dim=(1, 2)) for half in (slice(0, 2), slice(2, 4))])
+    got = pool_masks([pixel_features(encoder, photo)], [labels], 2)
+    torch.testing.assert_close(got, functional.normalize(expected, dim=1).float())
+
+
+def test_a_class_of_ones_own_is_loaded_by_its_name():
+    assert isinstance(load_dense_encoder("toy_teachers:Colours"), DenseEncoder)
+    assert load_text_encoder("toy_teachers:Words").name == "words:1"
+    with pytest.raises(UserError, match="'toy_teachers:Words' encodes no photos"):
+        load_dense_encoder("toy_teachers:Words")
+    with pytest.raises(UserError, match=r"'datetime:date': it has no name, dim and encode_text"):
+        load_text_encoder("datetime:date")
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), "100", None])
+def test_a_slope_that_is_no_positive_number_is_refused(monkeypatch, scale):
+    monkeypatch.setattr("toy_teachers.Colours.logit_scale", scale)
+    with pytest.raises(UserError, match="its logit_scale is .*; it must be a positive number"):
+        load_dense_encoder("toy_teachers:Colours")
 
 
 def test_images_of_other_sizes_are_resized(folder):

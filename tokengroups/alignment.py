@@ -1,12 +1,13 @@
-"""Alignment of true cameras with a prediction, by its first camera and one scale per scene."""
+"""Alignment of predictions and truth: by the first camera and one scale per scene, or by all points."""
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tokengroups.geometry import median_distance_ratio, relative_cameras, transform_points, world_points
+from tokengroups.geometry import median_distance_ratio, relative_cameras, rigid, transform_points, world_points
 from tokengroups.types import Cameras, Views
 
 
@@ -33,3 +34,30 @@ def align_cameras(
     scale = median_distance_ratio(predicted, true_points, context.depth.flatten(1) > 0)
     cam_from_first = relative_cameras(targets.cam_from_world, first, scale)
     return Cameras(cam_from_first, targets.intrinsics, targets.size_hw), scale
+
+
+def similarity(points: Float[Tensor, "M 3"], targets: Float[Tensor, "M 3"]) -> Float[Tensor, "4 4"]:
+    """Rotation, translation and scale that move points to their targets with the least sum of squared distances.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991. Never a
+    reflection. Points that all coincide keep their scale; without points nothing moves.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.alignment import similarity
+        >>> points = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+        >>> similarity(points, 2 * points + 1).diagonal()
+        tensor([2., 2., 2., 1.])
+    """
+    if not len(points):
+        return torch.eye(4).to(points)
+    source, target = points.double(), targets.double()
+    centre, target_centre = source.mean(dim=0), target.mean(dim=0)
+    source, target = source - centre, target - target_centre
+    left, spread, right = torch.linalg.svd(target.T @ source / len(source))
+    signs = torch.ones_like(spread)
+    signs[-1] = torch.linalg.det(left @ right).sign()
+    rotation = left * signs @ right
+    variance = source.square().sum() / len(source)
+    scale = (spread * signs).sum() / variance if variance > 0 else 1.0
+    return rigid(scale * rotation, target_centre - scale * rotation @ centre).to(points)

@@ -40,12 +40,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def _read_merged(path: Path, including: tuple[Path, ...], read: list[Path]) -> dict[str, Any]:
     """Read a file to which the includes of `including` led; `read` are all files so far."""
     chain, where = (*including, path), shown(path)
+    values = _read_mapping(path, including)  # refuses names that no file can have
     if os.path.realpath(path) in map(os.path.realpath, including):
         raise UserError(f"{shown(including[0])}: {' includes '.join(map(shown, chain))}; remove one of these includes")
     read.append(path)
     if len(read) > _MOST_FILES:
         raise UserError(f"{shown(including[0])}: includes more than {_MOST_FILES} files; include fewer")
-    values = _read_mapping(path, including)
     names = values.pop("include", [])
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -82,6 +82,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_device_option(parser)
 
 
+def add_embed_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--embed``."""
+    text = """embed the groups by the photos' features of a dense image encoder: folder or hub id of CLIP or SigLIP, or
+        package.module:Class, one of your own; replaces embeddings that the weights predict"""
+    parser.add_argument("--embed", metavar="DIR|ID|CLASS", help=text)
+
+
 def pick_device(name: str) -> str:
     """Find the device that ``--device`` names; ``auto`` is CUDA if torch finds a GPU.
 

@@ -13,6 +13,7 @@ from tokengroups.cli import text
 from tokengroups.cli.arguments import (
     MAX_COUNT,
     MAX_SIZE_PX,
+    add_embed_option,
     add_model_options,
     add_number,
     check_room_size,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tokengroups.data.example import FramePlan
     from tokengroups.evaluation.semantic import SemanticEvaluation
     from tokengroups.postprocess import Reconstruction
+    from tokengroups.text import DenseEncoder
 
 HELP = "measure a model on held-out scenes: views, groups, geometry and semantics"
 EXAMPLES = """\
@@ -36,14 +38,15 @@ EXAMPLES = """\
   tokengroups evaluate --data scans/ --views 2 --frame-step 10 --weights my_weights/
   tokengroups evaluate --data my_rooms:MyRooms --root rooms/ --split val
   tokengroups evaluate --weights my_weights/ --vocabulary "wall, floor, chair, table, other"
+  tokengroups evaluate --embed clip-vit-base-patch16/ --json out.json
 """
 PROCEDURAL, ALL = "procedural", "all"
 DEFAULT_NUM_SCENES = 16
 MAX_VIEWS = 1000
 DATA_HELP = """'procedural', a folder of scenes in ScanNet's exported-frames layout, or package.module:Class, a data
 set of your own (%(default)s)"""
-VOCABULARY_HELP = """weights with semantics: class names with commas between, one of them for every pixel; 'other' is
-all classes not listed (default: those of the data set; folder: LSM's eight)"""
+VOCABULARY_HELP = """class names with commas between, one of them for every pixel; 'other' is all classes not listed
+(default: those of the data set; folder: LSM's eight)"""
 METRIC_HELP = "also measure a metric of your own; see tokengroups.evaluation.metrics (may be repeated)"
 
 
@@ -65,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--known-intrinsics", action="store_true", dest="given_intrinsics", help=argparse.SUPPRESS)  # its old name
     add_limited("--size", 16, MAX_SIZE_PX, metavar="PX", help="side of the square images (the weights' own)")
     add_model_options(parser)
+    add_embed_option(parser)
     add("--lpips-weights", type=Path, metavar="FILE", help="torchvision's vgg16 .pth; without it LPIPS is '-'")
     add("--vocabulary", metavar="NAMES", help=VOCABULARY_HELP)
     text.add_text_encoder_option(parser)
@@ -81,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.evaluation.report import format_report
     from tokengroups.io.files import check_writable, write_text
     from tokengroups.losses.perceptual import Lpips
+    from tokengroups.retrieval import embed_reconstruction
 
     if args.json is not None:
         check_writable(args.json)
@@ -93,14 +98,15 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--size {size}: the model's patches have {model.size_multiple} pixels; use a multiple of that")
     plan = FramePlan(args.views, args.frame_step)
     dataset = _open(args, plan, size)
-    semantics = _semantics(args, model.text_encoder, dataset.class_names)
+    semantics, encoder = _semantics(args, model.text_encoder, dataset.class_names)
     split, scenes = _choose_scenes(args, dataset)
     seed = args.seed if args.data == PROCEDURAL and split != "val" else None
     data = EvaluationData(Path(args.data).name, plan, split, seed, args.given_intrinsics)
 
     def predict(photos: Tensor, intrinsics: Tensor | None = None) -> Reconstruction:
         given = None if intrinsics is None else intrinsics.to(device)
-        return model.predict(photos.to(device), given, postprocess=steps)
+        made = model.predict(photos.to(device), given, postprocess=steps)
+        return made if encoder is None else embed_reconstruction(made, photos, encoder)
 
     examples = (cut_example(dataset[i], plan, size) for i in progress(scenes, len(scenes), "evaluating"))
     result = evaluate_scenes(predict, examples, data, Path(args.weights).name, perceptual, semantics, metrics)
@@ -126,29 +132,39 @@ def _open(args: argparse.Namespace, plan: FramePlan, size: int) -> Dataset:
     return open_dataset(name, root, num_frames=plan.span.stop, size=size, options=options)
 
 
-def _semantics(args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]) -> SemanticEvaluation | None:
-    """Load the text encoder and vocabulary of the semantic metrics; None, with a note, if one is missing.
+def _semantics(
+    args: argparse.Namespace, encoder_name: str, class_names: tuple[str, ...]
+) -> tuple[SemanticEvaluation | None, DenseEncoder | None]:
+    """Load encoder and vocabulary of the semantic metrics (None, with a note, if one is missing), and ``--embed``'s.
 
     Raises:
-        UserError: A wrong vocabulary, or ``--text-encoder`` names one that cannot be used.
+        UserError: A wrong vocabulary, or an encoder that was named and cannot be used.
     """
     from tokengroups.evaluation.semantic import SemanticEvaluation
+    from tokengroups.text import DEFAULT_TEXT_ENCODER, load_dense_encoder
+    from tokengroups.text.cache import EmbeddingCache
 
     vocabulary = class_names if args.vocabulary is None else tuple(text.parse_vocabulary(args.vocabulary))
-    if not encoder_name:
-        if args.vocabulary is not None or args.text_encoder is not None:
-            note("the weights have no semantics: --vocabulary and --text-encoder change nothing")
-        return None
     if not vocabulary:
-        note("semantics are not measured: the data set names no classes; give --vocabulary")
-        return None
+        if encoder_name or args.embed is not None:
+            note("semantics are not measured: the data set names no classes; give --vocabulary")
+        return None, None
+    if args.embed is not None:
+        if args.text_encoder is not None:
+            raise UserError("--embed brings its own text encoder; leave --text-encoder out")
+        encoder = load_dense_encoder(args.embed)
+        return SemanticEvaluation(EmbeddingCache(encoder), vocabulary, pooled=True), encoder
+    if not encoder_name and (args.vocabulary or args.text_encoder) is not None:
+        note("the weights have no semantics: only ceilings are measured; --embed adds those of an image encoder")
     try:
-        return SemanticEvaluation(text.load_encoder_for(encoder_name, args.text_encoder), vocabulary)
+        if encoder_name:
+            return SemanticEvaluation(text.load_encoder_for(encoder_name, args.text_encoder), vocabulary), None
+        return SemanticEvaluation(text.load_encoder(args.text_encoder or DEFAULT_TEXT_ENCODER), vocabulary), None
     except UserError as error:
         if args.text_encoder is not None:
             raise
         note(f"semantics are not measured: {error}")
-        return None
+        return None, None
 
 
 def _choose_scenes(args: argparse.Namespace, dataset: Dataset) -> tuple[str | None, Sequence[int]]:

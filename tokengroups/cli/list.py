@@ -76,5 +76,5 @@ def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:
         *(f"{value:.2f}" for value in (*group.centre, *group.size)),
         "#{:02x}{:02x}{:02x}".format(*group.color),
         group.name or "-",
-        *([facts["label"], f"{facts['label_probability']:.2f}"] if "label" in facts else []),
+        *([facts["label"] or "-", f"{facts['label_probability']:.2f}"] if "label" in facts else []),
     ]

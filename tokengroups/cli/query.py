@@ -24,8 +24,9 @@ EXAMPLES = """\
   %(prog)s scene.safetensors sofa --json | jq '.matches[0].id'
 
 The probability is that the text applies to most of the group: the cosine of text and group through a logistic curve
-that was fitted on class names in training. Centre and size are in scene units along the world's axes: x right, y down,
-z forward for the first view."""
+that was fitted on class names in training; after `tokengroups embed`, the image encoder's own probability of the text
+against neutral ones such as 'object'. Centre and size are in scene units along the world's axes: x right, y down, z
+forward for the first view."""
 COLUMNS = "rank id probability cosine centre_x y z size_x y z name"
 
 

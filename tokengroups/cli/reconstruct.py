@@ -11,6 +11,7 @@ from pathlib import Path
 from tokengroups.cli.arguments import (
     MAX_COUNT,
     MAX_SIZE_PX,
+    add_embed_option,
     add_megapixels_option,
     add_model_options,
     add_number,
@@ -26,6 +27,7 @@ EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors --focal exif
   tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # the fastest
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
+  tokengroups reconstruct photos/ -o scene.safetensors --embed clip-vit-base-patch16/      # then query by any text
 """
 EXIF = "exif"
 MAX_PIXELS = 48  # of all photos, resized, in units of one photo at the weights' own size; memory grows with the square
@@ -45,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         scenes than a predicted one"""
     add("--focal", type=_focal, metavar="PX|exif", help=focal_help)
     add_model_options(parser)
+    add_embed_option(parser)
     add("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -53,11 +56,14 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.files import check_writable
     from tokengroups.io.focal import exif_focal_px, photo_intrinsics
     from tokengroups.io.images import find_photos, load_photos
+    from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
+    from tokengroups.text import load_dense_encoder
 
     check_writable(args.out)
     device = pick_device(args.device)
     model, steps = load_model_and_steps(args, device)
+    encoder = None if args.embed is None else load_dense_encoder(args.embed)
     size = args.size or model.image_size
     _check_size(size, min(len(find_photos(args.photos)), args.max_views), model.image_size)
     limits = {"max_views": args.max_views, "max_megapixels": args.max_megapixels}
@@ -68,7 +74,8 @@ def run(args: argparse.Namespace) -> None:
     elif all(exif_focal_px(photo) is not None for photo in photos.photos):
         notes.append("the photos' EXIF data give their focal length: --focal exif makes a better scene")
     start = time.perf_counter()
-    scene = model.reconstruct(photos.images.to(device), intrinsics, postprocess=steps, fps_start=args.seed)
+    made = model.predict(photos.images.to(device), intrinsics, postprocess=steps, fps_start=args.seed)
+    scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
     seconds = time.perf_counter() - start
     origin = {  # file names only: a shared scene does not reveal the folders of this disk
         "weights": Path(args.weights).name,

@@ -23,7 +23,8 @@ LONGEST_TEXT = 2000  # characters; encoders ignore all but the first 60 to 250 w
 
 def add_text_encoder_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--text-encoder``."""
-    encoder_help = "minilm, or folder or hub id of the encoder that made the embeddings (default: by its recorded name)"
+    encoder_help = """minilm, or folder, hub id or package.module:Class of the encoder that made the embeddings
+        (default: by its recorded name)"""
     parser.add_argument("--text-encoder", metavar="NAME|DIR|ID", help=encoder_help)
 
 
@@ -63,6 +64,15 @@ def check_text(text: str) -> str:
 
 
 @cache
+def load_encoder(source: str) -> EmbeddingCache:
+    """Load a text encoder that the user named, with its embeddings cached on disk; raises UserError if it cannot be."""
+    from tokengroups.text import load_text_encoder
+    from tokengroups.text.cache import EmbeddingCache
+
+    return EmbeddingCache(load_text_encoder(source))
+
+
+@cache
 def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
     """Load the text encoder of a scene or of weights; its embeddings are cached on disk.
 
@@ -78,7 +88,7 @@ def load_encoder_for(name: str, source: str | None = None) -> EmbeddingCache:
 
     needed = f"the embeddings belong to the text encoder '{shown(name)}'"
     try:
-        encoder = load_text_encoder(source or name.partition(":")[0], typed=source is not None)
+        encoder = load_text_encoder(source or name.rpartition(":")[0] or name, typed=source is not None)
     except UserError as error:
         if source is not None or "no text encoder" not in str(error):
             raise

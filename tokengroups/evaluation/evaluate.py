@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -27,6 +27,7 @@ from tokengroups.errors import UserError
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.masks import GroupMasks, group_masks, group_overlaps, render_features
 from tokengroups.evaluation.metrics import Metric
+from tokengroups.evaluation.open_vocabulary import ClassOverlaps, measure_classes
 from tokengroups.evaluation.photo_masks import photo_masks, planes_of, track_numbers
 from tokengroups.evaluation.protocol import EvaluationData, Protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
@@ -36,6 +37,7 @@ from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr, ssim
 from tokengroups.postprocess import Reconstruction
 from tokengroups.render import RenderOutput
+from tokengroups.scene.groups import columns_of
 from tokengroups.ties import ascending
 from tokengroups.types import Cameras, Views, stack
 
@@ -61,7 +63,7 @@ def evaluate_scenes(
         data: Origin of the scenes; for the protocol.
         weights: Name of the model's weights; for the protocol.
         perceptual: LPIPS; None or a random trunk leave it out.
-        semantics: Text encoder and vocabulary; None, or a model without semantics, leave semantics out.
+        semantics: Text encoder and vocabulary. None leaves semantics out; a model without semantics has only ceilings.
         metrics: Further metrics by their names.
 
     Raises:
@@ -80,7 +82,6 @@ def evaluate_scenes(
         results.append(_evaluate_scene(partial(predict, **given), scene, perceptual, semantics, metrics or {}))
     if not results:
         raise ValueError("no scene to evaluate")
-    has_semantics = any(result.semantics is not None for result in results)
     protocol = Protocol(
         data=data,
         weights=weights,
@@ -89,7 +90,8 @@ def evaluate_scenes(
         data_sha256=digest.hexdigest(),
         postprocess=results[0].steps,
         lpips_trunk=None if perceptual is None else perceptual.trunk,
-        vocabulary=semantics.vocabulary if semantics is not None and has_semantics else None,
+        vocabulary=None if semantics is None else semantics.vocabulary,
+        embeddings=_source_of_embeddings(semantics, results),
     )
     return EvaluationResult(protocol, tuple(results))
 
@@ -180,9 +182,27 @@ def _evaluate_scene(
         overlaps={grouping: group_overlaps(each, ids, scene.classes[0]) for grouping, each in masks.items()},
         photo_overlaps={name: group_overlaps(each, photo_ids, scene.classes[0]) for name, (each, _) in photos.items()},
         semantics=semantics,
+        classes=_classes(prediction, photos[""][1], located, evaluation),
         metrics={name: metric(images, prediction, located) for name, metric in metrics.items()},
         steps=tuple(step["name"] for step in prediction.scene.provenance.get("postprocess", ())),
     )
+
+
+def _classes(
+    prediction: Reconstruction, labels: Int64[Tensor, "V H W"], scene: Example, evaluation: SemanticEvaluation | None
+) -> dict[str, ClassOverlaps]:
+    """Classes on the photos by the labels of their pixels; nothing without a text encoder."""
+    if evaluation is None:
+        return {}
+    columns = labels if prediction.photo_groups is None else columns_of(prediction.scene, labels)
+    encoder, vocabulary = evaluation.encoder, evaluation.vocabulary
+    return measure_classes(prediction, columns, scene.context, scene.classes[0], encoder, vocabulary)
+
+
+def _source_of_embeddings(semantics: SemanticEvaluation | None, results: Sequence[SceneResult]) -> str | None:
+    if semantics is None or all(result.semantics is None for result in results):
+        return None
+    return f"mean features of the photos by {semantics.encoder.name}" if semantics.pooled else "predicted"
 
 
 def _render_groupings(

@@ -43,7 +43,8 @@ class Protocol:
     data_sha256: str  # of all photos and instance maps
     postprocess: tuple[str, ...]  # names of the steps between photos and scene, in their order
     lpips_trunk: str | None
-    vocabulary: tuple[str, ...] | None  # of open-vocabulary segmentation; None where no semantics are measured
+    vocabulary: tuple[str, ...] | None  # of open-vocabulary segmentation; None without a text encoder
+    embeddings: str | None = None  # where those of the groups are from; None = they have none
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the documented names."""
@@ -70,6 +71,7 @@ class Protocol:
             "ap_objects_void": STRUCTURE_CLASSES,
             "lpips": None if trunk is None else f"lpips 0.1, trunk {trunk}, images scaled to [-1, 1]",
             "vocabulary": self.vocabulary,
+            "embeddings": self.embeddings,
             "versions": {
                 "tokengroups": tokengroups.__version__,
                 "torch": torch.__version__,
@@ -106,11 +108,19 @@ class Protocol:
         listed = f"{len(self.vocabulary)} names, listed in the JSON"
         if len(self.vocabulary) <= _FEW_NAMES:
             listed = ", ".join(self.vocabulary)
-        return (
-            " Semantics: each labelled pixel, whatever its alpha, gets the name of largest cosine with its rendered "
-            f"feature (vocabulary: {listed}); mIoU: per class over the images with the class in truth or prediction, "
-            "then over the classes; source views: the photos at their predicted cameras; a query (the name of an "
-            f"object class, or a phrase unseen in training) is asked where its classes fill at least {MIN_SHARE:.0%} "
-            "of the target views' pixels, and the best group's mask must overlap one of their instances by IoU above "
-            f"{LOOSE_IOU} (_50: {STRICT_IOU}), all queries of all scenes pooled."
+        classes = (
+            f" Classes on the photos (vocabulary: {listed}): the name of largest cosine with a group's embedding, for "
+            "each of its pixels; 2D: labelled pixels, one confusion matrix over all scenes; 3D: their points after one "
+            "similarity, the voxels of each class by themselves, 5 cm unless another side is named; true features: the "
+            "embedding is the mean text embedding of the pixels' true classes."
+        )
+        if self.embeddings is None:
+            return classes
+        return classes + (
+            f" Semantics (embeddings: {self.embeddings}): each labelled pixel, whatever its alpha, gets the name of "
+            "largest cosine with its rendered feature; mIoU: per class over the images with the class in truth or "
+            "prediction, then over the classes; source views: the photos at their predicted cameras; a query (the name "
+            f"of an object class, or a phrase unseen in training) is asked where its classes fill {MIN_SHARE:.0%} or "
+            "more of the target views' pixels, and the best group's mask must overlap one of their instances by IoU "
+            f"above {LOOSE_IOU} (_50: {STRICT_IOU}), all queries of all scenes pooled."
         )

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from tokengroups.evaluation.open_vocabulary import PREDICTED, TRUE_FEATURES, VOXELS
 from tokengroups.evaluation.results import GROUPINGS, EvaluationResult
 from tokengroups.evaluation.scene_numbers import COSTS, NUMBERS
 
@@ -26,8 +27,22 @@ def format_report(result: EvaluationResult) -> str:
     lines += [f"{label:<{width}}  {value:>7}" for label, value in rows]
     lines += ["", *_table(numbers, groups, ("AP all", "AP50", "AP25", "AP obj", "AP50", "AP25"), width, 9)]
     if result.protocol.vocabulary is not None:
+        lines += _classes_table(numbers, width)
+    if result.protocol.embeddings is not None:
         lines += _semantics_tables(numbers, width)
     return "\n".join(lines)
+
+
+def _classes_table(numbers: Mapping[str, float], width: int) -> list[str]:
+    kinds = ("miou_2d", "miou_2d_scene_mean", "macc_2d", *(f"miou_{kind}" for kind in VOXELS))
+    rows = {
+        label: [f"{kind}{suffix}" for kind in kinds]
+        for suffix, label in ((PREDICTED, "classes of groups"), (TRUE_FEATURES, "  true features"))
+    }
+    return [
+        "",
+        *_table(numbers, rows, ("mIoU 2D", "per scene", "mAcc 2D", "3D 5 cm", "3D 2 cm", "3D 10 cm"), width, 11),
+    ]
 
 
 def _semantics_tables(numbers: Mapping[str, float], width: int) -> list[str]:

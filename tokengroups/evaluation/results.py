@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from tokengroups.evaluation.masks import GroupOverlaps, group_scores
+from tokengroups.evaluation.open_vocabulary import CLASS_NUMBERS, ClassOverlaps, summarise_classes
 from tokengroups.evaluation.protocol import Protocol
 from tokengroups.evaluation.scene_numbers import summarise
 from tokengroups.evaluation.semantic_scores import SceneSemantics, summarise_semantics
@@ -28,19 +29,21 @@ class SceneResult:
     overlaps: dict[str, GroupOverlaps]  # on the target views, by the suffix of the grouping
     photo_overlaps: dict[str, GroupOverlaps]  # on the photos, likewise
     semantics: SceneSemantics | None  # None without semantics
+    classes: dict[str, ClassOverlaps]  # on the photos, by the source of the embeddings; empty without a text encoder
     metrics: dict[str, float]  # the user's, see `tokengroups.evaluation.metrics`
     steps: tuple[str, ...]  # names of the post-processing steps
 
     def to_json(self) -> dict[str, Any]:
         """Numbers of this scene alone; the mean of its AP over the scenes is not the pooled AP."""
         numbers = {"seconds" if name == "seconds_per_scene" else name: value for name, value in self.numbers.items()}
-        semantics = summarise_semantics([self.semantics])
+        semantics, classes = summarise_semantics([self.semantics]), summarise_classes([self.classes])
         return {
             "name": self.name,
             "scale": self.scale,
             **numbers,
             **group_scores([self.overlaps[""]]),
             **{name: semantics[name] for name in SEMANTICS_PER_SCENE},
+            **{name: classes[name] for name in CLASS_NUMBERS},
             "metrics": self.metrics,
         }
 
@@ -61,6 +64,7 @@ class EvaluationResult:
             **{f"{name}{suffix}": value for suffix, named in scores.items() for name, value in named.items()},
             **self._photo_scores(),
             **summarise_semantics([scene.semantics for scene in self.scenes]),
+            **summarise_classes([scene.classes for scene in self.scenes]),
         }
 
     def _photo_scores(self) -> dict[str, float]:

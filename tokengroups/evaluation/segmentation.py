@@ -18,7 +18,7 @@ OTHER = "other"  # the name of all classes that a vocabulary with this name does
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Number of labelled pixels per image and class."""
+    """Number of labelled pixels per image and class; or of voxels per scene and class."""
 
     correct: Int64[np.ndarray, "I C"]
     predicted: Int64[np.ndarray, "I C"]
@@ -33,6 +33,7 @@ class SegmentationScores:
     image_present: float  # IoU per class over the images with it in truth or prediction (torchmetrics >= 1.7.1)
     image_zero: float  # the same over all images, 0 where the class is absent (torchmetrics 1.4.2 to 1.7.0)
     dataset: float  # from one confusion matrix over the set, classes that occur
+    mean_accuracy: float  # of each true class's pixels of the set together, then the mean over the classes
 
 
 def classify_pixels(
@@ -70,19 +71,20 @@ def count_classes(predicted: Int[np.ndarray, "I H W"], true: Int[np.ndarray, "I 
 def segmentation_scores(scenes: Sequence[ClassCounts]) -> SegmentationScores:
     """Accuracy and mIoU over the images of all scenes."""
     if not any(scene.true.any() for scene in scenes):
-        return SegmentationScores(*[float("nan")] * 4)
+        return SegmentationScores(*[float("nan")] * 5)
     correct, predicted, true = (
         np.concatenate([getattr(scene, name) for scene in scenes]) for name in ("correct", "predicted", "true")
     )
     unions = predicted + true - correct
     ious, present = correct / np.maximum(unions, 1), unions > 0
     images = present.sum(axis=0)
-    occurs = images > 0
+    occurs, labelled = images > 0, true.sum(axis=0) > 0
     return SegmentationScores(
         accuracy=float(correct.sum() / true.sum()),
         image_present=float((ious.sum(axis=0)[occurs] / images[occurs]).mean()),
         image_zero=float(ious.mean()),
         dataset=float((correct.sum(axis=0)[occurs] / unions.sum(axis=0)[occurs]).mean()),
+        mean_accuracy=float((correct.sum(axis=0)[labelled] / true.sum(axis=0)[labelled]).mean()),
     )
 
 

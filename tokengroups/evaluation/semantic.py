@@ -50,6 +50,7 @@ class SemanticEvaluation:
 
     encoder: TextEncoder  # of the space of the scenes' embeddings
     vocabulary: tuple[str, ...]  # segmentation chooses among these names
+    pooled: bool = False  # the embeddings are mean features of the photos by this encoder
 
 
 def measure_semantics(

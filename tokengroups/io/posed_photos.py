@@ -61,10 +61,10 @@ def load_posed_photos(
         raise UserError(f"--size {size}: must be at least {MIN_SIDE_PX}")
     loaded, notes = _read_photos(pairs, size, max_megapixels)
     size_hw = height, width = Counter(_size_hw(image) for _, _, image in loaded).most_common(1)[0][0]
-    odd = [path.name for path, _, image in loaded if not _same_aspect(_size_hw(image), size_hw)]
+    odd = [path.name for path, _, image in loaded if not same_aspect(_size_hw(image), size_hw)]
     if odd:
         notes.append(f"left out {len(odd)} photos of another shape than most ({width}x{height}): {odd[0]}, ...")
-    paths, kept, images = zip(*(row for row in loaded if _same_aspect(_size_hw(row[2]), size_hw)), strict=True)
+    paths, kept, images = zip(*(row for row in loaded if same_aspect(_size_hw(row[2]), size_hw)), strict=True)
     ids = np.full((len(paths), *size_hw), -1, np.int64)
     if masks is not None:
         notes += _read_masks(paths, [_size_hw(image) for image in images], masks, ids)
@@ -113,11 +113,11 @@ def _read_photo(
         The photo, its height and width before, and notes.
     """
     (image, _, notes), wanted = decode_photo(path, False, max_megapixels), camera.size_hw
-    if wanted is not None and not _same_aspect(_size_hw(image), wanted):
+    if wanted is not None and not same_aspect(_size_hw(image), wanted):
         image, _, notes = decode_photo(path, True, max_megapixels)
     width, height = image.size
     check_side(path, image)
-    if wanted is not None and not _same_aspect((height, width), wanted):
+    if wanted is not None and not same_aspect((height, width), wanted):
         expected = f"its camera is for {wanted[1]}x{wanted[0]}"
         raise UserError(f"{shown(path)}: {width}x{height} pixels, but {expected}; give the photo that it belongs to")
     factor = min(1.0, size / max(width, height))
@@ -137,7 +137,7 @@ def _read_masks(
             missing.append(photo.name)
             continue
         mask = read_mask(path)
-        if not _same_aspect(mask.shape, size_hw):
+        if not same_aspect(mask.shape, size_hw):
             size = f"{mask.shape[1]}x{mask.shape[0]}"
             where = f"{shown(path)}: {size} pixels"
             raise UserError(f"{where}, another shape than its photo {shown(photo.name)}; export it again")
@@ -162,7 +162,7 @@ def _size_hw(image: Image.Image) -> tuple[int, int]:
     return image.height, image.width
 
 
-def _same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
+def same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
     """Compare the aspects of two (height, width), up to the rounding of either to whole pixels."""
     (height, width), (other_height, other_width) = one, other
     slack = _ASPECT_TOLERANCE + 1 / min(height, other_height) + 1 / min(width, other_width)

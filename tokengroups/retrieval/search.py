@@ -37,8 +37,9 @@ def semantics_of(scene: TokenScene) -> Semantics:
     """The scene's semantics; raises UserError if it has none."""
     if scene.semantics is None:
         raise UserError(
-            "the scene has no semantics: reconstruct it with weights that have them (see `tokengroups info`), or train "
-            "some with configs/token_groups_tiny_semantics.yaml"
+            "the scene has no semantics: reconstruct it with weights that have them (see `tokengroups info`), add "
+            "embeddings of an image encoder with `tokengroups embed`, or train weights with "
+            "configs/token_groups_tiny_semantics.yaml"
         )
     return scene.semantics
 
@@ -53,8 +54,8 @@ def match_probabilities(
 ) -> Float[Tensor, "*n M"]:
     """Probability that a text applies to most of a group: p = sigmoid(a (cosine - b)), Platt scaling.
 
-    Training fits a and b on the class names of its rooms. Groups without an embedding have probability 0. The cosines
-    belong to the groups of `columns`; None = all.
+    Training fits a and b on the class names of its rooms; `embed_groups` takes them from the image encoder. Groups
+    without an embedding have probability 0. The cosines belong to the groups of `columns`; None = all.
     """
     slope, threshold = semantics.calibration
     embeddings = semantics.embeddings if columns is None else semantics.embeddings[columns]
@@ -99,7 +100,7 @@ def rank(
 
 
 def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tensor, "n D"]) -> list[GroupLabel]:
-    """Choose the best name of a vocabulary for every group, in the order of the scene's columns.
+    """Choose the name of largest cosine for every group, in the order of the scene's columns; "" without an embedding.
 
     Raises:
         UserError: The scene has no semantics, or the vocabulary is empty.
@@ -115,8 +116,16 @@ def name_groups(scene: TokenScene, names: Sequence[str], embeddings: Float[Tenso
     semantics = semantics_of(scene)
     if not names:
         raise UserError("the vocabulary is empty; give at least one name")
-    best, which = match_probabilities(semantics, text_cosines(semantics, embeddings)).max(dim=0)
-    return [GroupLabel(names[int(row)], probability) for row, probability in zip(which, best.tolist(), strict=True)]
+    best = match_probabilities(semantics, text_cosines(semantics, embeddings).amax(dim=0)).tolist()
+    rows = best_names(semantics.embeddings, embeddings).tolist()
+    labels = ["" if row < 0 else names[int(row)] for row in rows]
+    return [GroupLabel(label, probability) for label, probability in zip(labels, best, strict=True)]
+
+
+def best_names(groups: Float[Tensor, "L D"], names: Float[Tensor, "n D"]) -> Int64[Tensor, " L"]:
+    """Row of the unit text embedding with the largest cosine for every group; -1 for groups whose embedding is zero."""
+    known = (groups != 0).any(dim=1)
+    return torch.where(known, (names.to(groups) @ groups.T).argmax(dim=0), -1)
 
 
 def _match(scene: TokenScene, mine: Tensor, column: int, probability: float, cosine: float) -> GroupMatch:

@@ -186,7 +186,7 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
                 centre=points.centre().tolist(),
                 size=(high - low).tolist(),
                 color=color_name(group_color(group_id)),
-                label=labels[column].name if labels else None,
+                label=(labels[column].name or None) if labels else None,
                 label_probability=_rounded([labels[column].probability])[0] if labels else None,
                 visible_share=shares[column],
                 oriented_box={

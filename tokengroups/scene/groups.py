@@ -34,7 +34,7 @@ class GroupSummary:
 class GroupLabel:
     """Best name of a vocabulary for a group."""
 
-    name: str
+    name: str  # "" = the group has no embedding
     probability: float
 
 
@@ -54,6 +54,21 @@ def column_of(scene: TokenScene, group_id: int) -> int:
     if group_id not in ids:
         raise UserError(f"there is no group {group_id}; the scene has the groups {', '.join(map(str, sorted(ids)))}")
     return ids.index(group_id)
+
+
+def columns_of(scene: TokenScene, ids: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b"]:
+    """Columns of public group ids; -1 for ids that are no group's.
+
+    Example:
+        >>> import torch
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene.groups import columns_of
+        >>> columns_of(tg.example_scene(), torch.tensor([3, -1, 1]))
+        tensor([ 2, -1,  0])
+    """
+    known, columns = scene.group_ids.to(ids.device).sort()
+    place = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+    return torch.where(known[place] == ids, columns[place], -1)
 
 
 def group_name(scene: TokenScene, column: int) -> str:

@@ -22,6 +22,7 @@ from tokengroups.compat import prepare_torchvision
 from tokengroups.errors import UserError
 from tokengroups.io.hub import hub_folder, is_hub_id, not_typed
 from tokengroups.reading import path_kind, read_json, shown
+from tokengroups.registry import resolve
 
 DEFAULT_TEXT_ENCODER = "minilm"
 INSTALL = "install it with: pip install 'tokengroups[text]'"
@@ -32,7 +33,7 @@ _LOCAL = {"local_files_only": True, "trust_remote_code": False}  # a folder runs
 class TextEncoder(Protocol):
     """Sentence encoder: cosines of its unit vectors are semantic similarities."""
 
-    name: str  # identifies the space: encoder and a hash of its weights
+    name: str  # identifies the space: how the encoder is named, a colon, and a hash of its weights
     dim: int
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:
@@ -54,12 +55,14 @@ def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER, *, typed: bool = True)
 
     Args:
         source: ``minilm``; or a folder or hub id of CLIP, SigLIP or SigLIP 2 (transformers' layout), or of a BERT-like
-            sentence encoder with mean pooling.
-        typed: Whether the user typed the source; the hub is asked for nothing else.
+            sentence encoder with mean pooling; or ``package.module:Class``, built without arguments.
+        typed: Whether the user typed the source; the hub is asked for nothing else, and no other module is imported.
 
     Raises:
-        UserError: The extra ``text`` is missing, no such folder or hub id, no network, or another kind of model.
+        UserError: The extra ``text`` is missing, no such folder, class or hub id, no network, or another kind of model.
     """
+    if ":" in source and path_kind(source) != "folder":
+        return _own_encoder(source, typed)
     transformers = _transformers()
     folder = _minilm_folder() if source == DEFAULT_TEXT_ENCODER else _local_folder(source, typed)
     try:
@@ -74,6 +77,15 @@ def load_text_encoder(source: str = DEFAULT_TEXT_ENCODER, *, typed: bool = True)
         raise UserError(f"cannot load the text encoder '{shown(source)}': {shown(reason)}") from error
     kind = f"'{shown(config.model_type)}'"
     raise UserError(f"text encoder '{shown(source)}' is of kind {kind}; known kinds: {', '.join(KINDS)}")
+
+
+def _own_encoder(source: str, typed: bool) -> TextEncoder:
+    """Build an encoder of the user's; a name in a file must not call anything else."""
+    found = resolve(source, {}, "text encoder", typed=typed)
+    encoder = found() if isinstance(found, type) and hasattr(found, "encode_text") else None
+    if not isinstance(encoder, TextEncoder):
+        raise UserError(f"text encoder '{shown(source)}': it has no name, dim and encode_text; see docs/extending.md")
+    return encoder
 
 
 class SentenceEncoder:
@@ -115,6 +127,7 @@ class VisionLanguageEncoder:
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in _normalisation(folder))
         self.dim = int(self.model.config.projection_dim if self.is_clip else vision.hidden_size)
         self.name = _identity(source, folder)
+        self.logit_scale = float(self.model.logit_scale.detach().exp())
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Float[Tensor, "n D"]:

@@ -1,0 +1,122 @@
+"""The photos of a scene, found again by what its provenance records; cut and resized as they were when it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from tokengroups.errors import UserError
+from tokengroups.io.images import decode_photo, find_photos
+from tokengroups.io.posed_photos import same_aspect
+from tokengroups.reading import shown
+
+
+@dataclass(frozen=True)
+class RecordedPhoto:
+    """A photo as a scene's provenance records it; `reconstruct` records the crop, `fit` the name alone."""
+
+    name: str
+    size_hw: tuple[int, int] | None = None  # of the upright photo
+    crop_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom; None = the whole photo as stored
+
+
+@dataclass(frozen=True)
+class ScenePhoto:
+    """Photo file of a context view, and what is recorded of it; None = nothing."""
+
+    path: Path
+    recorded: RecordedPhoto | None
+
+    def load(self, size_hw: tuple[int, int]) -> Float[Tensor, "3 H W"]:
+        """The pixels of the context view, in [0, 1].
+
+        Raises:
+            UserError: The photo cannot be read, or has another size or shape than the one that the scene was made from.
+        """
+        height, width = size_hw
+        crop = None if self.recorded is None else self.recorded.crop_box
+        image = self._whole(size_hw) if crop is None else self._upright()
+        pixels = np.array(image.resize((width, height), Image.Resampling.BICUBIC, crop))
+        return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255
+
+    def _upright(self) -> Image.Image:
+        image = decode_photo(self.path)[0]
+        assert self.recorded is not None and self.recorded.size_hw is not None
+        height, width = self.recorded.size_hw
+        if image.size != (width, height):
+            found = f"{image.width}x{image.height} pixels, but the scene was made from {width}x{height}"
+            raise UserError(f"{shown(self.path)}: {found}; give the photo itself")
+        return image
+
+    def _whole(self, size_hw: tuple[int, int]) -> Image.Image:
+        """As stored, as `fit` takes photos, or upright if only that has the view's shape."""
+        for upright in (False, True):
+            image = decode_photo(self.path, upright)[0]
+            if same_aspect((image.height, image.width), size_hw):
+                return image
+        shapes = f"{image.width}x{image.height} pixels, but the scene's views have {size_hw[1]}x{size_hw[0]}"
+        raise UserError(f"{shown(self.path)}: {shapes}; give the photos as they were cut for the scene")
+
+
+def find_scene_photos(
+    sources: Sequence[str], provenance: dict[str, Any], count: int
+) -> tuple[list[ScenePhoto], list[str]]:
+    """Find the photo of every context view among files and folders, and notes for the user.
+
+    They are found by the recorded names. Where none are recorded, or names repeat, the files in their order count.
+
+    Args:
+        sources: Files and folders.
+        provenance: Of the scene.
+        count: Number of context views.
+
+    Raises:
+        UserError: A photo is missing, or there are not as many as context views.
+    """
+    files = find_photos(list(sources))
+    recorded = _recorded(provenance.get("photos"), count)
+    if recorded is None:
+        if len(files) != count:
+            raise UserError(f"{len(files)} photos for {count} context views; the scene records none: give one for each")
+        return [ScenePhoto(path, None) for path in files], ["the scene records no photos: taken in the order given"]
+    names = [photo.name for photo in recorded]
+    if [path.name for path in files] != names:
+        if len(set(names)) < len(names):
+            raise UserError("several photos of the scene have the same name; give all of its photos in their order")
+        files = [_named(files, name) for name in names]
+    return [ScenePhoto(path, photo) for path, photo in zip(files, recorded, strict=True)], []
+
+
+def _named(files: Sequence[Path], name: str) -> Path:
+    found = [path for path in files if path.name == name]
+    if len(found) != 1:
+        what = f"{len(found)} photos" if found else "no photo"
+        raise UserError(f"{what} of the name '{shown(name)}', which the scene was made from; give that one")
+    return found[0]
+
+
+def _recorded(photos: Any, count: int) -> list[RecordedPhoto] | None:
+    """What a provenance says about the photos; None where it is nothing, or not in the form of this package."""
+    if not isinstance(photos, list) or len(photos) != count:
+        return None
+    try:
+        return [RecordedPhoto(each) if isinstance(each, str) else _with_crop(**each) for each in photos]
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _with_crop(name: str, size_hw: Sequence[int], crop_box: Sequence[int]) -> RecordedPhoto:
+    height, width = map(int, size_hw)
+    left, top, right, bottom = map(int, crop_box)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError("a crop outside of its photo")
+    return RecordedPhoto(str(name), (height, width), (left, top, right, bottom))
