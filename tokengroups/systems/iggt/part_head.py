@@ -117,6 +117,6 @@ class PaperHead(nn.Module):
         if self.fusion:
             blocks = self.window_cross_attention
             refined = [x + block(x, other) for x, other, block in zip(refined, points, blocks, strict=True)]
-        finest = refined[0].shape[-2:]
-        joined = torch.cat([resize(x, finest) for x in refined], dim=1)
+        rows, columns = refined[0].shape[-2:]
+        joined = torch.cat([resize(x, (rows, columns)) for x in refined], dim=1)
         return resize(self.output_conv(joined), size_hw)
