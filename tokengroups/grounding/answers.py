@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -47,6 +47,7 @@ class Question:
         )
 
 
+@runtime_checkable
 class Answerer(Protocol):
     """Whoever answers questions about groups, such as a vision-language model.
 

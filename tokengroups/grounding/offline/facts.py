@@ -88,11 +88,11 @@ class SceneFacts:
     @cached_property
     def bearings(self) -> Bearings:
         """Places of the boxes as the cameras see them."""
-        cameras, corners = self.scene.cameras, self.boxes.corners()
+        cameras, corners = self.scene.cameras, self.boxes.corners().flatten(0, 1)
         found = []
         for pose, pinhole in zip(cameras.cam_from_world.double(), cameras.intrinsics.double(), strict=True):
             centres, ends = transform_points(pose, self.boxes.centres), transform_points(pose, corners)
-            angles = torch.atan2(ends[..., 0], ends[..., 2])
+            angles = torch.atan2(ends[:, 0], ends[:, 2]).unflatten(0, (len(self.ids), -1))
             pixels, depth = project(centres, pinhole)
             limits = pixels.new_tensor(cameras.size_hw).flip(0)
             inside = ((pixels >= 0) & (pixels <= limits)).all(dim=1) & (depth > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,7 @@ from tokengroups.ties import ascending
 
 EmbedText = Callable[[str], Float[Tensor, " D"]]  # in the space of the scene's semantics
 _LISTED = 5
+_ODDS = 20.0  # largest ratio of the best group's odds to those of another one that is found with it
 _ALMOST = 0.05  # of the larger value: measures that differ by less than this share are nearly equal
 _ROUNDING = 1e-6
 
@@ -57,7 +59,10 @@ class Resolver:
         return found
 
     def similar(self, text: str) -> list[int]:
-        """Columns of the groups that a text applies to with a probability of at least `MATCH_PROBABILITY`, best first.
+        """Columns of the groups that a text applies to, best first.
+
+        Their probability is at least `MATCH_PROBABILITY`, and their odds are not far below those of the best: to a text
+        encoder, a sofa is rather a chair as well.
 
         Raises:
             UserError: The scene has no semantics.
@@ -71,7 +76,9 @@ class Resolver:
         order = ascending(-values.numpy(force=True), _ROUNDING).tolist()
         probabilities: list[float] = values.tolist()
         self.probabilities = self.probabilities or probabilities
-        found = [column for column in order if probabilities[column] >= MATCH_PROBABILITY]
+        behind = semantics.calibration[0] * (cosines[0].max() - cosines[0])  # logarithm of the ratio of odds
+        good = (values >= MATCH_PROBABILITY) & (behind <= math.log(_ODDS))
+        found = [column for column in order if bool(good[column])]
         if not found:
             near = ", ".join(f"{self.facts.ids[c]} ({probabilities[c]:.2f})" for c in order[:_LISTED])
             self._note(f"no group matches '{shown(text)}'; the nearest are {near}")
