@@ -8,6 +8,7 @@ import io
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits of the client, which take no time."""
     slept: list[float] = []
-    monkeypatch.setattr(http_module.time, "sleep", slept.append)
+    clock = SimpleNamespace(sleep=slept.append, monotonic=time.monotonic, time=time.time)
+    monkeypatch.setattr(http_module, "time", clock)  # of this module alone: the server's threads wait as well
     return slept
 
 
@@ -260,8 +262,7 @@ def test_requests_keep_their_distance_and_the_time_for_all_ends(monkeypatch: pyt
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(http_module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(http_module.time, "sleep", sleep)
+    monkeypatch.setattr(http_module, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now[0], time=time.time))
     with chat_server(lambda handler, _: handler.say("yes")) as server:
         endpoint = ask(server, requests_per_minute=20, total_s=8)
         for _ in range(3):

@@ -160,6 +160,13 @@ def test_nouns_that_are_no_name_are_found_by_similarity_and_said(named: bool):
     assert reading.probabilities[7] == pytest.approx(1 / (1 + 2.718281828**-6), abs=1e-6)
 
 
+def test_probabilities_are_those_of_the_outer_noun():
+    answerer = with_semantics()
+    assert answerer.read("anything on the desk").probabilities == {}
+    assert answerer.read("the lamp on the desk").probabilities[13] > 0.99
+    assert answerer.read("the lamp on the desk").probabilities[5] < 0.01
+
+
 def test_a_sentence_that_is_not_understood_is_compared_as_a_text():
     reading = with_semantics().read("no chair")
     assert reading.ids == (7, 8, 9) and reading.understood is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.arguments import MAX_COUNT, add_device_option, add_number, pick_device
 from tokengroups.cli.output import counted, note, print_json, print_table, progress, save_pictures, say
-from tokengroups.cli.text import add_text_encoder_option, check_text, load_encoder_for
+from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
 
 if TYPE_CHECKING:
@@ -134,11 +134,7 @@ def _answerer(args: argparse.Namespace, scene: TokenScene) -> Answerer:
         return LocalModel(args.model, pick_device(args.device))
     from tokengroups.grounding import OfflineAnswerer
 
-    def embed(text: str) -> Any:
-        assert scene.semantics is not None
-        return load_encoder_for(scene.semantics.encoder, args.text_encoder).encode_text([text])[0]
-
-    return OfflineAnswerer(scene, embed)
+    return OfflineAnswerer(scene, lambda text: embed(scene, args.text_encoder, [text])[0])
 
 
 def _watch(args: argparse.Namespace, calls: Sequence[Call]) -> Iterable[Call]:

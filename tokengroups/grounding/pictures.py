@@ -63,7 +63,7 @@ class ScenePictures:
             >>> import tokengroups as tg
             >>> from tokengroups.grounding import ScenePictures
             >>> ScenePictures(tg.example_scene(), size=64).best_views(most=1)
-            {1: (0,), 2: (0,), 3: (0,)}
+            {1: (0,), 2: (1,), 3: (0,)}
         """
         shares = torch.stack([self._shares(view) for view in range(len(self))])
         found = {}

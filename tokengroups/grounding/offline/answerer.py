@@ -82,13 +82,13 @@ class OfflineAnswerer:
             except NotUnderstood as error:
                 reason = f"cannot take the sentence apart ({shown(error)})"
                 try:
-                    columns = resolver.similar(sentence)
+                    columns, resolver.probabilities = resolver.similar(sentence)
                 except UserError as lacking:
                     raise UserError(f"{reason}; as a whole, {lacking}") from None
                 resolver.notes.append(f"{reason}; compared it as a text")
         ids = tuple(self.facts.ids[column] for column in columns)
-        values = resolver.probabilities or []
-        return Reading(ids, understood, tuple(resolver.notes), dict(zip(self.facts.ids, values, strict=False)))
+        probabilities = dict(zip(self.facts.ids, resolver.probabilities, strict=False))
+        return Reading(ids, understood, tuple(resolver.notes), probabilities)
 
     def _named(self, sentence: str) -> list[int]:
         """Groups whose whole name the sentence is, such as one that holds words of the grammar."""

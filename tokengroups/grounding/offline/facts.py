@@ -50,6 +50,7 @@ class SceneFacts:
         self.colors = [color_names(color) for color in self.rgb]
         self.related = {(each.kind, each.group, each.other) for each in relations(boxes, self.ids, titles)}
         self.structure: list[bool] = structure_mask(self.boxes, titles).tolist()
+        self._gaps: dict[int, Tensor] = {}
         heights = self.boxes.centres @ up
         self.bottom, self.top = heights - self.boxes.sizes[:, 2] / 2, heights + self.boxes.sizes[:, 2] / 2
 
@@ -70,20 +71,23 @@ class SceneFacts:
 
     def gaps(self, other: int) -> Float[Tensor, " L"]:
         """Distance from every box to another one; 0 where they touch."""
-        vertical = torch.maximum(self.bottom[other] - self.top, self.bottom - self.top[other]).clamp(min=0)
-        return torch.hypot(_footprint_gaps(self.boxes, other), vertical)
+        if other not in self._gaps:
+            vertical = torch.maximum(self.bottom[other] - self.top, self.bottom - self.top[other]).clamp(min=0)
+            self._gaps[other] = torch.hypot(_footprint_gaps(self.boxes, other), vertical)
+        return self._gaps[other]
 
     def distances(self, other: int) -> Float[Tensor, " L"]:
         """`gaps`, and a thousandth of the distance of the centres."""
         centres = (self.boxes.centres - self.boxes.centres[other]).norm(dim=1)
         return self.gaps(other) + _CENTRES * centres
 
-    def shared_footprint(self, first: int, second: int) -> float:
-        """Share of the smaller footprint that both have in common, of their boxes along the first one's axes."""
-        corners = _corners(self.boxes)[[first, second]] @ self.boxes.axes[first, :2].T
+    def shared_footprints(self, other: int) -> Float[Tensor, " L"]:
+        """Share of the smaller footprint that every group has in common with another, along that one's axes."""
+        corners = _corners(self.boxes) @ self.boxes.axes[other, :2].T
         low, high = corners.amin(dim=1), corners.amax(dim=1)
-        common = (high.amin(dim=0) - low.amax(dim=0)).clamp(min=0).prod()
-        return float(common / (high - low).prod(dim=1).amin().clamp(min=1e-12))
+        common = torch.minimum(high, high[other]) - torch.maximum(low, low[other])
+        areas = (high - low).prod(dim=1)
+        return common.clamp(min=0).prod(dim=1) / torch.minimum(areas, areas[other]).clamp(min=1e-12)
 
     @cached_property
     def bearings(self) -> Bearings:
@@ -99,11 +103,6 @@ class SceneFacts:
             middle = torch.atan2(centres[:, 0], centres[:, 2])
             found.append((middle, angles.amin(dim=1), angles.amax(dim=1), centres[:, 2], inside))
         return Bearings(*(torch.stack(values) for values in zip(*found, strict=True)))
-
-    def view_of(self, first: int, second: int) -> int:
-        """The first camera that has both groups' centres in its picture; the first of all if none has."""
-        both = (self.bearings.inside[:, first] & self.bearings.inside[:, second]).tolist()
-        return both.index(True) if True in both else 0
 
 
 def _as_noun(title: str) -> tuple[str, ...]:

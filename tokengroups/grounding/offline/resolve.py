@@ -30,13 +30,13 @@ class Resolver:
 
     Attributes:
         notes: What the user should know about the result, in order.
-        probabilities: That the first text that was compared applies to each group, by column.
+        probabilities: That the noun of the phrase applies to each group, by column; none where it is a name.
     """
 
     def __init__(self, facts: SceneFacts, embed: EmbedText | None) -> None:
         self.facts, self.embed = facts, embed
         self.notes: list[str] = []
-        self.probabilities: list[float] | None = None
+        self.probabilities: list[float] = []
 
     def find(self, phrase: Phrase) -> list[int]:
         """Columns of the groups that a phrase means, the first of a rank first.
@@ -47,7 +47,7 @@ class Resolver:
         said = (phrase.rank.positive, *phrase.noun) if phrase.rank is not None and phrase.rank.positive else None
         if said is not None and said in self.facts.names:  # a group named "big box"
             phrase = Phrase(said, phrase.one, phrase.plural, None, phrase.relation, phrase.reference)
-        found = self._nouns(phrase.noun)
+        found, probabilities = self._nouns(phrase.noun)
         if phrase.relation is not None and phrase.reference is not None:
             others = self._references(phrase.reference)
             related = set().union(*(related_columns(self.facts, phrase.relation, other) for other in others))
@@ -56,10 +56,11 @@ class Resolver:
             found = self._ranked(found, phrase.rank, phrase.plural)
         if phrase.one and len(found) > 1:
             self._note(f"'the {_words(phrase.noun)}' fits several groups: {self._listed(found)}")
+        self.probabilities = probabilities  # of the outermost phrase, which is complete last
         return found
 
-    def similar(self, text: str) -> list[int]:
-        """Columns of the groups that a text applies to, best first.
+    def similar(self, text: str) -> tuple[list[int], list[float]]:
+        """Columns of the groups that a text applies to, best first, and its probabilities by column.
 
         Their probability is at least `MATCH_PROBABILITY`, and their odds are not far below those of the best: to a text
         encoder, a sofa is rather a chair as well.
@@ -75,17 +76,16 @@ class Resolver:
         values = match_probabilities(semantics, cosines)[0].double()
         order = ascending(-values.numpy(force=True), _ROUNDING).tolist()
         probabilities: list[float] = values.tolist()
-        self.probabilities = self.probabilities or probabilities
         behind = semantics.calibration[0] * (cosines[0].max() - cosines[0])  # logarithm of the ratio of odds
         good = (values >= MATCH_PROBABILITY) & (behind <= math.log(_ODDS))
         found = [column for column in order if bool(good[column])]
         if not found:
             near = ", ".join(f"{self.facts.ids[c]} ({probabilities[c]:.2f})" for c in order[:_LISTED])
             self._note(f"no group matches '{shown(text)}'; the nearest are {near}")
-        return found
+        return found, probabilities
 
-    def _nouns(self, noun: Sequence[str]) -> list[int]:
-        """Groups with a name that ends in the noun, less adjectives of colour that its name lacks."""
+    def _nouns(self, noun: Sequence[str]) -> tuple[list[int], list[float]]:
+        """Groups with a name that ends in the noun, less adjectives of colour that its name lacks; else `similar`."""
         names, size = self.facts.names, len(self.facts.ids)
         colors = 0
         while colors < len(noun) and noun[colors] in COLORS:
@@ -94,14 +94,14 @@ class Resolver:
             rest = tuple(noun[skipped:])
             found = [c for c in range(size) if rest and names[c][-len(rest) :] == rest]
             if found:
-                return self._colored(found, noun[:skipped])
+                return self._colored(found, noun[:skipped]), []
         rest = noun[colors:]
         if not rest:  # anything; walls and floors are named if they are meant
-            return self._colored([c for c in range(size) if not self.facts.structure[c]], noun)
-        found = self.similar(_words(rest))
+            return self._colored([c for c in range(size) if not self.facts.structure[c]], noun), []
+        found, probabilities = self.similar(_words(rest))
         if found:
             self._note(f"'{shown(_words(rest))}' is no group's name; found by text similarity: {self._listed(found)}")
-        return self._colored(found, noun[:colors])
+        return self._colored(found, noun[:colors]), probabilities
 
     def _colored(self, found: list[int], colors: Sequence[str]) -> list[int]:
         return [column for column in found if set(colors) <= self.facts.colors[column]]
