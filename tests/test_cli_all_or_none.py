@@ -26,13 +26,14 @@ COMMANDS: dict[str, tuple[str, Any, str]] = {
     "render": ("render {scene} -o {out} --what color", pictures, "save_color"),
     "list": ("list {scene} --thumbnails {out}", pictures, "save_color"),
     "query": ("query {scene} lamp --render {out}", pictures, "save_color"),
+    "ask": ("ask {scene} lamp --save-views {out}", pictures, "save_color"),
     "edit": ("edit {scene} remove 2 -o {folder}/edited.safetensors --render {out}", pictures, "save_color"),
     "export": ("export {scene} -o {folder}/scene.ply --groups {out}", ply, "save_ply"),
 }
 # What every command replaces in the folder of its output.
 WRITTEN = {
     "render": "color_001.png", "list": "group_008.png", "query": "2_group_002.png", "edit": "after_001.png",
-    "export": "group_005.ply",
+    "ask": "group_005_view_001.png", "export": "group_005.ply",
 }  # fmt: skip
 
 

@@ -132,6 +132,12 @@ LINES = {
         "list", scene, options("json", thumbnails=output, thumbnail_size=number, vocabulary=text, text_encoder=path)
     ),
     "query": line("query", scene, word(TEXTS, right="ball"), options("json", top=number, render=output)),
+    "ask": line(
+        "ask", scene, word(TEXTS, right="the ball on the floor"),
+        options("json", model=path, photos=path, combine=text, save_views=output, picture_size=number, device=text),
+        options(key_env=text, key_file=path, timeout=number, time_limit=number, max_questions=number),
+        options(endpoint=word(("http://127.0.0.1:1/v1", "", "http://", "x")), requests_per_minute=number),
+    ),
     "render": line(
         "render", scene, out,
         options("json", camera=word(CAMERAS, PATHS), what=word(KINDS), size=number, background=word(COLORS)),

@@ -89,9 +89,9 @@ def test_wrong_sets_of_photos_are_refused(folder: Path) -> None:
         find_scene_photos([str(folder), str(folder / "a.jpg")], known, 2)
     with pytest.raises(UserError, match="no such file or folder"):
         find_scene_photos([str(folder / "nothing")], known, 2)
-    Image.new("RGB", (60, 80)).save(folder / "a.jpg")
+    Image.new("RGB", (60, 60)).save(folder / "a.jpg")
     found, _ = find_scene_photos([str(folder)], known, 2)
-    with pytest.raises(UserError, match=r"a\.jpg: 60x80 pixels, but the scene was made from 90x120; give the photo"):
+    with pytest.raises(UserError, match=r"a\.jpg: 60x60 pixels, but the scene was made from 90x120; give the photo"):
         found[1].load((48, 48))
     found, _ = find_scene_photos([str(folder / "c.jpg")], {}, 1)
     with pytest.raises(UserError, match=r"c\.jpg: 120x90 pixels, but the scene's views have 48x48"):

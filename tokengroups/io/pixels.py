@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -64,6 +65,13 @@ def _mask_values(image: Image.Image) -> np.ndarray:
     if image.mode in ("1", "L", "P", "F") or image.mode.startswith("I"):
         return np.asarray(image)
     return np.asarray(image.convert("RGB"))
+
+
+def jpeg_bytes(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """Encode a picture as JPEG, for another program."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
 
 
 def write_pixels(path: str | os.PathLike[str], pixels: np.ndarray) -> None:

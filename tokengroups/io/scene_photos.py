@@ -40,22 +40,33 @@ class ScenePhoto:
         """The pixels of the context view, in [0, 1].
 
         Raises:
-            UserError: The photo cannot be read, or has another size or shape than the one that the scene was made from.
+            UserError: The photo cannot be read, or has another shape than the one that the scene was made from.
         """
         height, width = size_hw
-        crop = None if self.recorded is None else self.recorded.crop_box
-        image = self._whole(size_hw) if crop is None else self._upright()
-        pixels = np.array(image.resize((width, height), Image.Resampling.BICUBIC, crop))
+        image, box = (self._whole(size_hw), None) if self._crop is None else self._upright(*self._crop)
+        pixels = np.array(image.resize((width, height), Image.Resampling.BICUBIC, box))
         return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255
 
-    def _upright(self) -> Image.Image:
-        image = decode_photo(self.path)[0]
-        assert self.recorded is not None and self.recorded.size_hw is not None
-        height, width = self.recorded.size_hw
-        if image.size != (width, height):
+    @property
+    def _crop(self) -> tuple[tuple[int, int], tuple[int, int, int, int]] | None:
+        """Size of the upright photo and the box that was cut out of it, if they are recorded."""
+        photo = self.recorded
+        return (
+            None
+            if photo is None or photo.size_hw is None or photo.crop_box is None
+            else (photo.size_hw, photo.crop_box)
+        )
+
+    def _upright(
+        self, size_hw: tuple[int, int], crop_box: tuple[int, int, int, int]
+    ) -> tuple[Image.Image, tuple[float, float, float, float]]:
+        """The photo, or a reduced or enlarged copy of it, and the box to cut out."""
+        image, (height, width), (left, top, right, bottom) = decode_photo(self.path)[0], size_hw, crop_box
+        if not same_aspect((image.height, image.width), size_hw):
             found = f"{image.width}x{image.height} pixels, but the scene was made from {width}x{height}"
             raise UserError(f"{shown(self.path)}: {found}; give the photo itself")
-        return image
+        across, down = image.width / width, image.height / height
+        return image, (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
 
     def _whole(self, size_hw: tuple[int, int]) -> Image.Image:
         """As stored, as `fit` takes photos, or upright if only that has the view's shape."""

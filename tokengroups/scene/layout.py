@@ -98,7 +98,7 @@ def relations(boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Seq
     if not boxes:
         return []
     stacked = stack_boxes(boxes)
-    pairs, structure = measure_pairs(stacked, max(_FLOOR_GAP, _NEXT_GAP)), _structure(stacked, names)
+    pairs, structure = measure_pairs(stacked, max(_FLOOR_GAP, _NEXT_GAP)), structure_mask(stacked, names)
     free, bounded = ~structure[pairs.group], ~structure[pairs.other]
     inside = _inside(pairs) & free & bounded
     on = _on(pairs, structure[pairs.other]) & free & ~inside
@@ -121,7 +121,7 @@ def _principal_axes(points: GroupPoints) -> tuple[Float[Tensor, "3 3"], Float[Te
     return axes.T, variances.clamp(min=0).sqrt()
 
 
-def _structure(boxes: Boxes, names: Sequence[str]) -> Bool[Tensor, " L"]:
+def structure_mask(boxes: Boxes, names: Sequence[str]) -> Bool[Tensor, " L"]:
     """Boxes that are walls, floors or ceilings: so named, or flat and very large for the scene."""
     sides = boxes.sizes.sort(dim=1).values
     flat = sides[:, 0] <= _STRUCTURE_FLAT * sides[:, 1] * (1 + NOISE)
