@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,11 +97,12 @@ def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
 
 def _each_once(paths: list[Path]) -> tuple[list[Path], list[str]]:
     """Photos without repetitions, and a note on those."""
-    import os
-
-    once = list({os.path.abspath(path): path for path in reversed(paths)}.values())[::-1]
+    once: dict[str, Path] = {}
+    for path in paths:
+        once.setdefault(os.path.abspath(path), path)
     repeated = len(paths) - len(once)
-    return once, [f"{counted(repeated, 'photo')} given more than once; once counts"] if repeated else []
+    notes = [f"{counted(repeated, 'photo')} given more than once; once counts"] if repeated else []
+    return list(once.values()), notes
 
 
 def _stem_notes(names: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tokengroups.io.pictures import NO_GROUP_COLOR, group_color
 
@@ -100,12 +100,11 @@ class ContactSheet:
         self.draw, self.font, self.count = ImageDraw.Draw(self.picture), ImageFont.load_default(11), 0
 
     def add(self, left: UInt8[np.ndarray, "h w 3"], right: UInt8[np.ndarray, "H W 3"], caption: str) -> None:
-        """Add a pair."""
+        """Add a pair, each as large as its place allows."""
         row, column = divmod(self.count, self.columns)
         x, y = column * self.cell[0] + _GAP_PX, row * self.cell[1] + _GAP_PX
         for index, pixels in enumerate((left, right)):
-            small = Image.fromarray(pixels)
-            small.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+            small = ImageOps.contain(Image.fromarray(pixels), (self.side, self.side), Image.Resampling.LANCZOS)
             shift = index * (self.side + _GAP_PX)
             place = x + shift + (self.side - small.width) // 2, y + (self.height - small.height) // 2
             self.picture.paste(small, place)
