@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import add_model_options, add_number, adjust_model, load_model_and_steps, pick_device
 from tokengroups.cli.output import counted, print_json, progress, say
-from tokengroups.reading import shown
+from tokengroups.reading import check_file, shown
 
 if TYPE_CHECKING:
     from tokengroups.postprocess import Step
@@ -96,10 +96,10 @@ def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
 
 
 def _each_once(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """Photos without repetitions, and a note on those."""
+    """Photos without repetitions, and a note on those; what is no file is refused."""
     once: dict[str, Path] = {}
     for path in paths:
-        once.setdefault(os.path.abspath(path), path)
+        once.setdefault(os.path.abspath(check_file(path)), path)
     repeated = len(paths) - len(once)
     notes = [f"{counted(repeated, 'photo')} given more than once; once counts"] if repeated else []
     return list(once.values()), notes

@@ -43,6 +43,7 @@ def video_writer(
     codec = next(name for name in _CODECS if name in av.codecs_available)
     with atomic_path(path) as temporary, _as_os_error(), av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=FRAMES_PER_SECOND)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
 
         def add(picture: UInt8[np.ndarray, "H W 3"]) -> None:
