@@ -205,9 +205,7 @@ def test_wrong_input_is_one_line(room: Path, tmp_path: Path, capsys):
     )
     assert "begins with http" in refused(capsys, room, "x", "--endpoint", "a", "--model", "m")
     assert "no such folder" in refused(capsys, room, "x", "--model", "owner/name")
-    assert "no photo in the folder" in refused(
-        capsys, room, "x", "--photos", tmp_path, "--save-views", tmp_path / "v"
-    )
+    assert "no photo in the folder" in refused(capsys, room, "x", "--photos", tmp_path, "--save-views", tmp_path / "v")
     for option, value in (("--timeout", "nan"), ("--timeout", 0), ("--requests-per-minute", 0), ("--picture-size", 1)):
         assert option in refused(capsys, room, "x", option, value)
     (tmp_path / "file").write_text("x")

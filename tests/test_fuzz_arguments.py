@@ -117,7 +117,11 @@ LINES = {
     "reconstruct": line(
         "reconstruct", path, out, weights,
         options("json", size=number, max_views=number, seed=number, focal=number, postprocess=text, device=text),
-        options(embed=path),
+        options(max_gaussians=number, embed=path),
+    ),
+    "segment": line(
+        "segment", path, named("o", output), weights,
+        options("json", "video", size=number, max_views=number, focal=number, granularity=number, device=text),
     ),
     "fit": line(
         "fit", path, out,
@@ -156,7 +160,7 @@ LINES = {
     "data": line("data", *room, options("json", num_scenes=word(("1", "0", "nan")), seed=number, split=text)),
     "train": line("train", path, st.lists(word(SETTINGS), max_size=2)),
     "demo": line("demo", named("out", output), weights, options(scenes=word(("0", "-1", "nan", "1")), seed=number)),
-    "info": line("info", options("json"), st.lists(text, max_size=1)),
+    "info": line("info", options("json"), st.lists(scene, max_size=1)),
 }  # fmt: skip
 
 
@@ -235,6 +239,12 @@ def test_every_command_is_tried() -> None:
 @example(words=["data", "procedural", "--out", "new", "--size", "2048", "--num-views", "9999"])
 @example(words=["demo", "--out", "out", "--scenes", "1", "--weights", "missing"])
 @example(words=["reconstruct", "photo.png", "-o", "pipe"])
+@example(words=["segment", "photo.png", "a\x00b", "pipe", "-o", "out"])
+@example(words=["segment", "photo.png", "-o", ""])
+@example(words=["segment", "photo.png", "-o", "."])
+@example(words=["segment", "photo.png", "-o", "pipe/in"])
+@example(words=["segment", "photo.png", "photo.png", "-o", "x/" * 3000])
+@example(words=["segment", "photo.png", "-o", "out", "--weights", "pipe.pt"])
 @example(words=["list", "x/" * 3000])
 @example(words=["train", "\x00"])
 @example(words=["embed", "scene.safetensors", "photo.png", "pipe", "-o", "new", "--encoder", "toy_teachers:Colours"])

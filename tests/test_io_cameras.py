@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from tokengroups.errors import UserError
 from tokengroups.geometry import rigid
-from tokengroups.io.cameras import load_cameras, load_named_cameras, save_cameras
+from tokengroups.io.cameras import load_cameras, load_named_cameras, save_cameras, save_posed_cameras
+from tokengroups.io.posed_cameras import PosedCamera
 from tokengroups.types import Cameras
 
 
@@ -28,6 +30,20 @@ def test_cameras_come_back_exactly(tmp_path: Path) -> None:
     again = load_cameras(tmp_path / "cameras.json")
     assert torch.equal(again.cam_from_world, cameras.cam_from_world)
     assert torch.equal(again.intrinsics, cameras.intrinsics) and again.size_hw == (48, 64)
+
+
+def test_cameras_of_photos_keep_names_sizes_and_whether_they_are_upright(tmp_path: Path) -> None:
+    cameras = [
+        PosedCamera(name, np.eye(4), np.array([[50.0, 0, 9], [0, 40.0, 8], [0, 0, 1]]), size_hw, upright=upright)
+        for name, size_hw, upright in (("a/b.jpg", (20, 30), True), ("c.jpg", (40, 10), False))
+    ]
+    save_posed_cameras(tmp_path / "cameras.json", cameras)
+    for found, given in zip(load_named_cameras(tmp_path / "cameras.json").cameras, cameras, strict=True):
+        assert (found.name, found.size_hw, found.upright) == (given.name, given.size_hw, given.upright)
+        np.testing.assert_array_equal(found.intrinsics, given.intrinsics)
+    assert "upright" not in json.loads((tmp_path / "cameras.json").read_text())[1]
+    with pytest.raises(UserError, match="different sizes"):
+        load_cameras(tmp_path / "cameras.json")
 
 
 def test_the_fields_of_3dgs_alone_say_the_same(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from tokengroups.postprocess.bundle_adjustment.covisibility import (
     PARTNERS,
     SAMPLES,
     covisible_pairs,
-    mutual_shares,
     overlap_shares,
 )
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
+from tokengroups.postprocess.mutual_matches import mutual_shares
 from tokengroups.systems import load_model
 
 CELLS, DIM = 24, 16

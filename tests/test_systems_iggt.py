@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from iggt_weights import SIZES, published_state
 
 from tokengroups.data.base import open_dataset
 from tokengroups.data.example import FramePlan, cut_example, stack_examples
 from tokengroups.encoders import load_encoder, save_encoder
-from tokengroups.encoders.vggt import VGGT, VGGTConfig
+from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.instance_field import InstanceFieldLossConfig
@@ -27,11 +27,6 @@ from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig, IGGTSettings
 from tokengroups.systems.iggt.published import FILE_NAME, load_published
 from tokengroups.systems.iggt.system import at_cells
 from tokengroups.systems.iggt_tiny import IGGTTiny, IGGTTinyConfig, IGGTTinySettings
-
-SIZES = VGGTConfig(
-    patch_size=14, image_size=56, embed_dim=16, num_heads=2, dino_depth=1, depth=4, camera_depth=1, camera_heads=2,
-    camera_iterations=1, dpt_layers=(0, 1, 2, 3), dpt_channels=(4, 4, 4, 4), dpt_features=16, dpt_hidden=4,
-)  # fmt: skip
 
 
 def tiny(**changes: Any) -> IGGTTiny:
@@ -157,15 +152,6 @@ def test_the_tiny_system_learns() -> None:
 
 
 # --- the published checkpoint ---------------------------------------------------------------------------------------
-
-
-def published_state() -> dict[str, Tensor]:
-    """A state dict with the published names, at small sizes: VGGT's and the branch's, under a wrapper's prefix."""
-    torch.manual_seed(2)
-    encoder = VGGT(replace(SIZES, enable_point=False))
-    system = IGGT(encoder, IGGTConfig())
-    state = {**encoder.state_dict(), **system.branch.state_dict(), "track_head.tracker.norm.weight": torch.ones(3)}
-    return {f"module.{name}": tensor for name, tensor in state.items()}
 
 
 @pytest.mark.parametrize("as_folder", [True, False])

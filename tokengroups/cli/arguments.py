@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from tokengroups.cli.output import note
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 
@@ -74,7 +75,8 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
     add = parser.add_argument
-    add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR", help="shipped name or weight folder (%(default)s)")
+    weights_help = "shipped name, weight folder, or IGGT's published checkpoint: file, folder or hub id (%(default)s)"
+    add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR|FILE|ID", help=weights_help)
     add("--encoder", metavar="NAME|DIR|ID", help="the weights' encoder: folder or hub id (default: as they name it)")
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
         {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
@@ -107,6 +109,8 @@ def pick_device(name: str) -> str:
 def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSystem, tuple[Step, ...]]:
     """Load the weights that ``--weights`` names, and find the steps that ``--postprocess`` names.
 
+    A licence that the weights ask for is said in a note.
+
     Raises:
         UserError: Unusable weights, an unknown step, or one that needs evidence which the encoder does not predict.
     """
@@ -116,4 +120,21 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     model = load_model(args.weights, encoder=args.encoder).to(device)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
+    if model.licence:
+        note(model.licence)
     return model, steps
+
+
+def adjust_model(model: SceneSystem, weights: str, **settings: Any) -> dict[str, Any]:
+    """Change settings of a system by the options of their names; None = not given. Returns those that were given.
+
+    Raises:
+        UserError: The system has no such setting.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in given:
+        if name not in model.adjustable:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option}: the system of {shown(weights)} has no such setting; leave the option out")
+    model.adjust(**given)
+    return given

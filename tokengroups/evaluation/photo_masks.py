@@ -6,17 +6,20 @@ the photos. Beside them stand planes + HDBSCAN on the same anchors, and for an i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.clustering import planes_hdbscan
-from tokengroups.evaluation.masks import ALPHA_THRESHOLD, GroupMasks, group_masks, render_features
+from tokengroups.evaluation.masks import ALPHA_THRESHOLD, GroupMasks, render_features
 from tokengroups.evaluation.tracking import nearest_true_means, track_scores
 from tokengroups.nearest import nearest
 from tokengroups.postprocess import PhotoGroups, Reconstruction
-from tokengroups.types import Views
+from tokengroups.scene.views import select_cameras
+from tokengroups.types import TokenScene, Views
 
 CLUSTERED = 4096  # anchors that planes + HDBSCAN see; others join the nearest of them
 SUFFIXES = ("", "_planes_hdbscan")
@@ -29,23 +32,44 @@ def photo_masks(prediction: Reconstruction, planes: Float[Tensor, "K n"]) -> dic
         prediction: The reconstruction.
         planes: One-hot groups of its anchors by planes + HDBSCAN.
     """
-    scene = prediction.scene
-    channels = [scene.assignment, planes]
-    rendered, features = render_features(scene, scene.cameras, torch.cat(channels, dim=-1))
-    parts = features.split([part.shape[1] for part in channels], dim=-1)
-    found = {}
-    for suffix, part in zip(SUFFIXES, parts, strict=True):
-        labels = torch.where(rendered.alphas > ALPHA_THRESHOLD, part.argmax(dim=-1), -1)
-        found[suffix] = (group_masks(part, rendered.alphas), labels)
-    if prediction.photo_groups is not None:
-        found[""] = _own_masks(prediction.photo_groups)
-    return found
+    scene, own = prediction.scene, prediction.photo_groups
+    rendered = rendered_groups(scene, [scene.assignment, planes] if own is None else [planes])
+    found = dict(zip(SUFFIXES if own is None else SUFFIXES[1:], rendered, strict=True))
+    if own is not None:
+        found = {"": (own.labels, own.scores), **found}
+    return {suffix: (_as_masks(labels, scores), labels) for suffix, (labels, scores) in found.items()}
 
 
-def _own_masks(groups: PhotoGroups) -> tuple[GroupMasks, Tensor]:
-    labels = groups.labels
-    masks = labels.flatten()[None] == torch.arange(len(groups.scores), device=labels.device)[:, None]
-    return GroupMasks(masks.cpu().numpy(), groups.scores.double().cpu().numpy()), labels
+def rendered_groups(
+    scene: TokenScene, groupings: Sequence[Float[Tensor, "K _"]]
+) -> list[tuple[Int64[Tensor, "V H W"], Float[Tensor, " _"]]]:
+    """Column of the most probable group at every pixel of the context views, as a rendering shows it, -1 = none.
+
+    Beside it stand the scores of the groups, of each grouping of the anchors: mean probabilities over their pixels. One
+    view is rendered at a time, which bounds the memory.
+    """
+    widths = [grouping.shape[1] for grouping in groupings]
+    labels: list[list[Tensor]] = [[] for _ in widths]
+    sums = [torch.zeros(width, dtype=torch.float64) for width in widths]
+    counts = [torch.zeros(width, dtype=torch.int64) for width in widths]
+    for view in range(len(scene.cameras.intrinsics)):
+        camera = select_cameras(scene.cameras, [view])
+        rendered, features = render_features(scene, camera, torch.cat(list(groupings), dim=-1))
+        for index, part in enumerate(features[0].split(widths, dim=-1)):
+            best, column = part.max(dim=-1)
+            column = torch.where(rendered.alphas[0] > ALPHA_THRESHOLD, column, -1)
+            labels[index].append(column)
+            shown = column >= 0
+            mine = column[shown].cpu()
+            counts[index] += torch.bincount(mine, minlength=widths[index])
+            sums[index] += torch.bincount(mine, best[shown].double().cpu(), minlength=widths[index])
+    scores = [(total / count.clamp(min=1)).to(scene.assignment) for total, count in zip(sums, counts, strict=True)]
+    return list(zip(map(torch.stack, labels), scores, strict=True))
+
+
+def _as_masks(labels: Int64[Tensor, "V H W"], scores: Float[Tensor, " L"]) -> GroupMasks:
+    masks = labels.flatten()[None] == torch.arange(len(scores), device=labels.device)[:, None]
+    return GroupMasks(masks.cpu().numpy(), scores.double().cpu().numpy())
 
 
 def planes_of(anchors: Float[Tensor, "K 3"]) -> Float[Tensor, "K n"]:

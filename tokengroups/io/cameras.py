@@ -2,6 +2,7 @@
 
 Each camera is an object with ``id img_name width height position rotation fx fy`` (position and rows of the rotation
 of world_from_cam, as in Kerbl et al. 2023's code) and our ``cx cy cam_from_world``, which other readers ignore.
+``"upright": true`` says that the camera is for the photo as its EXIF tag turns it.
 """
 
 from __future__ import annotations
@@ -37,27 +38,36 @@ _ROTATION_TOLERANCE = 1e-3
 
 def save_cameras(path: str | os.PathLike[str], cameras: Cameras, names: Sequence[str] = ()) -> None:
     """Write cameras with batch axis V; `names` are the photos' names, one per camera."""
-    height, width = cameras.size_hw
     cameras = cameras.detach().to("cpu", torch.float64)
-    entries = []
-    for index, (pose, k) in enumerate(zip(cameras.cam_from_world, cameras.intrinsics, strict=True)):
-        world_from_cam = invert_rigid(pose)
-        entries.append(
-            {
-                "id": index,
-                "img_name": names[index] if names else f"{index:03d}",
-                "width": width,
-                "height": height,
-                "position": world_from_cam[:3, 3].tolist(),
-                "rotation": world_from_cam[:3, :3].tolist(),
-                "fx": float(k[0, 0]),
-                "fy": float(k[1, 1]),
-                "cx": float(k[0, 2]),
-                "cy": float(k[1, 2]),
-                "cam_from_world": pose.tolist(),
-            }
-        )
-    write_text(path, json.dumps(entries, indent=1) + "\n")
+    poses, pinholes = cameras.cam_from_world.numpy(), cameras.intrinsics.numpy()
+    names = names or [f"{index:03d}" for index in range(len(poses))]
+    parts = zip(names, poses, pinholes, strict=True)
+    save_posed_cameras(path, [PosedCamera(name, pose, k, cameras.size_hw) for name, pose, k in parts])
+
+
+def save_posed_cameras(path: str | os.PathLike[str], cameras: Sequence[PosedCamera]) -> None:
+    """Write cameras of photos, which may differ in size."""
+    write_text(path, json.dumps([_entry(index, camera) for index, camera in enumerate(cameras)], indent=1) + "\n")
+
+
+def _entry(index: int, camera: PosedCamera) -> dict[str, Any]:
+    assert camera.size_hw is not None, "give cameras whose pictures have a size"
+    (height, width), k = camera.size_hw, camera.intrinsics
+    world_from_cam = invert_rigid(torch.from_numpy(camera.cam_from_world))
+    entry = {
+        "id": index,
+        "img_name": camera.name,
+        "width": width,
+        "height": height,
+        "position": world_from_cam[:3, 3].tolist(),
+        "rotation": world_from_cam[:3, :3].tolist(),
+        "fx": float(k[0, 0]),
+        "fy": float(k[1, 1]),
+        "cx": float(k[0, 2]),
+        "cy": float(k[1, 2]),
+        "cam_from_world": camera.cam_from_world.tolist(),
+    }
+    return {**entry, "upright": True} if camera.upright else entry
 
 
 def load_cameras(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Cameras:
@@ -108,7 +118,8 @@ def _camera(where: str, entry: Any) -> PosedCamera:
     check_pose(where, pose, _ROTATION_TOLERANCE)
     cam_from_world = np.eye(4)
     cam_from_world[:3] = pose[:3]  # every bit: what `save_cameras` wrote comes back
-    return PosedCamera(name if isinstance(name, str) else "", cam_from_world, pinhole, size_hw)
+    name = name if isinstance(name, str) else ""
+    return PosedCamera(name, cam_from_world, pinhole, size_hw, upright=entry.get("upright") is True)
 
 
 def _pose(entry: dict[str, Any]) -> np.ndarray:

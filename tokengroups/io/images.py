@@ -93,11 +93,8 @@ def load_photos(
         (40, 0, 280, 240)
     """
     side = _check_size(size, patch_size)
-    paths = kept = find_photos(sources)
-    if max_views is not None and max_views < 1:
-        raise UserError(f"--max-views {max_views}: must be at least 1")
-    if max_views is not None and len(paths) > max_views:
-        kept = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, max_views)]
+    paths = find_photos(sources)
+    kept = chosen_photos(paths, max_views)
     loaded, too_large = [], []
     for path in kept:
         try:
@@ -114,6 +111,19 @@ def load_photos(
     pixels = torch.from_numpy(np.stack([image for image, _ in loaded]))
     images = rearrange(pixels, "v h w c -> v c h w").float() / 255
     return Photos(images, tuple(photo for _, photo in loaded), tuple(notes))
+
+
+def chosen_photos(paths: Sequence[Path], max_views: int | None) -> list[Path]:
+    """At most so many photos, evenly spaced over all; None = all.
+
+    Raises:
+        UserError: Less than one.
+    """
+    if max_views is not None and max_views < 1:
+        raise UserError(f"--max-views {max_views}: must be at least 1")
+    if max_views is None or len(paths) <= max_views:
+        return list(paths)
+    return [paths[round(i)] for i in np.linspace(0, len(paths) - 1, max_views)]
 
 
 def _check_size(given: SupportsIndex, multiple: int) -> int:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8, UInt16
 from torch import Tensor
 
 from tokengroups.errors import UserError
@@ -31,14 +31,24 @@ def save_depth(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> flo
     """Write z-depth as 16-bit PNG; 0 = nothing there, or no finite depth.
 
     Returns:
-        One step in scene units: `DEPTH_UNIT`, or the next power of ten that the largest depth fits.
+        One step in scene units, as `depth_steps` chooses it.
+    """
+    steps, unit = depth_steps(depth)
+    write_pixels(path, steps)
+    return unit
+
+
+def depth_steps(depth: Float[Tensor, "H W"]) -> tuple[UInt16[np.ndarray, "H W"], float]:
+    """Z-depth in steps for a 16-bit picture; 0 = nothing there, or no finite depth.
+
+    Returns:
+        The picture, and one step in scene units: `DEPTH_UNIT`, or the next power of ten that the largest depth fits.
     """
     values = depth.detach().double().cpu().numpy()
     values = np.where(np.isfinite(values), values.clip(min=0), 0)
     powers = (DEPTH_UNIT * 10.0**power for power in itertools.count())
     unit = next(unit for unit in powers if round(values.max(initial=0) / unit) <= _UINT16_MAX)
-    write_pixels(path, (values / unit).round().astype(np.uint16))
-    return unit
+    return (values / unit).round().astype(np.uint16), unit
 
 
 def save_depth_preview(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> None:
@@ -82,9 +92,14 @@ def id_values(group_ids: Iterable[int]) -> dict[int, int]:
 
 def save_group_ids(path: str | os.PathLike[str], group_map: Int64[Tensor, "H W"], values: Mapping[int, int]) -> None:
     """Write a map of group ids for programs: 16-bit PNG of the groups' `id_values`, 0 = no group."""
+    write_pixels(path, group_id_pixels(group_map, values))
+
+
+def group_id_pixels(group_map: Int64[Tensor, "H W"], values: Mapping[int, int]) -> UInt16[np.ndarray, "H W"]:
+    """Picture of a map of group ids: the groups' `id_values`, 0 = no group (-1)."""
     ids, places = np.unique(group_map.detach().cpu().numpy(), return_inverse=True)
     table = np.array([values[group_id] if group_id >= 0 else 0 for group_id in ids.tolist()], np.uint16)
-    write_pixels(path, table[places.reshape(group_map.shape)])
+    return table[places.reshape(group_map.shape)]
 
 
 def group_color(group_id: int) -> tuple[int, int, int]:

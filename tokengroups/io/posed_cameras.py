@@ -34,6 +34,7 @@ class PosedCamera:
     intrinsics: Float[np.ndarray, "3 3"]  # in pixels of size_hw, or as `in_widths` says
     size_hw: tuple[int, int] | None  # None: that of its photo, see `of_photo`
     in_widths: bool = False  # intrinsics are in widths of the photo, with a central principal point
+    upright: bool = False  # it is for the photo as its EXIF tag turns it, even if the stored one has the same aspect
 
     def of_photo(self, size_hw: tuple[int, int]) -> PosedCamera:
         """The same camera with the size of its photo, where the file does not say any.

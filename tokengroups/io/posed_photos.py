@@ -40,7 +40,7 @@ def load_posed_photos(
     masks: MaskSource | None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> tuple[SceneFrames, list[Path], list[str]]:
-    """Load photos as stored (camera files ignore EXIF tags), reduced to `size` pixels along the longer side.
+    """Load photos as stored (most camera files ignore EXIF tags), reduced to `size` pixels along the longer side.
 
     Photos of another aspect than most are left out with a note. A photo without a mask is unlabelled.
 
@@ -112,7 +112,7 @@ def _read_photo(
     Returns:
         The photo, its height and width before, and notes.
     """
-    (image, _, notes), wanted = decode_photo(path, False, max_megapixels), camera.size_hw
+    (image, _, notes), wanted = decode_photo(path, camera.upright, max_megapixels), camera.size_hw
     if wanted is not None and not same_aspect(_size_hw(image), wanted):
         image, _, notes = decode_photo(path, True, max_megapixels)
     width, height = image.size

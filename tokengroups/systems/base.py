@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, ClassVar, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision
 from tokengroups.postprocess import (
     Draft,
+    PhotoGroups,
     Reconstruction,
     Step,
     check_evidence,
@@ -93,6 +94,8 @@ class SceneSystem(nn.Module):
     """
 
     network: nn.Module
+    adjustable: ClassVar[Mapping[str, str]] = {}  # settings that may be changed after loading, and what holds them
+    licence: str = ""  # of published weights that ask for one, for notes and the provenance of scenes
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
         super().__init__()
@@ -121,6 +124,21 @@ class SceneSystem(nn.Module):
     def decode(self, draft: Draft) -> Draft:
         """Predict Gaussians and groups from the geometry of one scene."""
         raise NotImplementedError
+
+    def segment(self, draft: Draft) -> PhotoGroups | None:  # noqa: ARG002
+        """Group the pixels of encoded photos, without decoding; None: only a rendering shows the groups."""
+        return None
+
+    @property
+    def masks_need_steps(self) -> bool:
+        """Whether `segment` reads what the steps before decoding change."""
+        return False
+
+    def adjust(self, **settings: Any) -> None:
+        """Change settings that `adjustable` names; raises ValueError beyond their bounds, KeyError for others."""
+        for name, value in settings.items():
+            holder = self.adjustable[name]
+            setattr(self, holder, replace(getattr(self, holder), **{name: value}))
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
@@ -171,23 +189,35 @@ class SceneSystem(nn.Module):
             ValueError: Photos or intrinsics of another type, shape, range or device.
             UserError: An unknown step, or one that the encoder cannot serve.
         """
+        steps = choose_steps(postprocess, self.steps)
+        draft = self.begin(photos, intrinsics, steps, fps_start)
+        return self.complete(run_steps(draft, steps, "before_decoding"), steps)
+
+    def begin(
+        self, photos: Any, intrinsics: Any, steps: Sequence[Step], fps_start: SupportsIndex | None = None
+    ) -> Draft:
+        """Check and encode the photos of one scene; arguments and errors as in `predict`."""
         device = next((parameter.device for parameter in self.network.parameters()), None)
         photos = check_photos(photos, self.size_multiple, device)
         if intrinsics is not None:
             intrinsics = check_intrinsics(intrinsics, photos)
         seed = None if fps_start is None else operator.index(fps_start)
-        steps = choose_steps(postprocess, self.steps)
         check_evidence(steps, self.encoder)
         self.eval()
-        draft = replace(self.encode(photos, intrinsics), fps_start=seed)
-        draft = self.decode(run_steps(draft, steps, "before_decoding"))
-        draft = run_steps(draft, steps, "after_decoding")
+        return replace(self.encode(photos, intrinsics), fps_start=seed)
+
+    @torch.no_grad()
+    def complete(self, draft: Draft, steps: Sequence[Step]) -> Reconstruction:
+        """Decode a draft whose steps before decoding are done, and run those after it."""
+        draft = run_steps(self.decode(draft), steps, "after_decoding")
         provenance = {
-            "num_photos": len(photos),
-            "seed": seed,
-            "intrinsics": "predicted" if intrinsics is None else "given",
+            "num_photos": len(draft.photos),
+            "seed": draft.fps_start,
+            "intrinsics": "given" if draft.intrinsics_given else "predicted",
             "postprocess": describe_steps(steps),
         }
+        if self.licence:
+            provenance["licence"] = self.licence
         prediction = draft.predicted()
         scene = token_scene(draft, provenance)
         return Reconstruction(scene, draft.geometry.depth, prediction.anchor_pixels, prediction.photo_groups)

@@ -6,6 +6,7 @@ fields of its configuration class), ``encoder`` (the frozen encoder's source) an
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,9 @@ SYSTEMS = {
     "iggt_tiny": "tokengroups.systems.iggt_tiny:IGGTTiny",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"
+# Modules that load checkpoints as other authors published them: each has `is_published(source)`, which is quick and
+# never fails, and `load_published(source)`. The first one that takes a source loads it.
+PUBLISHED = ("tokengroups.systems.iggt.published",)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
     """Load a system with its encoder, in evaluation mode on the CPU.
 
     Args:
-        source: Name of shipped weights or a weight folder.
+        source: Name of shipped weights, a weight folder, or a published checkpoint of IGGT: its file, the folder that
+            holds it, or its hub id.
         encoder: Source of the encoder (see `load_encoder`); None = the one that the weights name, never from the hub.
 
     Raises:
@@ -65,6 +70,11 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
         >>> model.image_size
         128
     """
+    for module in map(importlib.import_module, PUBLISHED):
+        if module.is_published(source):
+            if encoder is not None:
+                raise UserError(f"{shown(source)}: a published checkpoint has its own encoder; leave --encoder out")
+            return module.load_published(source)
     folder = find_weights(source)
     if folder is None:
         known = ", ".join(shipped_weights())

@@ -35,19 +35,6 @@ def covisible_pairs(shares: Float[Tensor, "V V"]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def mutual_shares(descriptors: Float[Tensor, "V Q D"]) -> Float[Tensor, "V V"]:
-    """Share of cells that are each other's best match, for all pairs of views; -1 for a view with itself."""
-    views, cells = descriptors.shape[:2]
-    shares = descriptors.new_full((views, views), -1.0)
-    own = torch.arange(cells, device=descriptors.device)
-    for view in range(views - 1):
-        logits = descriptors[view + 1 :] @ descriptors[view].T
-        there, back = logits.argmax(dim=1), logits.argmax(dim=2)
-        mutual = (back.gather(1, there) == own).float().mean(dim=1)
-        shares[view, view + 1 :] = shares[view + 1 :, view] = mutual
-    return shares
-
-
 def overlap_shares(frames: list[Frame], poses: Float[Tensor, "V 4 4"]) -> Float[Tensor, "V V"]:
     """Share of points of one view that another one sees, by predicted depth and cameras; -1 on the diagonal.
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import rigid, transform_points
-from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, mutual_shares, overlap_shares
+from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, overlap_shares
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
 from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
     CORRECTION_NODES,
@@ -33,6 +33,7 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     patch_matches,
 )
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise
+from tokengroups.postprocess.mutual_matches import mutual_shares
 from tokengroups.types import Cameras
 
 CELL_STD_PX = 2.0  # of a cell's match

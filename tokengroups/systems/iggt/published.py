@@ -15,8 +15,8 @@ from torch import Tensor
 from tokengroups.checkpoint import load_state_strict
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
-from tokengroups.io.hub import hub_folder, is_hub_id
-from tokengroups.reading import check_file, shown
+from tokengroups.io.hub import hub_folder
+from tokengroups.reading import check_file, path_kind, shown
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig
 
 HUB_ID, FILE_NAME = "lifuguan/IGGT_official", "iggt_checkpoint.pth"
@@ -32,9 +32,11 @@ _OTHERS = {"semantic_head.": "a SegVGGT checkpoint", "aggregator.": "VGGT weight
 
 
 def is_published(source: str | Path) -> bool:
-    """True for the hub id, a ``.pth`` or ``.pt`` file, and a folder with the published file."""
-    path = Path(source)
-    return str(source) == HUB_ID or path.suffix in (".pth", ".pt") or (path / FILE_NAME).is_file()
+    """True for the hub id, a ``.pth`` or ``.pt`` file, there or not, and a folder with the published file."""
+    path, kind = Path(source), path_kind(source)
+    if kind == "folder":
+        return path_kind(path / FILE_NAME) == "file"
+    return path.suffix.lower() in (".pth", ".pt") or (kind == "missing" and str(source) == HUB_ID)
 
 
 def load_published(source: str | Path, encoder: VGGTConfig | None = None, config: IGGTConfig | None = None) -> IGGT:
@@ -49,7 +51,7 @@ def load_published(source: str | Path, encoder: VGGTConfig | None = None, config
         UserError: No such file, a damaged one, or the checkpoint of another model; one line says which.
     """
     path = _find(source)
-    _check_digest(path, from_hub=not Path(source).exists())
+    _check_digest(path, from_hub=path_kind(source) == "missing")
     tensors = _read(path)
     sizes = replace(encoder or VGGTConfig(), enable_point=False)
     with torch.device("meta"):
@@ -67,11 +69,11 @@ def load_published(source: str | Path, encoder: VGGTConfig | None = None, config
 
 
 def _find(source: str | Path) -> Path:
-    path = Path(source)
-    if path.is_dir():
+    path, kind = Path(source), path_kind(source)
+    if kind == "folder":
         return check_file(path / FILE_NAME, "download it from the model's page into this folder")
-    if not path.exists() and isinstance(source, str) and is_hub_id(source):
-        path = hub_folder(source, [FILE_NAME]) / FILE_NAME
+    if kind == "missing" and str(source) == HUB_ID:
+        path = hub_folder(HUB_ID, [FILE_NAME]) / FILE_NAME
     return check_file(path, f"give {FILE_NAME}, its folder, or the hub id {HUB_ID}")
 
 
@@ -82,11 +84,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         what = "holds more than tensors, so it may run code; give a checkpoint of tensors"
         raise UserError(f"{shown(path)}: {what if 'unsupported GLOBAL' in str(error) else _DAMAGED}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: {_DAMAGED}") from error
+    except Exception as error:  # whatever a damaged pickle makes of its reader
+        raise UserError(f"{shown(path)}: {_DAMAGED}") from error
     tensors = content if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in tensors.items()):
-        raise UserError(f"{path}: no state dict (a mapping of names to tensors); give {FILE_NAME}")
+        raise UserError(f"{shown(path)}: no state dict (a mapping of names to tensors); give {FILE_NAME}")
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
 
 
@@ -96,13 +98,13 @@ def _check_digest(path: Path, from_hub: bool) -> None:
     if size != SIZE and not from_hub:
         return  # weights of somebody's own; their names and shapes are compared
     if size != SIZE:
-        raise UserError(f"{path}: {size:,} bytes instead of the published {SIZE:,}; get the file again")
+        raise UserError(f"{shown(path)}: {size:,} bytes instead of the published {SIZE:,}; get the file again")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     if digest.hexdigest() != SHA256:
-        raise UserError(f"{path}: of the published size, but its SHA-256 is another one; get the file again")
+        raise UserError(f"{shown(path)}: of the published size, but its SHA-256 is another one; get the file again")
 
 
 def _check_kind(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -113,4 +115,4 @@ def _check_kind(path: Path, tensors: Mapping[str, Tensor]) -> None:
     found = next((what for part, what in _OTHERS.items() if any(n.startswith(part) for n in tensors)), None)
     if found is None:
         found = "the checkpoint of another model"
-    raise UserError(f"{path}: {found}; IGGT's has {', '.join(part.rstrip('.') for part in _BRANCH)}")
+    raise UserError(f"{shown(path)}: {found}; IGGT's has {', '.join(part.rstrip('.') for part in _BRANCH)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,19 +24,19 @@ from tokengroups.losses.instance_field import InstanceFieldLossConfig, instance_
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision, autocast
-from tokengroups.postprocess import Draft
+from tokengroups.postprocess import Draft, PhotoGroups
 from tokengroups.systems.base import SceneSystem
 from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_prediction
-from tokengroups.systems.iggt.clustering import ClusteringConfig, cluster_field
+from tokengroups.systems.iggt.clustering import ClusteringConfig, Instances, cluster_field
 from tokengroups.systems.weights import save_system
 
 
 class InstanceFieldSystem(SceneSystem):
     """A system with an instance field; a subclass has `network`, `field` and `config`."""
 
+    adjustable: ClassVar[Mapping[str, str]] = {"granularity": "clustering", "max_gaussians": "gaussians"}
     loss_config: InstanceFieldLossConfig | None = None
     encoder_source: str = ""
-    licence: str = ""  # of published weights, for the provenance of scenes
     config: Any
     clustering: ClusteringConfig
     gaussians: CellGaussiansConfig
@@ -47,12 +47,27 @@ class InstanceFieldSystem(SceneSystem):
 
     def decode(self, draft: Draft) -> Draft:
         """Cluster the field of one scene, and place a Gaussian on every cell of its photos."""
+        field, instances = self._instances(draft)
+        return replace(draft, prediction=cell_prediction(draft, field, instances, self.gaussians))
+
+    @property
+    def masks_need_steps(self) -> bool:
+        """Whether instances depend on points, which the steps before decoding move."""
+        return self.clustering.smoothing > 0
+
+    @torch.no_grad()
+    def segment(self, draft: Draft) -> PhotoGroups:
+        """Cluster the field of one scene; reads the encoder's features, and its points if they are smoothed over."""
+        field, instances = self._instances(draft)
+        return PhotoGroups(instances.labels, instances.scores, field)
+
+    def _instances(self, draft: Draft) -> tuple[Float[Tensor, "V E H W"], Instances]:
+        """Field at the photos' resolution, and its clusters."""
         geometry = draft.geometry.map(lambda tensor: tensor[None])
         height, width = draft.photos.shape[-2:]
         field = resize(self.field(draft.photos[None], geometry)[0].float(), (height, width))
         points = draft.geometry.points if self.clustering.smoothing else None
-        instances = cluster_field(field, self.clustering, points)
-        return replace(draft, prediction=cell_prediction(draft, field, instances, self.gaussians))
+        return field, cluster_field(field, self.clustering, points)
 
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
         """The contrastive loss on the photos."""

@@ -1,0 +1,125 @@
+"""`tokengroups segment`: photos of a room to instance masks that are the same in all of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokengroups.cli import photos as photo_options
+from tokengroups.cli.arguments import add_model_options, add_number, adjust_model, load_model_and_steps, pick_device
+from tokengroups.cli.output import counted, print_json, progress, say
+from tokengroups.reading import check_file, shown
+
+if TYPE_CHECKING:
+    from tokengroups.postprocess import Step
+    from tokengroups.systems import SceneSystem
+
+HELP = "make instance masks of photos of a room, the same ids in all photos, with cameras and depth"
+EXAMPLES = """\
+  %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny
+  %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny --granularity 0.3 --video      # smaller things
+  %(prog)s photos/ -o masks_of_room/ --weights iggt_checkpoint.pth                      # as its authors published it
+  tokengroups fit photos/ --cameras masks_of_room/cameras.json --masks masks_of_room/masks -o scene.safetensors
+
+files:    masks/NAME.png: 16 bit, of the whole upright photo, value = id + 1, 0 = none: what a network did not see, as
+          it takes the central square, has no instance; `tokengroups fit` takes them, with the values as ids
+          instances.json: ids, values, scores, colours, pixels and boxes by photo, sizes and crops of the photos
+          cameras.json: cameras of the whole photos; depth/NAME.png: 16 bit, value x depth_unit (see instances.json) = z
+          overlays/NAME.jpg, contact_sheet.jpg: the masks over the photos, for people; overlays.mp4 with --video
+          NAME is the photo's, without suffix (with it, where two photos share the rest), in folders like the photos'
+Systems that segment photos, such as iggt_tiny, show their own masks. Those of others show the groups of the scene."""
+GRANULARITY = 1e-3, 2  # bounds of `ClusteringConfig.granularity`
+MAX_VIEWS = 64
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    photo_options.add_photos(parser)
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="folder for the files")
+    granularity_help = "of systems that cluster: smaller values make smaller instances (the weights' own)"
+    options: dict[str, Any] = {"kind": float, "metavar": "G", "help": granularity_help}
+    add_number(parser, "--granularity", *GRANULARITY, **options)
+    parser.add_argument("--video", action="store_true", help="also write the overlays as an MP4 (extra `video`)")
+    photo_options.add_photo_options(parser, MAX_VIEWS)
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load photos and weights, segment, write the folder."""
+    from tokengroups.io.images import chosen_photos, find_photos
+    from tokengroups.io.video import check_video
+    from tokengroups.segmentation import check_place, overlap_notes, plan_layout, segment_photos, write_segmentation
+
+    if args.video:
+        check_video()
+    paths, notes = _each_once(find_photos(args.photos))
+    layout = plan_layout(paths)
+    check_place(args.out, layout, chosen_photos(paths, args.max_views), args.video)
+    device = pick_device(args.device)
+    model, steps = load_model_and_steps(args, device)
+    adjusted = adjust_model(model, args.weights, granularity=args.granularity)
+    photos, intrinsics, more = photo_options.load(args, paths, model, device)
+    found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed)
+    names = [shown(layout.photos[photo.path]) for photo in photos.photos]
+    notes += [*more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
+    facts = {**_origin(args, model, steps, adjusted), "notes": notes}
+    options = {"video": args.video, "max_megapixels": args.max_megapixels}
+    start = time.perf_counter()
+    content = write_segmentation(args.out, found, photos, layout, facts, **options, watch=progress)
+    seconds = {**found.seconds, "files": time.perf_counter() - start}
+    height, width = photos.images.shape[-2:]
+    summary = {
+        "output": str(args.out),
+        "photos": [str(photo.path) for photo in photos.photos],
+        "notes": notes,
+        "size_hw": [height, width],
+        "num_instances": len(content["instances"]),
+        "postprocess": [step["name"] for step in facts["postprocess"]],
+        "seconds": {part: round(value, 4) for part, value in seconds.items()},
+    }
+    print_json(summary) if args.json else _print(args, summary)
+
+
+def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
+    """Print the summary as text."""
+    for message in summary["notes"]:
+        say(f"note: {message}")
+    (height, width), seconds = summary["size_hw"], summary["seconds"]
+    made = f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> "
+    made += counted(summary["num_instances"], "instance")
+    say(f"{made}; masks {seconds['masks']:.2f} s, geometry {seconds['geometry']:.2f} s, files {seconds['files']:.2f} s")
+    say(f"wrote {args.out}; see {args.out / 'contact_sheet.jpg'}")
+
+
+def _each_once(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Photos without repetitions, and a note on those; what is no file is refused."""
+    once: dict[str, Path] = {}
+    for path in paths:
+        once.setdefault(os.path.abspath(check_file(path)), path)
+    repeated = len(paths) - len(once)
+    notes = [f"{counted(repeated, 'photo')} given more than once; once counts"] if repeated else []
+    return list(once.values()), notes
+
+
+def _stem_notes(names: list[str]) -> list[str]:
+    """A note on photos whose files have their whole names."""
+    if not names:
+        return []
+    some = ", ".join(shown(name) for name in names[:2])
+    return [f"{some} share a name but for the suffix: their files have the whole name; `fit` wants other names"]
+
+
+def _origin(
+    args: argparse.Namespace, model: SceneSystem, steps: tuple[Step, ...], adjusted: dict[str, Any]
+) -> dict[str, Any]:
+    """What made the masks, for ``instances.json``."""
+    from tokengroups.postprocess import describe_steps
+    from tokengroups.systems.weights import system_name
+
+    licence = {"licence": model.licence} if model.licence else {}
+    facts = {"weights": Path(args.weights).name, "system": system_name(type(model)), **licence, **adjusted}
+    return {**facts, "intrinsics": "predicted" if args.focal is None else "given", "postprocess": describe_steps(steps)}

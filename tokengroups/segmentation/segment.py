@@ -1,0 +1,161 @@
+"""Instances of photos by any system, beside cameras and depth, without a scene where the system needs none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import SupportsIndex
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tokengroups.encoders import Geometry
+from tokengroups.encoders.base import MATCH_DESCRIPTORS
+from tokengroups.evaluation.photo_masks import rendered_groups
+from tokengroups.postprocess import Draft, Step, run_steps
+from tokengroups.postprocess.mutual_matches import mutual_shares
+from tokengroups.systems import SceneSystem
+from tokengroups.types import Cameras, TensorFields
+
+# Photos of which no other one matches more cells, mutually, show something else. With the shipped encoder, pairs of
+# photos of two rooms have 0.20 to 0.34, neighbours on a path through one room 0.60 and more.
+UNRELATED = 0.34
+
+
+@dataclass(frozen=True)
+class Segmentation(TensorFields):
+    """Instances of photos, the same in all of them, with the photos' geometry."""
+
+    labels: Int64[Tensor, "V H W"]  # id of the instance at every pixel; -1 = none
+    ids: Int64[Tensor, " M"]  # those of the scene that `reconstruct` makes
+    scores: Float[Tensor, " M"]  # the larger, the more certain is the mask
+    names: tuple[str, ...]  # one per instance, "" = unnamed; empty = none named
+    cameras: Cameras  # batch axis V; the world is the camera of the first photo
+    depth: Float[Tensor, "V H W"]  # z, up to one factor for the whole scene
+    unrelated: tuple[int, ...]  # photos that hardly match any other one, by their indices
+    seconds: Mapping[str, float]  # wall time of "masks" and of "geometry"
+
+
+@torch.no_grad()
+def segment_photos(
+    model: SceneSystem,
+    photos: Float[Tensor, "V 3 H W"],
+    intrinsics: Float[Tensor, "V 3 3"] | None = None,
+    steps: Sequence[Step] | None = None,
+    fps_start: SupportsIndex | None = None,
+) -> Segmentation:
+    """Segment the photos of one scene, and predict their cameras and depth.
+
+    A system that segments photos needs neither the steps nor Gaussians for its masks. Of any other one, a rendering of
+    the scene shows them. The encoder's time counts as the masks' in the first case, as the geometry's in the second.
+
+    Args:
+        model: The system.
+        photos: As `SceneSystem.predict` takes them, like the other arguments.
+        intrinsics: Of the photos, where they are given.
+        steps: Post-processing; None = the system's own.
+        fps_start: Candidate that farthest-point sampling starts from.
+
+    Raises:
+        ValueError: Photos or intrinsics of another type, shape, range or device.
+        UserError: A step that the encoder cannot serve.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.segmentation import segment_photos
+        >>> found = segment_photos(tg.load_model(), torch.rand(2, 3, 128, 128), steps=())  # noise
+        >>> found.labels.shape, found.depth.shape
+        (torch.Size([2, 128, 128]), torch.Size([2, 128, 128]))
+    """
+    steps = model.steps if steps is None else tuple(steps)
+    clock = _Clock(photos.device)
+    draft = model.begin(photos, intrinsics, steps, fps_start)
+    unrelated = unrelated_photos(draft.geometry)
+    if model.masks_need_steps:
+        draft = run_steps(draft, steps, "before_decoding")
+        clock.lap("geometry")
+    groups = model.segment(draft)
+    if groups is None:
+        return _from_scene(model, draft, steps, unrelated, clock)
+    clock.lap("masks")
+    if not model.masks_need_steps:
+        draft = run_steps(draft, steps, "before_decoding")
+        clock.lap("geometry")
+    ids = torch.arange(len(groups.scores), device=groups.scores.device)
+    return _segmentation(groups.labels, ids, groups.scores, (), draft.geometry, unrelated, clock)
+
+
+def unrelated_photos(geometry: Geometry) -> tuple[int, ...]:
+    """Indices of the photos that hardly match any other one; none without match descriptors, or of a single photo."""
+    descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
+    if not isinstance(descriptors, Tensor) or len(descriptors) < 2:
+        return ()
+    best = mutual_shares(descriptors).amax(dim=1)
+    return tuple((best < UNRELATED).nonzero().flatten().tolist())
+
+
+def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
+    """Notes on photos that seem to have nothing in common with the others, by the photos' names."""
+    if len(names) < 2:
+        return []
+    views = [set(labels.unique().tolist()) - {-1} for labels in found.labels]
+    others = [set().union(*(views[v] for v in range(len(views)) if v != view)) for view in range(len(views))]
+    alone = [name for name, own, rest in zip(names, views, others, strict=True) if not own & rest]
+    notes = []
+    if len(alone) == len(names):
+        notes.append("no instance is seen in two photos, so ids say nothing across photos; do the photos overlap?")
+    elif alone:
+        notes.append(f"{_some(alone)}: no instance that another photo shows, too")
+    if found.unrelated:
+        unrelated = _some([names[view] for view in found.unrelated])
+        notes.append(f"{unrelated}: little that any other photo shows; without overlap, cameras and ids do not agree")
+    return notes
+
+
+def _from_scene(
+    model: SceneSystem, draft: Draft, steps: Sequence[Step], unrelated: tuple[int, ...], clock: _Clock
+) -> Segmentation:
+    """Instances as a rendering of the scene at the photos' cameras shows them."""
+    draft = run_steps(draft, steps, "before_decoding")
+    clock.lap("geometry")
+    made = model.complete(draft, steps)
+    ((columns, scores),) = rendered_groups(made.scene, [made.scene.assignment])
+    labels = torch.where(columns >= 0, made.scene.group_ids[columns.clamp(min=0)], -1)
+    clock.lap("masks")
+    names = made.scene.group_names
+    return _segmentation(labels, made.scene.group_ids, scores, names, draft.geometry, unrelated, clock)
+
+
+def _segmentation(
+    labels: Tensor,
+    ids: Tensor,
+    scores: Tensor,
+    names: tuple[str, ...],
+    geometry: Geometry,
+    unrelated: tuple[int, ...],
+    clock: _Clock,
+) -> Segmentation:
+    cameras, depth = geometry.cameras, geometry.depth
+    return Segmentation(labels, ids, scores, names, cameras, depth, unrelated, dict(clock.seconds)).to("cpu")
+
+
+class _Clock:
+    """Wall time of the parts of a computation, on any device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, {"masks": 0.0, "geometry": 0.0}
+        self.start = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Add the time since the last lap to a part."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[part] += now - self.start
+        self.start = now
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
