@@ -69,6 +69,11 @@ class InstanceFieldSystem(SceneSystem):
         points = draft.geometry.points if self.clustering.smoothing else None
         return field, cluster_field(field, self.clustering, points)
 
+    def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
+        """The encoder's answer for a training batch, without steps: no step changes the features."""
+        with torch.no_grad():
+            return self._encode(images)
+
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
         """The contrastive loss on the photos."""
         del step
