@@ -36,7 +36,7 @@ SETS = {
         "author's + cross-entropy": Variant(),
         "author's": one("losses.classification=0"),
         "cross-entropy": one("losses.pull=0", "losses.push=0", "losses.cross_view=0"),
-        "pairs": one("losses.form=pairs", "losses.classification=0"),
+        "pairs": one("losses.form=pairs", "losses.classification=0", "losses.samples=1024"),
     },
     "branch": {
         "frozen backbone": Variant(),
