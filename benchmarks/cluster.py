@@ -2,7 +2,7 @@
 
 Run: ``python benchmarks/cluster.py [--sets 8x128x128 10x259x350 100x518x392] [--styles clear noisy close_pairs learned]
 [--seeds 11 12 13] [--methods mean_shift linkage hdbscan full_hdbscan] [--granularity G] [--features FILE ...]
-[--weights W [--rooms 12] [--evaluation-seed 104] [--views 8]] [--json FILE]``.
+[--weights W [--rooms 12] [--views 8]] [--json FILE]``.
 
 Fields are made up (synthetic_fields.py), made by trained weights from held-out rooms, or read: ``--features`` names
 safetensors files with a `field` [V, E, H, W] and true `ids` [V, H, W] (-1 = unlabelled). Every measurement is a process
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from quality import interval
 from render import status_mb
 from room_fields import room_fields
 from scipy.spatial import KDTree
@@ -56,8 +57,7 @@ def main() -> None:
     parser.add_argument("--granularity", type=float, default=ClusteringConfig().granularity)
     parser.add_argument("--features", nargs="+", type=Path, metavar="FILE", help="real fields in place of made-up ones")
     parser.add_argument("--weights", help="fields of held-out rooms by these weights")
-    parser.add_argument("--rooms", type=int, default=12)
-    parser.add_argument("--evaluation-seed", type=int, default=104)
+    parser.add_argument("--rooms", type=int, default=12, help="of every seed")
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure", nargs=2, metavar=("FILE", "METHOD"), help=argparse.SUPPRESS)
@@ -71,6 +71,8 @@ def main() -> None:
         for name, file in fields(args, Path(folder)):
             rows += measure_field(name, file, args.methods, args.granularity)
     print_table(rows)
+    if args.weights:
+        print_means(rows)
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
         print(f"\nwrote {args.json}")
@@ -82,9 +84,10 @@ def fields(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path]]
         yield from ((file.stem, file) for file in args.features)
         return
     if args.weights:
-        for name, field, ids in room_fields(args.weights, args.evaluation_seed, args.rooms, args.views):
-            write_tensors(folder / "field.safetensors", {"field": field.cpu(), "ids": ids.cpu()})
-            yield name, folder / "field.safetensors"
+        for seed in args.seeds:
+            for name, field, ids in room_fields(args.weights, seed, args.rooms, args.views):
+                write_tensors(folder / "field.safetensors", {"field": field.cpu(), "ids": ids.cpu()})
+                yield f"{seed}: {name}", folder / "field.safetensors"
         return
     for number, shape in enumerate(args.sets):
         views, height, width = map(int, shape.split("x"))
@@ -181,6 +184,20 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             f"| {row['data']} | {row['views']} | {row['size']} | {row['method']} | {row['cpu_seconds']:.2f} | {extra} "
             f"| {row['miou']:.3f} | {row['ceiling']:.3f} |"
         )
+
+
+def print_means(rows: Sequence[dict[str, Any]]) -> None:
+    """Means over the rooms of every seed, then over the seeds, with Student's 95 % interval."""
+    print("\n| method | mIoU | ceiling - mIoU | CPU s |\n|---|--:|--:|--:|")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        seeds: dict[str, list[tuple[float, float, float]]] = {}
+        for row in rows:
+            if row["method"] == method:
+                values = (row["miou"], row["ceiling"] - row["miou"], row["cpu_seconds"])
+                seeds.setdefault(row["data"].partition(":")[0], []).append(values)
+        means = np.array([np.mean(each, axis=0) for each in seeds.values()])
+        cells = (f"{mean:.3f} ± {half:.3f}" for mean, half in map(interval, means.T))
+        print(f"| {method} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
