@@ -1,9 +1,9 @@
 """Seconds and memory of an encoder for 1 to 200 photos.
 
 Run: ``python benchmarks/frames.py [--photos 1 2 4 8] [--size 392x518] [--precision bf16 fp32] [--device cuda]
-[--encoder vggt_1b|NAME|DIR] [--json FILE]``. ``vggt_1b`` is VGGT-1B with random weights, which costs the same as the trained one.
-Seconds are the median of the runs after a first one. Memory is the peak, weights included: of the GPU, or of the
-process, where every row is one more than all rows before it.
+[--encoder vggt_1b|NAME|DIR] [--json FILE]``. ``vggt_1b`` is VGGT-1B with random weights, which costs the same as the
+trained one. Seconds are the median of the runs after a first one. Memory is the peak, weights included: of the GPU, or
+of the process.
 """
 
 from __future__ import annotations
