@@ -25,8 +25,8 @@ from tokengroups.io.cameras import load_named_cameras
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.io.pixels import read_mask, read_pixels
 from tokengroups.scene import load_scene
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt import published
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 
 SIZE = 64  # of the squares that the network sees; photos of this height are not resized

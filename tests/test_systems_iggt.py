@@ -21,7 +21,7 @@ from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.instance_field import InstanceFieldLossConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model, save_system
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_stride
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig, cell_stride
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig, IGGTSettings
 from tokengroups.systems.iggt.published import FILE_NAME, load_published

@@ -23,7 +23,7 @@ from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision, autocast
 from tokengroups.postprocess import Step, StepSpec, build_steps
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.network import InstanceBranch, patch_layers
