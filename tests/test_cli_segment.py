@@ -400,7 +400,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_published_checkpoint_by_every_name(
     photos: Path, checkpoint: Path, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(published, "hub_folder", lambda *_: checkpoint.parent)
+    monkeypatch.setattr("tokengroups.systems.published.hub_folder", lambda *_: checkpoint.parent)
     monkeypatch.setattr(published, "SIZE", checkpoint.stat().st_size)
     monkeypatch.setattr(published, "SHA256", hashlib.sha256(checkpoint.read_bytes()).hexdigest())
     weights = {"file": checkpoint, "folder": checkpoint.parent, "hub": published.HUB_ID}[form]

@@ -129,6 +129,9 @@ def test_training_with_frozen_and_with_trained_encoder(
     assert not silent  # every process waits for the gradients of all
     system.export(tmp_path / "out", system.network.state_dict())
     assert (tmp_path / "out" / "encoder").exists() == (scale > 0)
+    loaded = load_model(tmp_path / "out", encoder=None if scale > 0 else encoder_folder)
+    for name, tensor in loaded.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, system.encoder.state_dict()[name], rtol=1e-3, atol=1e-5)  # half precision
 
 
 def test_the_tiny_system_learns() -> None:

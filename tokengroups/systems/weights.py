@@ -37,6 +37,7 @@ SYSTEMS = {
     "pixel_gaussians": "tokengroups.systems.pixel_gaussians:PixelGaussians",
     "iggt": "tokengroups.systems.iggt.iggt:IGGT",
     "iggt_tiny": "tokengroups.systems.iggt_tiny:IGGTTiny",
+    "segvggt": "tokengroups.systems.segvggt.system:SegVGGT",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"
 # Modules that load checkpoints as other authors published them: each has `is_published(source)`, which is quick and

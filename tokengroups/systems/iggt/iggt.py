@@ -105,7 +105,7 @@ class IGGT(InstanceFieldSystem):
         self.branch = InstanceBranch(encoder.config, config.head)
         if encoder.point_head is not None:
             self.branch.point_head.load_state_dict(encoder.point_head.state_dict())
-            encoder.point_head = None
+            encoder.drop_point_head()
         self.network: nn.Module = self.branch
         self.settings: IGGTSettings | None = None
 

@@ -1,1 +1,1 @@
-"""SegVGGT: object queries inside the geometry network (Qu et al. 2026)."""
+"""SegVGGT (Qu et al., ECCV 2026): object queries inside VGGT, whose masks run over all photos of a scene."""
