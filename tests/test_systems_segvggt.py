@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from segvggt_networks import CONFIG, SIZES
+from segvggt_networks import CONFIG, SIZES, published_state
 
 from tokengroups.data.base import open_dataset
 from tokengroups.data.example import FramePlan, cut_example, stack_examples
@@ -18,9 +18,16 @@ from tokengroups.losses.query_masks import QueryLossConfig
 from tokengroups.losses.query_targets import QueryTargetConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model
+from tokengroups.systems.segvggt.class_names import SCANNET, SCANNET200
 from tokengroups.systems.segvggt.decode import DecodeConfig
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
-from tokengroups.systems.segvggt.system import SegVGGT, SegVGGTModelConfig, SegVGGTSettings
+from tokengroups.systems.segvggt.system import (
+    SegVGGT,
+    SegVGGTModelConfig,
+    SegVGGTSettings,
+    is_published,
+    load_published,
+)
 
 NAMES = ("wall", "floor", "ceiling", "chair", "table", "window", "cabinet")
 MODEL = SegVGGTModelConfig(
@@ -120,3 +127,22 @@ def test_scenes_are_named_instances_and_a_rest(tmp_path: Path) -> None:
 def test_names_must_fit_the_network() -> None:
     with pytest.raises(ValueError, match="class_names must be 7 names, got 2"):
         replace(MODEL, class_names=("wall", "floor"))
+
+
+def test_names_of_the_published_classes() -> None:
+    assert len(SCANNET) == 18 and len(set(SCANNET200)) == 198
+    assert SCANNET200[0] == "chair" and SCANNET200[7] == "office chair" and SCANNET200[-1] == "mattress"
+    assert not {"wall", "floor"} & set(SCANNET200)
+
+
+@pytest.mark.parametrize("classes", [18, 198])
+def test_a_published_checkpoint_is_a_system_like_any_other(classes: int, tmp_path: Path) -> None:
+    config = replace(CONFIG, num_classes=classes)
+    torch.save(published_state(config), tmp_path / "segvggt.pt")
+    assert is_published(tmp_path / "segvggt.pt")
+    system = load_published(tmp_path / "segvggt.pt", SIZES, config)
+    system.decoding = MODEL.decode
+    made = system.predict(torch.rand(2, 3, 56, 56))
+    assert made.scene.provenance["licence"].startswith("SegVGGT's weights")
+    assert made.photo_groups is not None and set(made.photo_groups.names) <= set(system.config.class_names)
+    assert system.config.class_names == (SCANNET if classes == 18 else SCANNET200)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from tokengroups.bounds import Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
-from tokengroups.encoders.vggt import VGGT
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.encoder import TeacherLossWeights, teacher_losses
@@ -28,19 +28,19 @@ from tokengroups.nn.precision import Precision, autocast
 from tokengroups.postprocess import Draft, PhotoGroups, Step, StepSpec, build_steps
 from tokengroups.systems.base import SceneSystem
 from tokengroups.systems.cell_gaussians import CellGaussiansConfig, cell_prediction, place_gaussians
+from tokengroups.systems.segvggt.class_names import PUBLISHED, SCANNET
 from tokengroups.systems.segvggt.config import SegVGGTConfig
 from tokengroups.systems.segvggt.decode import DecodeConfig, QueryInstances, exclusive_instances, photo_groups
 from tokengroups.systems.segvggt.lora import LoRALinear, merged_state
 from tokengroups.systems.segvggt.network import SegVGGTNetwork, SegVGGTOutput
+from tokengroups.systems.segvggt.published import LICENCE, is_published, load_network
 from tokengroups.systems.segvggt.queries import Reading
 from tokengroups.systems.weights import save_system
 
+__all__ = ["SegVGGT", "SegVGGTModelConfig", "SegVGGTSettings", "is_published", "load_published"]
+
 QUERIES, FEATURES, LOGITS = "instance_queries", "instance_features", "instance_class_logits"  # in a geometry's evidence
 BRANCH, ENCODER = "branch.", "encoder."
-SCANNET = (
-    "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter", "desk", "curtain",
-    "refrigerator", "shower curtain", "toilet", "sink", "bathtub", "other furniture",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -236,6 +236,20 @@ class SegVGGT(SceneSystem):
                 for part in ("lora_A.weight", "lora_B.weight"):
                     saved[f"lora.{number}.{part}"] = encoder[f"{path}.lora.{part}"]
         save_system(folder, saved, self, config, self.encoder_source)
+
+
+def load_published(
+    source: str | Path, encoder: VGGTConfig | None = None, config: SegVGGTConfig | None = None
+) -> SegVGGT:
+    """Load the system with a published checkpoint, frozen; arguments and errors as for `load_network`."""
+    network = load_network(source, encoder, config)
+    sizes = network.config
+    names = PUBLISHED.get(sizes.num_classes) or tuple(f"class {row}" for row in range(sizes.num_classes))
+    with torch.device("meta"):
+        system = SegVGGT(VGGT(network.encoder.config), SegVGGTModelConfig(sizes, names))
+    system.encoder, system.joint, system.network = network.encoder, network, SavedParts(network)
+    system.encoder_source, system.licence = str(source), LICENCE
+    return system.eval()  # pyright: ignore[reportReturnType] # returns itself
 
 
 def _predictions(found: SegVGGTOutput) -> QueryPredictions:
