@@ -442,7 +442,7 @@ def test_published_weights_with_another_encoder_and_other_checkpoints(
     )
     other = checkpoint.with_name("other.pt")
     torch.save({"aggregator.x": torch.ones(1), "semantic_head.norm.weight": torch.ones(1)}, other)
-    assert "a SegVGGT checkpoint" in refused(capsys, photos, "-o", out, "--weights", other)
+    assert "without SegVGGT's instance branch" in refused(capsys, photos, "-o", out, "--weights", other)
     other.write_bytes(b"\x80\x02X")
     assert "damaged or truncated" in refused(capsys, photos, "-o", out, "--weights", other)
     missing = refused(capsys, photos, "-o", out, "--weights", "sub/missing.pth")  # looks like a hub id, and is none

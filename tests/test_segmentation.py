@@ -154,7 +154,9 @@ def test_every_system_that_makes_scenes_can_be_asked() -> None:
     kinds = [resolve(name, SYSTEMS, "system") for name in SYSTEMS]
     scenes = [kind for kind in kinds if issubclass(kind, SceneSystem)]
     assert len(scenes) >= 4
-    assert all(callable(kind.segment) and set(kind.adjustable) <= {"granularity", "max_gaussians"} for kind in scenes)
+    assert all(
+        callable(kind.segment) and set(kind.adjustable) <= {"granularity", "score", "max_gaussians"} for kind in scenes
+    )
 
 
 def test_settings_are_adjusted_within_their_bounds() -> None:

@@ -146,3 +146,15 @@ def test_a_published_checkpoint_is_a_system_like_any_other(classes: int, tmp_pat
     assert made.scene.provenance["licence"].startswith("SegVGGT's weights")
     assert made.photo_groups is not None and set(made.photo_groups.names) <= set(system.config.class_names)
     assert system.config.class_names == (SCANNET if classes == 18 else SCANNET200)
+
+
+def test_the_score_decides_which_masks_are_kept(tmp_path: Path) -> None:
+    torch.save(published_state(), tmp_path / "segvggt.pt")
+    system = load_published(tmp_path / "segvggt.pt", SIZES, CONFIG)
+    system.decoding = MODEL.decode
+    draft = system.encode(torch.rand(2, 3, 56, 56))
+    scores = system.segment(draft).scores
+    system.adjust(score=float(scores.median()))
+    assert 0 < len(system.segment(draft).scores) < len(scores)
+    with pytest.raises(ValueError, match="score_threshold"):
+        system.adjust(score=2.0)

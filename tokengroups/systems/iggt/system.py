@@ -35,7 +35,9 @@ from tokengroups.systems.weights import save_system
 class InstanceFieldSystem(SceneSystem):
     """A system with an instance field; a subclass has `network`, `field` and `config`."""
 
-    adjustable: ClassVar[Mapping[str, str]] = {"granularity": "clustering", "max_gaussians": "gaussians"}
+    adjustable: ClassVar[Mapping[str, str]] = {
+        "granularity": "clustering.granularity", "max_gaussians": "gaussians.max_gaussians",
+    }  # fmt: skip
     loss_config: InstanceFieldLossConfig | None = None
     encoder_source: str = ""
     config: Any

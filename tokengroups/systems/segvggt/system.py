@@ -98,7 +98,9 @@ class SegVGGT(SceneSystem):
 
     config_class = SegVGGTModelConfig
     settings_class = SegVGGTSettings
-    adjustable: ClassVar[Mapping[str, str]] = {"score_threshold": "decoding", "max_gaussians": "gaussians"}
+    adjustable: ClassVar[Mapping[str, str]] = {
+        "score": "decoding.score_threshold", "max_gaussians": "gaussians.max_gaussians",
+    }  # fmt: skip
 
     def __init__(self, encoder: Encoder, config: SegVGGTModelConfig, steps: Sequence[Step] = ()) -> None:
         if not isinstance(encoder, VGGT):
