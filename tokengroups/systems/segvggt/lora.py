@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.encoders.vggt.aggregator import Aggregator
-from tokengroups.nn.blocks import Attention
-
-LAYERS = ("qkv", "proj")
 
 
 class LowRankUpdate(nn.Module):
@@ -50,22 +47,15 @@ class LoRALinear(nn.Module):
 
 def add_lora(trunk: Aggregator, rank: int, alpha: float) -> None:
     """Adapt qkv and proj of every frame and global block."""
-    for attention in _attentions(trunk):
-        for name in LAYERS:
-            setattr(attention, name, LoRALinear(getattr(attention, name), rank, alpha))
+    for attention, name in _places(trunk):
+        setattr(attention, name, LoRALinear(getattr(attention, name), rank, alpha))
 
 
 def merge_lora(trunk: Aggregator) -> None:
     """Put plain layers back: faster inference, and the names of VGGT."""
-    for attention in _attentions(trunk):
-        for name in LAYERS:
-            if isinstance(layer := getattr(attention, name), LoRALinear):
-                setattr(attention, name, layer.merged())
-
-
-def _attentions(trunk: Aggregator) -> Iterator[Attention]:
-    for blocks in (trunk.frame_blocks, trunk.global_blocks):
-        yield from (module for module in blocks.modules() if isinstance(module, Attention))
+    for attention, name in _places(trunk):
+        if isinstance(layer := getattr(attention, name), LoRALinear):
+            setattr(attention, name, layer.merged())
 
 
 def merged_state(state: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
@@ -77,3 +67,7 @@ def merged_state(state: Mapping[str, Tensor], factor: float) -> dict[str, Tensor
             update = state[f"{path}.lora.lora_B.weight"] @ tensor
             plain[f"{path}.linear.weight"] = plain[f"{path}.linear.weight"] + factor * update
     return {name.replace(".linear.", "."): tensor for name, tensor in plain.items()}
+
+
+def _places(trunk: Aggregator) -> list[tuple[object, str]]:
+    return [(block.attn, name) for block in [*trunk.frame_blocks, *trunk.global_blocks] for name in ("qkv", "proj")]
