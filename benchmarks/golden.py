@@ -1,8 +1,8 @@
 """Errors of this code against golden files, which reference implementations wrote.
 
-Run: ``python benchmarks/golden.py KIND FILE [--json OUT]`` with KIND = vggt, raster or iggt_heads. Prints the relative
-error (L2) of every stored output and the gate below which it must stay. The exit code is 1 if one is above its gate,
-and 2 if the file is of another kind.
+Run: ``python benchmarks/golden.py KIND FILE [--json OUT]`` with KIND = vggt, raster, iggt_heads or segvggt. Prints the
+relative error (L2) of every stored output and the gate below which it must stay. The exit code is 1 if one is above its
+gate, and 2 if the file is of another kind.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ KINDS = {
     "vggt": "golden_vggt:compare_vggt",
     "raster": "golden_raster:compare_raster",
     "iggt_heads": "golden_iggt:compare_iggt_heads",
+    "segvggt": "golden_segvggt:compare_segvggt",
 }
-LATER = ("segvggt",)
 ABOVE_GATE = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare one file; returns the exit code."""
     parser = argparse.ArgumentParser("golden.py", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kind", choices=(*KINDS, *LATER), help="what the file holds")
+    parser.add_argument("kind", choices=tuple(KINDS), help="what the file holds")
     parser.add_argument("file", type=Path, help="golden file")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the errors to this file")
     args = parser.parse_args(argv)
@@ -58,10 +58,8 @@ def compare(kind: str, path: Path) -> list[Comparison]:
     """Compare every stored output of a file.
 
     Raises:
-        UserError: The system does not exist here, or the file cannot be read or is of another kind.
+        UserError: The file cannot be read or is of another kind.
     """
-    if kind in LATER:
-        raise UserError(f"{kind}: this version of tokengroups has no such system; choose from {', '.join(KINDS)}")
     module, _, function = KINDS[kind].partition(":")
     rows = getattr(importlib.import_module(module), function)(read_golden(path))
     if not rows:

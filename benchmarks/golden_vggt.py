@@ -45,6 +45,7 @@ FIELDS = (
 )  # fmt: skip
 TOKENS = {
     "cls_token", "register_tokens", "mask_token", "pos_embed", "camera_token", "register_token", "empty_pose_tokens",
+    "instance_query_token",
 }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def network_config(golden: Golden) -> VGGTConfig:
     Raises:
         UserError: Something is missing, or the sizes do not fit together.
     """
-    facts = _facts(golden)
+    facts = known_sizes(golden)
     layers = facts.get("dpt_layers") or tuple(golden.numbered("tokens"))
     width = facts.get("embed_dim") or next((w for w in _possible_widths(golden) if w in KNOWN_WIDTHS), None)
     if width is None:
@@ -92,7 +93,7 @@ def network_config(golden: Golden) -> VGGTConfig:
         raise UserError(f"{golden.path}: {error}") from None
 
 
-def _facts(golden: Golden) -> dict[str, Any]:
+def known_sizes(golden: Golden) -> dict[str, Any]:
     """Fields of `VGGTConfig` that the metadata gives, under our names or others."""
     found = {field: golden.metadata.get(field, golden.metadata.get(ALIASES.get(field, ""))) for field in FIELDS}
     return {field: tuple(v) if isinstance(v, list) else v for field, v in found.items() if v is not None}
@@ -114,10 +115,10 @@ def build_network(config: VGGTConfig, salt: str = "") -> VGGT:
 
 
 @torch.no_grad()
-def fill_by_name(model: nn.Module, salt: str = "") -> None:
-    """Give every parameter the values its name stands for."""
+def fill_by_name(model: nn.Module, salt: str = "", prefix: str = "") -> None:
+    """Give every parameter the values that its name, after salt and prefix, stands for."""
     for name, parameter in model.named_parameters():
-        seed = zlib.crc32((salt + name).encode()) & 0xFFFFFFFF
+        seed = zlib.crc32((salt + prefix + name).encode()) & 0xFFFFFFFF
         z = np.random.RandomState(seed).standard_normal(tuple(parameter.shape)).astype(np.float32)
         parameter.copy_(torch.from_numpy(by_name(z, name.rsplit(".", 1)[-1])))
 

@@ -12,7 +12,7 @@ from tokengroups.encoders import load_encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.postprocess import Step
 from tokengroups.systems import save_system
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig
 from tokengroups.systems.iggt.system import InstanceFieldSystem

@@ -21,7 +21,7 @@ from tokengroups.retrieval import pool_masks
 from tokengroups.scene import example_scene, load_scene, render_views, save_scene
 from tokengroups.scene.groups import columns_of
 from tokengroups.systems import load_model, save_system
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt_tiny import IGGTTiny, IGGTTinyConfig
 
 COLOURS = "toy_teachers:Colours"

@@ -450,3 +450,31 @@ def test_info_lists_shipped_weights_and_steps(capsys: pytest.CaptureFixture[str]
     assert run("info") == 0
     shown = capsys.readouterr().out
     assert all(re.search(rf"^{name} +\w", shown, re.MULTILINE) for name in (*STEPS, *entries))
+
+
+def test_class_names_and_scores_need_no_text_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = replace(random_scene(), group_names=("chair", "lamp", "chair"), group_scores=torch.tensor([0.75, 0.5, 0.0]))
+    path, out = tmp_path / "scene.safetensors", tmp_path / "edited.safetensors"
+    save_scene(path, named)
+    assert run("list", path) == 0
+    header, *rows = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert header[-2:] == ["name", "score"]
+    assert {int(row[0]): row[-2:] for row in rows} == {
+        2: ["chair", "0.750"], 5: ["lamp", "0.500"], 8: ["chair", "-"],
+    }  # fmt: skip
+    assert run("list", path, "--json") == 0
+    listed = {entry["id"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {group: (entry["name"], entry["score"]) for group, entry in listed.items()} == {
+        2: ("chair", 0.75), 5: ("lamp", 0.5), 8: ("chair", None),
+    }  # fmt: skip
+    assert run("edit", path, "remove", "lamp", "-o", out) == 0
+    assert load_scene(out).group_names == ("chair", "chair")
+    assert "'chair' matches 2 groups: 2, 8" in refused(capsys, "edit", path, "remove", "chair", "-o", out)
+    assert run("edit", path, "remove", "chair", "--all", "-o", out) == 0
+    left = load_scene(out)
+    assert left.group_names == ("lamp",) and left.group_scores is not None and left.group_scores.tolist() == [0.5]
+    assert run("export", out, "-o", tmp_path / "scene.ply") == 0
+    (entry,) = json.loads((tmp_path / "groups.json").read_text())["groups"]
+    assert (entry["name"], entry["score"]) == ("lamp", 0.5)
+    lacking = refused(capsys, "edit", path, "remove", "sofa", "-o", out)
+    assert "the scene has no semantics, only groups with the names chair, lamp: reconstruct" in lacking

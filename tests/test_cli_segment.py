@@ -25,8 +25,8 @@ from tokengroups.io.cameras import load_named_cameras
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.io.pixels import read_mask, read_pixels
 from tokengroups.scene import load_scene
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt import published
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 
 SIZE = 64  # of the squares that the network sees; photos of this height are not resized
@@ -400,7 +400,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_published_checkpoint_by_every_name(
     photos: Path, checkpoint: Path, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(published, "hub_folder", lambda *_: checkpoint.parent)
+    monkeypatch.setattr("tokengroups.systems.published.hub_folder", lambda *_: checkpoint.parent)
     monkeypatch.setattr(published, "SIZE", checkpoint.stat().st_size)
     monkeypatch.setattr(published, "SHA256", hashlib.sha256(checkpoint.read_bytes()).hexdigest())
     weights = {"file": checkpoint, "folder": checkpoint.parent, "hub": published.HUB_ID}[form]
@@ -442,7 +442,7 @@ def test_published_weights_with_another_encoder_and_other_checkpoints(
     )
     other = checkpoint.with_name("other.pt")
     torch.save({"aggregator.x": torch.ones(1), "semantic_head.norm.weight": torch.ones(1)}, other)
-    assert "a SegVGGT checkpoint" in refused(capsys, photos, "-o", out, "--weights", other)
+    assert "without SegVGGT's instance branch" in refused(capsys, photos, "-o", out, "--weights", other)
     other.write_bytes(b"\x80\x02X")
     assert "damaged or truncated" in refused(capsys, photos, "-o", out, "--weights", other)
     missing = refused(capsys, photos, "-o", out, "--weights", "sub/missing.pth")  # looks like a hub id, and is none

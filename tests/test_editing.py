@@ -560,3 +560,18 @@ def test_a_scene_to_insert_is_not_taken_for_an_import_path() -> None:
     for words in ("insert fade:Lamp --at 0 0 1 remove 2", "insert --at 0 0 1 fade:Lamp remove 2"):
         inserted, _ = parse_edits(words.split())
         assert str(inserted) == "inserted group Lamp of fade at 0 0 1"
+
+
+def test_scores_stay_with_their_groups() -> None:
+    plain = random_scene()
+    scored = replace(plain, group_scores=torch.tensor([0.9, 0.5, 0.25]))
+    assert remove(plain, 5).group_scores is None and duplicate(plain, 5).group_scores is None
+    for edited, scores in (
+        (remove(scored, 5), [0.9, 0.25]),
+        (keep(scored, [8]), [0.25]),
+        (duplicate(scored, 5), [0.9, 0.5, 0.25, 0.5]),
+        (insert(plain, scored, 8, (0, 0, 3)), [0, 0, 0, 0.25]),
+        (insert(scored, plain, 8, (0, 0, 3)), [0.9, 0.5, 0.25, 0]),
+        (move(scored, 2, (1, 0, 0)), [0.9, 0.5, 0.25]),
+    ):
+        assert edited.group_scores is not None and edited.group_scores.tolist() == pytest.approx(scores)

@@ -122,6 +122,7 @@ LINES = {
     "segment": line(
         "segment", path, named("o", output), weights,
         options("json", "video", size=number, max_views=number, focal=number, granularity=number, device=text),
+        options(score=number),
     ),
     "fit": line(
         "fit", path, out,

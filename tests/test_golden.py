@@ -56,7 +56,7 @@ def test_an_error_above_its_gate_is_told_by_the_exit_code(
     ("kind", "name", "message"),
     [
         ("iggt_heads", "raster_a.safetensors", "this is no golden file of IGGT's heads"),
-        ("segvggt", "raster_a.safetensors", "segvggt: this version of tokengroups has no such system"),
+        ("segvggt", "raster_a.safetensors", "this is no golden file of SegVGGT"),
         ("vggt", "raster_a.safetensors", "this is no golden file of VGGT"),
         ("raster", "pose_encoding.safetensors", "no golden file of the renderer, it lacks Ks, colors, means"),
         ("raster", "raster_bench_S.safetensors", "holds a scene but no images to compare with"),

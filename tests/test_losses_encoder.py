@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from tests.tolerances import tolerance
 from tests.walls import BATCH, HEIGHT, NUM_VIEWS, WIDTH, look_at_wall, with_holes
+from tokengroups.encoders import Geometry, geometry_of
 from tokengroups.encoders.vggt import VGGTOutput
+from tokengroups.encoders.vggt.pose_encoding import encode_pose
 from tokengroups.encoders.vggt_tiny import VGGTTinyOutput
 from tokengroups.losses.cell_matching import cell_targets, match_logits, matching_cells_loss
-from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses
+from tokengroups.losses.encoder import (
+    EncoderLossWeights,
+    TeacherLossWeights,
+    encoder_losses,
+    teacher_losses,
+    teacher_targets,
+)
 from tokengroups.losses.geometry import GeometryLossWeights, geometry_losses
+from tokengroups.types import Views
 
 WEIGHTS = EncoderLossWeights(camera=3.0, field_of_view=0.25, depth=2.0, matching=0.7)
 
@@ -85,3 +95,58 @@ def test_an_encoder_without_descriptors_has_vggt_s_losses_alone():
 def test_weights_are_vggt_s_and_one_more():
     shared = set(vars(EncoderLossWeights())) - {"matching"}
     assert {name: getattr(EncoderLossWeights(), name) for name in shared} == vars(GeometryLossWeights())
+
+
+def as_teacher(views: Views, scale: float = 1.0) -> Geometry:
+    """An encoder that knows the truth up to a scale, with random confidences."""
+    poses = views.cameras.cam_from_world.clone()
+    poses[..., :3, 3] *= scale
+    confidence = 1 + torch.rand(views.depth.shape, generator=torch.Generator().manual_seed(3))
+    features = torch.zeros(BATCH, NUM_VIEWS, 1, 2, 2)
+    return geometry_of(features, scale * views.depth, confidence, replace(views.cameras, cam_from_world=poses))
+
+
+def test_a_normalised_teacher_that_is_right_is_ground_truth():
+    output, views = as_vggt(random_answer()), with_holes(look_at_wall())
+    weights = TeacherLossWeights(camera=3.0, depth=2.0, scale="normalised")
+    expected = encoder_losses(output, views, EncoderLossWeights(camera=3.0, depth=2.0))
+    for scale in (1.0, 7.0):
+        found = teacher_losses(output, as_teacher(views, scale), weights)
+        assert found.terms.keys() == expected.terms.keys()
+        for name, value in expected.terms.items():
+            torch.testing.assert_close(found.terms[name], value, **tolerance("float32_chain"))
+        torch.testing.assert_close(found.total, expected.total, **tolerance("float32_chain"))
+
+
+def test_a_student_that_answers_as_its_teacher_has_no_error():
+    teacher = as_teacher(look_at_wall(), scale=5.0)
+    cameras = teacher.cameras
+    encoding = encode_pose(cameras.cam_from_world, cameras.intrinsics, cameras.size_hw)
+    answer = VGGTOutput((), (encoding,) * 4, teacher.depth, teacher.confidence, None, None)
+    terms = teacher_losses(answer, teacher, TeacherLossWeights()).terms
+    for name in ("camera.translation", "camera.rotation", "camera.field_of_view", "depth.regression", "depth.gradient"):
+        assert terms[name].item() == pytest.approx(0, abs=1e-6), name
+    moved = teacher_losses(answer, teacher, TeacherLossWeights(scale="normalised")).terms
+    assert moved["camera.translation"] > 0.01 and moved["depth.regression"] > 0.1
+
+
+def test_the_least_certain_depths_of_every_scene_do_not_count():
+    teacher = as_teacher(look_at_wall())
+    teacher.confidence[1] *= 10  # the shares are those of each scene
+    targets = teacher_targets(teacher, TeacherLossWeights(uncertain=0.3))
+    for scene in range(BATCH):
+        confidence = teacher.confidence[scene].flatten()
+        ranked = confidence.argsort()
+        dropped = round(0.3 * (len(confidence) - 1))
+        expected = torch.ones(len(confidence), dtype=torch.bool)
+        expected[ranked[:dropped]] = False
+        assert torch.equal(targets.valid[scene].flatten(), expected) and 0.25 < dropped / len(confidence) < 0.35
+    assert bool(teacher_targets(teacher, TeacherLossWeights()).valid.all())
+
+
+def test_the_teacher_gets_no_gradient():
+    teacher = as_teacher(look_at_wall()).map(lambda tensor: tensor.clone().requires_grad_())
+    output = as_vggt(random_answer()).map(lambda tensor: tensor.requires_grad_())
+    teacher_losses(output, teacher, TeacherLossWeights()).total.backward()
+    assert output.depth is not None and output.depth.grad is not None and output.depth.grad.abs().max() > 0
+    assert teacher.depth.grad is None and teacher.cameras.cam_from_world.grad is None

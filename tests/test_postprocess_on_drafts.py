@@ -145,3 +145,16 @@ def test_default_steps_are_those_of_the_weights(model, photos):
     names = "bundle_adjustment,flip_ensemble,photometric_refinement,boundary_crf"
     assert_equal(default, model.predict(photos, postprocess=names))
     assert [step["name"] for step in default.scene.provenance["postprocess"]] == names.split(",")
+
+
+def test_scenes_take_the_names_and_scores_of_the_groups_that_own_anchors(decoded):
+    prediction = decoded.predicted()
+    count = prediction.assignment.shape[1]
+    names, scores = tuple(f"thing {index}" for index in range(count)), torch.linspace(0.1, 0.9, count)
+    named = replace(decoded, prediction=replace(prediction, group_names=names, group_scores=scores))
+    scene, plain = token_scene(named, {}), token_scene(decoded, {})
+    ids = scene.group_ids.tolist()
+    assert 1 < len(ids) < count
+    assert scene.group_names == tuple(f"thing {index}" for index in ids)
+    assert scene.group_scores is not None and torch.equal(scene.group_scores, scores[ids])
+    assert plain.group_names == () and plain.group_scores is None

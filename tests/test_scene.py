@@ -435,3 +435,25 @@ def test_members_and_points_of_all_groups_are_those_of_each(groups: int) -> None
         assert torch.equal(points.means, alone.means) and torch.equal(points.opacities, alone.opacities)
         assert torch.equal(points.box(), group_box(scene, column))
         assert torch.equal(points.centre(), group_centre(scene, column))
+
+
+def test_scores_of_groups_come_back_and_are_consistent(tmp_path: Path) -> None:
+    scene = replace(random_scene(), group_scores=torch.tensor([0.9, 0.0, 0.25]))
+    save_scene(tmp_path / "scene.safetensors", scene)
+    assert_same(load_scene(tmp_path / "scene.safetensors"), scene)
+    assert {group.id: group.score for group in summarise(scene, visible_shares(scene))} == {
+        2: pytest.approx(0.9), 5: None, 8: 0.25,
+    }  # fmt: skip
+    tensors, metadata = read_tensors(tmp_path / "scene.safetensors"), read_metadata(tmp_path / "scene.safetensors")
+    for wrong, words in (
+        (torch.tensor([0.9, 0.1]), "group_scores has shape"),
+        (torch.tensor([0.9, -0.1, 0.0]), "negative score"),
+        (torch.tensor([0.9, torch.nan, 0.0]), "group_scores holds NaN"),
+        (torch.tensor([1, 2, 3]), "group_scores has dtype"),
+    ):
+        metadata.pop("digest", None)
+        write_tensors(tmp_path / "wrong.safetensors", {**tensors, "group_scores": wrong}, metadata)
+        with pytest.raises(UserError, match=words):
+            load_scene(tmp_path / "wrong.safetensors")
+    with pytest.raises(ValueError, match="negative score"):
+        save_scene(tmp_path / "wrong.safetensors", replace(scene, group_scores=-torch.ones(3)))

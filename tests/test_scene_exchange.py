@@ -142,7 +142,7 @@ def test_group_list_says_what_and_where_groups_are(tmp_path: Path) -> None:
     for column, entry in enumerate(content["groups"]):
         assert set(entry) == {
             "id", "name", "file", "first", "count", "anchor_sizes", "centre", "size", "color", "label",
-            "label_probability", "visible_share", "oriented_box", "relations", "embedding",
+            "label_probability", "visible_share", "oriented_box", "relations", "embedding", "score",
         }  # fmt: skip
         assert entry["label"] == labels[column].name
         assert entry["label_probability"] == pytest.approx(labels[column].probability, rel=1e-5)
@@ -186,7 +186,7 @@ def test_embeddings_come_back(tmp_path: Path, as_groups: bool) -> None:
 
 def test_version_1_is_still_read(tmp_path: Path) -> None:
     content = exported_list(random_scene(semantic_dim=6), tmp_path)
-    new = {"label", "label_probability", "visible_share", "oriented_box", "relations", "embedding"}
+    new = {"label", "label_probability", "visible_share", "oriented_box", "relations", "embedding", "score"}
     groups = [{key: value for key, value in e.items() if key not in new} for e in content["groups"]]
     old = {"format": "tokengroups.groups", "version": 1, "groups": groups}
     (tmp_path / "groups.json").write_text(json.dumps(old))
@@ -539,3 +539,25 @@ def test_more_anchors_and_groups_than_a_scene_holds_are_refused(
         del entry["anchor_sizes"]
     (tmp_path / "groups.json").write_text(json.dumps(content))
     assert len(import_scene(tmp_path / "scene.ply").scene.anchors) == 5
+
+
+@pytest.mark.parametrize("as_groups", [False, True])
+def test_scores_come_back(tmp_path: Path, as_groups: bool) -> None:
+    scene = replace(random_scene(), group_scores=torch.tensor([0.123456789, 0.0, 0.5]))
+    content = exported_list(scene, tmp_path)
+    assert [entry["score"] for entry in content["groups"]] == [0.123457, None, 0.5]
+    export_groups(scene, tmp_path / "groups")
+    again = import_scene(tmp_path / "groups" if as_groups else tmp_path / "scene.ply").scene
+    assert again.group_scores is not None and again.group_scores.tolist() == pytest.approx([0.123457, 0, 0.5])
+    export_scene(random_scene(), tmp_path / "scene.ply")
+    assert import_scene(tmp_path / "scene.ply").scene.group_scores is None
+
+
+@pytest.mark.parametrize("score", ["high", -0.5, float("inf"), [0.5]])
+def test_damaged_scores_are_refused(tmp_path: Path, score: object) -> None:
+    content = exported_list(random_scene(), tmp_path)
+    content["groups"][0]["score"] = score
+    (tmp_path / "groups.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="score|damaged group list") as caught:
+        import_scene(tmp_path / "scene.ply")
+    assert "\n" not in str(caught.value)

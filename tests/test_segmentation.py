@@ -16,16 +16,17 @@ from tokengroups.data.base import open_dataset
 from tokengroups.encoders import load_encoder
 from tokengroups.errors import UserError
 from tokengroups.evaluation.masks import group_masks, render_features
-from tokengroups.evaluation.photo_masks import rendered_groups
+from tokengroups.evaluation.photo_masks import rendered_groups, track_numbers
 from tokengroups.io.images import Photo
 from tokengroups.io.photo_maps import on_photo
-from tokengroups.postprocess import Draft
+from tokengroups.postprocess import Draft, PhotoGroups
 from tokengroups.scene import render_views
 from tokengroups.segmentation import check_place, overlap_notes, plan_layout, segment_photos
 from tokengroups.segmentation.facts import Sightings
 from tokengroups.systems import SYSTEMS, load_model
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt_tiny import IGGTTiny, IGGTTinyConfig
+from tokengroups.types import Cameras, Views
 
 
 def rooms(count: int, views: int, size: int = 128) -> list[torch.Tensor]:
@@ -81,6 +82,31 @@ def test_steps_change_the_depth_and_what_is_smoothed_in_space(smoothing: int) ->
     assert torch.equal(pushed.scores, plain.scores) == (smoothing == 0)
 
 
+class Named(IGGTTiny):
+    """Its instances have names, and come from no field."""
+
+    def segment(self, draft: Draft) -> PhotoGroups:
+        groups = super().segment(draft)
+        names = tuple(f"thing {index}" for index in range(len(groups.scores)))
+        return PhotoGroups(groups.labels, groups.scores, names=names)
+
+
+def test_names_of_instances_are_handed_on(two_rooms: list[torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    config = replace(IGGTTinyConfig(), clustering=ClusteringConfig(granularity=0.1))
+    found = segment_photos(Named(load_encoder("vggt_tiny"), config).eval(), two_rooms[0], steps=())
+    assert found.names == tuple(f"thing {index}" for index in found.ids.tolist()) and len(found.names) > 1
+
+
+def test_groups_of_no_field_have_no_ceiling() -> None:
+    ids = torch.arange(2).repeat_interleave(20).expand(2, 40, 40)
+    pinhole = torch.tensor([[40.0, 0, 20], [0, 40, 20], [0, 0, 1]]).expand(2, 3, 3)
+    cameras = Cameras(torch.eye(4).expand(2, 4, 4), pinhole, (40, 40))
+    truth = Views(torch.zeros(2, 3, 40, 40), cameras, torch.ones(2, 40, 40), ids)
+    numbers = track_numbers({"": ids}, PhotoGroups(ids, torch.ones(2)), truth)
+    assert numbers["t_miou"] == 1 and np.isnan(numbers["t_miou_ceiling"])
+
+
 def test_masks_need_neither_depth_nor_cameras(two_rooms: list[torch.Tensor]) -> None:
     model = tiny(clustering=ClusteringConfig(granularity=0.1))
     draft = model.encode(two_rooms[0])
@@ -128,7 +154,9 @@ def test_every_system_that_makes_scenes_can_be_asked() -> None:
     kinds = [resolve(name, SYSTEMS, "system") for name in SYSTEMS]
     scenes = [kind for kind in kinds if issubclass(kind, SceneSystem)]
     assert len(scenes) >= 4
-    assert all(callable(kind.segment) and set(kind.adjustable) <= {"granularity", "max_gaussians"} for kind in scenes)
+    assert all(
+        callable(kind.segment) and set(kind.adjustable) <= {"granularity", "score", "max_gaussians"} for kind in scenes
+    )
 
 
 def test_settings_are_adjusted_within_their_bounds() -> None:

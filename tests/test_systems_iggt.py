@@ -21,7 +21,7 @@ from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.instance_field import InstanceFieldLossConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model, save_system
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_stride
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig, cell_stride
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig, IGGTSettings
 from tokengroups.systems.iggt.published import FILE_NAME, load_published
@@ -129,6 +129,9 @@ def test_training_with_frozen_and_with_trained_encoder(
     assert not silent  # every process waits for the gradients of all
     system.export(tmp_path / "out", system.network.state_dict())
     assert (tmp_path / "out" / "encoder").exists() == (scale > 0)
+    loaded = load_model(tmp_path / "out", encoder=None if scale > 0 else encoder_folder)
+    for name, tensor in loaded.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, system.encoder.state_dict()[name], rtol=1e-3, atol=1e-5)  # half precision
 
 
 def test_the_tiny_system_learns() -> None:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 @torch.no_grad()
 def farthest_point_sampling(
-    points: Float[Tensor, "B M 3"], num_samples: int, start: int | None = None
+    points: Float[Tensor, "B M D"], num_samples: int, start: int | None = None
 ) -> Int64[Tensor, "B K"]:
     """Greedy farthest-point sampling.
 
     A sampled point is never a candidate again, so that indices are distinct even where points coincide.
 
     Args:
-        points: Candidate positions; finite.
+        points: Candidate positions, of any dimension; finite.
         num_samples: K, between 1 and M.
         start: Index of the first sample; None = the point nearest to each cloud's centroid.
 
@@ -47,7 +47,7 @@ def farthest_point_sampling(
     # gather and scatter instead of indexing: at this size an indexing call costs more than the arithmetic.
     for _ in range(num_samples - 1):
         latest = chosen[-1]
-        delta = axes - axes.gather(2, latest.expand(3, -1, -1))
+        delta = axes - axes.gather(2, latest.expand(len(axes), -1, -1))
         torch.minimum(distance, delta.square_().sum(dim=0), out=distance)
         distance.scatter_(1, latest, -1.0)
         chosen.append(distance.argmax(dim=1, keepdim=True))

@@ -181,3 +181,4 @@ class TokenScene(TensorFields):
     group_names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
     provenance: dict[str, Any] = field(default_factory=dict)  # JSON: weights, seed, photos, edits
     semantics: Semantics | None = None  # None = no semantics
+    group_scores: Float[Tensor, " L"] | None = None  # the larger, the more certain; 0 = unknown; None = none known

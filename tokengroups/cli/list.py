@@ -59,15 +59,20 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print_json([asdict(summary) | facts[summary.id] for summary in summaries])
         return
-    header = [*COLUMNS.split(), *(["label", "probability"] if args.vocabulary is not None else [])]
+    known = [summary.score for summary in summaries if summary.score is not None]
+    header = [*COLUMNS.split(), *(["score"] if known else [])]
+    left = {header.index("name")}
+    if args.vocabulary is not None:
+        left.add(len(header))
+        header += ["label", "probability"]
     say(f"{args.scene}: {describe(scene)}")
-    rows = [_row(summary, facts[summary.id]) for summary in summaries]
-    print_table(rows, header, left={header.index("name"), header.index("name") + 1})
+    rows = [_row(summary, facts[summary.id], bool(known)) for summary in summaries]
+    print_table(rows, header, left=left)
     if args.thumbnails:
         say(f"wrote {len(ids)} thumbnails to {args.thumbnails}")
 
 
-def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:
+def _row(group: GroupSummary, facts: dict[str, Any], with_score: bool) -> list[str]:
     return [
         str(group.id),
         f"{group.num_anchors:,}",
@@ -76,5 +81,6 @@ def _row(group: GroupSummary, facts: dict[str, Any]) -> list[str]:
         *(f"{value:.2f}" for value in (*group.centre, *group.size)),
         "#{:02x}{:02x}{:02x}".format(*group.color),
         group.name or "-",
+        *(["-" if group.score is None else f"{group.score:.3f}"] if with_score else []),
         *([facts["label"] or "-", f"{facts['label_probability']:.2f}"] if "label" in facts else []),
     ]

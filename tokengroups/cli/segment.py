@@ -42,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     granularity_help = "of systems that cluster: smaller values make smaller instances (the weights' own)"
     options: dict[str, Any] = {"kind": float, "metavar": "G", "help": granularity_help}
     add_number(parser, "--granularity", *GRANULARITY, **options)
+    score_help = "of systems with object queries: keep masks with larger scores (the weights' own)"
+    add_number(parser, "--score", 0, 1, kind=float, metavar="S", help=score_help)
     parser.add_argument("--video", action="store_true", help="also write the overlays as an MP4 (extra `video`)")
     photo_options.add_photo_options(parser, MAX_VIEWS)
     add_model_options(parser)
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     check_place(args.out, layout, chosen_photos(paths, args.max_views), args.video)
     device = pick_device(args.device)
     model, steps = load_model_and_steps(args, device)
-    adjusted = adjust_model(model, args.weights, granularity=args.granularity)
+    adjusted = adjust_model(model, args.weights, granularity=args.granularity, score=args.score)
     photos, intrinsics, more = photo_options.load(args, paths, model, device)
     found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]

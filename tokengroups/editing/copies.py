@@ -99,7 +99,18 @@ def _append(
         group_tokens=torch.cat([scene.group_tokens, token[None]]),
         group_names=names if any(names) else (),
         semantics=scene.semantics and _append_semantics(scene.semantics, other.semantics, column, anchors),
+        group_scores=_append_score(scene, other, column),
     )
+
+
+def _append_score(scene: TokenScene, other: TokenScene, column: int) -> Float[Tensor, " L"] | None:
+    """Add the score of a group; 0 where it is unknown."""
+    if scene.group_scores is None and other.group_scores is None:
+        return None
+    like = scene.anchors
+    known = like.new_zeros(len(scene.group_ids)) if scene.group_scores is None else scene.group_scores
+    own = like.new_zeros(1) if other.group_scores is None else other.group_scores[column, None]
+    return torch.cat([known, own.to(known)])
 
 
 def _append_semantics(mine: Semantics, theirs: Semantics | None, column: int, anchors: Bool[Tensor, " K"]) -> Semantics:

@@ -68,6 +68,7 @@ def _keep_columns(scene: TokenScene, columns: list[int]) -> TokenScene:
         group_tokens=scene.group_tokens[columns],
         group_names=tuple(scene.group_names[column] for column in columns) if scene.group_names else (),
         semantics=semantics,
+        group_scores=None if scene.group_scores is None else scene.group_scores[columns],
     )
 
 

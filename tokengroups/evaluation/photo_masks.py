@@ -90,7 +90,7 @@ def track_numbers(
     for suffix, each in labels.items():
         numbers |= {f"{name}{suffix}": value for name, value in track_scores(each, truth.group_ids).summary().items()}
     ceiling = float("nan")
-    if groups is not None:
+    if groups is not None and groups.field is not None:
         best = nearest_true_means(groups.field, truth.group_ids)
         ceiling = track_scores(best, truth.group_ids).summary()["t_miou"]
     return numbers | {"t_miou_ceiling": ceiling}

@@ -20,7 +20,7 @@ from tokengroups.encoders.vggt.pose_encoding import FIELD_OF_VIEW, ROTATION, TRA
 from tokengroups.geometry import invert_rigid, mean_distance, world_points
 from tokengroups.losses.local_terms import LIMIT, gradient_loss, normal_loss
 from tokengroups.losses.terms import LossTerms
-from tokengroups.types import TensorFields, Views
+from tokengroups.types import Cameras, TensorFields, Views
 
 STAGE_DECAY = 0.6  # weight of an earlier camera iteration relative to the next one
 CONFIDENCE_LOG = 0.2  # alpha; gamma is 1
@@ -42,13 +42,13 @@ class GeometryLossWeights(Settings):
 
 @dataclass(frozen=True)
 class GeometryTargets(TensorFields):
-    """Ground truth in the first camera's frame, divided by the mean distance of all its points."""
+    """Ground truth in the first camera's frame, usually divided by the mean distance of all its points."""
 
     pose_encodings: Float[Tensor, "B V 9"]
     depth: Float[Tensor, "B V H W"]
     points: Float[Tensor, "B V H W 3"]
     valid: Bool[Tensor, "B V H W"]
-    scale: Float[Tensor, " B"]  # metres per unit
+    scale: Float[Tensor, " B"]  # units of the ground truth per unit
 
 
 class DenseLosses(NamedTuple):
@@ -83,8 +83,11 @@ def geometry_losses(output: VGGTOutput, views: Views, weights: GeometryLossWeigh
     Returns:
         Terms have names such as camera.rotation and depth.gradient; heads that are off have none.
     """
-    weights = weights or GeometryLossWeights()
-    targets = normalise_targets(views)
+    return target_losses(output, normalise_targets(views), weights or GeometryLossWeights())
+
+
+def target_losses(output: VGGTOutput, targets: GeometryTargets, weights: GeometryLossWeights) -> LossTerms:
+    """As `geometry_losses`, of targets of any origin."""
     camera = camera_losses(output.pose_encodings, targets)
     total = weights.camera * (camera.translation + camera.rotation + weights.field_of_view * camera.field_of_view)
     terms = {f"camera.{name}": value for name, value in camera._asdict().items()}
@@ -99,17 +102,29 @@ def geometry_losses(output: VGGTOutput, views: Views, weights: GeometryLossWeigh
     return LossTerms(total, terms)
 
 
-@torch.no_grad()
 def normalise_targets(views: Views) -> GeometryTargets:
     """Targets in the frame of the first camera, divided by the mean distance of all valid points."""
-    cam_from_world = views.cameras.cam_from_world.float()
-    intrinsics = views.cameras.intrinsics.float()
-    depth = finite(views.depth.float())
+    return geometry_targets(views.cameras, views.depth)
+
+
+@torch.no_grad()
+def geometry_targets(cameras: Cameras, depth: Float[Tensor, "B V H W"], *, normalise: bool = True) -> GeometryTargets:
+    """Targets in the frame of the first camera; without `normalise` their scale is kept.
+
+    Args:
+        cameras: Batch axes B V.
+        depth: z; 0 = unknown.
+        normalise: Divide by the mean distance of all valid points.
+    """
+    cam_from_world = cameras.cam_from_world.float()
+    intrinsics = cameras.intrinsics.float()
+    depth = finite(depth.float())
     valid = depth > 0
     cam_from_first = cam_from_world @ invert_rigid(cam_from_world[..., :1, :, :])
     points = finite(world_points(depth, cam_from_first, intrinsics))
     scale = mean_distance(points.flatten(-4, -2), valid.flatten(-3))
-    encodings = encode_pose(cam_from_first, intrinsics, views.cameras.size_hw)
+    scale = scale if normalise else torch.ones_like(scale)
+    encodings = encode_pose(cam_from_first, intrinsics, cameras.size_hw)
     encodings[..., TRANSLATION] /= scale[..., None, None]
     per_pixel = scale[..., None, None, None]
     return GeometryTargets(encodings, depth / per_pixel, points / per_pixel[..., None], valid, scale)

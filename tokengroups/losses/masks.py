@@ -70,7 +70,7 @@ def mask_costs(
     # sum_x y log p + (1 - y) log(1 - p) = sum_x y (log p - log(1 - p)) + sum_x log(1 - p)
     likelihood = (log_p - log_not_p).T @ masks + (log_not_p.T @ labelled)[:, None]
     bce = -likelihood / labelled.sum().clamp(min=1)
-    dice = _dice(predicted.T @ masks, (predicted.T @ labelled)[:, None], masks.sum(dim=0)[None])
+    dice = dice_error(predicted.T @ masks, (predicted.T @ labelled)[:, None], masks.sum(dim=0)[None])
     return weights.bce * bce + weights.dice * dice
 
 
@@ -111,7 +111,7 @@ def mask_losses(
     masks = masks[:, instance_idx]
     squeezed = _squeeze(predicted)
     bce = -torch.where(masks > 0, squeezed, 1 - squeezed).log().mean(dim=1) @ labelled / labelled.sum()
-    dice = _dice((predicted * masks).sum(dim=0), predicted.T @ labelled, masks.sum(dim=0)).mean()
+    dice = dice_error((predicted * masks).sum(dim=0), predicted.T @ labelled, masks.sum(dim=0)).mean()
     return MaskLosses(bce, dice)
 
 
@@ -128,5 +128,18 @@ def _squeeze(probabilities: Tensor) -> Tensor:
     return EPS + (1 - 2 * EPS) * probabilities
 
 
-def _dice(overlap: Tensor, predicted_size: Tensor, mask_size: Tensor) -> Tensor:
-    return 1 - (2 * overlap + 1) / (predicted_size + mask_size + 1)
+def dice_error(
+    overlap: Float[Tensor, "*n"],
+    predicted_size: Float[Tensor, "*#n"],
+    mask_size: Float[Tensor, "*#n"],
+    smoothing: float = 1,
+) -> Float[Tensor, "*n"]:
+    """One minus the Dice coefficient of soft masks, by the sums of their products and of their values.
+
+    Args:
+        overlap: Sum of the products.
+        predicted_size: Sum of the prediction.
+        mask_size: Sum of the mask.
+        smoothing: Laplace's; what two empty masks agree by.
+    """
+    return 1 - (2 * overlap + smoothing) / (predicted_size + mask_size + smoothing)

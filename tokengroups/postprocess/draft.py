@@ -18,7 +18,8 @@ class PhotoGroups(TensorFields):
 
     labels: Int64[Tensor, "V H W"]  # index of the group, which is its id in the scene
     scores: Float[Tensor, " L"]  # the larger, the more certain is the group's mask
-    field: Float[Tensor, "V E H W"]  # that the groups are clusters of
+    field: Float[Tensor, "V E H W"] | None = None  # that the groups are clusters of
+    names: tuple[str, ...] = ()  # one per group, "" = unnamed; empty = none named
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Prediction(TensorFields):
     group_tokens: Float[Tensor, "L D"]
     semantics: Semantics | None = None
     photo_groups: PhotoGroups | None = None  # None: the photos' groups are those that a rendering shows
+    group_names: tuple[str, ...] = ()  # as in `TokenScene`
+    group_scores: Float[Tensor, " L"] | None = None  # as in `TokenScene`
 
 
 @runtime_checkable
@@ -93,6 +96,8 @@ def token_scene(draft: Draft, provenance: dict[str, Any]) -> TokenScene:
         group_ids=used,
         group_tokens=prediction.group_tokens[used],
         cameras=draft.geometry.cameras,
+        group_names=tuple(prediction.group_names[group] for group in used.tolist()) if prediction.group_names else (),
         provenance=provenance,
         semantics=semantics,
+        group_scores=None if prediction.group_scores is None else prediction.group_scores[used],
     )

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 from tokengroups.scene.groups import GroupLabel, group_members, group_name, select_points
 from tokengroups.ties import ascending
 from tokengroups.types import Semantics, TokenScene
@@ -36,9 +37,11 @@ class GroupMatch:
 def semantics_of(scene: TokenScene) -> Semantics:
     """The scene's semantics; raises UserError if it has none."""
     if scene.semantics is None:
+        names = ", ".join(sorted({name for name in scene.group_names if name}))
+        only = f", only groups with the names {shown(names)}" if names else ""
         raise UserError(
-            "the scene has no semantics: reconstruct it with weights that have them (see `tokengroups info`), add "
-            "embeddings of an image encoder with `tokengroups embed`, or train weights with "
+            f"the scene has no semantics{only}: reconstruct it with weights that have them (see `tokengroups info`), "
+            "add embeddings of an image encoder with `tokengroups embed`, or train weights with "
             "configs/token_groups_tiny_semantics.yaml"
         )
     return scene.semantics

@@ -20,12 +20,13 @@ MAX_PIXELS = 2**23  # of one of them: 4K; more would take gigabytes to render
 GAUSSIAN_FIELDS = ("means", "quats", "scales", "opacities", "sh")
 SCENE_FIELDS = ("anchor_ids", "anchors", "assignment", "group_ids", "group_tokens")
 CAMERA_FIELDS = ("cam_from_world", "intrinsics")
+GROUP_SCORES = "group_scores"  # of scenes that have some
 SEMANTIC_FIELDS = ("embeddings", "residuals", "projection", "calibration")
 
 _AXES = {
     "anchor_ids": "N", "anchors": "K 3", "group_ids": "L", "cam_from_world": "V 4 4", "intrinsics": "V 3 3",
     "means": "N 3", "quats": "N 4", "scales": "N 3", "opacities": "N", "sh": "N S 3",
-    "assignment": "K L", "group_tokens": "L T",
+    "assignment": "K L", "group_tokens": "L T", "group_scores": "L",
     "embeddings": "L D", "residuals": "K d", "projection": "D d", "calibration": "2",
 }  # fmt: skip
 _SH_COUNTS = (1, 4, 9, 16)
@@ -53,6 +54,8 @@ def scene_tensors(scene: TokenScene) -> dict[str, Tensor]:
     parts = [(scene.gaussians, GAUSSIAN_FIELDS), (scene, SCENE_FIELDS), (scene.cameras, CAMERA_FIELDS)]
     if scene.semantics is not None:
         parts.append((scene.semantics, SEMANTIC_FIELDS))
+    if scene.group_scores is not None:
+        parts.append((scene, (GROUP_SCORES,)))
     return {name: getattr(part, name).cpu() for part, names in parts for name in names}
 
 
@@ -126,6 +129,8 @@ def _value_faults(tensors: Mapping[str, Tensor]) -> Iterator[str]:
     rows = (some.double() for some in tensors["assignment"].split(_ROWS_AT_ONCE))
     if any(bool((some < 0).any() or ((some.sum(dim=1) - 1).abs() > _TOLERANCE).any()) for some in rows):
         yield "an anchor's group probabilities do not sum to 1"
+    if GROUP_SCORES in tensors and bool((tensors[GROUP_SCORES] < 0).any()):
+        yield "a negative score of a group"
     if "embeddings" in tensors:
         lengths = tensors["embeddings"].double().norm(dim=1)
         if not tensors["embeddings"].shape[1] or bool(((lengths > 0) & ((lengths - 1).abs() > _UNIT_TOLERANCE)).any()):

@@ -26,7 +26,7 @@ from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.scene.boxes import oriented_boxes
 from tokengroups.scene.group_file import CAMERAS_FILE, GROUPS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
-from tokengroups.scene.groups import GroupLabel, group_members, group_name, points_of_groups
+from tokengroups.scene.groups import GroupLabel, group_members, group_name, group_score, points_of_groups
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
@@ -178,6 +178,7 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
     entries = []
     for column, (group_id, points, box) in enumerate(zip(ids, points_of_groups(scene), boxes, strict=True)):
         low, high = points.box().double()
+        score = group_score(scene, column)
         entries.append(
             GroupEntry(
                 id=group_id,
@@ -196,6 +197,7 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
                 },
                 relations=related[group_id],
                 embedding=_rounded(semantics.embeddings[column]) if semantics is not None else None,
+                score=None if score is None else _rounded([score])[0],
             )
         )
     if semantics is None:

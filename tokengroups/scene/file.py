@@ -13,6 +13,7 @@ from tokengroups.reading import malformed, shown
 from tokengroups.scene.consistency import (
     CAMERA_FIELDS,
     GAUSSIAN_FIELDS,
+    GROUP_SCORES,
     SCENE_FIELDS,
     SEMANTIC_FIELDS,
     SceneContent,
@@ -80,7 +81,7 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
         content = _parse(metadata["scene"])
     tensors = read_tensors(path)
     semantic = SEMANTIC_FIELDS if content.text_encoder is not None else ()
-    expected = {*GAUSSIAN_FIELDS, *SCENE_FIELDS, *CAMERA_FIELDS, *semantic}
+    expected = {*GAUSSIAN_FIELDS, *SCENE_FIELDS, *CAMERA_FIELDS, *semantic, *({GROUP_SCORES} & set(tensors))}
     if set(tensors) != expected:
         wrong = shown(", ".join(sorted(set(tensors) ^ expected)))
         raise UserError(f"{shown(path)}: damaged scene: tensors missing or unexpected ({wrong}); {_ADVICE}")
@@ -97,6 +98,7 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
         group_names=content.group_names,
         provenance=content.provenance,
         semantics=semantics,
+        group_scores=tensors.get(GROUP_SCORES),
     )
 
 

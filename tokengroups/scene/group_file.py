@@ -42,6 +42,7 @@ class GroupEntry:
     oriented_box: dict[str, list[Any]] | None = None  # centre, axes, size of an `OrientedBox`
     relations: list[dict[str, str | int]] | None = None  # kind, group
     embedding: list[float] | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def _entry(entry: dict[str, Any], with_embedding: bool) -> GroupEntry:
         count=None if count is None else _count(count),
         anchor_sizes=sizes,
         embedding=_floats(entry["embedding"]) if with_embedding else None,
+        score=None if entry.get("score") is None else _floats([entry["score"]], 1)[0],
     )
 
 

@@ -28,6 +28,7 @@ class GroupSummary:
     size: tuple[float, float, float]  # box that holds the middle 96 % of the opacity per axis
     color: tuple[int, int, int]  # mean colour, 8 bits a channel
     visible_share: float  # of all pixels of the context views
+    score: float | None = None  # the larger, the more certain; None = unknown
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ def columns_of(scene: TokenScene, ids: Int64[Tensor, "*b"]) -> Int64[Tensor, "*b
 def group_name(scene: TokenScene, column: int) -> str:
     """Name of the group in a column, "" if it has none."""
     return scene.group_names[column] if scene.group_names else ""
+
+
+def group_score(scene: TokenScene, column: int) -> float | None:
+    """Score of the group in a column, None if it is unknown."""
+    return None if scene.group_scores is None else scene.group_scores[column].item() or None
 
 
 def anchor_mask(scene: TokenScene, column: int) -> Bool[Tensor, " K"]:
@@ -185,6 +191,7 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
                 size=tuple((high - low).tolist()),
                 color=(red, green, blue),
                 visible_share=float(visible_shares[column]),
+                score=group_score(scene, column),
             )
         )
     return sorted(summaries, key=lambda summary: (-summary.visible_share, summary.id))

@@ -209,6 +209,7 @@ def _assemble(
         residuals, projection = torch.zeros(len(columns), 0), torch.zeros(embeddings.shape[1], 0)
         calibration = torch.tensor(groups.calibration)
         semantics = Semantics(embeddings, residuals, projection, calibration, groups.text_encoder)
+    scores = [part.entry.score or 0.0 for part in parts]
     return TokenScene(
         gaussians=gaussians,
         anchor_ids=anchor_ids,
@@ -220,4 +221,5 @@ def _assemble(
         group_names=names if any(names) else (),
         provenance=provenance,
         semantics=semantics,
+        group_scores=torch.tensor(scores) if any(scores) else None,
     )

@@ -84,7 +84,7 @@ def segment_photos(
         draft = run_steps(draft, steps, "before_decoding")
         clock.lap("geometry")
     ids = torch.arange(len(groups.scores), device=groups.scores.device)
-    return _segmentation(groups.labels, ids, groups.scores, (), draft.geometry, unrelated, clock)
+    return _segmentation(groups.labels, ids, groups.scores, groups.names, draft.geometry, unrelated, clock)
 
 
 def unrelated_photos(geometry: Geometry) -> tuple[int, ...]:

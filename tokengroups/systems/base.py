@@ -94,7 +94,7 @@ class SceneSystem(nn.Module):
     """
 
     network: nn.Module
-    adjustable: ClassVar[Mapping[str, str]] = {}  # settings that may be changed after loading, and what holds them
+    adjustable: ClassVar[Mapping[str, str]] = {}  # options that change settings after loading: attribute.field
     licence: str = ""  # of published weights that ask for one, for notes and the provenance of scenes
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
@@ -137,8 +137,8 @@ class SceneSystem(nn.Module):
     def adjust(self, **settings: Any) -> None:
         """Change settings that `adjustable` names; raises ValueError beyond their bounds, KeyError for others."""
         for name, value in settings.items():
-            holder = self.adjustable[name]
-            setattr(self, holder, replace(getattr(self, holder), **{name: value}))
+            holder, _, setting = self.adjustable[name].partition(".")
+            setattr(self, holder, replace(getattr(self, holder), **{setting: value}))
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""

@@ -37,11 +37,12 @@ SYSTEMS = {
     "pixel_gaussians": "tokengroups.systems.pixel_gaussians:PixelGaussians",
     "iggt": "tokengroups.systems.iggt.iggt:IGGT",
     "iggt_tiny": "tokengroups.systems.iggt_tiny:IGGTTiny",
+    "segvggt": "tokengroups.systems.segvggt.system:SegVGGT",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"
 # Modules that load checkpoints as other authors published them: each has `is_published(source)`, which is quick and
 # never fails, and `load_published(source)`. The first one that takes a source loads it.
-PUBLISHED = ("tokengroups.systems.iggt.published",)
+PUBLISHED = ("tokengroups.systems.segvggt.system", "tokengroups.systems.iggt.published")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
     """Load a system with its encoder, in evaluation mode on the CPU.
 
     Args:
-        source: Name of shipped weights, a weight folder, or a published checkpoint of IGGT: its file, the folder that
-            holds it, or its hub id.
+        source: Name of shipped weights, a weight folder, or a published checkpoint of IGGT or SegVGGT: its file, the
+            folder that holds it, or its hub id.
         encoder: Source of the encoder (see `load_encoder`); None = the one that the weights name, never from the hub.
 
     Raises:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -21,6 +21,7 @@ from tokengroups.types import Cameras, TensorFields
 
 DEPTH_CHANNELS = 1
 POINT_CHANNELS = 3
+LayerVisitor = Callable[[int, Tensor], None]  # takes a layer's index and its global block's output [B V P C]
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,22 @@ class VGGT(nn.Module):
     def _build_more(self, config: VGGTConfig) -> None:
         """Build the parts that a relative of VGGT adds, before weights are drawn."""
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"]) -> VGGTOutput:
+    def drop_point_head(self) -> None:
+        """Leave the point head out, as if the configuration had said so."""
+        self.point_head, self.config = None, replace(self.config, enable_point=False)
+
+    def forward(self, images: Float[Tensor, "B V 3 H W"], after_layer: LayerVisitor | None = None) -> VGGTOutput:
         """Predict poses, depth and points.
 
         Args:
             images: In [0, 1]; H and W multiples of the patch size.
+            after_layer: Called after every layer.
 
         Returns:
             Tokens of `config.dpt_layers` (frame block's output, then global block's), pose encodings of every
             camera iteration, and the outputs of the enabled heads. Depths and points share one free scale.
         """
-        layers, camera_tokens = self.run_layers(self.embed(images))
+        layers, camera_tokens = self.run_layers(self.embed(images), after_layer)
         return self.predict(layers, camera_tokens, layers, (images.shape[-2], images.shape[-1]))
 
     def predict(
@@ -141,11 +147,15 @@ class VGGT(nn.Module):
         """Frame block and global block `index`: both outputs; the second is the next layer's input."""
         return self.aggregator.layer(index, tokens, grid_hw)
 
-    def run_layers(self, embedding: Embedding) -> tuple[tuple[Float[Tensor, "B V P C"], ...], Float[Tensor, "B V C"]]:
+    def run_layers(
+        self, embedding: Embedding, after_layer: LayerVisitor | None = None
+    ) -> tuple[tuple[Float[Tensor, "B V P C"], ...], Float[Tensor, "B V C"]]:
         """Run all layers: the tokens of `config.dpt_layers`, and the last layer's camera tokens."""
         tokens, kept, camera_tokens = embedding.tokens, {}, None
         for index in range(self.config.depth):
             in_frames, tokens = self.layer(index, tokens, embedding.grid_hw)
+            if after_layer is not None:
+                after_layer(index, tokens)
             if index in self.config.dpt_layers:
                 kept[index] = torch.cat([in_frames, tokens], dim=-1)
             if index == self.config.depth - 1:

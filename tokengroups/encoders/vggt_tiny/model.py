@@ -19,7 +19,7 @@ from tokengroups.encoders.base import (
     geometry_of,
 )
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import VGGT, Embedding, VGGTOutput, run_in_chunks
+from tokengroups.encoders.vggt.model import VGGT, Embedding, LayerVisitor, VGGTOutput, run_in_chunks
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny.cell_matching import CellMatching
 from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig
@@ -76,10 +76,10 @@ class VGGTTiny(VGGT):
             dims[PAIR_AFFINITY] = (len(PAIR_OFFSETS),)
         return dims
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"]) -> VGGTTinyOutput:
+    def forward(self, images: Float[Tensor, "B V 3 H W"], after_layer: LayerVisitor | None = None) -> VGGTTinyOutput:
         """Predict poses, depth, points and match descriptors; arguments and results as VGGT's."""
         embedding = self.embed(images)
-        layers, camera_tokens = self.run_layers(embedding)
+        layers, camera_tokens = self.run_layers(embedding, after_layer)
         stem_maps = [x.unflatten(0, images.shape[:2]) for x in embedding.stem_maps]
         size_hw = (images.shape[-2], images.shape[-1])
         output = self.predict(layers, camera_tokens, [*layers, *stem_maps], size_hw)

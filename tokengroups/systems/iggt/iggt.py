@@ -23,7 +23,7 @@ from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision, autocast
 from tokengroups.postprocess import Step, StepSpec, build_steps
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.network import InstanceBranch, patch_layers
@@ -105,7 +105,7 @@ class IGGT(InstanceFieldSystem):
         self.branch = InstanceBranch(encoder.config, config.head)
         if encoder.point_head is not None:
             self.branch.point_head.load_state_dict(encoder.point_head.state_dict())
-            encoder.point_head = None
+            encoder.drop_point_head()
         self.network: nn.Module = self.branch
         self.settings: IGGTSettings | None = None
 

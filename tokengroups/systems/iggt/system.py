@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.data.example import Example, stack_examples
 from tokengroups.encoders import Geometry
@@ -26,7 +27,7 @@ from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision, autocast
 from tokengroups.postprocess import Draft, PhotoGroups
 from tokengroups.systems.base import SceneSystem
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig, cell_prediction
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig, cell_prediction, place_gaussians
 from tokengroups.systems.iggt.clustering import ClusteringConfig, Instances, cluster_field
 from tokengroups.systems.weights import save_system
 
@@ -34,7 +35,9 @@ from tokengroups.systems.weights import save_system
 class InstanceFieldSystem(SceneSystem):
     """A system with an instance field; a subclass has `network`, `field` and `config`."""
 
-    adjustable: ClassVar[Mapping[str, str]] = {"granularity": "clustering", "max_gaussians": "gaussians"}
+    adjustable: ClassVar[Mapping[str, str]] = {
+        "granularity": "clustering.granularity", "max_gaussians": "gaussians.max_gaussians",
+    }  # fmt: skip
     loss_config: InstanceFieldLossConfig | None = None
     encoder_source: str = ""
     config: Any
@@ -48,7 +51,10 @@ class InstanceFieldSystem(SceneSystem):
     def decode(self, draft: Draft) -> Draft:
         """Cluster the field of one scene, and place a Gaussian on every cell of its photos."""
         field, instances = self._instances(draft)
-        return replace(draft, prediction=cell_prediction(draft, field, instances, self.gaussians))
+        cells = place_gaussians(draft, self.gaussians)
+        assignment = field_assignment(field, instances, cells.pixels, self.gaussians.temperature)
+        groups = PhotoGroups(instances.labels, instances.scores, field)
+        return replace(draft, prediction=cell_prediction(cells, assignment, instances.prototypes, groups))
 
     @property
     def masks_need_steps(self) -> bool:
@@ -102,6 +108,19 @@ class InstanceFieldSystem(SceneSystem):
     def export(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write a weight folder."""
         save_system(folder, state, self, self.config, self.encoder_source)
+
+
+def field_assignment(
+    field: Float[Tensor, "V E H W"], instances: Instances, pixels: Int64[Tensor, "K 3"], temperature: float
+) -> Float[Tensor, "K M"]:
+    """Probabilities of the instances at some pixels (view, row, column), by cosines with their means."""
+    views, rows, columns = pixels.unbind(-1)
+    own = functional.normalize(field.permute(0, 2, 3, 1)[views, rows, columns], dim=-1)
+    logits = own @ functional.normalize(instances.prototypes, dim=-1).T / temperature
+    # A pixel's own instance is the most probable one, also where another mean is a little nearer.
+    labels = instances.labels[views, rows, columns][:, None]
+    logits.scatter_(1, labels, logits.amax(dim=1, keepdim=True) + 1)
+    return logits.softmax(dim=-1)
 
 
 def at_cells(ids: Int64[Tensor, "B V H W"], field: Float[Tensor, "B V E h w"]) -> Int64[Tensor, "B V h w"]:

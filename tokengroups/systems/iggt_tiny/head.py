@@ -7,16 +7,15 @@ from typing import Annotated
 
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.encoders.vggt import VGGTConfig
-from tokengroups.encoders.vggt.dpt_head import DPTHead, resize
-from tokengroups.encoders.vggt_tiny.stem import StemStage
+from tokengroups.encoders.vggt.dpt_head import DPTHead
 from tokengroups.nn.blocks import init_transformer_weights
-from tokengroups.nn.single_view_embedding import SingleViewEmbedding
+from tokengroups.systems.photo_skips import PhotoSkips
 
 Width = Annotated[int, Between(1, 4096)]
 LAYERS = 4  # equal parts of the patch features, which a DPT reads at four resolutions
@@ -34,7 +33,7 @@ class TinyInstanceHeadConfig(Settings):
     single_view_features: bool = True  # add an embedding of the single-view network's maps
 
 
-class TinyInstanceHead(nn.Module):
+class TinyInstanceHead(PhotoSkips):
     """Photos and an encoder's features to the instance field.
 
     Args:
@@ -53,7 +52,6 @@ class TinyInstanceHead(nn.Module):
         super().__init__()
         if patch_size < 8 or patch_size & (patch_size - 1) or feature_dim % (2 * LAYERS):
             raise ValueError(f"needs patches of 8, 16, 32, ... pixels, got {patch_size}")
-        self.patch_size = patch_size
         sizes = VGGTConfig(
             patch_size=patch_size,
             image_size=patch_size,
@@ -64,12 +62,8 @@ class TinyInstanceHead(nn.Module):
         )
         self.dpt = DPTHead(sizes, config.feature_dim)
         self.dpt.num_special = 0  # features hold patches alone
-        self.stem = nn.ModuleList([StemStage(3, config.stem[0]), StemStage(config.stem[0], config.stem[1])])
-        self.fine_skip = nn.Conv2d(config.stem[0], config.features // 2, kernel_size=1)
-        self.coarse_skip = nn.Conv2d(config.stem[1], config.channels[0], kernel_size=1)
-        self.single_view = None
-        if config.single_view_features:
-            self.single_view = SingleViewEmbedding(config.channels[0], single_view_dims)
+        single_view = single_view_dims if config.single_view_features else None
+        self.build_skips(config.stem, config.channels[0], config.features // 2, single_view)
         init_transformer_weights(self)
 
     def forward(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E h w"]:
@@ -82,24 +76,14 @@ class TinyInstanceHead(nn.Module):
         size_hw, photos = (images.shape[-2], images.shape[-1]), images.flatten(0, 1)
         features = geometry.features.flatten(0, 1)
         layers = rearrange(features, "n (l c) h w -> l n (h w) c", l=LAYERS).unbind(0)
-        fine = self.stem[0](4 * photos - 2)
-        coarse = self.stem[1](fine)
+        fine, coarse = self.stem_maps(photos)
         maps = self.dpt.layer_maps(layers, size_hw)
-        maps[0] = maps[0] + resize(self.coarse_skip(coarse), _size(maps[0]))
-        if self.single_view is not None:
-            maps[0] = maps[0] + self._single_view(geometry, size_hw, _size(maps[0]))
-        fused = self.dpt.scratch.output_conv1(self.dpt.scratch.fuse(maps))
-        fused = fused + resize(self.fine_skip(fine), _size(fused))
+        maps[0] = self.add_coarse(maps[0], coarse, _single_view(geometry, self.single_view is not None), size_hw)
+        fused = self.add_fine(self.dpt.scratch.output_conv1(self.dpt.scratch.fuse(maps)), fine)
         return self.dpt.scratch.output_conv2(fused).unflatten(0, images.shape[:2])
 
-    def _single_view(
-        self, geometry: Geometry, size_hw: tuple[int, int], grid_hw: tuple[int, int]
-    ) -> Float[Tensor, "N D h w"]:
-        maps = geometry.evidence[SINGLE_VIEW_FEATURES]
-        assert isinstance(maps, tuple) and self.single_view is not None
-        cells = self.single_view(maps, size_hw, self.patch_size // 4)
-        return rearrange(cells, "b (v h w) d -> (b v) d h w", h=grid_hw[0], w=grid_hw[1])
 
-
-def _size(x: Tensor) -> tuple[int, int]:
-    return x.shape[-2], x.shape[-1]
+def _single_view(geometry: Geometry, wanted: bool) -> tuple[Float[Tensor, "N _ _ _"], ...]:
+    maps = geometry.evidence[SINGLE_VIEW_FEATURES] if wanted else ()
+    assert isinstance(maps, tuple)
+    return tuple(each.flatten(0, 1) for each in maps)

@@ -13,7 +13,7 @@ from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.errors import UserError
 from tokengroups.losses.instance_field import InstanceFieldLossConfig
 from tokengroups.postprocess import Step, StepSpec, build_steps
-from tokengroups.systems.iggt.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
 from tokengroups.systems.iggt.clustering import ClusteringConfig
 from tokengroups.systems.iggt.system import InstanceFieldSystem
 from tokengroups.systems.iggt_tiny.head import TinyInstanceHead, TinyInstanceHeadConfig

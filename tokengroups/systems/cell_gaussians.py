@@ -1,4 +1,4 @@
-"""Scenes from geometry and instances: one Gaussian for every cell of pixels, which belongs to the cell's instance."""
+"""Scenes from geometry and instances of pixels: one Gaussian for every cell of pixels, its own anchor."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.bounds import Between, Settings
 from tokengroups.postprocess import Draft, PhotoGroups, Prediction
 from tokengroups.spherical_harmonics import SH_C0
-from tokengroups.systems.iggt.clustering import Instances
 from tokengroups.systems.surface_points import surface_points
-from tokengroups.types import Gaussians
+from tokengroups.types import Gaussians, TensorFields
 
 
 @dataclass(frozen=True)
@@ -31,41 +29,49 @@ class CellGaussiansConfig(Settings):
     )
     opacity: Annotated[float, Between(0, 1, open_low=True)] = 0.9
     temperature: Annotated[float, Between(0, 10, open_low=True)] = (
-        0.1  # divides the cosines with the instances' means, for the probabilities of the groups
+        0.1  # of instance fields: divides the cosines with the instances' means, for the probabilities of the groups
     )
 
 
-def cell_prediction(
-    draft: Draft, field: Float[Tensor, "V E H W"], instances: Instances, config: CellGaussiansConfig
-) -> Prediction:
-    """Gaussians, anchors and groups of one scene; every Gaussian is its own anchor."""
+@dataclass(frozen=True)
+class CellGaussians(TensorFields):
+    """One Gaussian for each of K cells of pixels."""
+
+    gaussians: Gaussians
+    pixels: Int64[Tensor, "K 3"]  # view, row, column
+    stride: int  # side of the cells in pixels
+
+
+def place_gaussians(draft: Draft, config: CellGaussiansConfig) -> CellGaussians:
+    """Put a Gaussian on the surface of every cell of the photos of one scene."""
     num_views, _, height, width = draft.photos.shape
     stride = cell_stride(num_views, (height, width), config.max_gaussians)
     cells = surface_points(draft.photos[None], draft.geometry.map(lambda tensor: tensor[None]), stride)
     points, count = cells.points[0], cells.points.shape[1]
-    sizes = (config.scale * stride * cells.pixel_sizes[0])[:, None].expand(-1, 3)
     gaussians = Gaussians(
         means=points,
         quats=points.new_tensor([1.0, 0, 0, 0]).expand(count, 4),
-        scales=sizes,
+        scales=(config.scale * stride * cells.pixel_sizes[0])[:, None].expand(-1, 3),
         opacities=points.new_full((count,), config.opacity),
         sh=((cells.colors[0] - 0.5) / SH_C0)[:, None],
     )
-    views, rows, columns = cells.pixels.unbind(-1)
-    own = functional.normalize(field.permute(0, 2, 3, 1)[views, rows, columns], dim=-1)
-    logits = own @ functional.normalize(instances.prototypes, dim=-1).T / config.temperature
-    # A pixel's own instance is the most probable group of its anchor, also where another mean is a little nearer.
-    labels = instances.labels[views, rows, columns][:, None]
-    logits.scatter_(1, labels, logits.amax(dim=1, keepdim=True) + 1)
+    return CellGaussians(gaussians, cells.pixels, stride)
+
+
+def cell_prediction(
+    cells: CellGaussians, assignment: Float[Tensor, "K L"], group_tokens: Float[Tensor, "L D"], groups: PhotoGroups
+) -> Prediction:
+    """The prediction of one scene, in which every Gaussian is its own anchor."""
+    points = cells.gaussians.means
     return Prediction(
-        gaussians=gaussians,
-        anchor_ids=torch.arange(count, device=points.device),
+        gaussians=cells.gaussians,
+        anchor_ids=torch.arange(len(points), device=points.device),
         anchors=points,
         anchor_pixels=cells.pixels,
-        anchor_stride=stride,
-        assignment=logits.softmax(dim=-1),
-        group_tokens=instances.prototypes,
-        photo_groups=PhotoGroups(instances.labels, instances.scores, field),
+        anchor_stride=cells.stride,
+        assignment=assignment,
+        group_tokens=group_tokens,
+        photo_groups=groups,
     )
 
 

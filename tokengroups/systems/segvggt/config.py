@@ -1,0 +1,59 @@
+"""Sizes of SegVGGT's query branch; the defaults are the published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from tokengroups.bounds import Between, Channels, ChannelsOrNone, Positive, Settings, Weight
+
+Ratio = Annotated[float, Between(0, 64, open_low=True)]
+
+
+@dataclass(frozen=True)
+class QueryConfig(Settings):
+    """Shape of the queries and their blocks; the second block is not in the paper, and off."""
+
+    number: Annotated[int, Between(1, 10_000)] = 400
+    layers: Annotated[tuple[int, ...], Between(0, 256)] = ()  # of the trunk that queries read, ascending; empty = all
+    cross_mlp_ratio: Ratio = 4.0
+    self_mlp_ratio: Ratio = 1.0
+    layer_scale: Weight = 0.01  # initial
+    std: Weight = 1e-6  # of the queries' start
+
+    # sampled: the start is the learned query plus a patch token of the last layer, chosen by farthest-point sampling.
+    start: Literal["learned", "sampled"] = "learned"
+    # Which patches a query may read: those where the attention's own products (official option) or its present
+    # mask (Cheng et al. 2022) exceed a probability of 0.4. Special tokens are always read.
+    mask_attention: Literal["none", "products", "masks"] = "none"
+
+
+@dataclass(frozen=True)
+class SemanticHeadConfig(Settings):
+    """Shape of the dense head and of the class MLP; the second block is not in the paper, and off."""
+
+    class_hidden: Channels = 32
+    channels: Annotated[tuple[Channels, ...], Between(0, 4)] = ()  # of the four maps; empty = those of the encoder
+    features: ChannelsOrNone = 0  # of the fused maps, twice the width of the masks; 0 = those of the encoder
+
+    stem: Annotated[tuple[Channels, ...], Between(0, 2)] = ()  # two convolutions on the photo, added to fine maps
+    single_view_features: bool = False  # add an embedding of the single-view network's maps; needs a stem
+
+    def __post_init__(self) -> None:
+        """Reject sizes that do not fit together."""
+        super().__post_init__()
+        if len(self.channels) not in (0, 4) or len(self.stem) not in (0, 2):
+            raise ValueError("channels must have four entries and stem two, or none")
+        if self.single_view_features and not self.stem:
+            raise ValueError("single_view_features needs a stem")
+
+
+@dataclass(frozen=True)
+class SegVGGTConfig(Settings):
+    """Everything that shapes the query branch, beside the encoder's sizes."""
+
+    num_classes: Annotated[int, Between(1, 10_000)] = 18  # without "no object"
+    queries: QueryConfig = field(default_factory=QueryConfig)
+    head: SemanticHeadConfig = field(default_factory=SemanticHeadConfig)
+    lora_rank: Annotated[int, Between(0, 4096)] = 32  # 0 = the trunk is left as it is
+    lora_alpha: Positive = 32.0  # in no file; 32 is what a configuration said that matches the published weights
