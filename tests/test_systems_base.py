@@ -31,6 +31,7 @@ from tokengroups.systems import SYSTEMS, SceneSystem, System, load_model, save_s
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig
 from tokengroups.systems.iggt_tiny import IGGTTiny, IGGTTinyConfig, TinyInstanceHeadConfig
 from tokengroups.systems.pixel_gaussians import PixelGaussians, PixelGaussiansConfig, PixelGaussiansSettings
+from tokengroups.systems.segvggt.system import SegVGGT, SegVGGTModelConfig
 from tokengroups.systems.token_groups import TokenGroups
 from tokengroups.systems.token_groups_tiny import TokenGroupsTiny, TokenGroupsTinyConfig
 from tokengroups.systems.weights import system_name
@@ -129,10 +130,11 @@ def test_built_in_systems_keep_their_interfaces(tmp_path):
     groups, tiny = TokenGroups(VGGT(ENCODER), GROUPS), TokenGroupsTiny(VGGTTiny(TINY), tiny_config)
     field = IGGT(VGGT(ENCODER), IGGTConfig())
     own = {"head": TinyInstanceHeadConfig(single_view_features=False)}
-    systems = (groups, tiny, pixels, field, IGGTTiny(VGGT(ENCODER), IGGTTinyConfig(**own)))
+    queries = SegVGGT(VGGT(ENCODER), SegVGGTModelConfig())
+    systems = (groups, tiny, pixels, field, IGGTTiny(VGGT(ENCODER), IGGTTinyConfig(**own)), queries)
     assert all(isinstance(system, System) for system in systems)
-    assert [isinstance(system, SceneSystem) for system in systems] == [True, True, False, True, True]
-    assert [isinstance(system, Model) for system in systems] == [True, True, False, True, True]
+    assert [isinstance(system, SceneSystem) for system in systems] == [True, True, False, True, True, True]
+    assert [isinstance(system, Model) for system in systems] == [True, True, False, True, True, True]
     assert [system_name(type(system)) for system in systems] == list(SYSTEMS)
     assert isinstance(groups.encoder, Encoder) and isinstance(tiny.encoder, Encoder)
     assert not isinstance(torch.nn.Linear(3, 3), System) and not isinstance(VGGT(ENCODER), System)

@@ -158,3 +158,14 @@ def test_the_score_decides_which_masks_are_kept(tmp_path: Path) -> None:
     assert 0 < len(system.segment(draft).scores) < len(scores)
     with pytest.raises(ValueError, match="score_threshold"):
         system.adjust(score=2.0)
+
+
+def test_too_few_queries_are_said_once(encoder_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = replace(MODEL.network, queries=replace(MODEL.network.queries, number=1))
+    model = replace(MODEL, network=network)
+    system = SegVGGT.for_training(SegVGGTSettings(str(encoder_folder), "frozen", model=model, losses=LOSSES))
+    for step in range(2):
+        assert system.losses(example(), step, "fp32").total.isfinite()
+    assert [record.message for record in caplog.records] == [
+        "scenes have more instances than the 1 queries: the others are not learnt"
+    ]

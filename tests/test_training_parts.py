@@ -149,7 +149,7 @@ def test_errors_of_the_reader_reach_the_loop() -> None:
 def test_unknown_tasks_and_keys_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("task: geometri\n")
-    known = "geometry, single_view, token_groups, token_groups_tiny, pixel_gaussians, iggt, iggt_tiny, or module:Class"
+    known = ", ".join(["geometry", "single_view", *SYSTEMS, "or module:Class"])
     with pytest.raises(UserError, match=f"'task' must be one of {known}; got 'geometri'"):
         run_experiment(path)
     with pytest.raises(UserError, match=r"unknown key 'training.stepz'; did you mean 'steps'\?"):

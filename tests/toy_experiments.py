@@ -33,6 +33,10 @@ def read(folder: Path, encoder: Path, task: str = "token_groups", **changes: Any
     elif task.startswith("iggt"):
         model = {"head": {"single_view_features": False}} if task == "iggt_tiny" else {}
         settings |= {"encoder": str(encoder), "model": model, "losses": {"min_cells": 5}}
+    elif task == "segvggt":
+        names = ["wall", "floor", "chair"]
+        network = {"num_classes": len(names), "lora_rank": 2, "queries": {"number": 6, "std": 0.5, "layer_scale": 0.2}}
+        settings |= {"encoder": str(encoder), "model": {"network": network, "class_names": names}, "losses": {}}
     else:
         settings |= {"encoder": str(encoder), "model": MODEL}
         settings["losses"] |= {"segmentation": 0.1, "segmentation_warmup_steps": 0}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tokengroups.bounds import Between, Channels, ChannelsOrNone, Positive, Settings, Weight
 
+Index = Annotated[int, Between(0, 255)]
 Ratio = Annotated[float, Between(0, 64, open_low=True)]
 
 
@@ -15,7 +16,7 @@ class QueryConfig(Settings):
     """Shape of the queries and their blocks; the second block is not in the paper, and off."""
 
     number: Annotated[int, Between(1, 10_000)] = 400
-    layers: Annotated[tuple[int, ...], Between(0, 256)] = ()  # of the trunk that queries read, ascending; empty = all
+    layers: Annotated[tuple[Index, ...], Between(0, 256)] = ()  # of the trunk that queries read, ascending; empty = all
     cross_mlp_ratio: Ratio = 4.0
     self_mlp_ratio: Ratio = 1.0
     layer_scale: Weight = 0.01  # initial

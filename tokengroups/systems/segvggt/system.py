@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = ["SegVGGT", "SegVGGTModelConfig", "SegVGGTSettings", "is_published", "
 
 QUERIES, FEATURES, LOGITS = "instance_queries", "instance_features", "instance_class_logits"  # in a geometry's evidence
 BRANCH, ENCODER = "branch.", "encoder."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class SegVGGT(SceneSystem):
         self.settings: SegVGGTSettings | None = None
         self.teacher: VGGT | None = None
         self.encoder_source = ""
+        self.told = False  # that queries are too few
 
     @classmethod
     def for_training(cls, settings: SegVGGTSettings) -> SegVGGT:
@@ -183,7 +186,12 @@ class SegVGGT(SceneSystem):
         reading = Reading(states=config.deep_supervision > 0, frame_attention=config.attention > 0)
         with autocast(precision, images.device):
             output, found = self.network(images, reading)
-        losses = query_losses(_predictions(found), self.targets(example, found.features.shape[2:4]), config).losses
+        answer = query_losses(_predictions(found), self.targets(example, found.features.shape[2:4]), config)
+        losses = answer.losses
+        if answer.unmatched and not self.told:
+            self.told = True
+            few = self.config.network.queries.number
+            _log.warning("scenes have more instances than the %d queries: the others are not learnt", few)
         if self.teacher is None:
             return losses
         self.teacher.to(images.device)
