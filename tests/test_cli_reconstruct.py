@@ -15,10 +15,13 @@ from PIL import Image
 
 from tokengroups.cli.arguments import MAX_MEGAPIXELS
 from tokengroups.cli.main import main
+from tokengroups.data.procedural.generate import generate_room
 from tokengroups.io import decoding
+from tokengroups.io.images import load_photos
 from tokengroups.postprocess import STEPS, build_steps
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.scene import load_scene
+from tokengroups.systems import load_model
 
 ROOT = Path(__file__).parents[1]
 ORIENTATION = 0x0112
@@ -185,6 +188,22 @@ def test_one_photo_works_with_a_note(photos: Path, random_weights: Path, capsys:
     assert reconstruct(photos / "IMG_3.png", "-o", output, "--weights", random_weights) == 0
     assert "only one photo" in capsys.readouterr().out
     assert len(load_scene(output).cameras.intrinsics) == 1
+
+
+def test_photos_of_two_rooms_are_noted_and_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        for index, pixels in enumerate(generate_room(seed, 0, num_views=3).images[:2]):
+            Image.fromarray(pixels).save(tmp_path / f"room_{seed}_{index}.png")
+    for photos, note in ((tmp_path, True), (tmp_path / "room_1_0.png", False)):
+        output = tmp_path / "scene.safetensors"
+        assert reconstruct(photos, "-o", output, "--weights", "iggt_tiny", "--postprocess", "none") == 0
+        said = "note: room_2_0.png, room_2_1.png: little that the other photos show" in capsys.readouterr().out
+        assert said == note
+        model = load_model("iggt_tiny")
+        expected = model.reconstruct(load_photos(photos, model.image_size).images, postprocess="none")
+        scene = load_scene(output)
+        assert torch.equal(scene.gaussians.means, expected.gaussians.means)
+        assert torch.equal(scene.assignment, expected.assignment)
 
 
 def test_forty_photos_are_thinned_with_a_note(

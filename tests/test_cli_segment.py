@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,16 @@ def test_the_same_command_gives_the_same_files(photos: Path, colors: Path) -> No
     for name in ("one", "two", "two"):  # a second time into the same folder
         assert segment(photos, "-o", photos.parent / name, "--weights", colors, "--size", SIZE) == 0
     assert files_in(photos.parent / "one") == files_in(photos.parent / "two")
+
+
+def test_only_steps_that_ran_are_recorded(
+    photos: Path, colors: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for weights, ran in ((colors, ["bundle_adjustment"]), (random_weights, ["bundle_adjustment", "flip_ensemble"])):
+        out, steps = photos.parent / weights.name, "bundle_adjustment,flip_ensemble"
+        assert segment(photos, "-o", out, "--weights", weights, "--size", SIZE, "--postprocess", steps) == 0
+        assert [step["name"] for step in content_of(out)["postprocess"]] == ran
+        assert ("note: flip_ensemble: not run" in capsys.readouterr().out) == ("flip_ensemble" not in ran)
 
 
 def test_any_system_segments(photos: Path, random_weights: Path) -> None:
@@ -443,7 +454,8 @@ def test_published_weights_with_another_encoder_and_other_checkpoints(
     other = checkpoint.with_name("other.pt")
     torch.save({"aggregator.x": torch.ones(1), "semantic_head.norm.weight": torch.ones(1)}, other)
     assert "without SegVGGT's instance branch" in refused(capsys, photos, "-o", out, "--weights", other)
-    other.write_bytes(b"\x80\x02X")
-    assert "damaged or truncated" in refused(capsys, photos, "-o", out, "--weights", other)
+    for damaged in (b"\x80\x02X", pickle.dumps({"x": 1}, protocol=4)):
+        other.write_bytes(damaged)
+        assert "damaged or truncated" in refused(capsys, photos, "-o", out, "--weights", other)
     missing = refused(capsys, photos, "-o", out, "--weights", "sub/missing.pth")  # looks like a hub id, and is none
     assert "there is no such file" in missing and not out.exists()

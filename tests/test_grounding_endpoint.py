@@ -203,7 +203,7 @@ def test_later_responses_of_the_wrong_form_count_as_no():
     assert "2 of 3 answers" in result.notes()[0] and "<html>oops</html>" in result.notes()[0]
 
 
-@pytest.mark.parametrize("content", ["I think so", "", None, "\x1b]0;evil\x07", "y" * 10_000, []])
+@pytest.mark.parametrize("content", ["I think so", "", None, "\x1b]0;evil\x07", "y" * 10_000, [], [{"text": 7}]])
 def test_nonsense_counts_as_no(content):
     with chat_server(lambda handler, _: handler.say(content)) as server:
         answer = ask(server).ask([], QUESTION)

@@ -268,6 +268,12 @@ def test_folders_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pa
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(("code", "words"), [(errno.EROFS, "may write"), (errno.EIO, "Input/output")])
+def test_errors_in_a_folder_are_not_about_its_kind(tmp_path: Path, code: int, words: str) -> None:
+    with pytest.raises(UserError, match=f"^cannot write {tmp_path}: .*{words}"), staged_folder(tmp_path):
+        raise OSError(code, os.strerror(code))
+
+
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 

@@ -59,7 +59,8 @@ def counted(number: int, noun: str) -> str:
 def describe(scene: TokenScene) -> str:
     """Sizes of a scene in one line."""
     height, width = scene.cameras.size_hw
-    counts = f"{len(scene.group_ids)} groups, {len(scene.anchors):,} anchors, {len(scene.gaussians.means):,} Gaussians"
+    groups, anchors, gaussians = len(scene.group_ids), len(scene.anchors), len(scene.gaussians.means)
+    counts = f"{counted(groups, 'group')}, {counted(anchors, 'anchor')}, {counted(gaussians, 'Gaussian')}"
     return f"{counts}, {counted(len(scene.cameras.intrinsics), 'context view')} of {width}x{height}"
 
 
@@ -87,8 +88,8 @@ def print_summary(summary: dict[str, Any], as_json: bool, details: str = "") -> 
         say(f"note: {message}")
     height, width = summary["size_hw"]
     made = (
-        f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> {summary['num_groups']} groups, "
-        f"{summary['num_gaussians']:,} Gaussians in {summary['seconds']:.2f} s{details}"
+        f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> {counted(summary['num_groups'], 'group')}, "
+        f"{counted(summary['num_gaussians'], 'Gaussian')} in {summary['seconds']:.2f} s{details}"
     )
     for line in made.split("\n"):
         say(line)

@@ -6,6 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import (
@@ -18,6 +19,13 @@ from tokengroups.cli.arguments import (
 )
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokengroups.postprocess import Reconstruction, Step
+    from tokengroups.systems import SceneSystem
 
 HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.images import find_photos
     from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
+    from tokengroups.segmentation import unrelated_notes
     from tokengroups.text import load_dense_encoder
 
     check_writable(args.out)
@@ -59,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
     photos, intrinsics, notes = photo_options.load(args, find_photos(args.photos), model, device)
     _check_budget(args.max_gaussians, len(photos.photos))
     start = time.perf_counter()
-    made = model.predict(photos.images.to(device), intrinsics, postprocess=steps, fps_start=args.seed)
+    made, unrelated = _predict(model, photos.images.to(device), intrinsics, steps, args.seed)
+    notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
     scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
     seconds = time.perf_counter() - start
     origin = photo_options.origin(args, photos, adjusted)
@@ -68,6 +78,21 @@ def run(args: argparse.Namespace) -> None:
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
     print_summary(summary, args.json)
+
+
+def _predict(
+    model: SceneSystem, images: Tensor, intrinsics: Tensor | None, steps: tuple[Step, ...], seed: int | None
+) -> tuple[Reconstruction, tuple[int, ...]]:
+    """What `SceneSystem.predict` returns, and the photos that hardly match the others."""
+    import torch
+
+    from tokengroups.postprocess import run_steps
+    from tokengroups.postprocess.mutual_matches import unrelated_photos
+
+    with torch.no_grad():
+        draft = model.begin(images, intrinsics, steps, seed)
+        unrelated = unrelated_photos(draft.geometry)
+        return model.complete(run_steps(draft, steps, "before_decoding"), steps), unrelated
 
 
 def _check_budget(max_gaussians: int | None, num_photos: int) -> None:

@@ -15,6 +15,7 @@ from tokengroups.reading import check_file, shown
 
 if TYPE_CHECKING:
     from tokengroups.postprocess import Step
+    from tokengroups.segmentation import Segmentation
     from tokengroups.systems import SceneSystem
 
 HELP = "make instance masks of photos of a room, the same ids in all photos, with cameras and depth"
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]
     notes += [*more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
-    facts = {**_origin(args, model, steps, adjusted), "notes": notes}
+    notes += _step_notes(args, steps, found)
+    facts = {**_origin(args, model, found.steps, adjusted), "notes": notes}
     options = {"video": args.video, "max_megapixels": args.max_megapixels}
     start = time.perf_counter()
     content = write_segmentation(args.out, found, photos, layout, facts, **options, watch=progress)
@@ -113,6 +115,16 @@ def _stem_notes(names: list[str]) -> list[str]:
         return []
     some = ", ".join(shown(name) for name in names[:2])
     return [f"{some} share a name but for the suffix: their files have the whole name; `fit` wants other names"]
+
+
+def _step_notes(args: argparse.Namespace, steps: tuple[Step, ...], found: Segmentation) -> list[str]:
+    """A note on steps that ``--postprocess`` names and that had nothing to change."""
+    from tokengroups.postprocess import step_name
+
+    idle = ", ".join(step_name(step) for step in steps if step not in found.steps)
+    if not idle or args.postprocess == "default":
+        return []
+    return [f"{shown(idle)}: not run, as masks of this system need no decoded scene"]
 
 
 def _origin(

@@ -126,7 +126,8 @@ def _text_of(response: Any) -> str:
     except (KeyError, IndexError, TypeError):
         raise WrongForm(f"a response without choices[0].message.content: {shown(response)}") from None
     if isinstance(text, list):  # parts, as some servers send them
-        text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+        words = [part.get("text") for part in text if isinstance(part, dict)]
+        text = "".join(each for each in words if isinstance(each, str))
     if text is not None and not isinstance(text, str):
         raise WrongForm(f"content that is no text: {shown(text)}")
     return text or ""

@@ -186,7 +186,7 @@ def write_error(target: Path, error: OSError | ValueError) -> UserError:
         reason = f"{os.strerror(code)}; free some space, nothing was changed"
     elif code in (errno.ENOENT, errno.ENOTDIR) and path_kind(target.parent) != "folder":
         reason = f"there is no folder {shown(target.parent)}; create it first"
-    elif code == errno.EISDIR or path_kind(target) == "folder":
+    elif code == errno.EISDIR:
         reason = "it is a folder; give a file name"
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason = f"{os.strerror(code)}; choose a place you may write to"

@@ -2,8 +2,9 @@
 
 from tokengroups.segmentation.folder import write_segmentation
 from tokengroups.segmentation.layout import Layout, check_place, plan_layout
-from tokengroups.segmentation.segment import Segmentation, overlap_notes, segment_photos
+from tokengroups.segmentation.segment import Segmentation, overlap_notes, segment_photos, unrelated_notes
 
 __all__ = [
-    "Layout", "Segmentation", "check_place", "overlap_notes", "plan_layout", "segment_photos", "write_segmentation",
+    "Layout", "Segmentation", "check_place", "overlap_notes", "plan_layout", "segment_photos", "unrelated_notes",
+    "write_segmentation",
 ]  # fmt: skip

@@ -11,17 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tokengroups.encoders import Geometry
-from tokengroups.encoders.base import MATCH_DESCRIPTORS
 from tokengroups.evaluation.photo_masks import rendered_groups
 from tokengroups.postprocess import Draft, Step, run_steps
-from tokengroups.postprocess.mutual_matches import mutual_shares
+from tokengroups.postprocess.mutual_matches import unrelated_photos
 from tokengroups.systems import SceneSystem
 from tokengroups.types import Cameras, TensorFields
-
-# Photos of which no other one matches more cells, mutually, show something else. With the shipped encoder, pairs of
-# photos of two rooms have 0.20 to 0.34, neighbours on a path through one room 0.60 and more.
-UNRELATED = 0.34
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,8 @@ class Segmentation(TensorFields):
     names: tuple[str, ...]  # one per instance, "" = unnamed; empty = none named
     cameras: Cameras  # batch axis V; the world is the camera of the first photo
     depth: Float[Tensor, "V H W"]  # z, up to one factor for the whole scene
-    unrelated: tuple[int, ...]  # photos that hardly match any other one, by their indices
+    unrelated: tuple[int, ...]  # photos that hardly match the others, by their indices
+    steps: tuple[Step, ...]  # those that ran: without a scene there is nothing to change after decoding
     seconds: Mapping[str, float]  # wall time of "masks" and of "geometry"
 
 
@@ -84,16 +79,9 @@ def segment_photos(
         draft = run_steps(draft, steps, "before_decoding")
         clock.lap("geometry")
     ids = torch.arange(len(groups.scores), device=groups.scores.device)
-    return _segmentation(groups.labels, ids, groups.scores, groups.names, draft.geometry, unrelated, clock)
-
-
-def unrelated_photos(geometry: Geometry) -> tuple[int, ...]:
-    """Indices of the photos that hardly match any other one; none without match descriptors, or of a single photo."""
-    descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
-    if not isinstance(descriptors, Tensor) or len(descriptors) < 2:
-        return ()
-    best = mutual_shares(descriptors).amax(dim=1)
-    return tuple((best < UNRELATED).nonzero().flatten().tolist())
+    ran, geometry = tuple(step for step in steps if step.when == "before_decoding"), draft.geometry
+    found = groups.labels, ids, groups.scores, groups.names
+    return Segmentation(*found, geometry.cameras, geometry.depth, unrelated, ran, dict(clock.seconds)).to("cpu")
 
 
 def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
@@ -108,14 +96,17 @@ def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
         notes.append("no instance is seen in two photos, so ids say nothing across photos; do the photos overlap?")
     elif alone:
         notes.append(f"{_some(alone)}: no instance that another photo shows, too")
-    if found.unrelated:
-        unrelated = _some([names[view] for view in found.unrelated])
-        notes.append(f"{unrelated}: little that any other photo shows; without overlap, cameras and ids do not agree")
-    return notes
+    return notes + unrelated_notes(found.unrelated, names)
+
+
+def unrelated_notes(unrelated: Sequence[int], names: Sequence[str]) -> list[str]:
+    """A note on photos that hardly match the others, by their indices and the names of all photos."""
+    some = _some([names[view] for view in unrelated])
+    return [f"{some}: little that the other photos show; without overlap, cameras and ids do not agree"] if some else []
 
 
 def _from_scene(
-    model: SceneSystem, draft: Draft, steps: Sequence[Step], unrelated: tuple[int, ...], clock: _Clock
+    model: SceneSystem, draft: Draft, steps: tuple[Step, ...], unrelated: tuple[int, ...], clock: _Clock
 ) -> Segmentation:
     """Instances as a rendering of the scene at the photos' cameras shows them."""
     draft = run_steps(draft, steps, "before_decoding")
@@ -124,21 +115,8 @@ def _from_scene(
     ((columns, scores),) = rendered_groups(made.scene, [made.scene.assignment])
     labels = torch.where(columns >= 0, made.scene.group_ids[columns.clamp(min=0)], -1)
     clock.lap("masks")
-    names = made.scene.group_names
-    return _segmentation(labels, made.scene.group_ids, scores, names, draft.geometry, unrelated, clock)
-
-
-def _segmentation(
-    labels: Tensor,
-    ids: Tensor,
-    scores: Tensor,
-    names: tuple[str, ...],
-    geometry: Geometry,
-    unrelated: tuple[int, ...],
-    clock: _Clock,
-) -> Segmentation:
-    cameras, depth = geometry.cameras, geometry.depth
-    return Segmentation(labels, ids, scores, names, cameras, depth, unrelated, dict(clock.seconds)).to("cpu")
+    found, geometry = (labels, made.scene.group_ids, scores, made.scene.group_names), draft.geometry
+    return Segmentation(*found, geometry.cameras, geometry.depth, unrelated, steps, dict(clock.seconds)).to("cpu")
 
 
 class _Clock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tokengroups.grounding.offline.words import (
+    COLORS,
     DETERMINERS,
     FILLERS,
     GENERIC,
@@ -162,6 +163,8 @@ class _Words:
             noun.append(self.words.pop(0))
         if not noun:
             return (), False
+        if singular(noun[0]) in GENERIC and COLORS.issuperset(noun[1:]):  # "something blue"
+            noun.append(noun.pop(0))
         last = singular(noun[-1])
         plural = last != noun[-1]
         noun[-1] = last

@@ -71,7 +71,8 @@ class Resolver:
         semantics = self.facts.scene.semantics
         if semantics is None or self.embed is None:
             lacking = "the scene has no semantics" if semantics is None else "there is no text encoder"
-            raise UserError(f"{self._nameless(text)}, and {lacking} to compare a text with")
+            cure = "add embeddings with `tokengroups embed`, or ask for colours, sizes and places of things"
+            raise UserError(f"{self._nameless(text)}, and {lacking} to compare a text with; {cure}")
         cosines = text_cosines(semantics, self.embed(text)[None])
         values = match_probabilities(semantics, cosines)[0].double()
         order = ascending(-values.numpy(force=True), _ROUNDING).tolist()
