@@ -365,6 +365,10 @@ def test_a_scene_of_instances_goes_through_all_commands(
     summary = json.loads(run(capsys, "reconstruct", photos, "-o", scene, *common, "--max-gaussians", 4000, "--json"))
     assert summary["num_groups"] == 4 and summary["num_gaussians"] == 3 * 32 * 32  # 3 * 64 * 64 would be too many
     assert load_scene(scene).provenance["max_gaussians"] == 4000
+    least = photos.parent / "least.safetensors"
+    said = run(capsys, "reconstruct", photos, "-o", least, *common, "--max-gaussians", 3)
+    assert "-> 1 group, 3 Gaussians in" in said
+    assert "1 group, 3 anchors, 3 Gaussians" in run(capsys, "info", least)
     listed = json.loads(run(capsys, "list", scene, "--json"))
     groups = {group["id"]: group for group in (listed if isinstance(listed, list) else listed["groups"])}
     assert set(groups) == {0, 1, 2, 3}

@@ -20,8 +20,6 @@ _ROOM = 0.45  # of the text height: instances with less space around their middl
 _PEELED = 160  # cells along the longer side where the middles of instances are looked for
 _GAP_PX, _CAPTION_PX = 8, 16
 
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-
 
 def overlay_size(size_hw: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the overlay of a photo."""
