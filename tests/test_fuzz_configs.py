@@ -211,8 +211,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @fuzzed
 @given(data=st.data())
-def test_changed_states_of_a_checkpoint(data: st.DataObject, run: Path, folder: Path) -> None:
+def test_changed_states_of_a_checkpoint(
+    data: st.DataObject, run: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """With a right digest: what is restored are counters within bounds, of this or the checkpoint before."""
+    caplog.clear()
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
     shutil.copytree(run / "checkpoints", output / "checkpoints")
@@ -227,6 +230,7 @@ def test_changed_states_of_a_checkpoint(data: st.DataObject, run: Path, folder: 
     state = one_line(lambda: checkpoints.restore({"training": {}}))
     assert isinstance(state, RunState) and state.step in (8, 12)
     assert within_bounds(state) and all(parameter.isfinite().all() for parameter in task.model.parameters())
+    assert all(message.isprintable() for message in caplog.messages), caplog.messages
 
 
 @fuzzed

@@ -172,7 +172,7 @@ def _log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = flatten(before), flatten(now)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
-        listed = ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in changed)
+        listed = ", ".join(f"{shown(key)} {shown(old.get(key))} -> {shown(new.get(key))}" for key in changed)
         _log.warning("resuming with changed settings: %s", listed)
 
 
