@@ -4,7 +4,7 @@ Run: ``python benchmarks/queries.py --weights W [--seeds 101 102 103] [--rooms 1
 [--json FILE]``.
 
 A dense head can draw masks for queries that ignore the photos, so that AP alone proves nothing. Here the queries read
-the tokens of the next room while the mask features stay right (``ap_swapped``), or attend to all tokens alike
+the next room while the mask features stay right (``ap_swapped``), or attend to all tokens alike
 (``ap_uniform``). Of queries whose mask has an IoU above 0.25 with an instance, ``frame_share`` is the attention on the
 frames that show it, where some do not, and ``patch_share`` that on the patches of which it fills a quarter; beside
 them what uniform attention would give. Means over layers and pairs, then over the seeds with Student's 95 % interval.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +44,11 @@ LEAST_IOU, LEAST_FILLED = 0.25, 0.25
 
 @dataclass(frozen=True)
 class Room:
-    """A room's photos and what the trunk makes of them."""
+    """A room's photos and what the network makes of them."""
 
     example: Example
     images: Tensor  # [1, V, 3, H, W]
-    tokens: list[Tensor]  # by layer, [1, V, P, C]
+    found: SegVGGTOutput
 
 
 def main() -> None:
@@ -80,9 +80,11 @@ def measure_seed(system: SegVGGT, args: argparse.Namespace, seed: int) -> dict[s
     shares: dict[str, list[float]] = {name: [] for name in SHARES}
     seen: list[float] = []
     for index, room in enumerate(tqdm(rooms, desc=f"seed {seed}", unit="room", leave=False)):
-        other = rooms[(index + 1) % len(rooms)].tokens
-        for mode, reading in zip(MODES, (PLAIN, Reading(tokens=other), Reading(uniform=True)), strict=True):
-            overlaps[mode].append(overlaps_of(system, room, segment(system, room, reading)))
+        other = rooms[(index + 1) % len(rooms)].found
+        swapped = replace(room.found, queries=other.queries, class_logits=other.class_logits)
+        uniform = segment(system, room.images, Reading(uniform=True))
+        for mode, found in zip(MODES, (room.found, swapped, uniform), strict=True):
+            overlaps[mode].append(overlaps_of(system, room, found))
         for name, values in attention_shares(system, room).items():
             shares[name] += values
         seen += frames_seen(room)
@@ -105,13 +107,13 @@ def read_rooms(system: SegVGGT, args: argparse.Namespace, seed: int) -> Iterator
     for index in data.splits["test"]:
         example = cut_example(data[index], plan)
         images = example.context.images[None]
-        yield Room(example, images, list(system.joint.run_trunk(images)[1]))
+        yield Room(example, images, segment(system, images))
 
 
 @torch.no_grad()
-def segment(system: SegVGGT, room: Room, reading: Reading) -> SegVGGTOutput:
+def segment(system: SegVGGT, images: Tensor, reading: Reading = PLAIN) -> SegVGGTOutput:
     """Masks and classes of one room, read in some way."""
-    return system.joint.encode(room.images, reading=reading)[1]
+    return system.joint.encode(images, reading=reading)[1]
 
 
 def overlaps_of(system: SegVGGT, room: Room, found: SegVGGTOutput) -> GroupOverlaps:
@@ -135,7 +137,7 @@ def attention_shares(system: SegVGGT, room: Room) -> dict[str, list[float]]:
     patches = functional.pad(filled.float(), (special, 0))  # special tokens show nothing
     frames = (masks.flatten(2).sum(-1) > 0).float()
     regions = torch.cat([patches, frames[:, :, None].expand_as(patches)])
-    found = segment(system, room, Reading(regions=rearrange(regions, "g v p -> 1 v p g")))
+    found = segment(system, room.images, Reading(regions=rearrange(regions, "g v p -> 1 v p g")))
     assert found.region_attention is not None
     attention = found.region_attention.mean(dim=0)[0]  # [Q, 2 M]
     grid = found.features.shape[2:4]

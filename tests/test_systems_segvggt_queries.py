@@ -10,7 +10,6 @@ import torch
 from segvggt_networks import CONFIG, SIZES, on_tiny, small
 from tolerances import tolerance
 from torch import Tensor
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tokengroups.systems.segvggt import query_blocks
@@ -67,15 +66,6 @@ def test_regions_of_special_tokens_and_patches_add_up() -> None:
 
 
 @torch.no_grad()
-def test_queries_read_other_tokens_than_the_features_come_from() -> None:
-    network, mine, theirs = small(), torch.rand(1, 2, 3, 28, 42), torch.rand(1, 2, 3, 28, 42)
-    own, other = network(mine)[1], network(theirs)[1]
-    swapped = network(mine, Reading(tokens=network.run_trunk(theirs)[1]))[1]
-    assert torch.equal(swapped.features, own.features) and torch.equal(swapped.queries, other.queries)
-    assert not torch.allclose(swapped.queries, own.queries)
-
-
-@torch.no_grad()
 def test_layers_can_be_chosen() -> None:
     """Blocks that read layers 1 and 3 are those of a plain loop over them."""
     network = small(replace(CONFIG, queries=QueryConfig(number=9, layers=(1, 3))))
@@ -106,16 +96,16 @@ def test_impossible_sizes_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def test_sampled_queries_start_from_distinct_tokens() -> None:
+def test_sampled_queries_start_from_features_of_distinct_patches() -> None:
     network = on_tiny(start="sampled")
-    queries, tokens = network.branch.aggregator, torch.randn(1, 2, 2 + 6, 32)
-    start = queries.start(tokens) - queries.instance_query_token
-    patches = functional.layer_norm(tokens[:, :, 2:].flatten(1, 2), (32,))
-    expected = queries.instance_query_start(patches)[0]
+    queries = network.branch.aggregator
+    features = torch.randn(1, 12, queries.instance_queries_proj.out_features)
+    start = queries.start(1, features) - queries.instance_query_token
+    expected = queries.instance_query_start(features)[0]
     found = torch.cdist(start[0], expected).argmin(dim=1)
     assert len(set(found.tolist())) == 9
     torch.testing.assert_close(start[0], expected[found], **tolerance("float32_chain"))
-    few = queries.start(tokens[:, :1]) - queries.instance_query_token  # six patches for nine queries
+    few = queries.start(1, features[:, :6]) - queries.instance_query_token  # six patches for nine queries
     torch.testing.assert_close(few[0, :3], few[0, 6:], **tolerance("float32_chain"))
     first = network(torch.rand(1, 2, 3, 32, 48))[1].queries
     assert not torch.allclose(first, network(torch.rand(1, 2, 3, 32, 48))[1].queries, rtol=1e-3)

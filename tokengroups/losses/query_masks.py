@@ -47,6 +47,7 @@ class QueryLossConfig(Settings):
     dice_smoothing: Positive = 1.0  # [I] Laplace's; the paper gives its name alone
     scene_weights: Literal["equal", "pairs"] = "equal"  # [I] of masks and attention in a batch; [own] by matched pairs
     deep_supervision: Weight = 0.0  # [own] of classes and masks of the earlier layers, with the last one's matching
+    other_scenes: Weight = 0.0  # [own] of what a scene's matched queries find in the next scene of the batch: nothing
     targets: QueryTargetConfig = QueryTargetConfig()
 
 
@@ -115,16 +116,19 @@ def query_losses(
         config: Weights and open points.
 
     Returns:
-        The weighted total with the terms ``class``, ``bce``, ``dice``, ``attention`` if it is given and ``deep`` if it
-        has a weight. Without an instance the class term alone counts; the others are 0 and attached to the graph.
+        The weighted total with the terms ``class``, ``bce``, ``dice``, ``attention`` if it is given, ``deep`` and
+        ``other_scenes`` if they have a weight. Without an instance the class term alone counts; the others are 0 and
+        attached to the graph.
 
     Raises:
         ValueError: A prediction is NaN or infinite, or the configuration asks for predictions that are not given.
     """
     _check_given(predicted, config)
     with torch.autocast(predicted.queries.device.type, enabled=False):
-        scenes = [_scene_losses(predicted.scene(index), target, config) for index, target in enumerate(targets)]
-    matches = tuple(match for match, _ in scenes)
+        parts = [predicted.scene(index) for index in range(len(targets))]
+        scenes = [_scene_losses(part, target, config) for part, target in zip(parts, targets, strict=True)]
+        matches = tuple(match for match, _ in scenes)
+        others = other_scenes_loss(parts, matches) if config.other_scenes else None
     pairs = torch.tensor([len(match.query) for match in matches], dtype=torch.float64)
     equal = torch.full_like(pairs, 1 / len(pairs))
     shares = equal if config.scene_weights == "equal" else pairs / pairs.sum().clamp(min=1)
@@ -132,6 +136,8 @@ def query_losses(
     for name in scenes[0][1]:
         values = torch.stack([scene[name] for _, scene in scenes])
         terms[name] = (values * (equal if name == "class" else shares).to(values)).sum()
+    if others is not None:
+        terms["other_scenes"] = others
     unmatched = sum(len(target.ids) for target in targets) - int(pairs.sum())
     return QueryLosses(LossTerms(_total(terms, config), terms), matches, unmatched)
 
@@ -186,6 +192,19 @@ def pair_losses(
     return {"bce": functional.binary_cross_entropy_with_logits(logits, masks), "dice": dices.mean()}
 
 
+def other_scenes_loss(scenes: Sequence[QueryPredictions], matches: Sequence[Matching]) -> Float[Tensor, ""]:
+    """BCE of the masks that a scene's matched queries make of the next scene's features, which should be empty.
+
+    Masks of queries that know classes and places by heart do not depend on the scene; this loss makes them cost.
+    """
+    losses = []
+    for index, (scene, match) in enumerate(zip(scenes, matches, strict=True)):
+        features = scenes[(index + 1) % len(scenes)].features.flatten(0, 2)
+        logits = scene.queries[match.query] @ features.T
+        losses.append(functional.softplus(logits).mean() if len(scenes) > 1 and len(logits) else logits.sum() * 0)
+    return torch.stack(losses).mean()
+
+
 def _scene_losses(
     scene: QueryPredictions, targets: InstanceTargets, config: QueryLossConfig
 ) -> tuple[Matching, dict[str, Tensor]]:
@@ -210,6 +229,7 @@ def _scene_losses(
 def _total(terms: dict[str, Tensor], config: QueryLossConfig) -> Tensor:
     weights = {"class": config.classes, "bce": config.bce, "dice": config.dice}
     weights |= {"attention": config.attention, "deep": config.deep_supervision}
+    weights |= {"other_scenes": config.other_scenes}
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 

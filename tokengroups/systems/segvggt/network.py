@@ -77,8 +77,7 @@ class QueryBranch(nn.Module):
         with torch.autocast(layers[0].device.type, enabled=False):
             inputs = [x.to(self.semantic_head.norm.weight.dtype) for x in head_inputs]
             features = run_in_chunks(self.semantic_head, inputs, size_hw, self.chunk)
-        read = layers if reading.tokens is None else reading.tokens
-        found = self.aggregator(read, lambda: self._patch_features(features, size_hw), reading)
+        found = self.aggregator(layers, lambda: self._patch_features(features, size_hw), reading)
         states = found.states if reading.states else found.states[-1:]
         with torch.autocast(layers[0].device.type, enabled=False):
             queries = self.aggregator.project(states)
@@ -148,7 +147,7 @@ class SegVGGTNetwork(nn.Module):
         return geometry, self._segment(images, output, layers, single_view, reading)
 
     def run_trunk(self, images: Float[Tensor, "B S 3 H W"]) -> tuple[VGGTOutput, LayerTokens]:
-        """Raw geometry, and what the queries read: `Reading.tokens` takes it for other photos of the same size."""
+        """Raw geometry, and what the queries read."""
         tokens: dict[int, Tensor] = {}
         wanted = self.branch.aggregator.layers
         output = self.encoder(images, lambda index, x: tokens.update({index: x} if index in wanted else {}))

@@ -9,7 +9,6 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.farthest_points import farthest_point_sampling
@@ -27,7 +26,6 @@ class Reading:
     # Weights of all tokens (special tokens of a frame first), whose means under the attention are returned.
     regions: Float[Tensor, "B S P G"] | None = None
     uniform: bool = False  # attention that is equal for all tokens
-    tokens: Sequence[Float[Tensor, "B S P C"]] | None = None  # read these in place of the photos' own
 
 
 PLAIN = Reading()
@@ -61,7 +59,8 @@ class InstanceQueries(nn.Module):
             raise ValueError(f"queries.layers must ascend in [0, {encoder.depth}), got {self.layers}")
         dim, heads, count = encoder.embed_dim, encoder.num_heads, len(self.layers)
         self.num_special, self.mask_attention = encoder.num_special, config.mask_attention
-        self.instance_query_token = nn.Parameter(config.std * torch.randn(1, config.number, dim))
+        self.number, sampled = config.number, config.start == "sampled"
+        self.instance_query_token = nn.Parameter(config.std * torch.randn(1, 1 if sampled else config.number, dim))
         self.instance_cross_blocks = nn.ModuleList(
             QueryCrossBlock(dim, heads, config.cross_mlp_ratio, config.layer_scale) for _ in range(count)
         )
@@ -72,7 +71,7 @@ class InstanceQueries(nn.Module):
             for _ in range(count)
         )  # fmt: skip
         self.instance_queries_proj = nn.Linear(dim, mask_dim)
-        self.instance_query_start = nn.Linear(dim, dim) if config.start == "sampled" else None
+        self.instance_query_start = nn.Linear(mask_dim, dim) if sampled else None
 
     def forward(
         self,
@@ -84,11 +83,13 @@ class InstanceQueries(nn.Module):
 
         Args:
             layers: Global blocks' outputs, of the layers that the queries read.
-            patch_features: Gives the masks' features of every patch, frames in order; called for mask attention alone.
+            patch_features: Gives the masks' features of every patch, frames in order; called for sampled starts and
+                mask attention alone.
             reading: What to return, and how to read.
         """
-        queries = self.start(layers[-1])
-        features = patch_features() if self.mask_attention == "masks" else None
+        wanted = self.mask_attention == "masks" or self.instance_query_start is not None
+        features = patch_features() if wanted else None
+        queries = self.start(len(layers[-1]), features)
         regions = _regions(layers[-1], reading)
         states, means = [], []
         blocks = zip(layers, self.instance_cross_blocks, self.instance_query_self_attn, strict=True)
@@ -108,17 +109,15 @@ class InstanceQueries(nn.Module):
             others if reading.regions is not None else None,
         )
 
-    def start(self, tokens: Float[Tensor, "B S P C"]) -> Float[Tensor, "B Q C"]:
-        """The learned queries, and what tokens of the last layer add to them if the configuration says so."""
-        queries = self.instance_query_token.expand(len(tokens), -1, -1)
-        if self.instance_query_start is None:
+    def start(self, batch: int, features: Float[Tensor, "B M E"] | None) -> Float[Tensor, "B Q C"]:
+        """The learned queries, and what patches' features add to them if the configuration says so."""
+        queries = self.instance_query_token.expand(batch, -1, -1)
+        if self.instance_query_start is None or features is None:
             return queries
-        patches = tokens[:, :, self.num_special :].flatten(1, 2)
-        patches = functional.layer_norm(patches, patches.shape[-1:])
-        count = min(queries.shape[1], patches.shape[1])
-        chosen = farthest_point_sampling(patches, count)
-        chosen = chosen[:, torch.arange(queries.shape[1], device=chosen.device) % count]
-        sampled = patches.gather(1, repeat(chosen, "b q -> b q c", c=patches.shape[-1]))
+        count = min(self.number, features.shape[1])
+        chosen = farthest_point_sampling(features, count)
+        chosen = chosen[:, torch.arange(self.number, device=chosen.device) % count]
+        sampled = features.gather(1, repeat(chosen, "b q -> b q e", e=features.shape[-1]))
         return queries + self.instance_query_start(sampled)
 
     def project(self, states: Float[Tensor, "*b Q C"]) -> Float[Tensor, "*b Q E"]:
@@ -135,7 +134,7 @@ class InstanceQueries(nn.Module):
             return EVERYTHING
         views, count = tokens.shape[1:3]
         special = (torch.arange(count, device=tokens.device) < self.num_special).repeat(views)
-        if features is None:
+        if self.mask_attention == "products" or features is None:
             return Gaze(always=special)
         probs = (self.project(queries) @ features.mT).sigmoid()
         return Gaze(allowed=_with_special(probs > MASK_THRESHOLD, special))
