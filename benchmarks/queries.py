@@ -1,6 +1,6 @@
 """Whether instance queries read the scene: AP as trained, on another room's tokens, and with uniform attention.
 
-Run: ``python benchmarks/queries.py --weights W [--seeds 101 102 103] [--rooms 12] [--views 8] [--frame-step 1]
+Run: ``python benchmarks/queries.py --weights W [--seeds 101 102 103] [--rooms 12] [--views 8] [--gaze around]
 [--json FILE]``.
 
 A dense head can draw masks for queries that ignore the photos, so that AP alone proves nothing. Here the queries read
@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import ProceduralRooms
+from tokengroups.data.procedural.generate import Gaze
 from tokengroups.errors import UserError
 from tokengroups.evaluation.masks import GroupMasks, GroupOverlaps, group_overlaps, group_scores
 from tokengroups.systems import load_model
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--rooms", type=int, default=12, help="of every seed")
     parser.add_argument("--views", type=int, default=8)
-    parser.add_argument("--frame-step", type=int, default=1, help="frames between neighbours: longer walks")
+    parser.add_argument("--gaze", choices=get_args(Gaze), default="centre", help="where the cameras look")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     system = load_model(args.weights)
@@ -102,8 +104,10 @@ def measure_seed(system: SegVGGT, args: argparse.Namespace, seed: int) -> dict[s
 @torch.no_grad()
 def read_rooms(system: SegVGGT, args: argparse.Namespace, seed: int) -> Iterator[Room]:
     """The first test rooms of a seed."""
-    plan = FramePlan(args.views, args.frame_step)
-    data = ProceduralRooms(None, num_frames=plan.length, size=system.image_size, seeds=(seed,), num_rooms=args.rooms)
+    plan = FramePlan(args.views)
+    data = ProceduralRooms(
+        None, num_frames=plan.length, size=system.image_size, seeds=(seed,), num_rooms=args.rooms, gaze=args.gaze
+    )
     for index in data.splits["test"]:
         example = cut_example(data[index], plan)
         images = example.context.images[None]

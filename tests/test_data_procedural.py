@@ -149,6 +149,20 @@ def test_depth_and_instances_agree_between_views(rooms: list[SceneFrames]) -> No
         assert close.mean() > 0.5 and same[close].mean() > 0.95
 
 
+def test_cameras_that_look_around_see_things_seldom() -> None:
+    """Half of all instances that are seen at all are in fewer than half of the frames; the room is the same."""
+    shares = []
+    for index in range(4):
+        frames, centred = (generate_room(3, index, "train", 17, 32, gaze) for gaze in ("around", "centre"))
+        assert frames.instance_classes.keys() >= set(np.unique(frames.group_ids)) - {-1}
+        looks = [frames.cam_from_world[:, 2, :2] for frames in (frames, centred)]
+        spans = [np.degrees(np.unwrap(np.arctan2(look[:, 1], look[:, 0]))) for look in looks]
+        assert np.ptp(spans[0]) > 200 > 180 > np.ptp(spans[1])
+        seen = [(frames.group_ids == number).any(axis=(1, 2)).mean() for number in frames.instance_classes]
+        shares += [share for share in seen if share > 0]
+    assert np.mean(shares) < 0.4 and np.mean(np.array(shares) < 0.5) > 0.8
+
+
 def test_longer_path_and_single_photo() -> None:
     assert generate_room(3, 0, "test", 17, 24).images.shape == (17, 24, 24, 3)
     assert generate_room(3, 0, "test", 1, 24).images.shape == (1, 24, 24, 3)

@@ -55,11 +55,11 @@ def test_damaged_cache_file_is_made_again(tmp_path: Path) -> None:
 def test_cache_key_holds_all_that_determines_the_pixels(tmp_path: Path) -> None:
     settings = {"root": tmp_path, "seeds": (1,), "num_rooms": 3, "num_frames": 4, "size": 32}
     paths = {ProceduralRooms(**settings).path(0)}
-    for change in ({"seeds": (2,)}, {"num_frames": 5}, {"size": 64}):
+    for change in ({"seeds": (2,)}, {"num_frames": 5}, {"size": 64}, {"gaze": "around"}):
         paths.add(ProceduralRooms(**(settings | change)).path(0))
     rooms = ProceduralRooms(**settings)
     paths |= {rooms.path(rooms.splits[split][0]) for split in ("test", "val")}
-    assert len(paths) == 6
+    assert len(paths) == 7
     assert ProceduralRooms(**(settings | {"num_rooms": 9})).path(0) in paths
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from einops import rearrange
 from segvggt_networks import CONFIG, SIZES, on_tiny, small
 from tolerances import tolerance
 from torch import Tensor
@@ -97,16 +98,28 @@ def test_impossible_sizes_are_refused(wrong: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def test_sampled_queries_start_from_features_of_distinct_patches() -> None:
+    """Their masks start as the cells that are similar to the patch; few patches are used again."""
     network = on_tiny(start="sampled")
     queries = network.branch.aggregator
-    features = torch.randn(1, 12, queries.instance_queries_proj.out_features)
-    start = queries.start(1, features) - queries.instance_query_token
-    expected = queries.instance_query_start(features)[0]
-    found = torch.cdist(start[0], expected).argmin(dim=1)
-    assert len(set(found.tolist())) == 9
-    torch.testing.assert_close(start[0], expected[found], **tolerance("float32_chain"))
-    few = queries.start(1, features[:, :6]) - queries.instance_query_token  # six patches for nine queries
-    torch.testing.assert_close(few[0, :3], few[0, 6:], **tolerance("float32_chain"))
+    maps = queries.features(torch.randn(1, 2, queries.instance_queries_proj.out_features, 2, 3))
+    torch.testing.assert_close(maps[:, :, :-1].norm(dim=2), torch.ones(1, 2, 2, 3))
+    assert bool((maps[:, :, -1] == 1).all())
+    features = rearrange(maps, "b s e h w -> b (s h w) e")
+    start, samples = queries.start(1, features)
+    assert samples is not None
+    found = torch.cdist(samples[0], features[0]).argmin(dim=1)
+    assert len(set(found.tolist())) == 9 and torch.equal(samples[0], features[0, found])
+    expected = queries.instance_query_token + queries.instance_query_start(samples)
+    torch.testing.assert_close(start, expected, **tolerance("float32_chain"))
+    torch.nn.init.constant_(queries.instance_queries_proj.weight, 0)
+    torch.nn.init.constant_(queries.instance_queries_proj.bias, 0)
+    fresh = InstanceQueries(SIZES, QueryConfig(start="sampled"), samples.shape[-1])
+    queries.instance_query_gains.copy_(fresh.instance_query_gains)
+    logits = queries.project(start, samples)[0] @ features[0].T
+    cosines = samples[0, :, :-1] @ features[0, :, :-1].T
+    torch.testing.assert_close(logits, 10 * (cosines - 0.5), **tolerance("float32_chain"))
+    few = queries.start(1, features[:, :6])[1]  # six patches for nine queries
+    assert few is not None and torch.equal(few[0, :3], few[0, 6:])
     first = network(torch.rand(1, 2, 3, 32, 48))[1].queries
     assert not torch.allclose(first, network(torch.rand(1, 2, 3, 32, 48))[1].queries, rtol=1e-3)
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from tokengroups.bounds import Between, NumFrames, Seed, Settings
-from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, generate_room
+from tokengroups.data.procedural.generate import CLASS_NAMES, GENERATOR_VERSION, Gaze, generate_room
 from tokengroups.data.procedural.views import DEPTH_STEPS
 from tokengroups.io.files import atomic_path, make_folder
 from tokengroups.reading import path_kind
@@ -32,6 +32,7 @@ class ProceduralRooms(Settings):
         size: Image side in pixels.
         seeds: One collection of rooms each, one after the other.
         num_rooms: Rooms of every seed.
+        gaze: Where the cameras look, as for `generate_room`: "around" gives walks on which a thing is seldom in view.
     """
 
     root: str | Path | None = None
@@ -39,6 +40,7 @@ class ProceduralRooms(Settings):
     size: Annotated[int, Between(16, 4096)] = 128
     seeds: Annotated[tuple[Seed, ...], Between(1, 100)] = (0,)
     num_rooms: Annotated[int, Between(1, 10**6)] = 4000
+    gaze: Gaze = "centre"
 
     class_names: ClassVar[tuple[str, ...]] = CLASS_NAMES
 
@@ -62,7 +64,7 @@ class ProceduralRooms(Settings):
             if cached is not None:
                 return cached
         split, seed, number = self._room(index)
-        frames = generate_room(seed, number, split, self.num_frames, self.size)
+        frames = generate_room(seed, number, split, self.num_frames, self.size, self.gaze)
         if path is not None:
             make_folder(path.parent)
             _write(path, frames)
@@ -74,6 +76,8 @@ class ProceduralRooms(Settings):
         if self.root is None:
             return None
         key = f"rooms_v{GENERATOR_VERSION}_{split}_seed{seed}_{self.num_frames}x{self.size}"
+        if self.gaze != "centre":
+            key += f"_{self.gaze}"
         return Path(self.root) / key / f"{number:06d}.npz"
 
     def _room(self, index: int) -> tuple[str, int, int]:

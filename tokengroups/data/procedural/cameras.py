@@ -13,6 +13,7 @@ STEP_LIMITS_M = (0.2, 0.6)
 ALTERNATE_STEP_M = 0.4
 WALK_ATTEMPTS = 30
 FOV_LIMITS_DEG = (50.0, 75.0)
+SWEEP_DEG = 270.0  # how far a camera turns that looks around
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,33 @@ def _advance(
     return heading + math.pi, (position[0] - step * c, position[1] - step * s)
 
 
-def aim(draw: Draw, positions: np.ndarray, focus: np.ndarray) -> np.ndarray:
-    """cam_from_world [V, 4, 4] of cameras that look at a drifting point near `focus`, with hand jitter.
+def drift(draw: Draw, focus: np.ndarray, num_views: int) -> np.ndarray:
+    """Points [V, 3] on a short line near `focus`."""
+    start, end = (focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2))
+    return np.stack([start + (end - start) * (view / max(num_views - 1, 1)) for view in range(num_views)])
+
+
+def around(draw: Draw, positions: np.ndarray, focus: np.ndarray) -> np.ndarray:
+    """Points [V, 3] to look at while turning on the way: past `focus` in the middle, away from it at both ends."""
+    offsets = focus - positions
+    turns = np.linspace(-SWEEP_DEG / 2, SWEEP_DEG / 2, len(positions)) * draw.pick((-1.0, 1.0))
+    targets = positions + offsets
+    for view, turn in enumerate(turns):
+        c, s = unit_vector(math.radians(float(turn)))
+        x, y = offsets[view, :2]
+        targets[view, :2] = positions[view, :2] + (c * x - s * y, s * x + c * y)
+    return np.round(targets, 9)
+
+
+def aim(draw: Draw, positions: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """cam_from_world [V, 4, 4] of cameras that look at their targets [V, 3], with hand jitter.
 
     World z points up; camera axes are OpenCV's (x right, y down, z forward).
     """
-    start, end = (focus + np.array([draw.signed(0.35), draw.signed(0.35), draw.signed(0.2)]) for _ in range(2))
     lean = draw.signed(0.05)
     poses = np.tile(np.eye(4), (len(positions), 1, 1))
     for view, position in enumerate(positions):
-        share = view / max(len(positions) - 1, 1)
-        target = start + (end - start) * share + draw.point((-0.1,) * 3, (0.1,) * 3)
+        target = targets[view] + draw.point((-0.1,) * 3, (0.1,) * 3)
         rotation = _look(target - position, lean + draw.signed(0.05))
         poses[view, :3, :3] = rotation
         poses[view, :3, 3] = -(rotation * position).sum(axis=1)

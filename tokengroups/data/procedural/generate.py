@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from tokengroups.data.procedural import cameras
@@ -17,15 +19,19 @@ from tokengroups.types import SceneFrames
 
 __all__ = ["CLASS_NAMES", "GENERATOR_VERSION", "SPLITS", "generate_room"]
 
+Gaze = Literal["centre", "around"]
 GENERATOR_VERSION = 1  # raise it whenever the same arguments give other pixels: it is part of the cache's key
 SPLITS = {"train": 0, "test": 1}
 ATTEMPTS = 100
 VISIBLE_SHARE = 1 / 400  # of the pixels: an object this large in a view counts as visible
-OBJECTS_SHARE = 0.12  # of the pixels: what all objects together must take in every view
+# Objects that every view must show, and their share of its pixels.
+LEAST_SEEN: dict[Gaze, tuple[int, float]] = {"centre": (3, 0.12), "around": (0, 0.0)}
 MEAN_LUMINANCE = 0.2  # linear light, the target of the automatic exposure
 
 
-def generate_room(seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128) -> SceneFrames:
+def generate_room(
+    seed: int, index: int, split: str = "train", num_views: int = 8, size: int = 128, gaze: Gaze = "centre"
+) -> SceneFrames:
     """Generate one room and photograph it along a handheld-like path.
 
     Rooms of the two splits can never coincide: the split is part of the random entropy. 4-12 objects stand
@@ -38,6 +44,8 @@ def generate_room(seed: int, index: int, split: str = "train", num_views: int = 
         split: "train" or "test".
         num_views: Frames along the path, >= 1.
         size: Image side in pixels; images are square.
+        gaze: "centre": all frames look at the middle of the furniture, so that most of it is in most frames. "around":
+            they turn by three quarters of a circle, so that most things are in a minority of the frames.
 
     Returns:
         Frames in metres, world z up. Instance ids count from 0 and hold for all views.
@@ -54,13 +62,13 @@ def generate_room(seed: int, index: int, split: str = "train", num_views: int = 
     name = f"{split}_{seed}_{index:06d}"
     for attempt in range(ATTEMPTS):
         draw = Draw(SPLITS[split], seed, index, attempt)
-        frames = _attempt(draw, name, with_row=index % 2 == 0, num_views=num_views, size=size)
+        frames = _attempt(draw, name, with_row=index % 2 == 0, num_views=num_views, size=size, gaze=gaze)
         if frames is not None:
             return frames
     raise RuntimeError(f"no good room in {ATTEMPTS} attempts for {name}")
 
 
-def _attempt(draw: Draw, name: str, *, with_row: bool, num_views: int, size: int) -> SceneFrames | None:
+def _attempt(draw: Draw, name: str, *, with_row: bool, num_views: int, size: int, gaze: Gaze) -> SceneFrames | None:
     """One try; None if too little is furnished or visible."""
     shell = build_shell(draw)
     positions = cameras.walk(draw, shell.area, num_views)
@@ -68,12 +76,15 @@ def _attempt(draw: Draw, name: str, *, with_row: bool, num_views: int, size: int
     if not furnish(plan, with_row):
         return None
     focus = np.round(np.mean([thing.middle for thing in plan.things], axis=0), 9)
-    poses = cameras.aim(draw, positions, focus)
+    centred = gaze == "centre"
+    targets = cameras.drift(draw, focus, num_views) if centred else cameras.around(draw, positions, focus)
+    poses = cameras.aim(draw, positions, targets)
     matrix = cameras.intrinsics(draw, size)
     instances = [(solid, opaque) for _, solid, opaque in shell.parts] + [(thing.solid(), True) for thing in plan.things]
     classes = [part[0] for part in shell.parts] + [thing.thing.kind.name for thing in plan.things]
     scene = TriangleScene(instances)
-    if not all(_well_seen(scene, pose, matrix, size, len(shell.parts)) for pose in poses):
+    least = LEAST_SEEN[gaze]
+    if not all(_well_seen(scene, pose, matrix, size, len(shell.parts), least) for pose in poses):
         return None
     lighting = _lighting(draw, shell)
     views = [render_view(scene, pose, matrix, size, lighting) for pose in poses]
@@ -103,12 +114,17 @@ def _lighting(draw: Draw, shell: Shell) -> Lighting:
 
 
 def _well_seen(
-    scene: TriangleScene, cam_from_world: np.ndarray, intrinsics: np.ndarray, size: int, first_object: int
+    scene: TriangleScene,
+    cam_from_world: np.ndarray,
+    intrinsics: np.ndarray,
+    size: int,
+    first_object: int,
+    least: tuple[int, float],
 ) -> bool:
-    """Test whether a view shows at least three objects of some size, and enough of them altogether."""
+    """Test whether a view shows enough objects of some size, and enough of them altogether."""
     seen = visible_instances(scene, cam_from_world, intrinsics, size, max(size // 32, 1))
     pixels = np.bincount(seen)[first_object:]
-    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= 3 and int(pixels.sum()) >= OBJECTS_SHARE * len(seen)
+    return int((pixels >= VISIBLE_SHARE * len(seen)).sum()) >= least[0] and int(pixels.sum()) >= least[1] * len(seen)
 
 
 def soft_shoulder(linear: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ class QueryConfig(Settings):
     layer_scale: Weight = 0.01  # initial
     std: Weight = 1e-6  # of the queries' start
 
-    # sampled: queries share one learned vector, to which each adds the mask features of a patch of its own; patches are
-    # chosen by farthest-point sampling among these features.
+    # sampled: queries share one learned vector, to which each adds the mask features of a patch of its own, chosen by
+    # farthest-point sampling among these features. They are unit vectors then, beside a constant, and a query's mask
+    # starts as the cells that are similar to its patch.
     start: Literal["learned", "sampled"] = "learned"
     # Which patches a query may read: those where the attention's own products (official option) or its present
     # mask (Cheng et al. 2022) exceed a probability of 0.4. Special tokens are always read.

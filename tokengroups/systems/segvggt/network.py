@@ -76,11 +76,10 @@ class QueryBranch(nn.Module):
         """
         with torch.autocast(layers[0].device.type, enabled=False):
             inputs = [x.to(self.semantic_head.norm.weight.dtype) for x in head_inputs]
-            features = run_in_chunks(self.semantic_head, inputs, size_hw, self.chunk)
+            features = self.aggregator.features(run_in_chunks(self.semantic_head, inputs, size_hw, self.chunk))
         found = self.aggregator(layers, lambda: self._patch_features(features, size_hw), reading)
-        states = found.states if reading.states else found.states[-1:]
+        queries = found.projected if reading.states else found.projected[-1:]
         with torch.autocast(layers[0].device.type, enabled=False):
-            queries = self.aggregator.project(states)
             logits = self.semantic_head.classify(queries)
         return SegVGGTOutput(
             queries=queries[-1],

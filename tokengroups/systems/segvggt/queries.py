@@ -9,12 +9,16 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.farthest_points import farthest_point_sampling
 from tokengroups.nn.blocks import TransformerBlock
 from tokengroups.systems.segvggt.config import QueryConfig
 from tokengroups.systems.segvggt.query_blocks import EVERYTHING, MASK_THRESHOLD, Gaze, QueryCrossBlock
+
+# Masks of sampled queries start with the logits gain * (cosine - least similarity).
+SIMILARITY_GAIN, LEAST_SIMILARITY = 10.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ PLAIN = Reading()
 
 @dataclass(frozen=True)
 class QueryStates:
-    """Queries after every layer (L), cross and self block, and means under the attention, averaged over heads."""
+    """Projected queries after every layer (L), and means under its attention, averaged over heads."""
 
-    states: Float[Tensor, "L B Q C"]
+    projected: Float[Tensor, "L B Q E"]
     frame_attention: Float[Tensor, "L B Q S"] | None = None  # mean over a frame's tokens: P times it sums to 1
     region_attention: Float[Tensor, "L B Q G"] | None = None
 
@@ -72,6 +76,9 @@ class InstanceQueries(nn.Module):
         )  # fmt: skip
         self.instance_queries_proj = nn.Linear(dim, mask_dim)
         self.instance_query_start = nn.Linear(mask_dim, dim) if sampled else None
+        gains = torch.full((mask_dim,), SIMILARITY_GAIN)
+        gains[-1] = -SIMILARITY_GAIN * LEAST_SIMILARITY
+        self.instance_query_gains = nn.Parameter(gains) if sampled else None
 
     def forward(
         self,
@@ -89,45 +96,61 @@ class InstanceQueries(nn.Module):
         """
         wanted = self.mask_attention == "masks" or self.instance_query_start is not None
         features = patch_features() if wanted else None
-        queries = self.start(len(layers[-1]), features)
+        queries, samples = self.start(len(layers[-1]), features)
         regions = _regions(layers[-1], reading)
         states, means = [], []
         blocks = zip(layers, self.instance_cross_blocks, self.instance_query_self_attn, strict=True)
         for tokens, cross, among in blocks:
-            gaze = self._gaze(queries, tokens, features)._replace(regions=regions, uniform=reading.uniform)
+            gaze = self._gaze(queries, samples, tokens, features)._replace(regions=regions, uniform=reading.uniform)
             queries, attended = cross(queries, tokens.flatten(1, 2), gaze)
             queries = among(queries)
             states.append(queries)
             means.append(attended)
+        projected = self.project(torch.stack(states), samples)
         if regions is None:
-            return QueryStates(torch.stack(states))
+            return QueryStates(projected)
         views, count = layers[-1].shape[1], layers[-1].shape[2]
         frames, others = torch.stack(means).split([views, regions.shape[-1] - views], dim=-1)
         return QueryStates(
-            torch.stack(states),
+            projected,
             frames / count if reading.frame_attention else None,
             others if reading.regions is not None else None,
         )
 
-    def start(self, batch: int, features: Float[Tensor, "B M E"] | None) -> Float[Tensor, "B Q C"]:
-        """The learned queries, and what patches' features add to them if the configuration says so."""
+    def features(self, maps: Float[Tensor, "B S E h w"]) -> Float[Tensor, "B S E h w"]:
+        """The masks' features of the dense head's maps: the maps themselves, or unit vectors and a constant."""
+        if self.instance_query_start is None:
+            return maps
+        return torch.cat([functional.normalize(maps[:, :, :-1], dim=2), torch.ones_like(maps[:, :, -1:])], dim=2)
+
+    def start(
+        self, batch: int, features: Float[Tensor, "B M E"] | None
+    ) -> tuple[Float[Tensor, "B Q C"], Float[Tensor, "B Q E"] | None]:
+        """The learned queries, and features of a patch for each, if the configuration says so."""
         queries = self.instance_query_token.expand(batch, -1, -1)
         if self.instance_query_start is None or features is None:
-            return queries
+            return queries, None
         count = min(self.number, features.shape[1])
         chosen = farthest_point_sampling(features, count)
         chosen = chosen[:, torch.arange(self.number, device=chosen.device) % count]
         sampled = features.gather(1, repeat(chosen, "b q -> b q e", e=features.shape[-1]))
-        return queries + self.instance_query_start(sampled)
+        return queries + self.instance_query_start(sampled), sampled
 
-    def project(self, states: Float[Tensor, "*b Q C"]) -> Float[Tensor, "*b Q E"]:
+    def project(
+        self, states: Float[Tensor, "*b Q C"], samples: Float[Tensor, "B Q E"] | None
+    ) -> Float[Tensor, "*b Q E"]:
         """Queries in the space of the masks' features, in float32."""
         with torch.autocast(states.device.type, enabled=False):
-            return self.instance_queries_proj(states.to(self.instance_queries_proj.weight.dtype))
+            projected = self.instance_queries_proj(states.to(self.instance_queries_proj.weight.dtype))
+            return projected if samples is None else projected + self.instance_query_gains * samples
 
     @torch.no_grad()
     def _gaze(
-        self, queries: Float[Tensor, "B Q C"], tokens: Float[Tensor, "B S P C"], features: Float[Tensor, "B M E"] | None
+        self,
+        queries: Float[Tensor, "B Q C"],
+        samples: Float[Tensor, "B Q E"] | None,
+        tokens: Float[Tensor, "B S P C"],
+        features: Float[Tensor, "B M E"] | None,
     ) -> Gaze:
         """Mask attention, where the configuration asks for it."""
         if self.mask_attention == "none":
@@ -136,7 +159,7 @@ class InstanceQueries(nn.Module):
         special = (torch.arange(count, device=tokens.device) < self.num_special).repeat(views)
         if self.mask_attention == "products" or features is None:
             return Gaze(always=special)
-        probs = (self.project(queries) @ features.mT).sigmoid()
+        probs = (self.project(queries, samples) @ features.mT).sigmoid()
         return Gaze(allowed=_with_special(probs > MASK_THRESHOLD, special))
 
 
