@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -77,36 +77,49 @@ def main() -> None:
 
 def measure_seed(system: SegVGGT, args: argparse.Namespace, seed: int) -> dict[str, float]:
     """All numbers of the rooms of one seed."""
-    rooms = list(read_rooms(system, args, seed))
-    overlaps: dict[str, list[GroupOverlaps]] = {mode: [] for mode in MODES}
-    shares: dict[str, list[float]] = {name: [] for name in SHARES}
-    seen: list[float] = []
-    for index, room in enumerate(tqdm(rooms, desc=f"seed {seed}", unit="room", leave=False)):
-        other = rooms[(index + 1) % len(rooms)].found
-        swapped = replace(room.found, queries=other.queries, class_logits=other.class_logits)
-        uniform = segment(system, room.images, Reading(uniform=True))
-        for mode, found in zip(MODES, (room.found, swapped, uniform), strict=True):
-            overlaps[mode].append(overlaps_of(system, room, found))
-        for name, values in attention_shares(system, room).items():
-            shares[name] += values
-        seen += frames_seen(room)
+    rooms = list(read_rooms(system, seed, args.rooms, args.views, args.gaze))
+    pairs = zip(rooms, [*rooms[1:], rooms[0]], strict=True)
+    bar = tqdm(pairs, desc=f"seed {seed}", total=len(rooms), unit="room", leave=False)
+    return summary([measure_room(system, room, other) for room, other in bar])
+
+
+@dataclass(frozen=True)
+class RoomResult:
+    """What was measured in one room."""
+
+    overlaps: dict[str, GroupOverlaps]  # by mode
+    shares: dict[str, list[float]]  # of matched queries
+    seen: list[float]  # share of the frames that show each instance
+
+
+def measure_room(system: SegVGGT, room: Room, other: Room) -> RoomResult:
+    """Masks in all modes and shares of the attention; queries of the mode "swapped" are the other room's."""
+    swapped = replace(room.found, queries=other.found.queries, class_logits=other.found.class_logits)
+    uniform = segment(system, room.images, Reading(uniform=True))
+    found = dict(zip(MODES, (room.found, swapped, uniform), strict=True))
+    overlaps = {mode: overlaps_of(system, room, answer) for mode, answer in found.items()}
+    return RoomResult(overlaps, attention_shares(system, room), frames_seen(room))
+
+
+def summary(results: Sequence[RoomResult]) -> dict[str, float]:
+    """AP of all rooms together, and means over the queries and instances of all rooms."""
     numbers: dict[str, float] = {}
     for mode in MODES:
-        found = group_scores(overlaps[mode])
+        found = group_scores([result.overlaps[mode] for result in results])
         numbers |= {mode: found["ap_all"], f"{mode}_objects": found["ap_objects"]}
-    return (
-        numbers
-        | {name: float(np.mean(v)) if v else float("nan") for name, v in shares.items()}
-        | {"seen": float(np.mean(seen))}
-    )
+    numbers["ap50"] = group_scores([result.overlaps["ap"] for result in results])["ap50_all"]
+    for name in SHARES:
+        values = [value for result in results for value in result.shares[name]]
+        numbers[name] = float(np.mean(values)) if values else float("nan")
+    return numbers | {"seen": float(np.mean([share for result in results for share in result.seen]))}
 
 
 @torch.no_grad()
-def read_rooms(system: SegVGGT, args: argparse.Namespace, seed: int) -> Iterator[Room]:
+def read_rooms(system: SegVGGT, seed: int, count: int, views: int, gaze: Gaze) -> Iterator[Room]:
     """The first test rooms of a seed."""
-    plan = FramePlan(args.views)
+    plan = FramePlan(views)
     data = ProceduralRooms(
-        None, num_frames=plan.length, size=system.image_size, seeds=(seed,), num_rooms=args.rooms, gaze=args.gaze
+        None, num_frames=plan.length, size=system.image_size, seeds=(seed,), num_rooms=count, gaze=gaze
     )
     for index in data.splits["test"]:
         example = cut_example(data[index], plan)

@@ -67,24 +67,25 @@ def test_regions_of_special_tokens_and_patches_add_up() -> None:
 
 
 @torch.no_grad()
-def test_layers_can_be_chosen() -> None:
-    """Blocks that read layers 1 and 3 are those of a plain loop over them."""
-    network = small(replace(CONFIG, queries=QueryConfig(number=9, layers=(1, 3))))
+@pytest.mark.parametrize("layers", [(1, 3), (4, 4)])
+def test_layers_can_be_chosen(layers: tuple[int, ...]) -> None:
+    """Blocks that read these layers, the same one again, too, are those of a plain loop over them."""
+    network = small(replace(CONFIG, queries=QueryConfig(number=9, layers=layers)))
     images, queries = torch.rand(1, 2, 3, 28, 42), network.branch.aggregator
     assert len(queries.instance_cross_blocks) == len(queries.instance_query_self_attn) == 2
     tokens: dict[int, Tensor] = {}
     network.encoder(images, tokens.__setitem__)
     state = queries.instance_query_token
-    for index, layer in enumerate((1, 3)):
+    for index, layer in enumerate(layers):
         state = queries.instance_cross_blocks[index](state, tokens[layer].flatten(1, 2))[0]
         state = queries.instance_query_self_attn[index](state)
-    assert torch.equal(network(images)[1].queries, queries.instance_queries_proj(state))
+    torch.testing.assert_close(network(images)[1].queries, queries.instance_queries_proj(state), **tolerance("float32"))
     assert sorted(tokens) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("layers", [(5,), (-1, 2), (3, 1), (2, 2)])
+@pytest.mark.parametrize("layers", [(5,), (-1, 2), (3, 1)])
 def test_impossible_layers_are_refused(layers: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"must ascend in \[0, 5\)|whole number from 0"):
+    with pytest.raises(ValueError, match=r"must not descend in \[0, 5\)|whole number from 0"):
         InstanceQueries(SIZES, QueryConfig(layers=layers), 8)
 
 

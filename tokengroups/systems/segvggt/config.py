@@ -16,7 +16,7 @@ class QueryConfig(Settings):
     """Shape of the queries and their blocks; the second block is not in the paper, and off."""
 
     number: Annotated[int, Between(1, 10_000)] = 400
-    layers: Annotated[tuple[Index, ...], Between(0, 256)] = ()  # of the trunk that queries read, ascending; empty = all
+    layers: Annotated[tuple[Index, ...], Between(0, 256)] = ()  # of the trunk that queries read, in order; empty = all
     cross_mlp_ratio: Ratio = 4.0
     self_mlp_ratio: Ratio = 1.0
     layer_scale: Weight = 0.01  # initial

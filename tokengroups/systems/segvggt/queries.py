@@ -53,14 +53,14 @@ class InstanceQueries(nn.Module):
         mask_dim: Channels of the projected queries.
 
     Raises:
-        ValueError: Layers that the trunk does not have, or out of order.
+        ValueError: Layers that the trunk does not have, or in descending order.
     """
 
     def __init__(self, encoder: VGGTConfig, config: QueryConfig, mask_dim: int) -> None:
         super().__init__()
         self.layers = config.layers or tuple(range(encoder.depth))
-        if sorted(set(self.layers)) != list(self.layers) or self.layers[-1] >= encoder.depth or self.layers[0] < 0:
-            raise ValueError(f"queries.layers must ascend in [0, {encoder.depth}), got {self.layers}")
+        if sorted(self.layers) != list(self.layers) or self.layers[-1] >= encoder.depth or self.layers[0] < 0:
+            raise ValueError(f"queries.layers must not descend in [0, {encoder.depth}), got {self.layers}")
         dim, heads, count = encoder.embed_dim, encoder.num_heads, len(self.layers)
         self.num_special, self.mask_attention = encoder.num_special, config.mask_attention
         self.number, sampled = config.number, config.start == "sampled"
