@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tokengroups.losses.instance_field import InstanceFieldLossConfig, instance_field_loss
+from tokengroups.losses.instance_field import InstanceFieldLossConfig, instance_field_loss, prototype_loss
 
 CONFIG = InstanceFieldLossConfig(min_cells=3, classification=0.7)
 
@@ -120,3 +120,16 @@ def test_learning_separates_instances_that_views_share(form: str) -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
         InstanceFieldLossConfig(**wrong)
+
+
+def test_prototypes_of_all_scenes_compete() -> None:
+    """The loss of a batch is that of one scene which has all its views and, in each scene, instances of its own."""
+    fields, labels = zip(*(room(seed) for seed in (1, 2)), strict=True)
+    apart = [torch.where(ids < 0, ids, ids + 100 * index) for index, ids in enumerate(labels)]
+    expected = by_loops(torch.cat(fields), torch.cat(apart), CONFIG)["classification"]
+    found = prototype_loss(torch.stack(fields), torch.stack(labels), CONFIG.temperature, CONFIG.min_cells)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+    alone = by_loops(*room(1), CONFIG)["classification"]
+    assert expected > alone  # more to choose from
+    empty = prototype_loss(torch.stack(fields).requires_grad_(), torch.full((2, 3, 6, 6), -1), 0.1, 3)
+    assert empty == 0 and empty.requires_grad

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.largest_tensor import LargestTensor
 from tokengroups.losses import query_masks
+from tokengroups.losses.instance_field import prototype_loss
 from tokengroups.losses.query_masks import QueryLossConfig, QueryLosses, QueryPredictions, query_costs, query_losses
 from tokengroups.losses.query_targets import InstanceTargets
 
@@ -307,3 +308,19 @@ def test_no_tensor_holds_all_masks_of_all_queries_or_pairs(monkeypatch) -> None:
     with LargestTensor() as largest:
         query_losses(predicted, [targets, targets], CONFIG)
     assert largest.numel <= predicted.features.numel() < 5 * 12 * cells
+
+
+def test_contrast_is_the_prototype_loss_of_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of which no instance fills over half take no part."""
+    monkeypatch.setattr(query_masks, "CONTRAST_CELLS", 2)
+    predicted, targets = some_predictions(), [some_targets(3), some_targets(2, seed=1)]
+    plain, config = query_losses(predicted, targets, CONFIG), replace(CONFIG, contrast=0.3, contrast_temperature=0.2)
+    found = query_losses(predicted, targets, config)
+    ids = torch.full((2, FRAMES, *SIZE), -1)
+    for scene, target in enumerate(targets):
+        for instance in reversed(range(len(target.ids))):
+            ids[scene][target.masks[instance] > 0.5] = instance
+    expected = prototype_loss(predicted.features.movedim(-1, 2), ids, 0.2, 2)
+    assert expected > 0
+    torch.testing.assert_close(found.losses.terms["contrast"], expected)
+    torch.testing.assert_close(found.losses.total, plain.losses.total + 0.3 * expected)

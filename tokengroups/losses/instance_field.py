@@ -76,6 +76,23 @@ def instance_field_loss(
     return LossTerms(total, terms)
 
 
+def prototype_loss(
+    field: Float[Tensor, "B V E h w"], ids: Int64[Tensor, "B V h w"], temperature: float, min_cells: int
+) -> Float[Tensor, ""]:
+    """Cross-entropy of cells over the mean directions of all instances of a batch, those of other scenes, too.
+
+    Args:
+        field: Of any length; unit vectors are compared.
+        ids: Instance of each cell, the same in all views of a scene; -1 = unlabelled, left out.
+        temperature: Divides the cosines.
+        min_cells: Smaller segments, an instance in one view, are left out.
+    """
+    first = (torch.arange(len(ids), device=ids.device) * (ids.max() + 1))[:, None, None, None]
+    apart = torch.where(ids < 0, ids, ids + first)
+    segments = _segments(functional.normalize(field.flatten(0, 1), dim=1), apart.flatten(0, 1), min_cells)
+    return _classification(segments, temperature)
+
+
 def _scene_loss(
     field: Float[Tensor, "V E h w"], ids: Int64[Tensor, "V h w"], config: InstanceFieldLossConfig
 ) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
@@ -25,11 +26,13 @@ from torch.nn import functional
 from tokengroups.bounds import Positive, Settings, Weight
 from tokengroups.hungarian import match_groups
 from tokengroups.losses.frame_attention import attention_costs, attention_loss
+from tokengroups.losses.instance_field import prototype_loss
 from tokengroups.losses.masks import dice_error
 from tokengroups.losses.query_targets import InstanceTargets, QueryTargetConfig
 from tokengroups.losses.terms import LossTerms
 from tokengroups.types import TensorFields
 
+CONTRAST_CELLS = 12  # smaller segments do not take part in the contrastive term
 _LOGITS_AT_ONCE = 2**24  # of all queries, in the costs: 64 MiB
 
 
@@ -47,7 +50,8 @@ class QueryLossConfig(Settings):
     dice_smoothing: Positive = 1.0  # [I] Laplace's; the paper gives its name alone
     scene_weights: Literal["equal", "pairs"] = "equal"  # [I] of masks and attention in a batch; [own] by matched pairs
     deep_supervision: Weight = 0.0  # [own] of classes and masks of the earlier layers, with the last one's matching
-    other_scenes: Weight = 0.0  # [own] of what a scene's matched queries find in the next scene of the batch: nothing
+    contrast: Weight = 0.0  # [own] of a cross-entropy of the mask features over the instances of the batch
+    contrast_temperature: Positive = 0.1  # divides its cosines
     targets: QueryTargetConfig = QueryTargetConfig()
 
 
@@ -117,7 +121,7 @@ def query_losses(
 
     Returns:
         The weighted total with the terms ``class``, ``bce``, ``dice``, ``attention`` if it is given, ``deep`` and
-        ``other_scenes`` if they have a weight. Without an instance the class term alone counts; the others are 0 and
+        ``contrast`` if they have a weight. Without an instance the class term alone counts; the others are 0 and
         attached to the graph.
 
     Raises:
@@ -128,7 +132,7 @@ def query_losses(
         parts = [predicted.scene(index) for index in range(len(targets))]
         scenes = [_scene_losses(part, target, config) for part, target in zip(parts, targets, strict=True)]
         matches = tuple(match for match, _ in scenes)
-        others = other_scenes_loss(parts, matches) if config.other_scenes else None
+        contrast = _contrast(parts, targets, config) if config.contrast else None
     pairs = torch.tensor([len(match.query) for match in matches], dtype=torch.float64)
     equal = torch.full_like(pairs, 1 / len(pairs))
     shares = equal if config.scene_weights == "equal" else pairs / pairs.sum().clamp(min=1)
@@ -136,8 +140,8 @@ def query_losses(
     for name in scenes[0][1]:
         values = torch.stack([scene[name] for _, scene in scenes])
         terms[name] = (values * (equal if name == "class" else shares).to(values)).sum()
-    if others is not None:
-        terms["other_scenes"] = others
+    if contrast is not None:
+        terms["contrast"] = contrast
     unmatched = sum(len(target.ids) for target in targets) - int(pairs.sum())
     return QueryLosses(LossTerms(_total(terms, config), terms), matches, unmatched)
 
@@ -192,17 +196,13 @@ def pair_losses(
     return {"bce": functional.binary_cross_entropy_with_logits(logits, masks), "dice": dices.mean()}
 
 
-def other_scenes_loss(scenes: Sequence[QueryPredictions], matches: Sequence[Matching]) -> Float[Tensor, ""]:
-    """BCE of the masks that a scene's matched queries make of the next scene's features, which should be empty.
-
-    Masks of queries that know classes and places by heart do not depend on the scene; this loss makes them cost.
-    """
-    losses = []
-    for index, (scene, match) in enumerate(zip(scenes, matches, strict=True)):
-        features = scenes[(index + 1) % len(scenes)].features.flatten(0, 2)
-        logits = scene.queries[match.query] @ features.T
-        losses.append(functional.softplus(logits).mean() if len(scenes) > 1 and len(logits) else logits.sum() * 0)
-    return torch.stack(losses).mean()
+def _contrast(
+    scenes: Sequence[QueryPredictions], targets: Sequence[InstanceTargets], config: QueryLossConfig
+) -> Float[Tensor, ""]:
+    """Prototype loss of the features; cells of which no instance fills over half are left out."""
+    ids = torch.stack([target.labels() for target in targets]).to(scenes[0].features.device)
+    field = rearrange(torch.stack([scene.features for scene in scenes]), "b v h w e -> b v e h w")
+    return prototype_loss(field, ids, config.contrast_temperature, CONTRAST_CELLS)
 
 
 def _scene_losses(
@@ -229,7 +229,7 @@ def _scene_losses(
 def _total(terms: dict[str, Tensor], config: QueryLossConfig) -> Tensor:
     weights = {"class": config.classes, "bce": config.bce, "dice": config.dice}
     weights |= {"attention": config.attention, "deep": config.deep_supervision}
-    weights |= {"other_scenes": config.other_scenes}
+    weights |= {"contrast": config.contrast}
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 

@@ -36,6 +36,13 @@ class InstanceTargets(TensorFields):
     masks: Float[Tensor, "M V h w"]  # in [0, 1]
     frame_shares: Float[Tensor, "M V"]  # of its pixels; rows sum to 1, exactly 0 where it is not seen
 
+    def labels(self) -> Int64[Tensor, "V h w"]:
+        """Index of the instance that fills over half of a cell, -1 = none does."""
+        if len(self.masks) == 0:
+            return torch.full(self.masks.shape[1:], -1, device=self.masks.device)
+        share, instance = self.masks.max(dim=0)
+        return torch.where(share > 0.5, instance, -1)
+
 
 @torch.no_grad()
 def instance_targets(
