@@ -15,7 +15,7 @@ from tokengroups.data.augment import to_views
 from tokengroups.data.example import FramePlan
 from tokengroups.data.procedural import ProceduralRooms
 from tokengroups.data.readers.scannet import find_scenes
-from tokengroups.data.readers.scannet_benchmark import ScanFrames, read_truth
+from tokengroups.data.readers.scannet_benchmark import ScanFrames, read_truth, truth_files
 from tokengroups.data.readers.scannet_labels import (
     LABEL_FILE,
     NUMBERS,
@@ -26,6 +26,7 @@ from tokengroups.data.readers.scannet_labels import (
 from tokengroups.errors import UserError
 from tokengroups.evaluation.masks import STRUCTURE_CLASSES
 from tokengroups.evaluation.scannet_instances import PointTruth
+from tokengroups.evaluation.vertex_masks import Sight, visible_points
 from tokengroups.geometry import world_points
 from tokengroups.reading import path_kind, read_text, shown
 
@@ -60,6 +61,8 @@ class Scans:
     def __init__(self, root: Path, kind: str, names: Sequence[str], every: int, listed: Path | None) -> None:
         self.kind, self.names, self.every = kind, tuple(names), every
         self.folders = find_scenes(root) if listed is None else _chosen(find_scenes(root), root, listed)
+        for folder in self.folders:  # before hours of work
+            truth_files(folder)
         self.table = find_label_table(root)
         self.numbers = None if self.table is None else read_label_numbers(self.table, NUMBERS[kind])
 
@@ -138,6 +141,21 @@ class Rooms:
             )
 
 
+def see_points(scene: PointScene, device: torch.device) -> list[Sight]:
+    """The visible points of every photo, one depth map at a time.
+
+    Raises:
+        UserError: There are none at all.
+    """
+    sights = [
+        visible_points(scene.points, cam_from_world, scene.intrinsics, scene.depth(view)).to(device)
+        for view, cam_from_world in enumerate(scene.cam_from_world)
+    ]
+    if not any(len(sight.points) for sight in sights):
+        raise UserError(f"{scene.name}: no photo shows any of its points; are mesh, depth and poses of one scan?")
+    return sights
+
+
 def _one_per_voxel(points: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """The first point in every voxel."""
     _, first = np.unique(torch.floor(points / ROOM_VOXEL_M).long().numpy(), axis=0, return_index=True)
@@ -156,8 +174,7 @@ def _chosen(folders: Sequence[Path], root: Path, listed: Path) -> list[Path]:
     return [by_name[name] for name in dict.fromkeys(names)]
 
 
-def check_root(root: Path) -> Path:
+def check_root(root: Path) -> None:
     """Refuse what is no folder."""
     if path_kind(root) != "folder":
         raise UserError(f"--root {shown(root)}: no such folder; give a scan or a folder of scans")
-    return root

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from tokengroups.data.readers.scannet_labels import plain_name
 from tokengroups.encoders import Encoder, load_encoder
+from tokengroups.errors import UserError
 from tokengroups.evaluation.scannet_instances import Ranking
 from tokengroups.evaluation.vertex_masks import LabelMasks, Masks, QueryMasks
+from tokengroups.reading import shown
 from tokengroups.segmentation import segment_photos
 from tokengroups.systems import SceneSystem
 from tokengroups.systems.segvggt.decode import QueryInstances, find_instances
@@ -73,7 +75,11 @@ def encoder_before(system: SceneSystem, source: str | None, own: str | None) -> 
         own: What the user gave in its place.
     """
     if source is not None:
-        return load_encoder(source)
+        encoder = load_encoder(source)
+        if system.size_multiple % encoder.patch_size:
+            what = f"its patches of {encoder.patch_size} pixels do not fit photos for these weights"
+            raise UserError(f"--before {shown(source)}: {what}; give the encoder that they were trained from")
+        return encoder
     adapted = isinstance(system, SegVGGT) and system.config.network.lora_rank > 0 and not system.licence
     return load_encoder(own or str(system.encoder_source), typed=own is not None) if adapted else None
 

@@ -21,6 +21,8 @@ mask before that vote.
   are one, and queries are ranked by 1 - p(no object). Systems without classes have only these. Scenes are pooled.
 * Rooms: the points are those of all frames of a walk, one per 2 cm voxel, the photos every second frame; there are no
   superpoints. ``_objects``: walls, floor and ceiling are void.
+* Cost beside the network, on one core beside other work: 25 s and 0.4 GB for 150,000 vertices, 120 photos that show
+  15,000 of them each, and 400 masks of 128 channels; 2 s for the visibility of all photos.
 * ``depth_*``: see `tokengroups/evaluation/depth_accuracy.py`; ``_before``: of the encoder as it was. Weights with LoRA
   name it; of others ``--before`` does, such as facebook/VGGT-1B.
 """
@@ -40,7 +42,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from instance_scenes import PointScene, Rooms, Scans, check_root
+from instance_scenes import PointScene, Rooms, Scans, check_root, see_points
 from photo_instances import encoder_before, find_photo_instances
 from quality import interval
 
@@ -55,7 +57,7 @@ from tokengroups.errors import UserError
 from tokengroups.evaluation.depth_accuracy import depth_accuracy
 from tokengroups.evaluation.scannet_instances import MIN_POINTS, InstanceOverlaps, instance_scores, measure_instances
 from tokengroups.evaluation.scene_numbers import nanmean
-from tokengroups.evaluation.vertex_masks import RULES, VISIBILITY_M, Rule, Sight, visible_points
+from tokengroups.evaluation.vertex_masks import RULES, VISIBILITY_M, Rule
 from tokengroups.io.files import check_writable, write_text
 from tokengroups.systems import SceneSystem, load_model
 from tokengroups.systems.segvggt.class_names import SCANNET, SCANNET200
@@ -98,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
     """Load, measure every collection of scenes, print, write."""
     if (args.root is None) == (args.rooms is None):
         raise UserError("give either --root SCANS or --rooms N")
+    if args.root is not None:
+        check_root(args.root)
     if args.json is not None:
         check_writable(args.json)
     device = pick_device(args.device)
@@ -130,7 +134,7 @@ def open_scenes(args: argparse.Namespace, system: SceneSystem) -> list[Scans] | 
         return [Rooms(seed, args.rooms, FramePlan(args.views, args.frame_step)) for seed in args.seeds]
     own = system.config.class_names if isinstance(system, SegVGGT) else ()
     kind = args.classes or ("scannet200" if own == SCANNET200 else "scannet")
-    return [Scans(check_root(args.root), kind, NAMES[kind], args.every, args.scenes)]
+    return [Scans(args.root, kind, NAMES[kind], args.every, args.scenes)]
 
 
 @torch.no_grad()
@@ -156,21 +160,6 @@ def measure_scene(
     numbers |= {"points_seen": len(shown) / len(scene.points), "seconds_photos": seconds}
     numbers |= {"seconds_points": time.perf_counter() - start}
     return Measured(scene.name, scene.frames, overlaps, numbers)
-
-
-def see_points(scene: PointScene, device: torch.device) -> list[Sight]:
-    """The visible points of every photo, one depth map at a time.
-
-    Raises:
-        UserError: There are none at all.
-    """
-    sights = [
-        visible_points(scene.points, cam_from_world, scene.intrinsics, scene.depth(view)).to(device)
-        for view, cam_from_world in enumerate(scene.cam_from_world)
-    ]
-    if not any(len(sight.points) for sight in sights):
-        raise UserError(f"{scene.name}: no photo shows any of its points; are mesh, depth and poses of one scan?")
-    return sights
 
 
 def summarise(measured: Sequence[Measured], names: Sequence[str], rules: Sequence[Rule]) -> dict[str, dict[str, Any]]:

@@ -170,7 +170,7 @@ def test_the_true_masks_of_a_room_find_all_its_instances() -> None:
     ids = torch.from_numpy(frames.group_ids[1::2].astype(np.int64))
     number = int(ids.max()) + 1
     ranking = Ranking(np.arange(number), np.linspace(1, 0.5, number))
-    sights = scannet_instances.see_points(scene, torch.device("cpu"))
+    sights = instance_scenes.see_points(scene, torch.device("cpu"))
     assert 0.5 < len(torch.cat([sight.points for sight in sights]).unique()) / len(scene.points) < 1
     found = measure_instances(LabelMasks(ids, number), ranking, None, sights, scene.truth, ["majority"])
     scores = instance_scores([found["majority"]], rooms.names)
@@ -220,6 +220,21 @@ def test_files_of_two_scans_are_refused(scan: Path, capsys: pytest.CaptureFixtur
     assert run("--weights", "iggt_tiny", "--root", scan, "--every", 2) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: {replica.NAME}: no photo shows any of its points; are mesh, depth and poses of one scan?"
+
+
+def test_what_lacks_is_said_before_the_work(
+    scan: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A second scan without its objects; an encoder of other patches."""
+    second = replica.write_replica(tmp_path / "more", "scene0708_00")
+    (second / "scene0708_00.aggregation.json").unlink()
+    second.rename(scan.parent / second.name)
+    assert run("--weights", "iggt_tiny", "--root", scan.parent, "--every", 2) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "scene0708_00: no file *.aggregation.json" in line
+    assert run("--weights", weights, "--rooms", 1, "--before", "vggt_tiny") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--before vggt_tiny: its patches of 16 pixels do not fit" in line
 
 
 def test_without_the_table_a_note_says_so(scan: Path, weights: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -72,6 +72,7 @@ def test_an_error_of_just_the_tolerance_is_too_large_and_no_reading_shows_nothin
     depth = torch.tensor([[2.0, 2.0, 0.0]])
     pinhole = torch.tensor([[1.0, 0, 1.5], [0, 1.0, 0.5], [0, 0, 1.0]])
     points = torch.tensor([[-2.0, 0, 2.125], [0, 0, 2.124], [0, 0, 1.876], [0, 0, 1.875], [2.0, 0, 2.0], [0, 0, -2.0]])
+    points = torch.cat([points, torch.tensor([[0.1, 0, 0.1]])])  # no reading there
     sight = visible_points(points, torch.eye(4), pinhole, depth, tolerance=0.125)
     assert sight.points.tolist() == [1, 2]
 

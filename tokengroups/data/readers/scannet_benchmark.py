@@ -49,6 +49,15 @@ class ScanTruth:
     labels: dict[int, str]  # of the objects, as annotators wrote them
 
 
+def truth_files(folder: Path) -> tuple[Path, Path, Path]:
+    """Mesh, superpoints and objects of a scan.
+
+    Raises:
+        UserError: One is missing.
+    """
+    return _find(folder, MESH), _find(folder, SEGMENTS), _find(folder, OBJECTS)
+
+
 def read_truth(folder: Path) -> ScanTruth:
     """Read the official files of a scan.
 
@@ -57,7 +66,7 @@ def read_truth(folder: Path) -> ScanTruth:
     Raises:
         UserError: A file is missing, damaged, or one of another scan.
     """
-    mesh, segments_file, objects_file = (_find(folder, suffix) for suffix in (MESH, SEGMENTS, OBJECTS))
+    mesh, segments_file, objects_file = truth_files(folder)
     vertices = read_table(mesh)
     with malformed(mesh, _ADVICE):
         points = np.stack([vertices[axis].astype(np.float64) for axis in "xyz"], axis=1)
