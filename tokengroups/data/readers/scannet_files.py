@@ -17,16 +17,21 @@ MILLIMETRES = 1000
 INSTANCES_FILE = "instances.json"
 
 
+def photo_stems(folder: Path) -> list[str]:
+    """All frames with a photo, in natural order."""
+    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in _PHOTO_SUFFIXES]
+    return sorted((path.stem for path in photos), key=natural_key)
+
+
 def posed_stems(folder: Path) -> list[str]:
     """Frames with a pose, in natural order; ScanNet writes -inf where tracking was lost."""
-    photos = [path for path in folder.glob("color/*") if path.suffix.lower() in _PHOTO_SUFFIXES]
-    stems = [path.stem for path in photos if (folder / "pose" / f"{path.stem}.txt").is_file()]
+    stems = [stem for stem in photo_stems(folder) if (folder / "pose" / f"{stem}.txt").is_file()]
     if not stems:
         raise UserError(f"{folder}: no photo color/N.jpg with its pose/N.txt; is this a scene in ScanNet's layout?")
     stems = [stem for stem in stems if np.isfinite(read_matrix(folder / "pose" / f"{stem}.txt")).all()]
     if not stems:
         raise UserError(f"{folder}: no frame with a camera pose (pose/*.txt); export the scene's poses")
-    return sorted(stems, key=natural_key)
+    return stems
 
 
 def photo_path(folder: Path, stem: str) -> Path:
@@ -62,7 +67,7 @@ def read_depth(folder: Path, stem: str, pinhole: np.ndarray, size: tuple[int, in
     path = folder / "depth" / f"{stem}.png"
     if not path.is_file():
         return np.zeros(size, np.float32)
-    millimetres, source = _one_channel(path), read_pinhole(folder, "depth")
+    millimetres, source = one_channel(path), read_pinhole(folder, "depth")
     index, inside = [], []
     for axis, count in ((1, size[0]), (0, size[1])):  # rows use fy, cy; columns fx, cx
         slope = (np.arange(count) + 0.5 - pinhole[axis, 2]) / pinhole[axis, axis]
@@ -74,7 +79,8 @@ def read_depth(folder: Path, stem: str, pinhole: np.ndarray, size: tuple[int, in
     return (nearest.astype(np.float64) / MILLIMETRES).astype(np.float32)
 
 
-def _one_channel(path: Path) -> np.ndarray:
+def one_channel(path: Path) -> np.ndarray:
+    """Numbers of a picture with one channel, as they are stored."""
     pixels = read_pixels(path)
     if pixels.ndim != 2:
         raise UserError(f"{path}: a colour picture where numbers in one channel are expected; export the scene again")
@@ -86,7 +92,7 @@ def read_instances(folder: Path, stem: str, size: tuple[int, int]) -> np.ndarray
     path = folder / "instance-filt" / f"{stem}.png"
     if not path.is_file():
         return np.full(size, -1, np.int32)
-    return resize_nearest(_one_channel(path), size).astype(np.int32) - 1
+    return resize_nearest(one_channel(path), size).astype(np.int32) - 1
 
 
 def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) -> dict[int, str]:
@@ -104,7 +110,7 @@ def read_classes(folder: Path, stems: Iterable[str], ids: Iterable[np.ndarray]) 
     votes: dict[int, np.ndarray] = {}
     for stem, instances in zip(stems, ids, strict=True):
         path = folder / "label-filt" / f"{stem}.png"
-        labels = resize_nearest(_one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
+        labels = resize_nearest(one_channel(path), instances.shape) if path.is_file() else np.zeros_like(instances)
         for instance in np.unique(instances[instances >= 0]).tolist():
             counts = np.bincount(labels[instances == instance].astype(np.int64), minlength=65536)
             votes[instance] = votes.get(instance, 0) + counts
