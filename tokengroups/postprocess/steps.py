@@ -18,6 +18,7 @@ STEPS = {
     "flip_ensemble": "tokengroups.postprocess.flip_ensemble:FlipEnsemble",
     "photometric_refinement": "tokengroups.postprocess.photometric:PhotometricRefinement",
     "boundary_crf": "tokengroups.postprocess.boundary_crf:BoundaryCRF",
+    "mask_votes": "tokengroups.systems.mask_votes:MaskVotes",
 }
 PHASES = ("before_decoding", "after_decoding")
 StepSpec = str | dict[str, Any]  # a name, or {"name": ..., setting: value}
@@ -39,6 +40,8 @@ class Step(Protocol):
                 prediction = draft.predicted()
                 brighter = replace(prediction.gaussians, sh=prediction.gaussians.sh * self.gain)
                 return replace(draft, prediction=replace(prediction, gaussians=brighter))
+
+    A step that loads weights which ask for a licence also has it as `licence`, for notes and the scene's provenance.
     """
 
     @property
