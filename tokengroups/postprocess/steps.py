@@ -28,6 +28,7 @@ StepSpec = str | dict[str, Any]  # a name, or {"name": ..., setting: value}
 class Step(Protocol):
     """A step from draft to draft: a frozen dataclass whose fields are its settings.
 
+    One that loads weights also has their `licence`, "" if they ask for none, for notes and the provenance of scenes.
     Your own needs one file; name it ``package.module:Class`` wherever a step is asked for::
 
         @dataclass(frozen=True)
@@ -40,8 +41,6 @@ class Step(Protocol):
                 prediction = draft.predicted()
                 brighter = replace(prediction.gaussians, sh=prediction.gaussians.sh * self.gain)
                 return replace(draft, prediction=replace(prediction, gaussians=brighter))
-
-    A step that loads weights which ask for a licence also has it as `licence`, for notes and the scene's provenance.
     """
 
     @property
