@@ -287,3 +287,24 @@ def test_a_million_gaussians(benchmark, tmp_path: Path, size: str) -> None:
     scale = benchmark("scale")
     scale.write(scale.SIZES[size], tmp_path, also_ply=False)
     assert scale.cost(scale.COMMANDS["export"].split(), tmp_path)[0] < 10
+
+
+def test_mask_votes_are_paired_by_seed(
+    benchmark, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "votes.json"
+    words = f"--weights {random_weights} --weight 0 1 --seeds 5 6 --rooms 1 --views 1 --json {out}"
+    monkeypatch.setattr("sys.argv", ["mask_votes.py", *words.split()])
+    benchmark("mask_votes").main()
+    found = json.loads(out.read_text())
+    names = ["without", "iggt_tiny, weight 0.0", "iggt_tiny, weight 1.0"]
+    assert list(found["runs"]) == names and [len(runs) for runs in found["runs"].values()] == [2, 2, 2]
+    for metric in ("ap_all", "t_miou", "ap_photos_all"):
+        without, idle, votes = ([run[metric] for run in found["runs"][name]] for name in names)
+        assert idle == without  # votes without weight change nothing
+        mean, half = found["table"]["iggt_tiny, weight 1.0 - without"][metric]
+        apart = np.array(votes) - without
+        assert mean == pytest.approx(apart.mean())
+        assert half == pytest.approx(12.7062 * abs(apart[0] - apart[1]) / 2, rel=1e-4)  # Student's t of one degree
+    assert found["table"]["iggt_tiny, weight 1.0 - without"]["t_miou"][0] != 0
+    assert "| iggt_tiny, weight 1.0 - without |" in capsys.readouterr().out

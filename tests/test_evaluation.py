@@ -31,7 +31,7 @@ from tokengroups.geometry import (
 )
 from tokengroups.losses.perceptual import Lpips
 from tokengroups.losses.photometric import psnr
-from tokengroups.postprocess import Reconstruction
+from tokengroups.postprocess import PhotoGroups, Reconstruction
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 DATA = EvaluationData("procedural", FramePlan(2), split="test", seed=5)
@@ -112,7 +112,7 @@ def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
         "semantic_scalars", "semantic_bytes", "semantic_scalars_per_gaussian_baseline", "query_ms",
         "search_ms",
         "search_ms_gaussians",
-        "t_miou_ceiling", *summarise_classes([]),
+        "t_miou_ceiling", "class_ap50", *summarise_classes([]),
         *(name + suffix for name in TRACK_NAMES for suffix in ("", "_planes_hdbscan")),
     }  # fmt: skip
     protocol = numbers["protocol"]
@@ -120,6 +120,31 @@ def test_json_has_exactly_the_documented_keys(scene: Example) -> None:
     assert protocol["ap_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.25]
     assert protocol["num_scenes"] == 1 and protocol["image_size_hw"] == [SIZE, SIZE]
     assert "no target pixel" in protocol["text"]
+
+
+def test_named_groups_are_scored_by_class(scene: Example) -> None:
+    """By the names of the photos' own masks, or else of the scene's groups."""
+    made, ids = from_truth(scene.context), scene.context.group_ids
+    keys, labels = ids.unique(return_inverse=True)
+    unlabelled = int((keys < 0).sum())
+    keys, labels = keys[unlabelled:].tolist(), labels - unlabelled
+    classes = scene.classes[0]
+    assert _evaluate(scene, made)["class_ap50"] is None
+
+    def own(names: list[str]) -> float:
+        groups = PhotoGroups(labels, torch.ones(len(keys)), names=tuple(names))
+        return _evaluate(scene, replace(made, photo_groups=groups))["class_ap50"]
+
+    assert own([classes[key] for key in keys]) == 1.0
+    assert own(["no such class"] * len(keys)) == 0.0
+    large = sorted({classes[key] for key in keys if (ids == key).sum() >= 100})
+    forgotten = ["" if classes[key] == large[0] else classes[key] for key in keys]
+    assert own(forgotten) == pytest.approx(1 - 1 / len(large))
+
+    groups, at = made.scene.assignment.argmax(dim=1), ids[made.anchor_pixels.unbind(-1)]
+    names = tuple(classes.get(int(at[groups == group][0]), "") for group in range(made.scene.assignment.shape[1]))
+    rendered = _evaluate(scene, replace(made, scene=replace(made.scene, group_names=names)))["class_ap50"]
+    assert 0.8 < rendered <= 1.0
 
 
 def test_any_world_of_the_prediction_will_do(scene: Example) -> None:

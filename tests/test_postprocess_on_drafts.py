@@ -17,8 +17,9 @@ from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
 from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.systems import SceneSystem, load_model
+from tokengroups.systems.mask_votes import MaskVotes
 
-STEPS = (BundleAdjustment(), FlipEnsemble(), PhotometricRefinement(3), BoundaryCRF(iterations=2))
+STEPS = (BundleAdjustment(), FlipEnsemble(), PhotometricRefinement(3), BoundaryCRF(iterations=2), MaskVotes())
 AFTER = STEPS[1:]
 
 

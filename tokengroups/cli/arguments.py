@@ -20,7 +20,7 @@ _MOST_PIXELS = 2**26  # of all frames of one generated room, which are in memory
 DEVICES = ("auto", "cpu", "cuda")
 # Copies of `tokengroups.postprocess.STEPS`, `tokengroups.systems.DEFAULT_WEIGHTS` and
 # `tokengroups.io.decoding.MAX_MEGAPIXELS`: their import slows --help down.
-STEP_NAMES = ("bundle_adjustment", "flip_ensemble", "photometric_refinement", "boundary_crf")
+STEP_NAMES = ("bundle_adjustment", "flip_ensemble", "photometric_refinement", "boundary_crf", "mask_votes")
 DEFAULT_WEIGHTS = "token_groups_tiny"
 MAX_MEGAPIXELS = 120.0
 
@@ -120,8 +120,8 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     model = load_model(args.weights, encoder=args.encoder).to(device)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
-    if model.licence:
-        note(model.licence)
+    if licence := model.licence_with(steps):
+        note(licence)
     return model, steps
 
 

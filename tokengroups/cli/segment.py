@@ -134,6 +134,6 @@ def _origin(
     from tokengroups.postprocess import describe_steps
     from tokengroups.systems.weights import system_name
 
-    licence = {"licence": model.licence} if model.licence else {}
+    licence = {"licence": found} if (found := model.licence_with(steps)) else {}
     facts = {"weights": Path(args.weights).name, "system": system_name(type(model)), **licence, **adjusted}
     return {**facts, "intrinsics": "predicted" if args.focal is None else "given", "postprocess": describe_steps(steps)}

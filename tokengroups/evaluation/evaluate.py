@@ -24,11 +24,12 @@ from torch.nn import functional
 from tokengroups.alignment import align_cameras
 from tokengroups.data.example import Example
 from tokengroups.errors import UserError
+from tokengroups.evaluation.class_precision import named_overlaps
 from tokengroups.evaluation.geometry_metrics import geometry_metrics
 from tokengroups.evaluation.masks import GroupMasks, group_masks, group_overlaps, render_features
 from tokengroups.evaluation.metrics import Metric
 from tokengroups.evaluation.open_vocabulary import ClassOverlaps, measure_classes
-from tokengroups.evaluation.photo_masks import photo_masks, planes_of, track_numbers
+from tokengroups.evaluation.photo_masks import names_of_masks, photo_masks, planes_of, track_numbers
 from tokengroups.evaluation.protocol import EvaluationData, Protocol
 from tokengroups.evaluation.results import EvaluationResult, SceneResult
 from tokengroups.evaluation.semantic import SemanticEvaluation, measure_semantics
@@ -181,6 +182,7 @@ def _evaluate_scene(
         },
         overlaps={grouping: group_overlaps(each, ids, scene.classes[0]) for grouping, each in masks.items()},
         photo_overlaps={name: group_overlaps(each, photo_ids, scene.classes[0]) for name, (each, _) in photos.items()},
+        named_overlaps=named_overlaps(photos[""][0], names_of_masks(prediction), photo_ids, scene.classes[0]),
         semantics=semantics,
         classes=_classes(prediction, photos[""][1], located, evaluation),
         metrics={name: metric(images, prediction, located) for name, metric in metrics.items()},

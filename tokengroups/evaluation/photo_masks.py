@@ -40,6 +40,12 @@ def photo_masks(prediction: Reconstruction, planes: Float[Tensor, "K n"]) -> dic
     return {suffix: (_as_masks(labels, scores), labels) for suffix, (labels, scores) in found.items()}
 
 
+def names_of_masks(prediction: Reconstruction) -> tuple[str, ...]:
+    """Class names of the masks of the model's own grouping, one for each; "" = unnamed, empty = none named."""
+    own = prediction.photo_groups
+    return prediction.scene.group_names if own is None else own.names
+
+
 def rendered_groups(
     scene: TokenScene, groupings: Sequence[Float[Tensor, "K _"]]
 ) -> list[tuple[Int64[Tensor, "V H W"], Float[Tensor, " _"]]]:

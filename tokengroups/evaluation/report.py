@@ -17,6 +17,7 @@ def format_report(result: EvaluationResult) -> str:
     """The protocol, then one table per kind of number; `-` = not measured or not defined."""
     numbers = result.numbers
     rows = [(row.label, _text(numbers[name], row.digits)) for name, row in NUMBERS.items() if row.label]
+    rows.append(("class AP50 on the photos", _text(numbers["class_ap50"], 3)))
     rows += [(name, _text(value, 3)) for name, value in result.metrics.items()]
     width = max(len(label) for label, _ in rows)
     groups = {

@@ -8,6 +8,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from tokengroups.evaluation.class_precision import NamedOverlaps, class_ap50
 from tokengroups.evaluation.masks import GroupOverlaps, group_scores
 from tokengroups.evaluation.open_vocabulary import CLASS_NUMBERS, ClassOverlaps, summarise_classes
 from tokengroups.evaluation.protocol import Protocol
@@ -28,6 +29,7 @@ class SceneResult:
     numbers: dict[str, float]  # under the names of `NUMBERS`
     overlaps: dict[str, GroupOverlaps]  # on the target views, by the suffix of the grouping
     photo_overlaps: dict[str, GroupOverlaps]  # on the photos, likewise
+    named_overlaps: NamedOverlaps  # of the groups' own masks on the photos, by class
     semantics: SceneSemantics | None  # None without semantics
     classes: dict[str, ClassOverlaps]  # on the photos, by the source of the embeddings; empty without a text encoder
     metrics: dict[str, float]  # the user's, see `tokengroups.evaluation.metrics`
@@ -63,6 +65,7 @@ class EvaluationResult:
             **summarise([scene.numbers for scene in self.scenes]),
             **{f"{name}{suffix}": value for suffix, named in scores.items() for name, value in named.items()},
             **self._photo_scores(),
+            "class_ap50": class_ap50([scene.named_overlaps for scene in self.scenes]),
             **summarise_semantics([scene.semantics for scene in self.scenes]),
             **summarise_classes([scene.classes for scene in self.scenes]),
         }

@@ -18,6 +18,7 @@ STEPS = {
     "flip_ensemble": "tokengroups.postprocess.flip_ensemble:FlipEnsemble",
     "photometric_refinement": "tokengroups.postprocess.photometric:PhotometricRefinement",
     "boundary_crf": "tokengroups.postprocess.boundary_crf:BoundaryCRF",
+    "mask_votes": "tokengroups.systems.mask_votes:MaskVotes",
 }
 PHASES = ("before_decoding", "after_decoding")
 StepSpec = str | dict[str, Any]  # a name, or {"name": ..., setting: value}
@@ -27,6 +28,7 @@ StepSpec = str | dict[str, Any]  # a name, or {"name": ..., setting: value}
 class Step(Protocol):
     """A step from draft to draft: a frozen dataclass whose fields are its settings.
 
+    One that loads weights also has their `licence`, "" if they ask for none, for notes and the provenance of scenes.
     Your own needs one file; name it ``package.module:Class`` wherever a step is asked for::
 
         @dataclass(frozen=True)

@@ -140,6 +140,11 @@ class SceneSystem(nn.Module):
             holder, _, setting = self.adjustable[name].partition(".")
             setattr(self, holder, replace(getattr(self, holder), **{setting: value}))
 
+    def licence_with(self, steps: Sequence[Step]) -> str:
+        """Licences of the weights and of those that steps load, which their `licence` tells; "" = none."""
+        licences = [self.licence, *(getattr(step, "licence", "") for step in steps)]
+        return "; ".join(dict.fromkeys(filter(None, licences)))
+
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
         if isinstance(self.encoder, nn.Module):
@@ -216,8 +221,8 @@ class SceneSystem(nn.Module):
             "intrinsics": "given" if draft.intrinsics_given else "predicted",
             "postprocess": describe_steps(steps),
         }
-        if self.licence:
-            provenance["licence"] = self.licence
+        if licence := self.licence_with(steps):
+            provenance["licence"] = licence
         prediction = draft.predicted()
         scene = token_scene(draft, provenance)
         return Reconstruction(scene, draft.geometry.depth, prediction.anchor_pixels, prediction.photo_groups)
