@@ -142,7 +142,8 @@ class InstanceQueries(nn.Module):
         """Queries in the space of the masks' features, in float32."""
         with torch.autocast(states.device.type, enabled=False):
             projected = self.instance_queries_proj(states.to(self.instance_queries_proj.weight.dtype))
-            return projected if samples is None else projected + self.instance_query_gains * samples
+            gains = self.instance_query_gains
+            return projected if samples is None or gains is None else projected + gains * samples
 
     @torch.no_grad()
     def _gaze(
