@@ -1,4 +1,4 @@
-"""The recipe of the shipped weights: ten files that say what ten long commands would say without includes."""
+"""The recipe of the shipped weights: eleven files that say what eleven long commands would say without includes."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ COMMANDS = (
     "start_from=out/token_groups_tiny_anchors/weights losses.segmentation_warmup_steps=0 losses.distillation=1 "
     "semantics.views=2",
     "iggt_tiny.yaml encoder=out/vggt_tiny_single_view_5/weights",
+    "segvggt_tiny.yaml encoder=out/vggt_tiny_single_view_5/weights",
 )
 
 
