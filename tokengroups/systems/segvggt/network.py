@@ -134,6 +134,10 @@ class SegVGGTNetwork(nn.Module):
         self.encoder = encoder
         self.branch = QueryBranch(encoder.config, config, encoder.evidence_dims.get(SINGLE_VIEW_FEATURES, ()))
 
+    def recompute_blocks(self) -> None:
+        """Keep no inner values of the trunk's layers and of the queries' blocks for the backward pass."""
+        self.encoder.aggregator.recompute = self.branch.aggregator.recompute = True
+
     def forward(self, images: Float[Tensor, "B S 3 H W"], reading: Reading = PLAIN) -> tuple[VGGTOutput, SegVGGTOutput]:
         """Raw geometry, masks and classes."""
         output, layers = self.run_trunk(images)

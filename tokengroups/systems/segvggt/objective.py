@@ -46,6 +46,7 @@ class SegVGGTSettings(Settings):
     open_classes: Weight = 0.5  # [own] of the open head's class loss, where that head is beside the closed one
     text_encoder: str = "minilm"  # [own] of the open head; or a folder or hub id of CLIP or SigLIP
     masks_only: tuple[str, ...] = ()  # [own] classes of `model.class_names` that both heads never see; masks do
+    checkpoint_blocks: bool = False  # compute blocks again in the backward pass: less memory, more time
     postprocess: tuple[StepSpec, ...] = ()
 
     def __post_init__(self) -> None:

@@ -94,6 +94,8 @@ class SegVGGT(SceneSystem):
         if names is not None and system.joint.branch.open_head is not None:
             system.joint.branch.open_head.names.copy_(names)
         system.encoder_source, system.settings, system.network = settings.encoder, settings, system.joint
+        if settings.checkpoint_blocks:
+            system.joint.recompute_blocks()
         system.objective = SegVGGTObjective(settings, config.class_names, teacher)
         system.thaw()
         return system
