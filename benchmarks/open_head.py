@@ -1,10 +1,11 @@
 """Names for instances by SegVGGT's open class head and by its closed one, for names that training had and had not.
 
-Run: ``python benchmarks/open_head.py --weights W [--seeds 101 102 103] [--rooms 12] [--views 8] [--json FILE]``.
+Run: ``python benchmarks/open_head.py --weights W [--seeds 101 102 103] [--rooms 12] [--views 8] [--iou 0.5]
+[--json FILE]``.
 
 Photos of held-out procedural rooms become scenes in one forward pass. Instances that a group finds with an IoU above
-0.5 are counted: ``seen`` = those of the weights' class names, ``seen_objects`` = these without walls, floors and
-ceilings, ``unseen`` = those of the rooms' other classes.
+0.5, or `--iou`, are counted: ``seen`` = those of the weights' class names, ``seen_objects`` = these without walls,
+floors and ceilings, ``unseen`` = those of the rooms' other classes.
 
 - ``naming_open_*``: share whose right name has the largest cosine among all class names of the rooms (by chance one in
   their number); ``naming_open_among_unseen``: of unseen ones, among the unseen names alone.
@@ -45,8 +46,6 @@ from tokengroups.text import TextEncoder, load_text_encoder
 from tokengroups.text.cache import EmbeddingCache
 from tokengroups.types import TokenScene
 
-LEAST_IOU = 0.5
-
 
 @dataclass(frozen=True)
 class Texts:
@@ -74,6 +73,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
     parser.add_argument("--rooms", type=int, default=12, help="of every seed")
     parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--iou", type=float, default=0.5, help="an instance is found above it")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     system = load_model(args.weights)
@@ -103,7 +103,7 @@ def measure_seed(system: SegVGGT, texts: Texts, args: argparse.Namespace, seed: 
     found: dict[str, list[float]] = {}
     for index in tqdm(data.splits["test"], desc=f"seed {seed}", unit="room", leave=False):
         example = cut_example(data[index], plan)
-        for name, values in measure_room(system.predict(example.context.images), example, texts).items():
+        for name, values in measure_room(system.predict(example.context.images), example, texts, args.iou).items():
             found.setdefault(name, []).extend(values)
     numbers = {}
     for kind in ("seen", "seen_objects", "unseen"):
@@ -115,11 +115,11 @@ def measure_seed(system: SegVGGT, texts: Texts, args: argparse.Namespace, seed: 
     return numbers
 
 
-def measure_room(made: Reconstruction, example: Example, texts: Texts) -> dict[str, list[float]]:
+def measure_room(made: Reconstruction, example: Example, texts: Texts, least_iou: float) -> dict[str, list[float]]:
     """For every number: 1 or 0 for every instance, or for every name of instances."""
     scene, classes = made.scene, example.classes[0]
     assert made.photo_groups is not None
-    pairs = match(columns_of(scene, made.photo_groups.labels), example.context.group_ids)
+    pairs = match(columns_of(scene, made.photo_groups.labels), example.context.group_ids, least_iou)
     found: dict[str, list[float]] = {}
 
     def add(what: str, name: str, value: float) -> None:
@@ -150,8 +150,8 @@ def measure_room(made: Reconstruction, example: Example, texts: Texts) -> dict[s
     return found
 
 
-def match(columns: Int64[Tensor, "V H W"], ids: Int64[Tensor, "V H W"]) -> dict[int, int | None]:
-    """Column of the group with an IoU above 0.5 for every true instance; None = there is no such group."""
+def match(columns: Int64[Tensor, "V H W"], ids: Int64[Tensor, "V H W"], least_iou: float) -> dict[int, int | None]:
+    """Column of the group with the largest IoU above the least one for every true instance; None = there is none."""
     instances, count = ids[ids >= 0].unique(), int(columns.max()) + 1
     pairs: dict[int, int | None] = {}
     for instance in instances.tolist():
@@ -160,7 +160,7 @@ def match(columns: Int64[Tensor, "V H W"], ids: Int64[Tensor, "V H W"]) -> dict[
         labelled = torch.bincount(columns[(ids >= 0) & (columns >= 0)], minlength=count)
         iou = common / (labelled + own.sum() - common)
         best = int(iou.argmax()) if count else -1
-        pairs[instance] = best if count and float(iou[best]) > LEAST_IOU else None
+        pairs[instance] = best if count and float(iou[best]) > least_iou else None
     return pairs
 
 

@@ -82,7 +82,7 @@ def test_a_block_keeps_its_input_alone() -> None:
         return gradients(network, PLAIN)[1]
 
     tokens = 3 * (5 + 4 * 3) * SIZES.embed_dim * 8
-    queries = 2 * CONFIG.queries.number * SIZES.embed_dim * 8  # after the cross and after the self block
+    queries = 3 * CONFIG.queries.number * SIZES.embed_dim * 8  # after both blocks, and for the projection
     assert saved(6, True) - saved(5, True) == 2 * tokens + queries
     assert saved(6, False) - saved(5, False) > 8 * (2 * tokens + queries)
 
