@@ -14,7 +14,6 @@ from segvggt_networks import CONFIG, SIZES, small
 from test_losses_query_masks import class_by_loop
 from test_systems_segvggt import LOSSES, MODEL, NAMES, example, learn
 from tolerances import tolerance
-from torch import Tensor
 from toy_teachers import Letters
 
 from tokengroups.cli.main import main
@@ -28,7 +27,13 @@ from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model
 from tokengroups.systems.segvggt.config import OpenHeadConfig
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
-from tokengroups.systems.segvggt.open_head import OpenClasses, OpenHead, open_calibration_loss, open_class_loss
+from tokengroups.systems.segvggt.open_head import (
+    OpenClasses,
+    OpenHead,
+    open_calibration_loss,
+    open_class_loss,
+    open_distillation_loss,
+)  # fmt: skip
 from tokengroups.systems.segvggt.queries import Reading
 from tokengroups.systems.segvggt.system import SegVGGT, SegVGGTSettings
 
@@ -101,6 +106,8 @@ def test_losses_leave_out_what_trains_masks_alone() -> None:
     kept = found.logits[0, [0, 2, 3, 4]]
     expected = (class_by_loop(kept, {2: 2}, 0.2) + class_by_loop(found.logits[1], {0: 3}, 0.2)) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-10)
+    right = (found.cosines[0, 3, 2].item(), found.cosines[1, 0, 3].item())
+    assert open_distillation_loss(found, matches, targets).item() == pytest.approx(1 - sum(right) / 2, rel=1e-10)
     calibrated = open_calibration_loss(found, matches, targets)
     slope, threshold = found.calibration.tolist()
     errors = []
@@ -118,8 +125,9 @@ def test_nothing_to_learn_is_zero_and_in_the_graph() -> None:
     found = some_head()(torch.randn(1, 2, 5, dtype=torch.float64))
     targets = [of_classes(-1, -1)]
     matches = [Matching(torch.tensor([0, 1]), torch.tensor([0, 1]))]
-    for loss in (open_class_loss(found, matches, targets, 0.1), open_calibration_loss(found, matches, targets)):
-        assert loss.item() == 0 and loss.requires_grad
+    losses = [open_class_loss(found, matches, targets, 0.1)]
+    losses += [loss(found, matches, targets) for loss in (open_distillation_loss, open_calibration_loss)]
+    assert all(loss.item() == 0 and loss.requires_grad for loss in losses)
 
 
 def test_the_head_is_off_and_changes_nothing_beside_it() -> None:
@@ -162,7 +170,7 @@ def test_training_learns_names_and_weights_keep_the_space(use: Any, encoder_fold
     head = system.joint.branch.open_head
     assert head is not None and torch.equal(head.names, Letters().encode_text(list(config.class_names)))
     terms = system.losses(example(), 0, "fp32").terms
-    assert ("open_class" in terms) == (use == "beside") and "open_calibration" in terms
+    assert ("open_class" in terms) == (use == "beside") and {"open_distillation", "open_calibration"} <= set(terms)
     losses = learn(system, 20)
     assert losses[-1] < losses[0]
     asked = [parameter for parameter in system.network.parameters() if parameter.requires_grad]
@@ -178,20 +186,18 @@ def test_training_learns_names_and_weights_keep_the_space(use: Any, encoder_fold
 
 
 def test_total_adds_the_open_terms_by_their_weight(encoder_folder: Path) -> None:
-    def losses(weight: float) -> dict[str, Tensor]:
+    def losses(**weights: float) -> dict[str, float]:
         torch.manual_seed(2)
-        system = SegVGGT.for_training(settings(encoder_folder, open_classes=weight))
-        found = system.losses(example(), 0, "fp32")
-        return {**found.terms, "total": found.total}
+        system = SegVGGT.for_training(settings(encoder_folder, **weights))
+        with torch.no_grad():
+            found = system.losses(example(), 0, "fp32")
+        return {name: float(term) for name, term in {**found.terms, "total": found.total}.items()}
 
-    one, three = losses(1.0), losses(3.0)
-    assert float((three["total"] - one["total"]).detach()) == pytest.approx(
-        2 * float(one["open_class"].detach()), rel=1e-5
-    )
+    one, three = losses(open_classes=1.0, open_distillation=0.7), losses(open_classes=3.0, open_distillation=0.7)
+    assert three["total"] - one["total"] == pytest.approx(2 * one["open_class"], rel=1e-5)
     known = LOSSES.classes * one["class"] + one["bce"] + one["dice"] + LOSSES.attention * one["attention"]
-    assert float(one["total"].detach()) == pytest.approx(
-        float((known + one["open_class"] + one["open_calibration"]).detach()), rel=1e-5
-    )
+    opened = one["open_class"] + 0.7 * one["open_distillation"] + one["open_calibration"]
+    assert one["total"] == pytest.approx(known + opened, rel=1e-5)
 
 
 def test_instances_of_masks_only_classes_are_targets_without_a_class(encoder_folder: Path) -> None:

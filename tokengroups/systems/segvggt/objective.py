@@ -16,14 +16,19 @@ from tokengroups.data.example import Example
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.encoders.vggt.model import VGGTOutput
 from tokengroups.losses.encoder import TeacherLossWeights, teacher_losses
-from tokengroups.losses.query_masks import QueryLossConfig, QueryPredictions, query_losses
+from tokengroups.losses.query_masks import Matching, QueryLossConfig, QueryPredictions, query_losses
 from tokengroups.losses.query_targets import InstanceTargets, instance_targets
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.precision import Precision, autocast
 from tokengroups.postprocess import StepSpec
 from tokengroups.systems.segvggt.config import SegVGGTModelConfig
 from tokengroups.systems.segvggt.network import SegVGGTOutput
-from tokengroups.systems.segvggt.open_head import open_calibration_loss, open_class_loss
+from tokengroups.systems.segvggt.open_head import (
+    OpenClasses,
+    open_calibration_loss,
+    open_class_loss,
+    open_distillation_loss,
+)
 from tokengroups.systems.segvggt.queries import Reading
 from tokengroups.text.teachers import SemanticsConfig, load_teacher
 
@@ -44,6 +49,7 @@ class SegVGGTSettings(Settings):
     geometry: Weight = 1.0  # of VGGT's losses against the encoder as it was, if any of it is trained
     teacher: TeacherLossWeights = field(default_factory=TeacherLossWeights)
     open_classes: Weight = 0.5  # [own] of the open head's class loss, where that head is beside the closed one
+    open_distillation: Weight = 0.5  # [own] of 1 - cosine of the open head's queries with their class names
     text_encoder: str = "minilm"  # [own] of the open head; or a folder or hub id of CLIP or SigLIP
     masks_only: tuple[str, ...] = ()  # [own] classes of `model.class_names` that both heads never see; masks do
     checkpoint_blocks: bool = False  # compute blocks again in the backward pass: less memory, more time
@@ -106,11 +112,9 @@ class SegVGGTObjective:
             _log.warning("scenes have more instances than the %d queries: the others are not learnt", few)
         total, terms = answer.losses.total, dict(answer.losses.terms)
         if found.open_classes is not None:
-            terms["open_calibration"] = open_calibration_loss(found.open_classes, answer.matches, targets)
-            total = total + terms["open_calibration"]  # it shares no parameter with the others
-            if self.settings.model.network.open_head.use == "beside":
-                terms["open_class"] = open_class_loss(found.open_classes, answer.matches, targets, config.no_object)
-                total = total + self.settings.open_classes * terms["open_class"]
+            opened = self._open_terms(found.open_classes, answer.matches, targets)
+            terms |= {name: term for name, (_, term) in opened.items()}
+            total = total + sum(weight * term for weight, term in opened.values())
         geometry = self._geometry(output, images, precision)
         if geometry is not None:
             terms |= {"geometry": geometry.total, **geometry.terms}
@@ -126,6 +130,20 @@ class SegVGGTObjective:
             instance_targets(ids, classes, grid, config)
             for ids, classes in zip(example.context.group_ids, known, strict=True)
         ]
+
+    def _open_terms(
+        self, found: OpenClasses, matches: Sequence[Matching], targets: Sequence[InstanceTargets]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weights and terms of the open head; where it is in place of the closed one, the class term is its own."""
+        settings = self.settings
+        terms = {
+            "open_distillation": (settings.open_distillation, open_distillation_loss(found, matches, targets)),
+            "open_calibration": (1.0, open_calibration_loss(found, matches, targets)),  # of parameters of its own
+        }
+        if settings.model.network.open_head.use == "beside":
+            loss = open_class_loss(found, matches, targets, settings.losses.no_object)
+            terms["open_class"] = (settings.open_classes, loss)
+        return terms
 
     def _geometry(self, output: VGGTOutput, images: Tensor, precision: Precision) -> LossTerms | None:
         if self.teacher is None:

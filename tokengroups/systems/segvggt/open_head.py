@@ -83,6 +83,20 @@ def open_class_loss(
     return torch.stack(losses).mean()
 
 
+def open_distillation_loss(
+    found: OpenClasses, matches: Sequence[Matching], targets: Sequence[InstanceTargets]
+) -> Float[Tensor, ""]:
+    """Mean of 1 - cosine between matched queries and the text embeddings of their class names.
+
+    The class loss alone tells names apart, by any direction that does: cosines with other texts mean little then.
+    """
+    scenes = zip(found.cosines, matches, targets, strict=True)
+    chosen = [(own[match.query], target.classes[match.instance]) for own, match, target in scenes]
+    right = [own[classes >= 0, classes[classes >= 0]] for own, classes in chosen]
+    cosines = torch.cat(right)
+    return (1 - cosines).mean() if len(cosines) else found.cosines.sum() * 0
+
+
 def open_calibration_loss(
     found: OpenClasses, matches: Sequence[Matching], targets: Sequence[InstanceTargets]
 ) -> Float[Tensor, ""]:
