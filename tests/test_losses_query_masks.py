@@ -324,3 +324,27 @@ def test_contrast_is_the_prototype_loss_of_the_features(monkeypatch: pytest.Monk
     assert expected > 0
     torch.testing.assert_close(found.losses.terms["contrast"], expected)
     torch.testing.assert_close(found.losses.total, plain.losses.total + 0.3 * expected)
+
+
+def test_instances_without_a_class_train_masks_alone() -> None:
+    """Their class costs nothing, and their query is asked for no class, not even "no object"."""
+    predicted, targets = some_predictions(scenes=1), some_targets(3)
+    with_class, nameless = targets.classes.clone(), targets.classes.clone()
+    nameless[1] = -1
+    expected = costs_by_loop(predicted, replace(targets, classes=with_class), 0)
+    expected["classes"][:, 1] = 0
+    costs = query_costs(predicted.scene(0), replace(targets, classes=nameless), CONFIG)
+    np.testing.assert_allclose(costs.classes.numpy(), expected["classes"], rtol=1e-10)
+    total = 0.7 * expected["classes"] + 1.3 * expected["bce"] + 0.9 * expected["dice"] + 1.1 * expected["attention"]
+    rows, columns = linear_sum_assignment(total)
+    found = query_losses(predicted, [replace(targets, classes=nameless)], CONFIG)
+    assert found.matches[0].query.tolist() == rows.tolist() and found.matches[0].instance.tolist() == columns.tolist()
+    wanted = {int(q): int(nameless[i]) for q, i in zip(rows, columns, strict=True)}
+    kept = [query for query in range(6) if wanted.get(query) != -1]
+    renumbered = {kept.index(query): row for query, row in wanted.items() if row != -1}
+    terms = values(found)
+    assert terms["class"] == pytest.approx(class_by_loop(predicted.class_logits[0, kept], renumbered, 0.2), rel=1e-10)
+    assert terms["dice"] == pytest.approx(expected["dice"][rows, columns].mean(), rel=1e-10)
+    nothing = replace(targets, classes=torch.full_like(nameless, -1))
+    few = query_losses(some_predictions(queries=3, scenes=1), [nothing], CONFIG)
+    assert values(few)["class"] == 0 and few.losses.total.isfinite()

@@ -9,7 +9,7 @@ import torch
 from tolerances import tolerance
 from torch import nn
 
-from tokengroups.nn.blocks import Attention, LayerScale, Mlp, TransformerBlock, init_transformer_weights
+from tokengroups.nn.blocks import Attention, LayerScale, Mlp, TransformerBlock, init_transformer_weights, run_block
 from tokengroups.nn.rope import apply_rope, rope_tables
 
 
@@ -114,3 +114,18 @@ def test_initial_weights_are_narrow_and_biases_zero():
     init_transformer_weights(mlp)
     assert mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not mlp.fc1.bias.any() and not mlp.fc2.bias.any()
+
+
+def test_a_recomputed_block_has_the_same_gradients_and_runs_twice():
+    block = TransformerBlock(8, 2, qk_norm=True).double()
+    x, calls = torch.randn(2, 5, 8, dtype=torch.float64), []
+    block.norm1.register_forward_hook(lambda *_: calls.append(1))
+    found = []
+    for recompute in (False, True):
+        given = x.clone().requires_grad_()
+        out = run_block(block, given, rope_tables((1, 3), 4, num_special=2), recompute=recompute)
+        found.append((out.detach(), *torch.autograd.grad(out.square().sum(), [given, *block.parameters()])))
+    assert all(torch.equal(plain, again) for plain, again in zip(*found, strict=True))
+    assert len(calls) == 1 + 2
+    with torch.no_grad():
+        assert run_block(block, x, recompute=True).grad_fn is None and len(calls) == 4

@@ -96,7 +96,7 @@ class QueryLosses:
 class QueryCosts:
     """Unweighted costs of giving every query to every instance of a scene; no gradients."""
 
-    classes: Float[Tensor, "Q M"]  # minus the probability of the instance's class
+    classes: Float[Tensor, "Q M"]  # minus the probability of the instance's class; 0 if it trains masks alone
     bce: Float[Tensor, "Q M"]  # mean over the cells of all frames
     dice: Float[Tensor, "Q M"]
     attention: Float[Tensor, "Q M"] | None  # normalised
@@ -161,7 +161,7 @@ def query_costs(scene: QueryPredictions, targets: InstanceTargets, config: Query
         attention = attention_costs(scene.frame_attention, targets.frame_shares.to(queries))
         attention = attention / _divisor(scene.frame_attention, config)
     return QueryCosts(
-        classes=-scene.class_logits.softmax(dim=-1)[:, targets.classes],
+        classes=-scene.class_logits.softmax(dim=-1)[:, targets.classes.clamp(min=0)] * (targets.classes >= 0),
         bce=(plus - likelihood) / masks.shape[1],  # -y log p - (1 - y) log(1 - p) = softplus(x) - x y
         dice=dice_error(soft, size, masks.sum(dim=1)[None], config.dice_smoothing),
         attention=attention,
@@ -171,12 +171,17 @@ def query_costs(scene: QueryPredictions, targets: InstanceTargets, config: Query
 def class_loss(
     logits: Float[Tensor, "Q C"], query: Int64[Tensor, " N"], classes: Int64[Tensor, " N"], no_object: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over all queries, of which those outside the pairs are no object; its weighted mean."""
+    """Cross-entropy over the queries, of which those outside the pairs are no object; its weighted mean.
+
+    Queries of class -1, whose instances train masks alone, are left out.
+    """
     last = logits.shape[1] - 1
     wanted = torch.full((len(logits),), last, device=logits.device).index_put((query,), classes)
     weights = torch.ones(last + 1, device=logits.device, dtype=logits.dtype)
     weights[last] = no_object
-    return functional.cross_entropy(logits, wanted, weights)
+    if bool((wanted < 0).all()):  # of which the mean is not defined
+        return logits.sum() * 0
+    return functional.cross_entropy(logits, wanted, weights, ignore_index=-1)
 
 
 def pair_losses(

@@ -32,7 +32,7 @@ class InstanceTargets(TensorFields):
     """The instances of one scene that a class is known of, by ascending id."""
 
     ids: Int64[Tensor, " M"]
-    classes: Int64[Tensor, " M"]
+    classes: Int64[Tensor, " M"]  # -1 = it trains masks alone
     masks: Float[Tensor, "M V h w"]  # in [0, 1]
     frame_shares: Float[Tensor, "M V"]  # of its pixels; rows sum to 1, exactly 0 where it is not seen
 
@@ -55,7 +55,8 @@ def instance_targets(
 
     Args:
         ids: Instance of every pixel, the same id in all frames; -1 = unlabelled.
-        classes: Index of the class of each instance; those without one, such as walls on ScanNet, are no instance.
+        classes: Index of the class of each instance; those without one, such as walls on ScanNet, are no instance. -1
+            stands for a class that is not to be learnt.
         size_hw: Of the mask features.
         config: Open points of the paper.
 

@@ -5,11 +5,14 @@ Attribute names are those of the DINOv2 family, so that published weights load b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from tokengroups.nn.rope import RopeTables, apply_rope
 
@@ -109,6 +112,16 @@ class TransformerBlock(nn.Module):
         """Map a sequence of tokens; `rope` turns the queries and keys."""
         x = x + self.ls1(self.attn(self.norm1(x), rope))
         return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
+    """Call a block; with `recompute` the backward pass computes its inner values again, so that none is kept.
+
+    This is gradient checkpointing (Chen et al. 2016): the same gradients, less memory, one more forward pass.
+    """
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 def init_transformer_weights(module: nn.Module) -> None:

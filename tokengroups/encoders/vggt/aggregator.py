@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.dino import DinoViT
-from tokengroups.nn.blocks import TransformerBlock
+from tokengroups.nn.blocks import TransformerBlock, run_block
 from tokengroups.nn.rope import rope_tables
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +25,7 @@ class Aggregator(nn.Module):
         super().__init__()
         dim = config.embed_dim
         self.num_special = config.num_special
+        self.recompute = False  # the layers' inner values in the backward pass, to save memory
         self.head_dim = dim // config.num_heads
         # Index 0 is for the first frame, which defines the world; index 1 for all others.
         self.camera_token = nn.Parameter(torch.empty(1, 2, 1, dim))
@@ -63,9 +64,10 @@ class Aggregator(nn.Module):
         """Frame block, then global block `index`: both outputs. The second one goes on to the next layer."""
         views = tokens.shape[1]
         rope = rope_tables(grid_hw, self.head_dim, self.num_special, device=tokens.device)
-        in_frames = self.frame_blocks[index](rearrange(tokens, "b v p c -> (b v) p c"), rope)
+        own = rearrange(tokens, "b v p c -> (b v) p c")
+        in_frames = run_block(self.frame_blocks[index], own, rope, recompute=self.recompute)
         in_scenes = rearrange(in_frames, "(b v) p c -> b (v p) c", v=views)
-        mixed = self.global_blocks[index](in_scenes, rope)
+        mixed = run_block(self.global_blocks[index], in_scenes, rope, recompute=self.recompute)
         shape = tokens.shape
         return in_frames.reshape(shape), mixed.reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Sizes of SegVGGT's query branch; the defaults are the published ones."""
+"""Sizes of SegVGGT's query branch, whose defaults are the published ones, and what weights of the system record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from tokengroups.bounds import Between, Channels, ChannelsOrNone, Positive, Settings, Weight
+from tokengroups.systems.cell_gaussians import CellGaussiansConfig
+from tokengroups.systems.segvggt.class_names import SCANNET
+from tokengroups.systems.segvggt.decode import DecodeConfig
 
 Index = Annotated[int, Between(0, 255)]
 Ratio = Annotated[float, Between(0, 64, open_low=True)]
@@ -52,11 +55,39 @@ class SemanticHeadConfig(Settings):
 
 
 @dataclass(frozen=True)
+class OpenHeadConfig(Settings):
+    """Shape of the open class head, which is not in the paper, and off."""
+
+    # beside: the closed head still matches, scores and names. instead: there is no closed head.
+    use: Literal["none", "beside", "instead"] = "none"
+    hidden: Channels = 128
+    text_dim: ChannelsOrNone = 0  # channels of the text encoder, which a training sets
+
+
+@dataclass(frozen=True)
 class SegVGGTConfig(Settings):
     """Everything that shapes the query branch, beside the encoder's sizes."""
 
     num_classes: Annotated[int, Between(1, 10_000)] = 18  # without "no object"
     queries: QueryConfig = field(default_factory=QueryConfig)
     head: SemanticHeadConfig = field(default_factory=SemanticHeadConfig)
+    open_head: OpenHeadConfig = field(default_factory=OpenHeadConfig)
     lora_rank: Annotated[int, Between(0, 4096)] = 32  # 0 = the trunk is left as it is
     lora_alpha: Positive = 32.0  # in no file; 32 is what a configuration said that matches the published weights
+
+
+@dataclass(frozen=True)
+class SegVGGTModelConfig(Settings):
+    """Shape of the network, names of its classes, and what turns its answer into groups and Gaussians."""
+
+    network: SegVGGTConfig = field(default_factory=SegVGGTConfig)
+    class_names: tuple[str, ...] = SCANNET  # one for each class
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    gaussians: CellGaussiansConfig = field(default_factory=CellGaussiansConfig)
+    text_encoder: str = ""  # name of the open head's text encoder, which a training sets
+
+    def __post_init__(self) -> None:
+        """Refuse names that do not fit the network."""
+        super().__post_init__()
+        if len(self.class_names) != self.network.num_classes:
+            raise ValueError(f"class_names must be {self.network.num_classes} names, got {len(self.class_names)}")

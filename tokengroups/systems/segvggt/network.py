@@ -18,6 +18,7 @@ from tokengroups.encoders.vggt.model import run_in_chunks
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.systems.segvggt.config import SegVGGTConfig
 from tokengroups.systems.segvggt.lora import add_lora
+from tokengroups.systems.segvggt.open_head import OpenClasses, OpenHead
 from tokengroups.systems.segvggt.queries import PLAIN, InstanceQueries, Reading
 from tokengroups.systems.segvggt.semantic_head import SemanticHead
 from tokengroups.types import TensorFields
@@ -31,7 +32,8 @@ class SegVGGTOutput(TensorFields):
 
     queries: Float[Tensor, "B Q E"]  # projected
     features: Float[Tensor, "B S h w E"]  # half the photos' resolution, corner cells on corner pixels
-    class_logits: Float[Tensor, "B Q K1"]  # the last one is "no object"
+    class_logits: Float[Tensor, "B Q K1"]  # the last one is "no object"; of the closed head, if there is one
+    open_classes: OpenClasses | None = None  # of the open head
     # After every layer (L), if asked for; the last ones are those above.
     layer_queries: Float[Tensor, "L B Q E"] | None = None
     layer_class_logits: Float[Tensor, "L B Q K1"] | None = None
@@ -58,6 +60,9 @@ class QueryBranch(nn.Module):
         self.patch_size, self.chunk = encoder.patch_size, encoder.dpt_chunk
         self.semantic_head = SemanticHead(encoder, config, single_view_dims)
         self.aggregator = InstanceQueries(encoder, config.queries, self.semantic_head.mask_dim)
+        self.closed, self.open_head = config.open_head.use != "instead", None
+        if config.open_head.use != "none":
+            self.open_head = OpenHead(self.semantic_head.mask_dim, config.open_head, config.num_classes)
 
     def forward(
         self,
@@ -80,16 +85,24 @@ class QueryBranch(nn.Module):
         found = self.aggregator(layers, lambda: self._patch_features(features, size_hw), reading)
         queries = found.projected if reading.states else found.projected[-1:]
         with torch.autocast(layers[0].device.type, enabled=False):
-            logits = self.semantic_head.classify(queries)
+            logits = self._classify(queries)
+            opened = None if self.open_head is None else self.open_head(queries[-1])
         return SegVGGTOutput(
             queries=queries[-1],
             features=rearrange(features, "b s e h w -> b s h w e"),
             class_logits=logits[-1],
+            open_classes=opened,
             layer_queries=queries if reading.states else None,
             layer_class_logits=logits if reading.states else None,
             frame_attention=found.frame_attention,
             region_attention=found.region_attention,
         )
+
+    def _classify(self, queries: Float[Tensor, "L B Q E"]) -> Float[Tensor, "L B Q K1"]:
+        """Class logits of the closed head, or of the open one in its place."""
+        if self.closed or self.open_head is None:
+            return self.semantic_head.classify(queries)
+        return self.open_head(queries).logits
 
     def _patch_features(self, features: Float[Tensor, "B S E h w"], size_hw: tuple[int, int]) -> Float[Tensor, "B M E"]:
         """Mean features of every patch."""
@@ -120,6 +133,10 @@ class SegVGGTNetwork(nn.Module):
             add_lora(encoder.aggregator, config.lora_rank, config.lora_alpha)
         self.encoder = encoder
         self.branch = QueryBranch(encoder.config, config, encoder.evidence_dims.get(SINGLE_VIEW_FEATURES, ()))
+
+    def recompute_blocks(self) -> None:
+        """Keep no inner values of the trunk's layers and of the queries' blocks for the backward pass."""
+        self.encoder.aggregator.recompute = self.branch.aggregator.recompute = True
 
     def forward(self, images: Float[Tensor, "B S 3 H W"], reading: Reading = PLAIN) -> tuple[VGGTOutput, SegVGGTOutput]:
         """Raw geometry, masks and classes."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.farthest_points import farthest_point_sampling
-from tokengroups.nn.blocks import TransformerBlock
+from tokengroups.nn.blocks import TransformerBlock, run_block
 from tokengroups.systems.segvggt.config import QueryConfig
 from tokengroups.systems.segvggt.query_blocks import EVERYTHING, MASK_THRESHOLD, Gaze, QueryCrossBlock
 
@@ -61,6 +61,7 @@ class InstanceQueries(nn.Module):
         self.layers = config.layers or tuple(range(encoder.depth))
         if sorted(self.layers) != list(self.layers) or self.layers[-1] >= encoder.depth or self.layers[0] < 0:
             raise ValueError(f"queries.layers must not descend in [0, {encoder.depth}), got {self.layers}")
+        self.recompute = False  # the blocks' inner values in the backward pass, to save memory
         dim, heads, count = encoder.embed_dim, encoder.num_heads, len(self.layers)
         self.num_special, self.mask_attention = encoder.num_special, config.mask_attention
         self.number, sampled = config.number, config.start == "sampled"
@@ -102,8 +103,8 @@ class InstanceQueries(nn.Module):
         blocks = zip(layers, self.instance_cross_blocks, self.instance_query_self_attn, strict=True)
         for tokens, cross, among in blocks:
             gaze = self._gaze(queries, samples, tokens, features)._replace(regions=regions, uniform=reading.uniform)
-            queries, attended = cross(queries, tokens.flatten(1, 2), gaze)
-            queries = among(queries)
+            queries, attended = run_block(cross, queries, tokens.flatten(1, 2), gaze, recompute=self.recompute)
+            queries = run_block(among, queries, recompute=self.recompute)
             states.append(queries)
             means.append(attended)
         projected = self.project(torch.stack(states), samples)

@@ -34,11 +34,12 @@ class SemanticHead(DPTHead, PhotoSkips):
         super().__init__(replace(encoder, dpt_channels=channels, dpt_features=features), out_channels=1)
         self.mask_dim = features // 2
         del self.scratch.output_conv2
-        self.scratch.output_instance = nn.Sequential(
-            nn.Linear(self.mask_dim, head.class_hidden),
-            nn.ReLU(),
-            nn.Linear(head.class_hidden, config.num_classes + 1),  # the last one is "no object"
-        )
+        if config.open_head.use != "instead":
+            self.scratch.output_instance = nn.Sequential(
+                nn.Linear(self.mask_dim, head.class_hidden),
+                nn.ReLU(),
+                nn.Linear(head.class_hidden, config.num_classes + 1),  # the last one is "no object"
+            )
         self.has_skips = bool(head.stem)
         if self.has_skips:
             single_view = single_view_dims if head.single_view_features else None

@@ -3,78 +3,43 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokengroups.bounds import Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
 from tokengroups.errors import UserError
-from tokengroups.losses.encoder import TeacherLossWeights, teacher_losses
-from tokengroups.losses.query_masks import QueryLossConfig, QueryPredictions, query_losses
-from tokengroups.losses.query_targets import InstanceTargets, instance_targets
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
-from tokengroups.nn.precision import Precision, autocast
-from tokengroups.postprocess import Draft, PhotoGroups, Step, StepSpec, build_steps
+from tokengroups.nn.precision import Precision
+from tokengroups.postprocess import Draft, PhotoGroups, Step, build_steps
 from tokengroups.systems.base import SceneSystem
-from tokengroups.systems.cell_gaussians import CellGaussiansConfig, cell_prediction, place_gaussians
-from tokengroups.systems.segvggt.class_names import PUBLISHED, SCANNET
-from tokengroups.systems.segvggt.config import SegVGGTConfig
-from tokengroups.systems.segvggt.decode import DecodeConfig, QueryInstances, exclusive_instances, photo_groups
+from tokengroups.systems.cell_gaussians import cell_prediction, place_gaussians
+from tokengroups.systems.segvggt.class_names import PUBLISHED
+from tokengroups.systems.segvggt.config import SegVGGTConfig, SegVGGTModelConfig
+from tokengroups.systems.segvggt.decode import QueryInstances, exclusive_instances, photo_groups
 from tokengroups.systems.segvggt.lora import LoRALinear, merged_state
-from tokengroups.systems.segvggt.network import SegVGGTNetwork, SegVGGTOutput
+from tokengroups.systems.segvggt.network import SegVGGTNetwork
+from tokengroups.systems.segvggt.objective import SegVGGTObjective, SegVGGTSettings, trained_model
 from tokengroups.systems.segvggt.published import LICENCE, is_published, load_network
-from tokengroups.systems.segvggt.queries import Reading
 from tokengroups.systems.weights import save_system
+from tokengroups.types import Semantics
 
 __all__ = ["SegVGGT", "SegVGGTModelConfig", "SegVGGTSettings", "is_published", "load_published"]
 
-QUERIES, FEATURES, LOGITS = "instance_queries", "instance_features", "instance_class_logits"  # in a geometry's evidence
+# In a geometry's evidence:
+QUERIES, FEATURES, LOGITS = "instance_queries", "instance_features", "instance_class_logits"
+EMBEDDINGS = "instance_text_embeddings"  # of networks with an open class head
 BRANCH, ENCODER = "branch.", "encoder."
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SegVGGTModelConfig(Settings):
-    """Shape of the network, names of its classes, and what turns its answer into groups and Gaussians."""
-
-    network: SegVGGTConfig = field(default_factory=SegVGGTConfig)
-    class_names: tuple[str, ...] = SCANNET  # one for each class
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-    gaussians: CellGaussiansConfig = field(default_factory=CellGaussiansConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse names that do not fit the network."""
-        super().__post_init__()
-        if len(self.class_names) != self.network.num_classes:
-            raise ValueError(f"class_names must be {self.network.num_classes} names, got {len(self.class_names)}")
-
-
-@dataclass(frozen=True)
-class SegVGGTSettings(Settings):
-    """The keys of a configuration with ``task: segvggt``, beside ``training`` and ``data``."""
-
-    encoder: str = "facebook/VGGT-1B"  # a VGGT to start from: shipped name, weight folder, file or hub id
-    # What is trained of it: LoRA and all but the patch embedding and the adapted layers (the paper), LoRA, nothing.
-    trunk: Literal["paper", "lora", "frozen"] = "paper"
-    trunk_lr_scale: Weight = 0.3  # of what the encoder had before; 6e-5 beside 2e-4 [T-P]
-    lora_lr_scale: Weight = 1.0  # [?] which of the two rates LoRA has
-    model: SegVGGTModelConfig = field(default_factory=SegVGGTModelConfig)
-    losses: QueryLossConfig = field(default_factory=QueryLossConfig)
-    geometry: Weight = 1.0  # of VGGT's losses against the encoder as it was, if any of it is trained
-    teacher: TeacherLossWeights = field(default_factory=TeacherLossWeights)
-    postprocess: tuple[StepSpec, ...] = ()
 
 
 class SavedParts(nn.Module):
@@ -111,25 +76,27 @@ class SegVGGT(SceneSystem):
         self.config, self.decoding, self.gaussians = config, config.decode, config.gaussians
         self.joint = SegVGGTNetwork(encoder, config.network)
         self.network: nn.Module = SavedParts(self.joint)
+        self.text_encoder = config.text_encoder
         self.settings: SegVGGTSettings | None = None
-        self.teacher: VGGT | None = None
+        self.objective: SegVGGTObjective | None = None
         self.encoder_source = ""
-        self.told = False  # that queries are too few
 
     @classmethod
     def for_training(cls, settings: SegVGGTSettings) -> SegVGGT:
         """Build network and objective; raises UserError for weights that do not fit."""
-        config = settings.model
-        if settings.trunk == "frozen" and config.network.lora_rank:
-            config = replace(config, network=replace(config.network, lora_rank=0))
+        config, names = trained_model(settings)
         try:
             encoder = load_vggt(settings.encoder)
             teacher = copy.deepcopy(encoder) if settings.trunk != "frozen" and settings.geometry else None
             system = cls(encoder, config, build_steps(settings.postprocess, "postprocess"))
         except ValueError as error:
             raise UserError(f"{settings.encoder} does not fit the model: {error}") from None
+        if names is not None and system.joint.branch.open_head is not None:
+            system.joint.branch.open_head.names.copy_(names)
         system.encoder_source, system.settings, system.network = settings.encoder, settings, system.joint
-        object.__setattr__(system, "teacher", None if teacher is None else teacher.requires_grad_(False).eval())
+        if settings.checkpoint_blocks:
+            system.joint.recompute_blocks()
+        system.objective = SegVGGTObjective(settings, config.class_names, teacher)
         system.thaw()
         return system
 
@@ -149,6 +116,8 @@ class SegVGGT(SceneSystem):
         self.joint.to(images.device)
         geometry, found = self.joint.encode(images, intrinsics)
         evidence = {QUERIES: found.queries, FEATURES: found.features, LOGITS: found.class_logits}
+        if found.open_classes is not None:
+            evidence[EMBEDDINGS] = found.open_classes.embeddings
         return replace(geometry, evidence={**geometry.evidence, **evidence})
 
     @torch.no_grad()
@@ -168,7 +137,19 @@ class SegVGGT(SceneSystem):
         tokens = torch.cat([tokens, tokens.new_zeros(1, tokens.shape[1])])
         prediction = cell_prediction(cells, assignment, tokens, groups)
         scores = torch.cat([found.scores, found.scores.new_zeros(1)])
-        return replace(draft, prediction=replace(prediction, group_names=(*groups.names, ""), group_scores=scores))
+        prediction = replace(prediction, group_names=(*groups.names, ""), group_scores=scores)
+        return replace(draft, prediction=replace(prediction, semantics=self._semantics(draft, found, len(own))))
+
+    def _semantics(self, draft: Draft, found: QueryInstances, anchors: int) -> Semantics | None:
+        """Text embeddings of the groups, of which the last one has none; without an open head there are none at all."""
+        head, embeddings = self.joint.branch.open_head, draft.geometry.evidence.get(EMBEDDINGS)
+        if head is None or not isinstance(embeddings, Tensor):
+            return None
+        own = functional.pad(embeddings[found.queries].float(), (0, 0, 0, 1))
+        nothing = own.new_zeros(0)
+        return Semantics(
+            own, nothing.expand(anchors, 0), nothing.expand(own.shape[1], 0), head.calibration, self.text_encoder
+        )
 
     def _instances(self, draft: Draft) -> tuple[Int64[Tensor, "V H W"], QueryInstances, Float[Tensor, "M E"]]:
         """Labels, instances, and their projected queries."""
@@ -181,36 +162,8 @@ class SegVGGT(SceneSystem):
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
         """The objective of the queries, and VGGT's against the encoder as it was."""
         del step
-        assert self.settings is not None, "built without an objective; use for_training"
-        config, images = self.settings.losses, example.context.images
-        reading = Reading(states=config.deep_supervision > 0, frame_attention=config.attention > 0)
-        with autocast(precision, images.device):
-            output, found = self.network(images, reading)
-        answer = query_losses(_predictions(found), self.targets(example, found.features.shape[2:4]), config)
-        losses = answer.losses
-        if answer.unmatched and not self.told:
-            self.told = True
-            few = self.config.network.queries.number
-            _log.warning("scenes have more instances than the %d queries: the others are not learnt", few)
-        if self.teacher is None:
-            return losses
-        self.teacher.to(images.device)
-        with torch.no_grad(), autocast(precision, images.device):
-            truth = self.teacher.encode(images)
-        geometry = teacher_losses(output, truth, self.settings.teacher)
-        total = losses.total + self.settings.geometry * geometry.total
-        return LossTerms(total, {**losses.terms, "geometry": geometry.total, **geometry.terms})
-
-    def targets(self, example: Example, size_hw: Sequence[int]) -> list[InstanceTargets]:
-        """Instances of the photos of a batch; those of other classes are none."""
-        assert self.settings is not None
-        rows = {name: row for row, name in enumerate(self.config.class_names)}
-        grid, config = (size_hw[0], size_hw[1]), self.settings.losses.targets
-        known = [{key: rows[name] for key, name in classes.items() if name in rows} for classes in example.classes]
-        return [
-            instance_targets(ids, classes, grid, config)
-            for ids, classes in zip(example.context.group_ids, known, strict=True)
-        ]
+        assert self.objective is not None, "built without an objective; use for_training"
+        return self.objective(self.network, example, precision)
 
     def train(self, mode: bool = True) -> SegVGGT:
         """Set the training mode; a frozen encoder stays in evaluation mode by itself."""
@@ -260,10 +213,3 @@ def load_published(
     system.encoder, system.joint, system.network = network.encoder, network, SavedParts(network)
     system.encoder_source, system.licence = str(source), LICENCE
     return system.eval()  # pyright: ignore[reportReturnType] # returns itself
-
-
-def _predictions(found: SegVGGTOutput) -> QueryPredictions:
-    return QueryPredictions(
-        found.queries, found.features, found.class_logits, found.frame_attention, found.layer_queries,
-        found.layer_class_logits,
-    )  # fmt: skip
