@@ -1,13 +1,13 @@
 """Ablations of SegVGGT's queries: every variant trained alike, from several seeds, measured on the same held-out rooms.
 
-Run: ``python benchmarks/ablate_queries.py fada|layers|trunk [--seeds 0 1 2] [--steps 200] [--only VARIANT ...]
+Run: ``python benchmarks/ablate_queries.py fada|design [--seeds 0 1 2] [--steps 200] [--only VARIANT ...]
 [--out out/ablate] [key=value ...]``, then the same with ``--table``. A run that was stopped goes on when the same
 command is given again, and finished ones are not repeated, so that several processes can share the work.
 
 ``fada`` compares the alignment of frames (none, as a loss, as a loss and a matching cost) on walks that look around,
-where an instance is seen in a minority of the frames; ``layers`` which layers of the trunk the queries read, the last
-row a mask decoder of its own on the finished tokens; ``trunk`` a frozen trunk with LoRA. All variants of a seed see
-the same rooms in the same order. Numbers are those of `queries.py`, with AP of one room at a time; intervals are 95 %
+where an instance is seen in a minority of the frames; ``design`` compares which layers of the frozen trunk the queries
+read, a mask decoder of its own on the finished tokens, and a trunk with LoRA. All variants of a seed see the same rooms
+in the same order. Numbers are those of `queries.py`, with AP of one room at a time; intervals are 95 %
 bootstrap intervals over rooms and seeds, those of differences paired by room and seed.
 """
 
@@ -41,16 +41,16 @@ SETS = {
         "loss + cost": Variant(),
         "loss + cost, paper's weight": one("losses.attention=0.5", "losses.attention_normalisation=layers_frames"),
     },
-    "layers": {
+    "design": {
         "all": Variant(),
         "early half": one("model.network.queries.layers=[0,1]"),
         "late half": one("model.network.queries.layers=[2,3]"),
         "interleaved": one("model.network.queries.layers=[1,3]"),
         "separate decoder": one("model.network.queries.layers=[3,3,3,3]"),
+        "LoRA": one("trunk=lora"),
     },
-    "trunk": {"frozen": one("trunk=frozen"), "LoRA": one("trunk=lora")},
 }
-GAZES: dict[str, Gaze] = {"fada": "around", "layers": "centre", "trunk": "centre"}
+GAZES: dict[str, Gaze] = {"fada": "around", "design": "centre"}
 
 
 def main() -> None:

@@ -141,12 +141,18 @@ class SegVGGTNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "B S 3 H W"], reading: Reading = PLAIN) -> tuple[VGGTOutput, SegVGGTOutput]:
         """Raw geometry, masks and classes."""
         output, layers = self.run_trunk(images)
+        return output, self.read(images, output, layers, reading)
+
+    def read(
+        self, images: Float[Tensor, "B S 3 H W"], output: VGGTOutput, layers: LayerTokens, reading: Reading = PLAIN
+    ) -> SegVGGTOutput:
+        """Masks and classes from what `run_trunk` gave."""
         single_view = ()
         if isinstance(self.encoder, VGGTTiny) and self.config.head.single_view_features:
             with torch.no_grad():  # it is trained by itself
                 prediction = self.encoder.predict_single_view(images)
             single_view = () if prediction is None else prediction.features
-        return output, self._segment(images, output, layers, single_view, reading)
+        return self._segment(images, output, layers, single_view, reading)
 
     @torch.no_grad()
     def encode(
