@@ -3,7 +3,8 @@
 A file holds ``images``, or their ``images_seed`` and ``shape_BVHW``; ``weights.NAME`` under the official names, where a
 weight that is not stored follows from its name; and of ``outputs``: ``tokens.LAYER`` (frame, then global),
 ``queries_after_cross.LAYER``, ``queries.LAYER``, ``attn_frame_mean``, ``instance_features``, ``query_embedding``,
-``mask_logits`` and ``class_logits``. Cameras and depth are those of VGGT's golden files.
+``mask_logits`` and ``class_logits``. Cameras and depth are those of VGGT's golden files. What is decoded from the
+outputs, and their losses, are compared by `golden_segvggt_scenes`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from golden_file import Comparison, Golden, compare_tensors
+from golden_segvggt_scenes import compare_scenes
 from golden_vggt import fill_by_name, images_by_seed, known_sizes
 from torch import Tensor, nn
 
@@ -122,6 +124,7 @@ def _compare(golden: Golden) -> Iterator[Comparison]:
     for name, actual in answers.items():
         if OUTPUTS + name in golden.tensors and actual is not None:
             yield compare_tensors(name, actual, golden.tensors[OUTPUTS + name], GATE)
+    yield from compare_scenes(golden, out)
 
 
 def _images(golden: Golden) -> Tensor:

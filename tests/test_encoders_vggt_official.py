@@ -67,6 +67,13 @@ def test_any_other_difference_is_one_line(tmp_path, reference, change):
     assert "\n" not in str(caught.value)
 
 
+def test_pickled_checkpoints_are_named(tmp_path):
+    """Those of VGGT, IGGT and SegVGGT as their authors publish them."""
+    torch.save({"aggregator.x": torch.ones(1)}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"model.pt: a PyTorch checkpoint; give VGGT's weights as model.safetensors$"):
+        load_official(tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("source", ["./nowhere", "/no/where", "a/b/c", "missing.safetensors"])
 def test_missing_file_is_one_line_and_asks_no_network(source, monkeypatch):
     def refuse(*_args, **_kwargs):

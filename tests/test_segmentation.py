@@ -195,6 +195,9 @@ def test_instances_of_single_photos_are_noted() -> None:
     assert note.startswith("no instance is seen in two photos")
     labels[:] = 4
     assert overlap_notes(replace(found, labels=labels), "abc") == []
+    labels[:] = -1
+    nothing = replace(found, labels=labels, ids=found.ids[:0], scores=found.scores[:0], names=())
+    assert overlap_notes(nothing, "abc") == overlap_notes(nothing, "a") == ["no instance is found in the photos"]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

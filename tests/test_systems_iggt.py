@@ -211,7 +211,7 @@ def _list(file: Path) -> None:
     ("spoil", "message"),
     [
         (_truncate, "damaged or truncated"),
-        (_vggt, "VGGT weights without IGGT's instance branch; IGGT's has point_head, part_adaptor, part_head"),
+        (_vggt, r"without IGGT's instance branch, or SegVGGT's \(semantic_head\); IGGT's has point_head, part_adaptor"),
         (_segvggt, "a SegVGGT checkpoint"),
         (_other, "the checkpoint of another model"),
         (_partial, "do not fit this InstanceBranch: .* missing: part_head.window_self_atten"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
+from PIL import Image
 from segvggt_networks import CONFIG, SIZES, published_state
 
+from tokengroups.cli.main import main
 from tokengroups.data.base import open_dataset
 from tokengroups.data.example import FramePlan, cut_example, stack_examples
 from tokengroups.encoders import save_encoder
@@ -19,6 +22,7 @@ from tokengroups.losses.query_targets import QueryTargetConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model
 from tokengroups.systems.segvggt.class_names import SCANNET, SCANNET200
+from tokengroups.systems.segvggt.config import SemanticHeadConfig
 from tokengroups.systems.segvggt.decode import DecodeConfig
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
 from tokengroups.systems.segvggt.system import (
@@ -129,6 +133,20 @@ def test_names_must_fit_the_network() -> None:
         replace(MODEL, class_names=("wall", "floor"))
 
 
+@pytest.mark.parametrize("names", [("wall", *NAMES[:6]), ("", *NAMES[1:]), (" ", *NAMES[1:])])
+def test_names_must_tell_classes_apart(names: tuple[str, ...]) -> None:
+    """A class whose name another one has would never be learnt, and the empty name means no instance."""
+    with pytest.raises(ValueError, match="class_names must all differ and not be empty"):
+        replace(MODEL, class_names=names)
+
+
+@pytest.mark.parametrize("sizes", [{"features": 7}, {"features": 12}, {"channels": (4, 8, 6, 8)}])
+def test_sizes_must_leave_room_for_the_positions(sizes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="head.features must be a multiple of 8, head.channels multiples of 4"):
+        SemanticHeadConfig(**sizes)
+    assert SemanticHeadConfig(features=24, channels=(4, 8, 12, 8)).features == 24
+
+
 def test_names_of_the_published_classes() -> None:
     assert len(SCANNET) == 18 and len(set(SCANNET200)) == 198
     assert SCANNET200[0] == "chair" and SCANNET200[7] == "office chair" and SCANNET200[-1] == "mattress"
@@ -169,3 +187,59 @@ def test_too_few_queries_are_said_once(encoder_folder: Path, caplog: pytest.LogC
     assert [record.message for record in caplog.records] == [
         "scenes have more instances than the 1 queries: the others are not learnt"
     ]
+
+
+def test_scenes_without_an_instance_train_no_object_alone(
+    encoder_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No name of the data is a class: every term but the class term is 0, all gradients are there, and it is said."""
+    model = replace(MODEL, class_names=tuple(f"unicorn {i}" for i in range(7)))
+    system = SegVGGT.for_training(SegVGGTSettings(str(encoder_folder), "lora", model=model, losses=LOSSES))
+    for step in range(2):
+        found = system.losses(example(), step, "fp32")
+        assert [float(found.terms[name].detach()) for name in ("bce", "dice", "attention")] == [0, 0, 0]
+        assert float(found.terms["class"].detach()) > 0
+    found.total.backward()
+    asked = [parameter for parameter in system.network.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None and bool(parameter.grad.isfinite().all()) for parameter in asked)
+    assert [record.message for record in caplog.records] == [
+        "scenes show no instance of model.class_names: their 9 queries learn 'no object' alone"
+    ]
+
+
+def test_more_sampled_queries_than_patches_are_said_once(
+    encoder_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two photos of 4 x 4 patches."""
+    for number, messages in ((32, []), (33, ["photos have fewer patches than the 33 queries that start from them"])):
+        queries = replace(MODEL.network.queries, number=number, start="sampled")
+        model = replace(MODEL, network=replace(MODEL.network, queries=queries))
+        system = SegVGGT.for_training(SegVGGTSettings(str(encoder_folder), "frozen", model=model, losses=LOSSES))
+        for step in range(2):
+            assert system.losses(example(), step, "fp32").total.isfinite()
+        assert [record.message.partition(":")[0] for record in caplog.records] == messages
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_photos_without_an_instance_are_a_scene_of_one_unnamed_group(
+    count: int, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A score that no mask reaches leaves nothing, which is said; the scene and the empty masks are whole."""
+    strict = replace(MODEL, decode=replace(MODEL.decode, score_threshold=1.0))
+    for name, model in (("loose", MODEL), ("strict", strict)):
+        settings = SegVGGTSettings(str(encoder_folder), "frozen", model=model, losses=LOSSES)
+        system = SegVGGT.for_training(settings)
+        system.export(tmp_path / name, system.network.state_dict())
+    (tmp_path / "photos").mkdir()
+    for index in range(count):
+        Image.effect_noise((70 + index, 56), 80).save(tmp_path / "photos" / f"{index}.png")  # of two sizes
+    given = [str(tmp_path / "photos"), "--encoder", str(encoder_folder), "--weights"]
+    assert main(["segment", *given, str(tmp_path / "loose"), "--score", "1", "-o", str(tmp_path / "masks")]) == 0
+    told = capsys.readouterr().out
+    assert told.count("no instance") == 1 and "note: no instance is found in the photos" in told
+    assert json.loads((tmp_path / "masks" / "instances.json").read_text())["instances"] == []
+    path = tmp_path / "scene.safetensors"
+    assert main(["reconstruct", *given, str(tmp_path / "strict"), "-o", str(path)]) == 0
+    assert "note: no instance is found in the photos" in capsys.readouterr().out
+    assert load_scene(path).group_names == ("",) and load_scene(path).group_ids.tolist() == [0]
+    assert main(["list", str(path)]) == main(["info", str(path)]) == 0

@@ -45,8 +45,9 @@ def test_official_numbers(data_dir: Path) -> None:
     rows = golden.compare("segvggt", data_dir / "segvggt_small.safetensors")
     names = {f"{kind}.{layer}" for kind in ("tokens", "queries_after_cross", "queries") for layer in range(4)}
     names |= {"attn_frame_mean", "instance_features", "query_embedding", "mask_logits", "class_logits"}
-    assert {row.name for row in rows} == names
-    assert all(row.error < 2e-6 and row.gate == 3e-6 for row in rows)
+    outputs = [row for row in rows if not row.name.startswith(("post.", "reference."))]
+    assert {row.name for row in outputs} == names
+    assert all(row.error < 2e-6 and row.gate == 3e-6 for row in outputs)
 
 
 def test_golden_files_of_other_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,15 @@ def code(file: Path) -> None:
     torch.save({"model": published_state(), "args": Evil(file.parent / "ran")}, file)
 
 
+def no_classes(file: Path) -> None:
+    changed(file, lambda weight: weight[:0], "semantic_head.scratch.output_instance.2.weight")
+
+
+def changed(file: Path, change: Callable[[Tensor], Tensor], name: str = "aggregator.instance_query_token") -> None:
+    state = published_state()
+    torch.save({**state, name: change(state[name])}, file)
+
+
 def not_finite(file: Path) -> None:
     state = published_state()
     state["aggregator.instance_query_token"][0, 3, 5] = float("nan")
@@ -155,7 +164,14 @@ def not_finite(file: Path) -> None:
     [
         (other_queries, "a checkpoint of 12 queries; this SegVGGT has 9$"),
         (other_classes, "a checkpoint of 20 classes; this SegVGGT has 7$"),
-        (vggt, "VGGT weights without SegVGGT's instance branch; SegVGGT's has aggregator.instance_, semantic_head$"),
+        (
+            vggt,
+            r"VGGT weights without SegVGGT's instance branch, or IGGT's \(part_head\); "
+            "SegVGGT's has aggregator.instance_, semantic_head$",
+        ),
+        (no_classes, "1 of another shape: semantic_head.scratch.output_instance.2.weight"),
+        (lambda file: changed(file, torch.Tensor.to_sparse), "no state dict .*dense real tensors"),
+        (lambda file: changed(file, lambda token: token.to(torch.complex64)), "no state dict .*dense real tensors"),
         (iggt_checkpoint, "an IGGT checkpoint; SegVGGT's has"),
         (lambda file: torch.save({"backbone.weight": torch.ones(2)}, file), "the checkpoint of another model"),
         (merged, r"do not fit this VGGT: 80 missing: aggregator.frame_blocks.0.attn.qkv.linear.weight"),

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.io.images import find_photos
     from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
-    from tokengroups.segmentation import unrelated_notes
+    from tokengroups.segmentation import NOTHING_FOUND, unrelated_notes
     from tokengroups.text import load_dense_encoder
 
     check_writable(args.out)
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     made, unrelated = _predict(model, photos.images.to(device), intrinsics, steps, args.seed)
     notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
+    notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
     scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
     seconds = time.perf_counter() - start
     origin = photo_options.origin(args, photos, adjusted)

@@ -17,6 +17,8 @@ from tokengroups.postprocess.mutual_matches import unrelated_photos
 from tokengroups.systems import SceneSystem
 from tokengroups.types import Cameras, TensorFields
 
+NOTHING_FOUND = "no instance is found in the photos"
+
 
 @dataclass(frozen=True)
 class Segmentation(TensorFields):
@@ -86,6 +88,8 @@ def segment_photos(
 
 def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
     """Notes on photos that seem to have nothing in common with the others, by the photos' names."""
+    if len(found.scores) == 0:
+        return [NOTHING_FOUND, *unrelated_notes(found.unrelated, names)]
     if len(names) < 2:
         return []
     views = [set(labels.unique().tolist()) - {-1} for labels in found.labels]

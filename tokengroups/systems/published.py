@@ -94,9 +94,13 @@ def read_state(path: Path, wanted: str) -> dict[str, Tensor]:
     tensors = content if isinstance(content, Mapping) else {}
     for name in _WRAPPERS:
         tensors = tensors[name] if isinstance(tensors.get(name), Mapping) else tensors
-    if not tensors or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in tensors.items()):
-        raise UserError(f"{shown(path)}: no state dict (a mapping of names to tensors); give {wanted}")
+    if not tensors or not all(isinstance(n, str) and _is_plain(t) for n, t in tensors.items()):
+        raise UserError(f"{shown(path)}: no state dict (a mapping of names to dense real tensors); give {wanted}")
     return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
 
 
 def check_kind(path: Path, tensors: Mapping[str, Tensor], system: str, parts: tuple[str, ...]) -> None:
@@ -116,5 +120,6 @@ def check_kind(path: Path, tensors: Mapping[str, Tensor], system: str, parts: tu
     if other is not None:
         found = f"{'an' if other[0] in 'AEIO' else 'a'} {other} checkpoint"
     elif has(_VGGT):
-        found = f"VGGT weights without {system}'s instance branch"
+        others = " or ".join(f"{kind}'s ({part.rstrip('.')})" for kind, part in _KINDS.items() if kind != system)
+        found = f"VGGT weights without {system}'s instance branch, or {others}"
     raise UserError(f"{shown(path)}: {found}; {system}'s has {', '.join(part.rstrip('.') for part in parts)}")

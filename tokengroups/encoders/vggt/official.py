@@ -43,6 +43,8 @@ def load_official(source: str | Path, config: VGGTConfig | None = None, *, typed
 def find_official(source: str | Path, *, typed: bool = True) -> Path:
     """Local path of the weights file; arguments and errors as in `load_official`."""
     path, kind = Path(source), path_kind(source)
+    if kind == "file" and path.suffix.lower() in (".pt", ".pth"):
+        raise UserError(f"{shown(path)}: a PyTorch checkpoint; give VGGT's weights as {FILE_NAME}")
     if kind == "file":
         return path
     if kind == "folder":

@@ -50,6 +50,9 @@ class SemanticHeadConfig(Settings):
         super().__post_init__()
         if len(self.channels) not in (0, 4) or len(self.stem) not in (0, 2):
             raise ValueError("channels must have four entries and stem two, or none")
+        if self.features % 8 or any(width % 4 for width in self.channels):  # positions have four parts of equal width
+            sizes = f"{self.features} and {list(self.channels)}"
+            raise ValueError(f"head.features must be a multiple of 8, head.channels multiples of 4, got {sizes}")
         if self.single_view_features and not self.stem:
             raise ValueError("single_view_features needs a stem")
 
@@ -91,3 +94,5 @@ class SegVGGTModelConfig(Settings):
         super().__post_init__()
         if len(self.class_names) != self.network.num_classes:
             raise ValueError(f"class_names must be {self.network.num_classes} names, got {len(self.class_names)}")
+        if len(set(self.class_names)) < len(self.class_names) or not all(map(str.strip, self.class_names)):
+            raise ValueError("class_names must all differ and not be empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -91,12 +92,15 @@ class SegVGGTObjective:
         settings: Weights.
         class_names: Of the network's classes.
         teacher: The encoder as it was; None = geometry is not trained.
+        patch_size: Side of the encoder's patches.
     """
 
-    def __init__(self, settings: SegVGGTSettings, class_names: Sequence[str], teacher: VGGT | None) -> None:
+    def __init__(
+        self, settings: SegVGGTSettings, class_names: Sequence[str], teacher: VGGT | None, patch_size: int
+    ) -> None:
         self.settings, self.class_names = settings, tuple(class_names)
         self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
-        self.told = False  # that queries are too few
+        self.patch_size, self._told = patch_size, set[str]()
 
     def __call__(self, network: nn.Module, example: Example, precision: Precision) -> LossTerms:
         """The objective of the queries, that of the open head, and VGGT's against the encoder as it was."""
@@ -106,10 +110,7 @@ class SegVGGTObjective:
             output, found = network(images, reading)
         targets = self.targets(example, found.features.shape[2:4])
         answer = query_losses(_predictions(found), targets, config)
-        if answer.unmatched and not self.told:
-            self.told = True
-            few = found.queries.shape[1]
-            _log.warning("scenes have more instances than the %d queries: the others are not learnt", few)
+        self._warn(images, targets, answer.unmatched)
         total, terms = answer.losses.total, dict(answer.losses.terms)
         if found.open_classes is not None:
             opened = self._open_terms(found.open_classes, answer.matches, targets)
@@ -130,6 +131,23 @@ class SegVGGTObjective:
             instance_targets(ids, classes, grid, config)
             for ids, classes in zip(example.context.group_ids, known, strict=True)
         ]
+
+    def _warn(self, images: Tensor, targets: Sequence[InstanceTargets], unmatched: int) -> None:
+        """Say once each what keeps queries from learning."""
+        queries = self.settings.model.network.queries
+        patches = images.shape[1] * math.prod(side // self.patch_size for side in images.shape[-2:])
+        faults = {
+            "scenes have more instances than the %d queries: the others are not learnt": unmatched > 0,
+            "photos have fewer patches than the %d queries that start from them: some queries are copies": (
+                queries.start == "sampled" and queries.number > patches
+            ),
+            "scenes show no instance of model.class_names: their %d queries learn 'no object' alone": (
+                not all(len(target.ids) for target in targets)
+            ),
+        }
+        for fault in (text for text, holds in faults.items() if holds and text not in self._told):
+            self._told.add(fault)
+            _log.warning(fault, queries.number)
 
     def _open_terms(
         self, found: OpenClasses, matches: Sequence[Matching], targets: Sequence[InstanceTargets]

@@ -69,7 +69,7 @@ def _config(path: Path, tensors: Mapping[str, Tensor], config: SegVGGTConfig | N
     queries, classes = (_side(tensors.get(name), axis) for name, axis in ((_QUERIES, 1), (_CLASSES, 0)))
     if queries not in (None, wanted.queries.number):
         raise UserError(f"{shown(path)}: a checkpoint of {queries} queries; this SegVGGT has {wanted.queries.number}")
-    if classes is None:  # the names are compared later
+    if not classes:  # names and shapes are compared later
         return wanted
     if classes - 1 not in possible:
         what = " or ".join(map(str, possible))

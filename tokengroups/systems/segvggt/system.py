@@ -96,7 +96,7 @@ class SegVGGT(SceneSystem):
         system.encoder_source, system.settings, system.network = settings.encoder, settings, system.joint
         if settings.checkpoint_blocks:
             system.joint.recompute_blocks()
-        system.objective = SegVGGTObjective(settings, config.class_names, teacher)
+        system.objective = SegVGGTObjective(settings, config.class_names, teacher, encoder.config.patch_size)
         system.thaw()
         return system
 
