@@ -15,10 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+from ablation_runs import add_run_options, print_tables, run_folder
 from ablation_task import AblationTask
 from ablation_variants import SETS, Variant
 
@@ -33,22 +32,13 @@ from tokengroups.training.loop import train
 
 METRICS = ("psnr", "ssim", "ap_all", "ap50_all", "ap25_all", "ap_objects", "ap50_objects")
 CONFIG = Path(__file__).parents[1] / "configs" / "token_groups_tiny.yaml"
-BOOTSTRAP_DRAWS = 10_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=SETS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
+    add_run_options(parser, SETS, steps=400, held_out=24)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of a run")
     parser.add_argument("--scenes", type=int, default=400, help="training scenes of a run, drawn by its seed")
-    parser.add_argument("--held-out", type=int, default=24, metavar="N", help="rooms to measure on")
-    parser.add_argument("--evaluation-seed", type=int, default=104)
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="some variants of the set")
-    parser.add_argument("--out", type=Path, default=Path("out/ablate"))
-    parser.add_argument("--table", action="store_true", help="print the tables of what is finished")
     args = parser.parse_intermixed_args()
     variants = {name: SETS[args.set][name] for name in args.only or SETS[args.set]}
     if not args.table:
@@ -98,55 +88,6 @@ def measure(args: argparse.Namespace, task: AblationTask) -> dict[str, list[floa
     scenes = (cut_example(rooms[index], protocol.plan) for index in rooms.splits["test"])
     per_scene = evaluate_scenes(task.system.predict, scenes, protocol, "ablation").to_json()["per_scene"]
     return {metric: [scene[metric] for scene in per_scene] for metric in METRICS}
-
-
-def print_tables(args: argparse.Namespace, variants: Mapping[str, Variant], metrics: Sequence[str]) -> None:
-    """Means, and paired differences to the first variant, as Markdown."""
-    found = {name: read_results(args, name) for name in variants}
-    found = {name: runs for name, runs in found.items() if runs}
-    print(f"\n{args.steps} steps, {args.held_out} rooms of seed {args.evaluation_seed}\n")
-    print(f"| variant | seeds | {' | '.join(metrics)} |\n|---|---|{'--:|' * len(metrics)}")
-    for name, runs in found.items():
-        cells = [cell(np.array([run[metric] for run in runs.values()])) for metric in metrics]
-        print(f"| {name} | {' '.join(map(str, runs))} | {' | '.join(cells)} |")
-    reference = next(iter(variants))
-    print(f"\n| difference to {reference} | seeds | {' | '.join(metrics)} |\n|---|---|{'--:|' * len(metrics)}")
-    for name, runs in found.items():
-        shared = [seed for seed in runs if seed in found.get(reference, {})]
-        if name == reference or not shared:
-            continue
-        pairs = [(runs[seed], found[reference][seed]) for seed in shared]
-        differences = {m: np.array([run[m] for run, _ in pairs]) - [ref[m] for _, ref in pairs] for m in metrics}
-        cells = [cell(differences[metric], signed=True) for metric in metrics]
-        print(f"| {name} | {' '.join(map(str, shared))} | {' | '.join(cells)} |")
-
-
-def read_results(args: argparse.Namespace, name: str) -> dict[int, dict[str, list[float]]]:
-    """Finished runs of a variant by seed."""
-    files = (run_folder(args, name, seed) / "result.json" for seed in args.seeds)
-    return {seed: json.loads(file.read_text()) for seed, file in zip(args.seeds, files, strict=True) if file.exists()}
-
-
-def run_folder(args: argparse.Namespace, name: str, seed: int) -> Path:
-    return args.out / args.set / f"{name.replace(' ', '_')}_{seed}"
-
-
-def cell(values: np.ndarray, signed: bool = False) -> str:
-    """Mean and interval of [seeds, scenes] values."""
-    low, high = bootstrap(values)
-    sign = "+" if signed else ""
-    return f"{values.mean():{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def bootstrap(values: np.ndarray, draws: int = BOOTSTRAP_DRAWS) -> tuple[float, float]:
-    """95 % interval of the mean of [seeds, scenes] values; seeds and scenes are drawn with replacement."""
-    rng = np.random.default_rng(0)
-    num_seeds, num_scenes = values.shape
-    seeds = rng.integers(num_seeds, size=(draws, num_seeds))
-    scenes = rng.integers(num_scenes, size=(draws, num_scenes))
-    means = values[seeds[:, :, None], scenes[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,13 @@ import json
 import logging
 from pathlib import Path
 
-from ablate import print_tables, run_folder
+from ablation_runs import add_run_options, print_tables, run_folder, train_run
 from ablation_variants import Variant, one
 from room_fields import room_fields
 
 from tokengroups.evaluation.tracking import nearest_true_means, track_scores
 from tokengroups.io.files import write_text
 from tokengroups.systems.iggt.clustering import ClusteringConfig, cluster_field
-from tokengroups.training.experiments import read_experiment
-from tokengroups.training.loop import train
 
 METRICS = ("t_miou", "t_miou_ceiling", "t_sr")
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -50,15 +48,7 @@ CONFIG = {"losses": CONFIGS / "iggt_tiny.yaml", "branch": CONFIGS / "iggt_branch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=SETS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=1600, help="optimiser steps of a run")
-    parser.add_argument("--held-out", type=int, default=24, metavar="N", help="rooms to measure on")
-    parser.add_argument("--evaluation-seed", type=int, default=104)
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="some variants of the set")
-    parser.add_argument("--out", type=Path, default=Path("out/ablate"))
-    parser.add_argument("--table", action="store_true", help="print the tables of what is finished")
+    add_run_options(parser, SETS, steps=1600, held_out=24)
     args = parser.parse_intermixed_args()
     variants = {name: SETS[args.set][name] for name in args.only or SETS[args.set]}
     if not args.table:
@@ -71,19 +61,11 @@ def main() -> None:
 
 def run(args: argparse.Namespace, name: str, variant: Variant, seed: int) -> None:
     """Train and measure a variant; nothing if that is done already."""
-    folder = run_folder(args, name, seed)
-    if (folder / "result.json").exists():
+    data = train_run(args, CONFIG[args.set], name, variant, seed)
+    if data is None:
         return
-    settings = {
-        "seed": seed, "steps": args.steps, "output": folder, "warmup_steps": max(1, args.steps // 20),
-        "evaluate_every": args.steps, "trackers": "[]",
-    }  # fmt: skip
-    overrides = [f"training.{key}={value}" for key, value in settings.items()]
-    experiment = read_experiment(CONFIG[args.set], [*overrides, *args.overrides, *variant.overrides])
-    result = train(experiment.build(), experiment.config.training, experiment.description())
-    if not result.finished:  # never measured: only whole runs may stand in a table
-        raise SystemExit(f"{folder}: stopped at step {result.step} of {args.steps}; the same command goes on")
-    numbers = measure(args, folder / "weights", experiment.config.data.root)
+    folder = run_folder(args, name, seed)
+    numbers = measure(args, folder / "weights", data.root)
     text = json.dumps({"variant": name, "seed": seed, **numbers}, indent=1)
     write_text(folder / "result.json", text + "\n")
 

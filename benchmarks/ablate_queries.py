@@ -18,7 +18,7 @@ import json
 import logging
 from pathlib import Path
 
-from ablate import print_tables, run_folder
+from ablation_runs import add_run_options, print_tables, run_folder, train_run
 from ablation_variants import Variant, one
 from queries import measure_room, read_rooms, summary
 
@@ -26,8 +26,6 @@ from tokengroups.data.procedural.generate import Gaze
 from tokengroups.io.files import write_text
 from tokengroups.systems import load_model
 from tokengroups.systems.segvggt.system import SegVGGT
-from tokengroups.training.experiments import read_experiment
-from tokengroups.training.loop import train
 
 METRICS = ("ap", "ap50", "ap_swapped", "patch_share", "patch_share_uniform")
 FRAMES = ("frame_share", "frame_share_uniform")  # on walks on which instances are out of sight
@@ -55,15 +53,7 @@ GAZES: dict[str, Gaze] = {"fada": "around", "design": "centre"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=SETS)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of a run")
-    parser.add_argument("--held-out", type=int, default=12, metavar="N", help="rooms to measure on")
-    parser.add_argument("--evaluation-seed", type=int, default=104)
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="some variants of the set")
-    parser.add_argument("--out", type=Path, default=Path("out/ablate"))
-    parser.add_argument("--table", action="store_true", help="print the tables of what is finished")
+    add_run_options(parser, SETS, steps=200, held_out=12)
     args = parser.parse_intermixed_args()
     variants = {name: SETS[args.set][name] for name in args.only or SETS[args.set]}
     if not args.table:
@@ -80,22 +70,14 @@ def metrics_of(name: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace, name: str, variant: Variant, seed: int) -> None:
     """Train and measure a variant; nothing if that is done already."""
-    folder = run_folder(args, name, seed)
-    if (folder / "result.json").exists():
+    gaze = GAZES[args.set]
+    extra = [f"data.options.gaze={gaze}", f"training.warmup_steps={max(1, args.steps // 10)}"]
+    if train_run(args, CONFIG, name, variant, seed, extra) is None:
         return
-    settings = {
-        "seed": seed, "steps": args.steps, "output": folder, "warmup_steps": max(1, args.steps // 10),
-        "evaluate_every": args.steps, "trackers": "[]",
-    }  # fmt: skip
-    overrides = [f"training.{key}={value}" for key, value in settings.items()]
-    overrides.append(f"data.options.gaze={GAZES[args.set]}")
-    experiment = read_experiment(CONFIG, [*overrides, *args.overrides, *variant.overrides])
-    result = train(experiment.build(), experiment.config.training, experiment.description())
-    if not result.finished:  # never measured: only whole runs may stand in a table
-        raise SystemExit(f"{folder}: stopped at step {result.step} of {args.steps}; the same command goes on")
+    folder = run_folder(args, name, seed)
     system = load_model(folder / "weights")
     assert isinstance(system, SegVGGT)
-    rooms = list(read_rooms(system, args.evaluation_seed, args.held_out, VIEWS, GAZES[args.set]))
+    rooms = list(read_rooms(system, args.evaluation_seed, args.held_out, VIEWS, gaze))
     pairs = zip(rooms, [*rooms[1:], rooms[0]], strict=True)
     measured = [summary([measure_room(system, room, other)]) for room, other in pairs]
     numbers = {metric: [room[metric] for room in measured] for metric in metrics_of(args.set)}

@@ -34,7 +34,7 @@ def scripts():
     """The modules of benchmarks/ that ablate, which find each other by name."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        names = ("ablate", "ablation_variants", "ablation_systems", "ablation_task")
+        names = ("ablate", "ablation_runs", "ablation_variants", "ablation_systems", "ablation_task")
         yield SimpleNamespace(**{name.removeprefix("ablation_"): __import__(name) for name in names})
     finally:
         sys.path.remove(str(BENCHMARKS))
@@ -151,9 +151,8 @@ def test_unlabelled_pixels_are_ignored_or_pushed_down(scripts, experiment):
 
 
 def test_bootstrap_agrees_with_scipy_for_one_seed(scripts):
-    ablate = scripts.ablate
     values = np.random.default_rng(1).normal(size=(1, 40))
-    low, high = ablate.bootstrap(values)
+    low, high = scripts.runs.bootstrap(values)
     expected = stats.bootstrap((values[0],), np.mean, method="percentile", n_resamples=10_000).confidence_interval
     assert abs(low - expected.low) < 0.02 and abs(high - expected.high) < 0.02
 
