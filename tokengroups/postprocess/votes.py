@@ -53,7 +53,7 @@ def vote(assignment: Float[Tensor, "K L"], shares: Float[Tensor, "K M"], weight:
         >>> from tokengroups.postprocess.votes import vote
         >>> assignment = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
         >>> vote(assignment, torch.ones(3, 1), weight=0.5)[2]  # one mask shows all three anchors
-        tensor([0.5635, 0.4365])
+        tensor([0.5752, 0.4248])
     """
     if weight == 0 or not shares.any():
         return assignment
