@@ -33,6 +33,7 @@ from quality import interval
 from torch import Tensor
 from tqdm import tqdm
 
+from tokengroups.cli.main import guarded
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import ProceduralRooms
 from tokengroups.errors import UserError
@@ -176,4 +177,4 @@ def replace_embeddings(scene: TokenScene, embeddings: Float[Tensor, "L D"]) -> T
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from tokengroups.cli.main import guarded
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import ProceduralRooms
 from tokengroups.data.procedural.generate import Gaze
@@ -57,11 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
-    parser.add_argument("--rooms", type=int, default=12, help="of every seed")
+    parser.add_argument("--rooms", type=int, default=12, help="of every seed, at least 2 (12)")
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--gaze", choices=get_args(Gaze), default="centre", help="where the cameras look")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if min(args.rooms, args.views) < 2:
+        raise UserError("give at least two rooms, since queries are swapped between them, and two photos of each")
     system = load_model(args.weights)
     if not isinstance(system, SegVGGT):
         raise UserError(f"{args.weights}: no instance queries; give weights of segvggt")
@@ -183,4 +186,4 @@ def frames_seen(room: Room) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -5,13 +5,15 @@ Run: ``python benchmarks/segvggt_frames.py --weights W [--photos 10 20 50 100 20
 
 Seconds are of the trunk with the geometry heads, of the query branch (dense head and queries), and of decoding to one
 label per pixel; memory is the peak of the process, weights included. ``--flops`` counts the products and sums of
-matrix products, convolutions and attention of the published network (Q 400, 18 classes) without running it.
+matrix products, convolutions and attention of the published network (Q 400, 18 classes) without running it, in 1e12
+(Tflop), and the query branch's share of VGGT-1B's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from views import reset_peak_mb
 
+from tokengroups.cli.main import guarded
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
 from tokengroups.systems import load_model
@@ -54,8 +57,7 @@ def measure_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     system = load_model(args.weights)
     if not isinstance(system, SegVGGT):
         raise UserError(f"{args.weights}: no instance queries; give weights of segvggt")
-    side = system.image_size
-    height, width = map(int, (args.size or f"{side}x{side}").split("x"))
+    height, width = photo_size(args, f"{system.image_size}x{system.image_size}", system.size_multiple)
     measure(system, torch.rand(1, 2, 3, height, width))
     print("| photos | trunk s | queries s | decode s | total s | peak GB |\n|--:|--:|--:|--:|--:|--:|", flush=True)
     rows = []
@@ -89,8 +91,8 @@ def measure(system: SegVGGT, images: torch.Tensor) -> dict[str, float]:
 
 def count_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Operations of the published network, in units of 1e12."""
-    height, width = map(int, (args.size or "392x518").split("x"))
-    print("| photos | VGGT-1B | query branch | more |\n|--:|--:|--:|--:|", flush=True)
+    height, width = photo_size(args, "392x518", VGGTConfig().patch_size)
+    print("| photos | VGGT-1B, Tflop | query branch, Tflop | share |\n|--:|--:|--:|--:|", flush=True)
     rows = []
     with torch.device("meta"):
         network = SegVGGTNetwork(VGGT(VGGTConfig()), SegVGGTConfig()).eval()
@@ -106,6 +108,16 @@ def count_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def photo_size(args: argparse.Namespace, own: str, multiple: int) -> tuple[int, int]:
+    """Height and width of the photos, and a check of their number."""
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", args.size or own)
+    if found is None or any(not int(side) or int(side) % multiple for side in found.groups()):
+        raise UserError(f"--size: give height x width, two multiples of {multiple}, like {own}")
+    if min(args.photos) < 1:
+        raise UserError("--photos: give numbers from 1")
+    return int(found[1]), int(found[2])
+
+
 @torch.no_grad()
 def operations(call: Callable[[], Any]) -> float:
     """Products and sums of a call, 1e12."""
@@ -116,4 +128,4 @@ def operations(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(guarded(main))

@@ -18,6 +18,7 @@ from tokengroups.data.procedural import generate_room
 from tokengroups.errors import UserError
 from tokengroups.io.pictures import save_color
 from tokengroups.postprocess import Draft, PhotoGroups, build_steps, describe_steps
+from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.postprocess.votes import anchor_shares, vote
 from tokengroups.segmentation import segment_photos
 from tokengroups.systems import SceneSystem, load_model, mask_votes
@@ -135,6 +136,7 @@ def test_what_does_not_fit_is_refused_in_one_line(photos, decoded):
     with torch.no_grad():
         instances = masked.decode(masked.encode(photos))
     assert "groups of this system are masks already" in refused(MaskVotes(), instances)
+    assert "flip_ensemble: groups of this system are masks" in refused(FlipEnsemble(), instances)
     with pytest.raises(ValueError, match="weight must be a finite number from 0 to 1"):
         MaskVotes(weight=1.5)
     with pytest.raises(ValueError, match="run it after decoding"):

@@ -155,7 +155,7 @@ def test_the_first_of_equal_masks_gets_the_pixels(monkeypatch) -> None:
 
 def test_every_query_has_one_class_and_unseen_instances_are_dropped() -> None:
     queries, features, logits = some_answer()
-    config = DecodeConfig(max_pairs=20, mask_threshold=0.8, min_pixels=5)
+    config = DecodeConfig(max_pairs=20, mask_threshold=0.8, min_pixels=0)
     hidden = torch.cat([queries, queries[:1]])  # the copy of the first query is surer of its class
     logits = torch.cat([logits, 3 * logits[:1]])
     labels, found = exclusive_instances(hidden, features, logits, SIZE, config)
@@ -171,6 +171,24 @@ def test_every_query_has_one_class_and_unseen_instances_are_dropped() -> None:
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     again = exclusive_labels(hidden[found.queries], found.scores, features, SIZE, config.mask_threshold)
     assert torch.equal(labels, again)
+
+
+def test_instances_of_which_others_leave_little_are_dropped() -> None:
+    """Not more pixels than the least number of cells has; nobody else gets them."""
+    queries, features, logits = some_answer()
+    config = DecodeConfig(max_pairs=20, mask_threshold=0.8, min_pixels=5)
+    labels, found = exclusive_instances(queries, features, logits, SIZE, config)
+    least = 5 * SIZE[0] * SIZE[1] / (features.shape[1] * features.shape[2])
+    sizes = torch.bincount(labels[labels >= 0], minlength=len(found.scores))
+    assert bool((sizes > least).all())
+    whole = find_instances(queries, features, logits, config)
+    whole = whole.select(
+        torch.tensor([whole.queries.tolist().index(q) == i for i, q in enumerate(whole.queries.tolist())])
+    )
+    before = exclusive_labels(queries[whole.queries], whole.scores, features, SIZE, config.mask_threshold)
+    numbers = {query: number for number, query in enumerate(found.queries.tolist())}
+    kept = torch.tensor([numbers.get(query, -1) for query in [*whole.queries.tolist(), None]])
+    assert torch.equal(labels, kept[before]) and len(found.queries) < len(before[before >= 0].unique())
 
 
 def test_groups_of_photos_have_the_names_of_their_classes() -> None:

@@ -11,7 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import dacite
 
@@ -140,6 +140,8 @@ def _build(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     except dacite.WrongTypeError as error:
         wanted = str(getattr(error.field_type, "__name__", error.field_type)).replace("typing.", "")
         wanted = str(error.field_type).replace("typing.", "") if get_args(error.field_type) else wanted
+        if get_origin(error.field_type) is Literal:
+            wanted = f"one of {', '.join(map(str, get_args(error.field_type)))}"
         found = f"{shown(repr(error.value))} ({type(error.value).__name__})"
         raise UserError(f"{where}: the key '{error.field_path}' must be {wanted}, got {found}") from None
     except ValueError as error:

@@ -22,16 +22,19 @@ HELP = "make instance masks of photos of a room, the same ids in all photos, wit
 EXAMPLES = """\
   %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny
   %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny --granularity 0.3 --video      # smaller things
+  %(prog)s photos/ -o masks_of_room/ --weights segvggt_tiny --score 0.3                 # with class names; surer ones
   %(prog)s photos/ -o masks_of_room/ --weights iggt_checkpoint.pth                      # as its authors published it
   tokengroups fit photos/ --cameras masks_of_room/cameras.json --masks masks_of_room/masks -o scene.safetensors
 
 files:    masks/NAME.png: 16 bit, of the whole upright photo, value = id + 1, 0 = none: what a network did not see, as
           it takes the central square, has no instance; `tokengroups fit` takes them, with the values as ids
-          instances.json: ids, values, scores, colours, pixels and boxes by photo, sizes and crops of the photos
+          instances.json: ids, values, names where the system has some, scores, colours, pixels and boxes by photo,
+          sizes and crops of the photos
           cameras.json: cameras of the whole photos; depth/NAME.png: 16 bit, value x depth_unit (see instances.json) = z
           overlays/NAME.jpg, contact_sheet.jpg: the masks over the photos, for people; overlays.mp4 with --video
           NAME is the photo's, without suffix (with it, where two photos share the rest), in folders like the photos'
-Systems that segment photos, such as iggt_tiny, show their own masks. Those of others show the groups of the scene."""
+Systems that segment photos, such as iggt_tiny and segvggt_tiny, show their own masks. Those of others show the groups
+of the scene."""
 GRANULARITY = 1e-3, 2  # bounds of `ClusteringConfig.granularity`
 MAX_VIEWS = 64
 
@@ -43,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     granularity_help = "of systems that cluster: smaller values make smaller instances (the weights' own)"
     options: dict[str, Any] = {"kind": float, "metavar": "G", "help": granularity_help}
     add_number(parser, "--granularity", *GRANULARITY, **options)
-    score_help = "of systems with object queries: keep masks with larger scores (the weights' own)"
+    score_help = "of systems with object queries: keep masks with scores above S, from 0 to 1 (the weights' own)"
     add_number(parser, "--score", 0, 1, kind=float, metavar="S", help=score_help)
     parser.add_argument("--video", action="store_true", help="also write the overlays as an MP4 (extra `video`)")
     photo_options.add_photo_options(parser, MAX_VIEWS)

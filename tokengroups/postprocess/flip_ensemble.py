@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tokengroups.encoders import Geometry
+from tokengroups.errors import UserError
 from tokengroups.hungarian import match_groups
 from tokengroups.nearest import nearest
 from tokengroups.postprocess.draft import Draft
@@ -35,8 +36,16 @@ class FlipEnsemble:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, draft: Draft) -> Draft:
-        """Replace the assignment of the prediction."""
+        """Replace the assignment of the prediction.
+
+        Raises:
+            UserError: The groups are masks of the photos, which are others in a mirror.
+        """
         prediction = draft.predicted()
+        if prediction.photo_groups is not None:
+            raise UserError(
+                "flip_ensemble: groups of this system are masks, whose number may change; leave the step out"
+            )
         photos = draft.photos.flip(-1)
         answer = draft.model.encode(photos).geometry
         geometry = replace(mirror_geometry(draft.geometry), features=answer.features, evidence=answer.evidence)

@@ -136,7 +136,8 @@ def exclusive_instances(
 ) -> tuple[Int64[Tensor, "V H W"], QueryInstances]:
     """One label per pixel, as scenes, segmentation and tracking need it.
 
-    Every query has its best class only. Instances of which others leave no pixel are dropped.
+    Every query has its best class only. Instances of which others leave nothing, or not more than as many pixels as
+    `config.min_pixels` cells have, are dropped; their pixels get no other label.
 
     Returns:
         Labels at the photos' resolution, -1 = none, and the instances that they are indices of, by descending score.
@@ -145,8 +146,10 @@ def exclusive_instances(
     found = found.select(_first_of_each(found.queries))
     chosen = queries[found.queries]
     labels = exclusive_labels(chosen, found.scores, features, size_hw, config.mask_threshold)
-    shown = torch.bincount(labels[labels >= 0], minlength=len(found.scores)) > 0
-    renumbered = torch.cat([shown.long().cumsum(0) - 1, shown.new_full((1,), -1, dtype=torch.int64)])
+    least = config.min_pixels * (size_hw[0] * size_hw[1]) // (features.shape[1] * features.shape[2])
+    shown = torch.bincount(labels[labels >= 0], minlength=len(found.scores)) > least
+    numbers = torch.where(shown, shown.long().cumsum(0) - 1, -1)
+    renumbered = torch.cat([numbers, numbers.new_full((1,), -1)])
     return renumbered[labels], found.select(shown)  # label -1 takes the last entry
 
 
