@@ -477,4 +477,4 @@ def test_class_names_and_scores_need_no_text_encoder(tmp_path: Path, capsys: pyt
     (entry,) = json.loads((tmp_path / "groups.json").read_text())["groups"]
     assert (entry["name"], entry["score"]) == ("lamp", 0.5)
     lacking = refused(capsys, "edit", path, "remove", "sofa", "-o", out)
-    assert "the scene has no semantics, only groups with the names chair, lamp: reconstruct" in lacking
+    assert "no group has the name 'sofa': the scene has chair, lamp, and no semantics for other texts" in lacking

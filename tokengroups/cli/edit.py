@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tokengroups.cli.output import describe, print_json, save_pictures, say
 from tokengroups.cli.text import add_text_encoder_option, check_text, embed
 from tokengroups.errors import UserError
+from tokengroups.reading import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +91,12 @@ def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -
     """Apply edits one after the other; returns the edited scene and what was done."""
 
     def embed_text(of: TokenScene, text: str) -> Tensor:
+        names = ", ".join(sorted({name for name in of.group_names if name}))
+        if names and of.semantics is None:
+            raise UserError(
+                f"no group has the name '{shown(text)}': the scene has {shown(names)}, and no semantics for other texts "
+                "(`tokengroups embed` adds some)"
+            )
         return embed(of, args.text_encoder, [check_text(text)])[0]
 
     done = []
