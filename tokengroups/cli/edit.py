@@ -94,8 +94,8 @@ def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -
         names = ", ".join(sorted({name for name in of.group_names if name}))
         if names and of.semantics is None:
             raise UserError(
-                f"no group has the name '{shown(text)}': the scene has {shown(names)}, and no semantics for other texts "
-                "(`tokengroups embed` adds some)"
+                f"no group has the name '{shown(text)}': the scene has {shown(names)}, and no semantics for other "
+                "texts (`tokengroups embed` adds some)"
             )
         return embed(of, args.text_encoder, [check_text(text)])[0]
 
