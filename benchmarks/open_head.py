@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from quality import interval
+from quality import print_rows
 from torch import Tensor
 from tqdm import tqdm
 
@@ -85,10 +85,7 @@ def main() -> None:
     encoder = EmbeddingCache(load_text_encoder(system.text_encoder.rpartition(":")[0]))
     texts = Texts(encoder, ProceduralRooms.class_names, frozenset(system.config.class_names))
     runs = [measure_seed(system, texts, args, seed) for seed in args.seeds]
-    print("| number | mean | 95 % interval |\n|---|--:|--:|")
-    for name in runs[0]:
-        mean, half = interval(np.array([run[name] for run in runs]))
-        print(f"| {name} | {mean:.3f} | {mean - half:.3f} to {mean + half:.3f} |")
+    print_rows({name: np.array([run[name] for run in runs]) for name in runs[0]})
     if args.json is not None:
         means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
         unseen = [name for name in texts.names if name not in texts.seen]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,15 @@ def print_table(runs: list[dict]) -> None:
         if isinstance(value, (int, float))
     }
     rows |= {f"{first} - {second}": rows[first] - rows[second] for first, second in DIFFERENCES}
+    print_rows(rows)
+
+
+def print_rows(rows: Mapping[str, np.ndarray]) -> None:
+    """Mean and 95 % interval of every row over the seeds, as a Markdown table; a single seed has no interval."""
     print("| number | mean | 95 % interval |\n|---|--:|--:|")
     for name, values in rows.items():
         mean, half = interval(values)
-        print(f"| {name} | {mean:.3f} | {mean - half:.3f} to {mean + half:.3f} |")
+        print(f"| {name} | {mean:.3f} | {f'{mean - half:.3f} to {mean + half:.3f}' if len(values) > 1 else ''} |")
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

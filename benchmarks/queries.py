@@ -23,7 +23,7 @@ from typing import get_args
 import numpy as np
 import torch
 from einops import rearrange
-from quality import interval
+from quality import print_rows
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -69,10 +69,7 @@ def main() -> None:
     if not isinstance(system, SegVGGT):
         raise UserError(f"{args.weights}: no instance queries; give weights of segvggt")
     runs = [measure_seed(system, args, seed) for seed in args.seeds]
-    print("| number | mean | 95 % interval |\n|---|--:|--:|")
-    for name in runs[0]:
-        mean, half = interval(np.array([run[name] for run in runs]))
-        print(f"| {name} | {mean:.3f} | {mean - half:.3f} to {mean + half:.3f} |")
+    print_rows({name: np.array([run[name] for run in runs]) for name in runs[0]})
     if args.json is not None:
         means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
         args.json.write_text(json.dumps({**means, "seeds": args.seeds, "runs": runs}, indent=1) + "\n")

@@ -50,8 +50,8 @@ class QueryLossConfig(Settings):
     dice_smoothing: Positive = 1.0  # [I] Laplace's; the paper gives its name alone
     scene_weights: Literal["equal", "pairs"] = "equal"  # [I] of masks and attention in a batch; [own] by matched pairs
     deep_supervision: Weight = 0.0  # [own] of classes and masks of the earlier layers, with the last one's matching
-    # [own] Of a cross-entropy of the mask features over the instances of all scenes that a process sees at once, so that
-    # it depends on the number of processes and on accumulation.
+    # [own] Of a cross-entropy of the mask features over the instances of all scenes that a process sees at once: it
+    # depends on the number of processes and on accumulation.
     contrast: Weight = 0.0
     contrast_temperature: Positive = 0.1  # divides its cosines
     targets: QueryTargetConfig = QueryTargetConfig()
