@@ -117,7 +117,7 @@ def test_photos_become_masks_that_are_the_same_in_all(
 
 def test_cameras_and_depth_are_those_of_the_scene(photos: Path, colors: Path) -> None:
     out, scene_file = photos.parent / "out", photos.parent / "scene.safetensors"
-    options = ("--weights", colors, "--size", 2 * SIZE, "--postprocess", "bundle_adjustment")
+    options = ("--crop", "--weights", colors, "--size", 2 * SIZE, "--postprocess", "bundle_adjustment")
     assert segment(photos, "-o", out, *options) == 0
     assert main(["reconstruct", str(photos), "-o", str(scene_file), *map(str, options)]) == 0
     scene = load_scene(scene_file)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from tokengroups.compat import prepare_torchvision
-from tokengroups.data.augment import square_views, to_views
+from tokengroups.data.augment import crop_views, to_views
 from tokengroups.data.example import Example, FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
 from tokengroups.errors import UserError
@@ -289,7 +289,7 @@ def test_frames_of_the_protocol() -> None:
         cut_example(frames, wide)
 
 
-def test_square_views_keep_points_on_their_pixels() -> None:
+def test_crops_keep_points_on_their_pixels() -> None:
     """A crop and a resize move pixels and intrinsics together: the same rays, the same depths."""
     frames = generate_room(5, 1, "test", num_views=2, size=64)
     shift = np.array([[0, 0, 8.0], [0, 0, 0], [0, 0, 0]])
@@ -298,7 +298,7 @@ def test_square_views_keep_points_on_their_pixels() -> None:
         group_ids=frames.group_ids[:, :, 8:56], intrinsics=frames.intrinsics - shift,
     )  # fmt: skip
     views = to_views(tall, [0, 1])
-    small = square_views(views, 24)
+    small = crop_views(views, (24, 24))
     assert small.images.shape == (2, 3, 24, 24) and small.cameras.size_hw == (24, 24)
     points = world_points(views.depth, views.cameras.cam_from_world, views.cameras.intrinsics)
     expected = points[:, 9:57:2, 1::2]  # the crop starts at row 8; the nearest pixel of cell i is 2 i + 1
@@ -306,13 +306,13 @@ def test_square_views_keep_points_on_their_pixels() -> None:
     torch.testing.assert_close(small.depth, views.depth[:, 9:57:2, 1::2])
     pixel = small.depth / small.cameras.intrinsics[0, 0, 0]
     assert ((rays - expected).norm(dim=-1) < pixel).all()  # half a source pixel off at most
-    assert torch.equal(square_views(small, 24).images, small.images)
+    assert torch.equal(crop_views(small, (24, 24)).images, small.images)
 
 
 def test_a_zoom_lengthens_the_focal_length_and_keeps_points_on_their_pixels() -> None:
     frames = generate_room(5, 1, "test", num_views=2, size=64)
     views = to_views(frames, [0, 1])
-    zoomed = square_views(views, 64, zoom=2.0)
+    zoomed = crop_views(views, (64, 64), zoom=2.0)
     torch.testing.assert_close(
         zoomed.cameras.intrinsics[:, 0, 0], 2 * views.cameras.intrinsics[:, 0, 0], rtol=0, atol=1e-4
     )

@@ -31,7 +31,7 @@ from PIL import Image
 from tokengroups.errors import UserError
 from tokengroups.io import decoding as module
 from tokengroups.io.focal import exif_focal_px, photo_intrinsics
-from tokengroups.io.images import decode_photo, load_photos
+from tokengroups.io.images import Photos, decode_photo, load_photos
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -224,18 +224,70 @@ def test_names_are_shown_on_one_line(tmp_path: Path) -> None:
     assert str(caught.value).isprintable()
 
 
+def check_places(photos: Photos) -> None:
+    """Check that the colour of every pixel names its place in the original, to which the recorded map points."""
+    height, width = photos.images.shape[-2:]
+    masks = [None] * len(photos.photos) if photos.mask is None else photos.mask
+    for image, photo, mask in zip(photos.images, photos.photos, masks, strict=True):
+        large_height, large_width = photo.size_hw
+        for column, row in [(width // 9, height // 5), (width // 2, height // 2), (width * 3 // 4, height * 2 // 3)]:
+            if mask is None or mask[row, column]:
+                x, y, one = photo.photo_from_model @ np.array([column + 0.5, row + 0.5, 1.0])
+                red, green = image[:2, row, column].tolist()
+                assert one == 1
+                assert abs(red * large_width - x) < 0.02 * large_width, (photo, row, column)
+                assert abs(green * large_height - y) < 0.02 * large_height, (photo, row, column)
+
+
 def test_crop_and_resize_are_recorded_and_map_back(tmp_path: Path) -> None:
-    """The colour of a pixel names its place in the original: the recorded map must point there."""
     gradient(400, 300).save(tmp_path / "a.png")
-    photos = load_photos([tmp_path / "a.png"], 100)
+    photos = load_photos([tmp_path / "a.png"], 100, square=True)
     photo = photos.photos[0]
-    assert photo.crop_box == (50, 0, 350, 300)
+    assert photo.crop_box == (50, 0, 350, 300) and photos.images.shape == (1, 3, 100, 100) and photos.mask is None
     assert "cropped from 400x300 to the central 300x300" in photo.notes[0] and "100x100" in photo.notes[1]
-    for column, row in [(10, 20), (50, 90), (99, 0)]:
-        x, y, one = photo.photo_from_model @ np.array([column + 0.5, row + 0.5, 1.0])
-        red, green = photos.images[0, :2, row, column].tolist()
-        assert one == 1
-        assert abs(red * 400 - x) < 2 and abs(green * 300 - y) < 2
+    check_places(photos)
+
+
+@pytest.mark.parametrize(
+    ("photo_wh", "size", "patch", "expected_hw", "rows_shown"),
+    [
+        ((640, 480), 128, 16, (96, 128), 96),  # 4:3 fits
+        ((480, 640), 128, 16, (128, 96), 128),
+        ((1024, 768), 518, 14, (392, 518), 392),  # 388.5 pixels: stretched by 0.9 %, as by VGGT
+        ((1920, 1080), 518, 14, (294, 518), 294),
+        ((1920, 1080), 128, 16, (80, 128), 72),  # whole patches would stretch it by 11 %
+        ((600, 400), 128, 16, (96, 128), 86),
+        ((2000, 100), 128, 16, (16, 128), 6),
+        ((300, 300), 128, 16, (128, 128), 128),
+        ((500, 333), 128, 1, (85, 128), 85),
+    ],
+)
+def test_photos_stay_whole(
+    tmp_path: Path, photo_wh: tuple[int, int], size: int, patch: int, expected_hw: tuple[int, int], rows_shown: int
+) -> None:
+    gradient(*photo_wh).save(tmp_path / "a.png")
+    photos = load_photos(tmp_path, size, patch_size=patch)
+    assert photos.images.shape[-2:] == expected_hw
+    mask = torch.ones(1, *expected_hw, dtype=torch.bool) if photos.mask is None else photos.mask
+    assert int(mask[0].any(dim=1).sum()) == rows_shown and bool(mask[0].any(dim=0).all())
+    assert (photos.mask is None) == (rows_shown == expected_hw[0])
+    check_places(photos)
+
+
+def test_photos_of_other_shapes_are_padded_around_their_middle(tmp_path: Path) -> None:
+    gradient(640, 480).save(tmp_path / "a.png")
+    gradient(480, 640).save(tmp_path / "b.png")
+    gradient(1920, 1080).save(tmp_path / "c.png")
+    photos = load_photos(tmp_path, 128, patch_size=16)
+    assert photos.images.shape == (3, 3, 128, 128) and photos.mask is not None
+    assert photos.mask.flatten(1).sum(dim=1).tolist() == [96 * 128, 96 * 128, 72 * 128]
+    assert torch.equal(photos.mask, photos.mask.flip(-1)) and torch.equal(photos.mask, photos.mask.flip(-2))
+    assert bool((photos.images.movedim(1, -1)[~photos.mask] == 1).all())
+    assert any("shapes" in message for message in photos.messages())
+    check_places(photos)
+    for photo in photos.photos:  # the middle of the photo stays in the middle: networks assume it
+        x, y, _ = photo.photo_from_model @ np.array([64.0, 64.0, 1.0])
+        assert (y, x) == pytest.approx((photo.size_hw[0] / 2, photo.size_hw[1] / 2))
 
 
 def test_alpha_is_composited_on_white(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def provenance(*paths: Path, size: int = 48) -> dict[str, Any]:
+def provenance(*paths: Path, size: int = 48, square: bool = False) -> dict[str, Any]:
     """As `reconstruct` writes it."""
-    photos = load_photos(paths, size)
+    photos = load_photos(paths, size, square=square)
     rows = [
         {"name": each.path.name, "size_hw": list(each.size_hw), "crop_box": list(each.crop_box)}
         for each in photos.photos
@@ -41,12 +41,18 @@ def provenance(*paths: Path, size: int = 48) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("size", [48, 90, 120])
-def test_photos_of_a_reconstruction_have_its_pixels(folder: Path, size: int) -> None:
-    paths = folder / "b.jpg", folder / "a.jpg"
-    found, notes = find_scene_photos([str(folder)], provenance(*paths, size=size), 2)
-    assert [each.path for each in found] == list(paths) and notes == []
-    got = torch.stack([each.load((size, size)) for each in found])
-    assert torch.equal(got, load_photos(paths, size).images)
+@pytest.mark.parametrize("square", [True, False])
+@pytest.mark.parametrize("names", ["ba", "bc", "abc"])
+def test_photos_of_a_reconstruction_have_its_pixels(folder: Path, size: int, square: bool, names: str) -> None:
+    paths = [folder / f"{name}.jpg" for name in names]
+    found, notes = find_scene_photos([str(folder)], provenance(*paths, size=size, square=square), len(paths))
+    assert [each.path for each in found] == paths and notes == []
+    photos = load_photos(paths, size, square=square)
+    size_hw = (photos.images.shape[-2], photos.images.shape[-1])
+    assert torch.equal(torch.stack([each.load(size_hw) for each in found]), photos.images)
+    shown = torch.stack([each.shown_in(size_hw) for each in found])
+    assert torch.equal(shown, torch.ones_like(shown) if photos.mask is None else photos.mask)
+    assert (photos.mask is None) == (square or names == "ba")
 
 
 def test_photos_of_a_fit_have_its_pixels_as_stored(folder: Path) -> None:

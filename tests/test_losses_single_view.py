@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from tests.tolerances import tolerance
-from tokengroups.data.augment import collate, mirror, square_views
+from tokengroups.data.augment import collate, crop_views, mirror
 from tokengroups.encoders.base import PAIR_OFFSETS
 from tokengroups.encoders.vggt_tiny import SingleViewPrediction
 from tokengroups.geometry import rigid, unproject
@@ -82,7 +82,7 @@ def test_targets_are_mirrored_with_the_photos() -> None:
 
 def test_an_enlarged_photo_has_a_longer_focal_length() -> None:
     views = floor(0.6, 0.0)
-    zoomed = single_view_targets(collate([square_views(views, SIDE, zoom=1.28)]), CELLS)
+    zoomed = single_view_targets(collate([crop_views(views, (SIDE, SIDE), zoom=1.28)]), CELLS)
     target = single_view_targets(collate([views]), CELLS)
     torch.testing.assert_close(zoomed.log_focal, target.log_focal + math.log(1.28))
     torch.testing.assert_close(zoomed.up, target.up)

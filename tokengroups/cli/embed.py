@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     photos, notes = find_scene_photos(args.photos, scene.provenance, count)
     encoder = load_dense_encoder(args.encoder)
     images = (photo.load(size_hw) for photo in progress(photos, count, "embedding"))
-    scene = embed_groups(scene, images, encoder)
+    scene = embed_groups(scene, images, encoder, masks=(photo.shown_in(size_hw) for photo in photos))
     assert scene.semantics is not None
     save_scene(args.out, scene)
     known = scene.semantics.embeddings.any(dim=1)

@@ -31,7 +31,10 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
 def add_photo_options(parser: argparse.ArgumentParser, max_views: int) -> None:
     """Add ``--size``, ``--max-views``, ``--max-megapixels``, ``--seed`` and ``--focal``."""
     add_limited = partial(add_number, parser)
-    add_limited("--size", 1, MAX_SIZE_PX, metavar="PX", help="side the photos are resized to (the weights' own)")
+    size_help = "longer side the photos are resized to (the weights' own)"
+    add_limited("--size", 1, MAX_SIZE_PX, metavar="PX", help=size_help)
+    crop_help = "cut the central square out of every photo (default: whole photos; other shapes are padded)"
+    parser.add_argument("--crop", action="store_true", help=crop_help)
     add_limited("--max-views", 1, MAX_COUNT, default=max_views, metavar="N", help="use at most N photos (%(default)s)")
     add_megapixels_option(parser)
     seed_help = "start the anchor sampling elsewhere; the same seed gives the same scene"
@@ -54,7 +57,7 @@ def load(
 
     size = args.size or model.image_size
     _check_size(size, min(len(paths), args.max_views), model.image_size)
-    limits = {"max_views": args.max_views, "max_megapixels": args.max_megapixels}
+    limits = {"square": args.crop, "max_views": args.max_views, "max_megapixels": args.max_megapixels}
     photos = load_photos(paths, size, patch_size=model.size_multiple, **limits)
     intrinsics, notes = None, photos.messages()
     if args.focal is not None:

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
     photos, intrinsics, notes = photo_options.load(args, find_photos(args.photos), model, device)
     _check_budget(args.max_gaussians, len(photos.photos))
     start = time.perf_counter()
-    made, unrelated = _predict(model, photos.images.to(device), intrinsics, steps, args.seed)
+    mask = None if photos.mask is None else photos.mask.to(device)
+    made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, steps, args.seed)
     notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
     scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
@@ -82,7 +83,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _predict(
-    model: SceneSystem, images: Tensor, intrinsics: Tensor | None, steps: tuple[Step, ...], seed: int | None
+    model: SceneSystem,
+    images: Tensor,
+    intrinsics: Tensor | None,
+    mask: Tensor | None,
+    steps: tuple[Step, ...],
+    seed: int | None,
 ) -> tuple[Reconstruction, tuple[int, ...]]:
     """What `SceneSystem.predict` returns, and the photos that hardly match the others."""
     import torch
@@ -91,7 +97,7 @@ def _predict(
     from tokengroups.postprocess.mutual_matches import unrelated_photos
 
     with torch.no_grad():
-        draft = model.begin(images, intrinsics, steps, seed)
+        draft = model.begin(images, intrinsics, steps, seed, mask)
         unrelated = unrelated_photos(draft.geometry)
         return model.complete(run_steps(draft, steps, "before_decoding"), steps), unrelated
 

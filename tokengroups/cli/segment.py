@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     model, steps = load_model_and_steps(args, device)
     adjusted = adjust_model(model, args.weights, granularity=args.granularity, score=args.score)
     photos, intrinsics, more = photo_options.load(args, paths, model, device)
-    found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed)
+    mask = None if photos.mask is None else photos.mask.to(device)
+    found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed, mask)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]
     notes += [*more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
     notes += _step_notes(args, steps, found)

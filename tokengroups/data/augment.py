@@ -18,10 +18,10 @@ from tokengroups.geometry import pixel_centres, rigid, rotation_from_vector
 from tokengroups.types import Cameras, SceneFrames, Views, stack
 
 
-def to_views(frames: SceneFrames, indices: Sequence[int], size: int | None = None) -> Views:
+def to_views(frames: SceneFrames, indices: Sequence[int], size: int | tuple[int, int] | None = None) -> Views:
     """Convert chosen frames, in this order, to unbatched float32 tensors [V, ...] (ids int64).
 
-    With a `size`, they become square as by `square_views`.
+    With a `size` (side of a square, or height and width) they are cropped and resized as by `crop_views`.
     """
     chosen = list(indices)
     images = torch.from_numpy(frames.images[chosen]).float() / 255
@@ -33,31 +33,33 @@ def to_views(frames: SceneFrames, indices: Sequence[int], size: int | None = Non
     depth = torch.from_numpy(frames.depth[chosen]).float()
     group_ids = torch.from_numpy(frames.group_ids[chosen].astype(np.int64))
     views = Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
-    return views if size is None else square_views(views, size)
+    if size is None:
+        return views
+    return crop_views(views, (size, size) if isinstance(size, int) else size)
 
 
-def square_views(views: Views, size: int, zoom: float = 1.0) -> Views:
-    """Cut the central square out of unbatched views and resize it, intrinsics included.
+def crop_views(views: Views, size_hw: tuple[int, int], zoom: float = 1.0) -> Views:
+    """Cut the largest central window of a shape out of unbatched views and resize it, intrinsics included.
 
     Photos are resized with antialiasing; depth and instance ids take the nearest pixel. A zoom of 1 or more takes a
-    square that is smaller by that factor.
+    window that is smaller by that factor.
     """
-    height, width = views.cameras.size_hw
-    side = max(1, round(min(height, width) / zoom))
-    if (height, width) == (size, size) and side == size:
+    own_hw = views.cameras.size_hw
+    scale = min(own / wanted for own, wanted in zip(own_hw, size_hw, strict=True)) / zoom
+    window = [max(1, round(wanted * scale)) for wanted in size_hw]
+    if own_hw == size_hw and tuple(window) == size_hw:
         return views
-    top, left = (height - side) // 2, (width - side) // 2
-    square = (..., slice(top, top + side), slice(left, left + side))
-    images = functional.interpolate(
-        views.images[square], (size, size), mode="bilinear", antialias=True, align_corners=False
+    top, left = ((own - side) // 2 for own, side in zip(own_hw, window, strict=True))
+    cut = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+    images = functional.interpolate(views.images[cut], size_hw, mode="bilinear", antialias=True, align_corners=False)
+    rows, columns = (
+        ((torch.arange(wanted) + 0.5) * (side / wanted)).long() for wanted, side in zip(size_hw, window, strict=True)
     )
-    nearest = ((torch.arange(size) + 0.5) * (side / size)).long()
-    pixels = (..., nearest[:, None] + top, nearest + left)
+    pixels = (..., rows[:, None] + top, columns + left)
     intrinsics = views.cameras.intrinsics.clone()
-    intrinsics[:, 0, 2] -= left
-    intrinsics[:, 1, 2] -= top
-    intrinsics[:, :2] *= size / side
-    cameras = Cameras(views.cameras.cam_from_world, intrinsics, (size, size))
+    intrinsics[:, :2, 2] -= intrinsics.new_tensor([left, top])
+    intrinsics[:, :2] *= intrinsics.new_tensor([[size_hw[1] / window[1]], [size_hw[0] / window[0]]])
+    cameras = Cameras(views.cameras.cam_from_world, intrinsics, size_hw)
     return Views(images.clamp(0, 1), cameras, views.depth[pixels], views.group_ids[pixels])
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from tokengroups.bounds import Between, Count, NumFrames, Settings, Share
-from tokengroups.data.augment import jitter_colours, mirror, shrink_turns, square_views, to_views, turn_views
+from tokengroups.data.augment import crop_views, jitter_colours, mirror, shrink_turns, to_views, turn_views
 from tokengroups.data.base import WATCHED, Dataset, FrameSequence, choose_split, open_dataset
 from tokengroups.data.example import Example, FramePlan, cut_example, stack_examples
+from tokengroups.data.looks import paint, photograph
 from tokengroups.errors import UserError
 from tokengroups.types import SceneFrames, Views
 
-ORDER, START, SCENE, PHOTOS = 2, 3, 11, 12  # what is drawn: keeps the random streams of one seed apart
+ORDER, START, SCENE, PHOTOS, SHAPE = 2, 3, 11, 12, 13  # what is drawn: keeps the random streams of one seed apart
+PORTRAITS = 0.25  # share of the images that are not square
 Zoom = Annotated[float, Between(1, 100)]
 Degrees = Annotated[float, Between(0, 90)]
 
@@ -30,11 +32,14 @@ class DataConfig(Settings):
     options: dict[str, Any] = field(default_factory=dict)  # of the data set's own, such as seeds of procedural rooms
     num_frames: NumFrames = 8  # of the path that is taken from a scene
     frame_step: Annotated[int, Between(1, 10_000)] = 1  # frames of a recording between neighbours of a path
-    size: Annotated[int, Between(16, 4096)] = 128  # side of the square images
+    size: Annotated[int, Between(16, 4096)] = 128  # longer side of the images
+    aspect: Annotated[float, Between(1, 4)] = 1.0  # largest ratio of their sides; drawn for every second step
     mirror: Share = 0.5  # probability
     zoom: Zoom = 1.0  # largest central enlargement of every second scene, on average; 1 = off
     turn: Degrees = 0.0  # largest rotation of every enlarged photo by itself; within what it shows
     colour_jitter: Annotated[float, Between(0, 10)] = 1.0  # strength (see jitter_colours); 0 = off
+    photographic: Share = 0.0  # probability of a camera's faults (see photograph)
+    painted: Share = 0.0  # probability of natural textures on all surfaces (see paint)
     evaluation_scenes: Count = 32  # most held-out scenes that training is watched on
 
     def __post_init__(self) -> None:
@@ -67,10 +72,16 @@ class ExampleConfig(DataConfig):
 
 
 class PathStream:
-    """Stretches of the scenes of the split "train", in a random order that depends on the seed alone."""
+    """Stretches of the scenes of the split "train", in a random order that depends on the seed alone.
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    Args:
+        config: Scenes and augmentation.
+        seed: Of everything random.
+        multiple: The sides of images that are not square are multiples of it.
+    """
+
+    def __init__(self, config: DataConfig, seed: int, multiple: int = 16) -> None:
+        self.config, self.seed, self.multiple = config, seed, multiple
         self.dataset = config.open(config.num_frames)
         self.scenes = self.dataset.splits[choose_split(self.dataset, ["train"])]
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0))
@@ -90,23 +101,40 @@ class PathStream:
         start = int(np.random.default_rng([START, self.seed, draw]).integers(spare)) if spare > 1 else 0
         return _cut_path(scene, start, self.config.num_frames, self.config.frame_step)
 
-    def views(self, frames: SceneFrames, chosen: Sequence[int], rng: np.random.Generator) -> Views:
-        """Chosen frames of a path, square and augmented."""
-        return self.augment(to_views(frames, chosen, self.config.size), rng)
+    def shape(self, step: int) -> tuple[int, int]:
+        """Height and width of the images of a step: squares, and for every second step, on average, other shapes."""
+        size, aspect = self.config.size, self.config.aspect
+        rng = np.random.default_rng([SHAPE, self.seed, step])
+        if aspect == 1 or rng.random() < 0.5:
+            return size, size
+        short = max(1, round(size / aspect ** rng.random() / self.multiple)) * self.multiple
+        return (size, short) if rng.random() < PORTRAITS else (short, size)
+
+    def views(
+        self, frames: SceneFrames, chosen: Sequence[int], size_hw: tuple[int, int], rng: np.random.Generator
+    ) -> Views:
+        """Chosen frames of a path, of one shape and augmented."""
+        return self.augment(to_views(frames, chosen, size_hw), rng)
 
     def augment(self, views: Views, rng: np.random.Generator) -> Views:
-        """Mirror, enlarge, rotate and recolour one scene."""
-        if rng.random() < self.config.mirror:
+        """Mirror, enlarge, rotate, paint and recolour one scene."""
+        config = self.config
+        if rng.random() < config.mirror:
             views = mirror(views)
-        if self.config.zoom > 1 and rng.random() < 0.5:
-            zoom = self.config.zoom ** rng.random()
-            if self.config.turn == 0:
-                views = square_views(views, self.config.size, zoom)
+        if config.painted and rng.random() < config.painted:
+            views = paint(views, rng)
+        if config.zoom > 1 and rng.random() < 0.5:
+            zoom = config.zoom ** rng.random()
+            if config.turn == 0:
+                views = crop_views(views, views.cameras.size_hw, zoom)
             else:
-                turns = rng.uniform(-self.config.turn, self.config.turn, (len(views.images), 3))
+                turns = rng.uniform(-config.turn, config.turn, (len(views.images), 3))
                 turns = torch.deg2rad(torch.from_numpy(turns).float())
                 views = turn_views(views, shrink_turns(views.cameras, turns, zoom), zoom)
-        return replace(views, images=jitter_colours(views.images, rng, self.config.colour_jitter))
+        images = jitter_colours(views.images, rng, config.colour_jitter)
+        if config.photographic and rng.random() < config.photographic:
+            images = photograph(images, rng)
+        return replace(views, images=images)
 
 
 class ExampleStream:
@@ -169,7 +197,7 @@ class ExampleStream:
         order = list(range(start, start + stretch))
         if rng.random() < 0.5:
             order.reverse()
-        views = self.paths.views(path, order, rng)
+        views = self.paths.views(path, order, self.paths.shape(step), rng)
         context = list(range(1, stretch, 2))
         targets = list(range(stretch)) if config.supervise_context else list(range(0, stretch, 2))
         return Example(views.select(context), views.select(targets), (path.instance_classes,), (path.name,))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.geometry import relative_cameras, world_points
@@ -31,6 +31,7 @@ class Geometry(TensorFields):
     confidence: Float[Tensor, "*b V H W"]  # of the depth, >= 1
     cameras: Cameras  # batch axes *b V
     evidence: Mapping[str, Tensor | tuple[Tensor, ...]] = field(default_factory=dict)  # by the names above
+    mask: Bool[Tensor, "*b V H W"] | None = None  # pixels that count, not padding or ignored ones; None = all
 
     def scene(self, index: int) -> Geometry:
         """Take one scene out of a batch."""
@@ -41,7 +42,7 @@ class Geometry(TensorFields):
 class Encoder(Protocol):
     """A network that turns unposed photos into cameras, depth, points and features.
 
-    `image_size` is the side in pixels of the photos that suit it, photo sides must be multiples of `patch_size`,
+    `image_size` is the longer side in pixels of the photos that suit it, photo sides must be multiples of `patch_size`,
     features have `feature_dim` channels, `evidence_dims` has the channels of each map of the evidence that it gives.
     Your own needs one file; name it ``package.module:Class`` wherever an encoder is asked for::
 

@@ -1,18 +1,18 @@
-"""Photos from a user's disk: found, decoded, turned upright, cropped and resized, with a record of these changes."""
+"""Photos from a user's disk: found, decoded, turned upright, resized and padded, with a record of these changes."""
 
 from __future__ import annotations
 
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -27,18 +27,25 @@ from tokengroups.reading import path_kind, shown
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
+MAX_STRETCH = 0.03  # a photo is stretched by so much to fit whole patches, as VGGT does; beyond it is padded
+PADDING = 255  # white, as in VGGT's own demo
 
 
 @dataclass(frozen=True)
 class Photo:
-    """File, crop and resizing of one photo."""
+    """File, window and resizing of one photo."""
 
     path: Path
     size_hw: tuple[int, int]  # of the upright photo, before cropping
     exif_orientation: int  # 1 = was upright already; 2..8 as in the EXIF standard
-    crop_box: tuple[int, int, int, int]  # left, top, right, bottom in the upright photo
+    # Left, top, right, bottom of the model's image in the upright photo; padding lies beyond the photo.
+    crop_box: tuple[float, float, float, float]
     notes: tuple[str, ...]
     photo_from_model: Float[np.ndarray, "3 3"]  # of homogeneous pixels (x, y, 1), to the upright photo
+
+    def shown_in(self, size_hw: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+        """Which pixels of the model's image show the photo, by their centres."""
+        return pixels_inside(self.crop_box, self.size_hw, size_hw)
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Photos:
     images: Float[Tensor, "V 3 H W"]  # in [0, 1]
     photos: tuple[Photo, ...]
     notes: tuple[str, ...]  # about the set as a whole
+    mask: Bool[Tensor, "V H W"] | None = None  # pixels that show a photo, not padding; None = all
 
     def messages(self) -> list[str]:
         """All notes for the user, one line each."""
@@ -60,18 +68,22 @@ def load_photos(
     size: SupportsIndex,
     *,
     patch_size: int = 1,
+    square: bool = False,
     max_views: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Photos:
-    """Load photos as square images for a model.
+    """Load photos as images of one size for a model.
 
     Photos are turned upright by their EXIF tag, numbers other than bytes are scaled (see `io.rgb`), transparency is
-    composited on white, and the central square is resized with antialiasing. One photo is held at a time.
+    composited on white, and the whole photo is resized with antialiasing. Where its shorter side then is no multiple
+    of a patch, the photo is stretched by up to 3 %, as VGGT does, or padded. Photos of other shapes than the largest
+    one are padded around their middle. One photo is held at a time.
 
     Args:
         sources: Photo files, in the order given, and folders, whose photos come in natural order of their names.
-        size: Side of the result in pixels.
+        size: Longer side of the photos in the result, in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
+        square: Cut the central square out of every photo instead.
         max_views: Most photos, evenly spaced over all; None = all.
         max_megapixels: Larger photos are left out with a note, if others remain.
 
@@ -88,9 +100,9 @@ def load_photos(
         ...     Image.new("RGB", (320, 240), "wheat").save(f"{folder}/b.jpg")
         ...     photos = tg.load_photos([folder], size=128)
         >>> photos.images.shape
-        torch.Size([2, 3, 128, 128])
+        torch.Size([2, 3, 96, 128])
         >>> photos.photos[0].crop_box
-        (40, 0, 280, 240)
+        (0.0, 0.0, 320.0, 240.0)
     """
     side = _check_size(size, patch_size)
     paths = find_photos(sources)
@@ -98,7 +110,7 @@ def load_photos(
     loaded, too_large = [], []
     for path in kept:
         try:
-            loaded.append(_load_photo(path, side, max_megapixels))
+            loaded.append(_load_photo(path, side, patch_size, square, max_megapixels))
         except TooManyPixels as error:
             too_large.append(error)
     if not loaded:
@@ -108,9 +120,15 @@ def load_photos(
         notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views allows more")
     if len(paths) - len(too_large) == 1:
         notes.append("only one photo: its depth is a guess; two or more, 0.2-1.2 m apart, give better scenes")
-    pixels = torch.from_numpy(np.stack([image for image, _ in loaded]))
-    images = rearrange(pixels, "v h w c -> v c h w").float() / 255
-    return Photos(images, tuple(photo for _, photo in loaded), tuple(notes))
+    shapes = [image.shape[:2] for image, _ in loaded]
+    size_hw = tuple(-(-max(sides) // patch_size) * patch_size for sides in zip(*shapes, strict=True))
+    if len(set(shapes)) > 1:
+        notes.append(f"photos of {len(set(shapes))} shapes: all are padded to {size_hw[1]}x{size_hw[0]}")
+    padded = [_pad(image, photo, size_hw) for image, photo in loaded]
+    images = rearrange(torch.from_numpy(np.stack([image for image, _ in padded])), "v h w c -> v c h w").float() / 255
+    photos = tuple(photo for _, photo in padded)
+    mask = torch.from_numpy(np.stack([photo.shown_in(size_hw) for photo in photos]))
+    return Photos(images, photos, tuple(notes), None if bool(mask.all()) else mask)
 
 
 def chosen_photos(paths: Sequence[Path], max_views: int | None) -> list[Path]:
@@ -175,22 +193,93 @@ def _photos_in(folder: Path) -> list[Path]:
     return sorted(photos, key=lambda path: natural_key(path.name))
 
 
-def _load_photo(path: Path, size: int, max_megapixels: float) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
+def _load_photo(
+    path: Path, size: int, patch_size: int, square: bool, max_megapixels: float
+) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
+    """One photo, or its central square, resized but not yet padded."""
     image, orientation, notes = decode_photo(path, max_megapixels=max_megapixels)
     check_side(path, image)
     width, height = image.size
-    top, left, side = central_square((height, width))
-    box = (left, top, left + side, top + side)
-    if width != height:
-        lost = 1 - side / max(width, height)
-        notes.append(f"cropped from {width}x{height} to the central {side}x{side} ({lost:.0%} not used)")
-    if side != size:
-        notes.append(f"{'reduced' if side > size else 'enlarged'} from {side}x{side} to {size}x{size}")
-    square = image.crop(box) if side == size else image.resize((size, size), Image.Resampling.BICUBIC, box)
-    scale = side / size
-    photo_from_model = np.array([[scale, 0, left], [0, scale, top], [0, 0, 1]], np.float64)
-    photo = Photo(path, (height, width), orientation, box, tuple(notes), photo_from_model)
-    return np.asarray(square), photo
+    box = (0, 0, width, height)
+    if square:
+        top, left, side = central_square((height, width))
+        box = (left, top, left + side, top + side)
+        if width != height:
+            lost = 1 - side / max(width, height)
+            notes.append(f"cropped from {width}x{height} to the central {side}x{side} ({lost:.0%} not used)")
+    cut_hw = (box[3] - box[1], box[2] - box[0])
+    model_hw = fitted_size(cut_hw, size, patch_size)
+    if max(cut_hw) != size:
+        change = "reduced" if max(cut_hw) > size else "enlarged"
+        notes.append(f"{change} from {cut_hw[1]}x{cut_hw[0]} to {model_hw[1]}x{model_hw[0]}")
+    box = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    photo = Photo(path, (height, width), orientation, box, tuple(notes), _map(box, model_hw))
+    return resize_window(image, box, model_hw), photo
+
+
+def pixels_inside(
+    box: tuple[float, float, float, float], photo_hw: tuple[int, int], size_hw: tuple[int, int]
+) -> Bool[np.ndarray, "H W"]:
+    """Which pixels of an image of a window (left, top, right, bottom) have their centres in the photo."""
+    left, top, right, bottom = box
+    y = top + (np.arange(size_hw[0]) + 0.5) * (bottom - top) / size_hw[0]
+    x = left + (np.arange(size_hw[1]) + 0.5) * (right - left) / size_hw[1]
+    return ((y > 0) & (y < photo_hw[0]))[:, None] & ((x > 0) & (x < photo_hw[1]))
+
+
+def resize_window(
+    image: Image.Image, box: tuple[float, float, float, float], size_hw: tuple[int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Resize a window (left, top, right, bottom) of an RGB image with antialiasing; white where it reaches beyond."""
+    across, down = (box[2] - box[0]) / size_hw[1], (box[3] - box[1]) / size_hw[0]
+    inner = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(image.width)), min(box[3], float(image.height)))
+    left, right = round((inner[0] - box[0]) / across), round((inner[2] - box[0]) / across)
+    top, bottom = round((inner[1] - box[1]) / down), round((inner[3] - box[1]) / down)
+    small_wh = (max(right - left, 1), max(bottom - top, 1))
+    same = small_wh == (inner[2] - inner[0], inner[3] - inner[1])
+    small = image.crop(inner) if same else image.resize(small_wh, Image.Resampling.BICUBIC, inner)
+    if (small.height, small.width) == size_hw:
+        return np.asarray(small)
+    pixels = np.full((*size_hw, 3), PADDING, np.uint8)
+    pixels[top : top + small.height, left : left + small.width] = np.asarray(small)
+    return pixels
+
+
+def fitted_size(size_hw: tuple[int, int], size: int, patch_size: int) -> tuple[int, int]:
+    """Height and width of a photo whose longer side is resized to `size`.
+
+    The shorter one is the nearest multiple of a patch, if that stretches the photo by `MAX_STRETCH` at most.
+    """
+    longer = max(size_hw)
+    sides = []
+    for side in size_hw:
+        exact = side * size / longer
+        whole = max(round(exact / patch_size), 1) * patch_size
+        even = max(round(exact / 2), 1) * 2  # so that padding is the same on both sides
+        sides.append(whole if abs(whole / exact - 1) <= MAX_STRETCH else even)
+    return sides[0], sides[1]
+
+
+def _pad(
+    image: UInt8[np.ndarray, "h w 3"], photo: Photo, size_hw: tuple[int, int]
+) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
+    """Put a photo into the middle of a larger image."""
+    own_hw = (image.shape[0], image.shape[1])
+    if own_hw == size_hw:
+        return image, photo
+    top, left = ((large - small) // 2 for large, small in zip(size_hw, own_hw, strict=True))
+    padded = np.full((*size_hw, 3), PADDING, np.uint8)
+    padded[top : top + own_hw[0], left : left + own_hw[1]] = image
+    (across, _, x), (_, down, y), _ = photo.photo_from_model.tolist()
+    x, y = x - left * across, y - top * down
+    box = (x, y, x + size_hw[1] * across, y + size_hw[0] * down)
+    return padded, replace(photo, crop_box=box, photo_from_model=_map(box, size_hw))
+
+
+def _map(box: tuple[float, float, float, float], size_hw: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """Homogeneous pixels of an image, to those of the photo in which the image is a box."""
+    across, down = (box[2] - box[0]) / size_hw[1], (box[3] - box[1]) / size_hw[0]
+    return np.array([[across, 0, box[0]], [0, down, box[1]], [0, 0, 1]], np.float64)
 
 
 def check_side(path: Path, image: Image.Image) -> None:

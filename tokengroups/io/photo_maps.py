@@ -1,4 +1,4 @@
-"""Maps that a model makes of its square photos, back on the photos as they were."""
+"""Maps that a model makes of its images, back on the photos as they were."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def on_photo(
 
 
 def _nearest(
-    pixels: int, side: int, first: int, end: int, cells: int
+    pixels: int, side: int, first: float, end: float, cells: int
 ) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " m"]]:
     """Cell of every pixel inside a crop, and which pixels these are, along one side of a photo."""
     centres = (np.arange(pixels) + 0.5) * side / pixels

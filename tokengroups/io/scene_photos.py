@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.io.images import decode_photo, find_photos
+from tokengroups.io.images import decode_photo, find_photos, pixels_inside, resize_window
 from tokengroups.io.posed_photos import same_aspect
 from tokengroups.reading import shown
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class RecordedPhoto:
 
     name: str
     size_hw: tuple[int, int] | None = None  # of the upright photo
-    crop_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom; None = the whole photo as stored
+    crop_box: Box | None = None  # as in `Photo`; None = the whole photo as stored
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,22 @@ class ScenePhoto:
         Raises:
             UserError: The photo cannot be read, or has another shape than the one that the scene was made from.
         """
-        height, width = size_hw
-        image, box = (self._whole(size_hw), None) if self._crop is None else self._upright(*self._crop)
-        pixels = np.array(image.resize((width, height), Image.Resampling.BICUBIC, box))
-        return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255
+        if self._crop is None:
+            image = self._whole(size_hw)
+            box = (0.0, 0.0, float(image.width), float(image.height))
+        else:
+            image, box = self._upright(*self._crop)
+        pixels = torch.from_numpy(resize_window(image, box, size_hw).copy())
+        return rearrange(pixels, "h w c -> c h w").float() / 255
+
+    def shown_in(self, size_hw: tuple[int, int]) -> Bool[Tensor, "H W"]:
+        """Which pixels of the context view show the photo, not padding."""
+        if self._crop is None:
+            return torch.ones(size_hw, dtype=torch.bool)
+        return torch.from_numpy(pixels_inside(self._crop[1], self._crop[0], size_hw))
 
     @property
-    def _crop(self) -> tuple[tuple[int, int], tuple[int, int, int, int]] | None:
+    def _crop(self) -> tuple[tuple[int, int], Box] | None:
         """Size of the upright photo and the box that was cut out of it, if they are recorded."""
         photo = self.recorded
         return (
@@ -57,16 +67,14 @@ class ScenePhoto:
             else (photo.size_hw, photo.crop_box)
         )
 
-    def _upright(
-        self, size_hw: tuple[int, int], crop_box: tuple[int, int, int, int]
-    ) -> tuple[Image.Image, tuple[float, float, float, float]]:
+    def _upright(self, size_hw: tuple[int, int], crop_box: Box) -> tuple[Image.Image, Box]:
         """The photo, or a reduced or enlarged copy of it, and the box to cut out."""
         image, (height, width), (left, top, right, bottom) = decode_photo(self.path)[0], size_hw, crop_box
         if not same_aspect((image.height, image.width), size_hw):
             found = f"{image.width}x{image.height} pixels, but the scene was made from {width}x{height}"
             raise UserError(f"{shown(self.path)}: {found}; give the photo itself")
         across, down = image.width / width, image.height / height
-        return image, (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+        return image, (left * across, top * down, right * across, bottom * down)
 
     def _whole(self, size_hw: tuple[int, int]) -> Image.Image:
         """As stored, as `fit` takes photos, or upright if only that has the view's shape."""
@@ -125,9 +133,11 @@ def _recorded(photos: Any, count: int) -> list[RecordedPhoto] | None:
         return None
 
 
-def _with_crop(name: str, size_hw: Sequence[int], crop_box: Sequence[int]) -> RecordedPhoto:
+def _with_crop(name: str, size_hw: Sequence[int], crop_box: Sequence[float]) -> RecordedPhoto:
     height, width = map(int, size_hw)
-    left, top, right, bottom = map(int, crop_box)
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+    left, top, right, bottom = map(float, crop_box)
+    reach = max(height, width)  # padding reaches as far beyond a photo at most
+    inside = -reach <= left < right <= width + reach and -reach <= top < bottom <= height + reach
+    if not (inside and min(right, width) > max(left, 0) and min(bottom, height) > max(top, 0)):
         raise ValueError("a crop outside of its photo")
     return RecordedPhoto(str(name), (height, width), (left, top, right, bottom))

@@ -27,6 +27,7 @@ from tokengroups.postprocess.draft import Draft
 
 MIN_PROBABILITY = 1e-6
 MAX_LOGIT = 4.0  # of a coupling
+FAR = 100.0  # times the largest coordinate of a point
 DISTANCE_OFFSET = 0.15  # added to distances, in sides of a cell
 
 
@@ -137,9 +138,12 @@ def _places(
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, " M"]]:
     """Points in space behind pixels, and the side of a cell there."""
     view, row, column = pixels.unbind(dim=-1)
+    points = geometry.points[view, row, column]
+    if geometry.mask is not None:  # what does not count is near to nothing
+        points = torch.where(geometry.mask[view, row, column][:, None], points, FAR * points.abs().amax())
     focal = geometry.cameras.intrinsics[view, 0, 0]
     side = geometry.depth[view, row, column] / focal * (min(geometry.cameras.size_hw) / cells)
-    return geometry.points[view, row, column], side.clamp_min(1e-6)
+    return points, side.clamp_min(1e-6)
 
 
 Neighbours = tuple[Int64[Tensor, "N k"], Float[Tensor, "N k"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tokengroups.encoders import Geometry
@@ -62,6 +62,7 @@ class Draft(TensorFields):
     intrinsics_given: bool = False
     fps_start: int | None = None  # candidate that farthest-point sampling starts from; None = the central one
     prediction: Prediction | None = None
+    full_photos: Float[Tensor, "V 3 F G"] | None = None  # the photos with more pixels, for steps that use them
 
     def predicted(self) -> Prediction:
         """The prediction; raises ValueError before decoding."""
@@ -78,6 +79,7 @@ class Reconstruction(TensorFields):
     depth: Float[Tensor, "V H W"]  # predicted for the photos, in the scene's unit
     anchor_pixels: Int64[Tensor, "K 3"]  # view, row, column of the photo pixel behind every anchor
     photo_groups: PhotoGroups | None = None
+    mask: Bool[Tensor, "V H W"] | None = None  # pixels of the photos that count; None = all
 
 
 def token_scene(draft: Draft, provenance: dict[str, Any]) -> TokenScene:

@@ -102,6 +102,7 @@ def mirror_geometry(geometry: Geometry) -> Geometry:
         points=geometry.points.flip(-2) * sign[:3],
         depth=geometry.depth.flip(-1),
         confidence=geometry.confidence.flip(-1),
+        mask=None if geometry.mask is None else geometry.mask.flip(-1),
         cameras=Cameras(sign[:, None] * cameras.cam_from_world * sign, intrinsics, cameras.size_hw),
     )
 

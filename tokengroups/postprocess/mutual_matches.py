@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.encoders import Geometry
@@ -15,15 +16,34 @@ from tokengroups.encoders.base import MATCH_DESCRIPTORS
 UNRELATED = 0.34
 
 
-def mutual_shares(descriptors: Float[Tensor, "V Q D"]) -> Float[Tensor, "V V"]:
-    """Share of cells that are each other's best match, for all pairs of views; -1 for a view with itself."""
+def cells_that_count(mask: Bool[Tensor, "V H W"], cells: int) -> Bool[Tensor, "V Q"]:
+    """Which cells of a grid over every view, row-major, have no pixel that does not count."""
+    height, width = mask.shape[-2:]
+    side = round((height * width / cells) ** 0.5)
+    return rearrange(mask, "v (h p) (w q) -> v (h w) (p q)", p=side, q=side).all(dim=2)
+
+
+def mutual_shares(
+    descriptors: Float[Tensor, "V Q D"], counts: Bool[Tensor, "V Q"] | None = None
+) -> Float[Tensor, "V V"]:
+    """Share of cells that are each other's best match, for all pairs of views; -1 for a view with itself.
+
+    Args:
+        descriptors: Of the cells of every view.
+        counts: Cells that are matched; None = all. Of two views, the share is that of the smaller number.
+    """
     views, cells = descriptors.shape[:2]
     shares = descriptors.new_full((views, views), -1.0)
     own = torch.arange(cells, device=descriptors.device)
     for view in range(views - 1):
         logits = descriptors[view + 1 :] @ descriptors[view].T
+        matched = logits.new_ones(())
+        if counts is not None:
+            logits = logits.masked_fill(~(counts[view + 1 :, :, None] & counts[view]), -torch.inf)
+            fewest = torch.minimum(counts[view + 1 :].sum(dim=1), counts[view].sum()).clamp(min=1)
+            matched = counts[view].float() * cells / fewest[:, None]
         there, back = logits.argmax(dim=1), logits.argmax(dim=2)
-        mutual = (back.gather(1, there) == own).float().mean(dim=1)
+        mutual = ((back.gather(1, there) == own) * matched).mean(dim=1)
         shares[view, view + 1 :] = shares[view + 1 :, view] = mutual
     return shares
 
@@ -36,7 +56,8 @@ def unrelated_photos(geometry: Geometry) -> tuple[int, ...]:
     descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
     if not isinstance(descriptors, Tensor) or len(descriptors) < 2:
         return ()
-    linked = (mutual_shares(descriptors) >= UNRELATED).fill_diagonal_(True)
+    counts = None if geometry.mask is None else cells_that_count(geometry.mask, descriptors.shape[1])
+    linked = (mutual_shares(descriptors, counts) >= UNRELATED).fill_diagonal_(True)
     for _ in range(len(linked).bit_length()):  # each time paths of twice the length
         linked = linked.float() @ linked.float() > 0
     sizes = linked.sum(dim=1)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
@@ -53,7 +53,8 @@ class PhotometricRefinement(Settings):
         """Replace the Gaussians of the prediction."""
         prediction = draft.predicted()
         steps = self.steps_for(len(draft.photos))
-        gaussians = refine_gaussians(prediction.gaussians, draft.photos, draft.geometry.cameras, steps)
+        geometry = draft.geometry
+        gaussians = refine_gaussians(prediction.gaussians, draft.photos, geometry.cameras, steps, mask=geometry.mask)
         return replace(draft, prediction=replace(prediction, gaussians=gaussians))
 
     def steps_for(self, num_photos: int) -> int:
@@ -67,6 +68,7 @@ def refine_gaussians(
     cameras: Cameras,
     steps: int,
     rates: LearningRates = LearningRates(),  # noqa: B008 (frozen)
+    mask: Bool[Tensor, "V H W"] | None = None,
 ) -> Gaussians:
     """Fit Gaussians to photos: `steps` of Adam on the squared error.
 
@@ -78,6 +80,7 @@ def refine_gaussians(
         cameras: Cameras of the photos, in the world of the Gaussians.
         steps: Number of steps; 0 leaves everything as it is.
         rates: Learning rates.
+        mask: Pixels that count; None = all.
     """
     if steps == 0:
         return gaussians
@@ -102,7 +105,8 @@ def refine_gaussians(
             shown = sorted({(step * PHOTOS_PER_STEP + i) % len(images) for i in range(PHOTOS_PER_STEP)})
             poses, intrinsics = cameras.cam_from_world[shown], cameras.intrinsics[shown]
             pictures = render(current(), poses, intrinsics, cameras.size_hw).colors.movedim(-1, 1)
-            adam.step((pictures - images[shown]).square().mean())
+            errors = (pictures - images[shown]).square()
+            adam.step(errors.mean() if mask is None else (errors * mask[shown][:, None]).mean())
         return current().detach()
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -88,6 +88,7 @@ def embed_groups(
     photos: Iterable[Float[Tensor, "3 H W"]],
     encoder: DenseEncoder,
     group_maps: Iterable[Int64[Tensor, "H W"]] | None = None,
+    masks: Iterable[Bool[Tensor, "H W"]] | None = None,
 ) -> TokenScene:
     """Give a scene semantics from its photos; earlier ones are replaced.
 
@@ -96,6 +97,7 @@ def embed_groups(
         photos: The photo of every context view, in [0, 1].
         encoder: Encoder of pixels and texts.
         group_maps: Group ids of the photos' pixels; others are no group. None = the groups that a rendering shows.
+        masks: Pixels of the photos that count; None = all.
 
     Raises:
         UserError: The encoder returns something else than features.
@@ -120,6 +122,8 @@ def embed_groups(
     """
     if group_maps is None:
         group_maps = (view.group_map for view in render_views(scene, scene.cameras))
+    if masks is not None:
+        group_maps = (torch.where(mask.to(each.device), each, -1) for each, mask in zip(group_maps, masks, strict=True))
     labels = (columns_of(scene, each) for each in group_maps)
     features = (pixel_features(encoder, photo) for photo in photos)
     embeddings = pool_masks(features, labels, len(scene.group_ids)).to(scene.anchors.device)
@@ -142,7 +146,7 @@ def embed_reconstruction(
         UserError: As in `embed_groups`.
     """
     maps = None if made.photo_groups is None else made.photo_groups.labels
-    return replace(made, scene=embed_groups(made.scene, photos, encoder, maps))
+    return replace(made, scene=embed_groups(made.scene, photos, encoder, maps, made.mask))
 
 
 def _calibration(encoder: DenseEncoder, embeddings: Float[Tensor, "L D"]) -> Float[Tensor, "2"]:

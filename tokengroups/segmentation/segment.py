@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import SupportsIndex
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tokengroups.evaluation.photo_masks import rendered_groups
@@ -42,6 +42,7 @@ def segment_photos(
     intrinsics: Float[Tensor, "V 3 3"] | None = None,
     steps: Sequence[Step] | None = None,
     fps_start: SupportsIndex | None = None,
+    mask: Bool[Tensor, "V H W"] | None = None,
 ) -> Segmentation:
     """Segment the photos of one scene, and predict their cameras and depth.
 
@@ -54,6 +55,7 @@ def segment_photos(
         intrinsics: Of the photos, where they are given.
         steps: Post-processing; None = the system's own.
         fps_start: Candidate that farthest-point sampling starts from.
+        mask: Pixels that count; others have no instance. None = all.
 
     Raises:
         ValueError: Photos or intrinsics of another type, shape, range or device.
@@ -68,7 +70,7 @@ def segment_photos(
     """
     steps = model.steps if steps is None else tuple(steps)
     clock = _Clock(photos.device)
-    draft = model.begin(photos, intrinsics, steps, fps_start)
+    draft = model.begin(photos, intrinsics, steps, fps_start, mask)
     unrelated = unrelated_photos(draft.geometry)
     if model.masks_need_steps:
         draft = run_steps(draft, steps, "before_decoding")
@@ -118,6 +120,8 @@ def _from_scene(
     made = model.complete(draft, steps)
     ((columns, scores),) = rendered_groups(made.scene, [made.scene.assignment])
     labels = torch.where(columns >= 0, made.scene.group_ids[columns.clamp(min=0)], -1)
+    if draft.geometry.mask is not None:
+        labels = torch.where(draft.geometry.mask, labels, -1)
     clock.lap("masks")
     found, geometry = (labels, made.scene.group_ids, scores, made.scene.group_names), draft.geometry
     return Segmentation(*found, geometry.cameras, geometry.depth, unrelated, steps, dict(clock.seconds)).to("cpu")

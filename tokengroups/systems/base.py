@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, SupportsIndex, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tokengroups.data.example import Example
@@ -31,7 +31,7 @@ from tokengroups.postprocess import (
     run_steps,
     token_scene,
 )
-from tokengroups.systems.inputs import check_intrinsics, check_photos
+from tokengroups.systems.inputs import check_full_photos, check_intrinsics, check_mask, check_photos
 from tokengroups.types import TokenScene, stack
 
 
@@ -105,7 +105,7 @@ class SceneSystem(nn.Module):
         self.encoder = encoder
         self.steps = tuple(steps)
         self.text_encoder = ""  # name of the text encoder whose space the groups' embeddings are in; "" = no semantics
-        self.image_size = encoder.image_size  # side in pixels of the square photos that the encoder was trained on
+        self.image_size = encoder.image_size  # longer side in pixels of the photos that the encoder was trained on
         self.size_multiple = math.lcm(encoder.patch_size, patch)  # photo sides must be multiples of this
 
     def train(self, mode: bool = True) -> SceneSystem:
@@ -178,6 +178,8 @@ class SceneSystem(nn.Module):
         photos: Float[Tensor, "V 3 H W"] | Any,
         intrinsics: Float[Tensor, "V 3 3"] | Any = None,
         *,
+        mask: Bool[Tensor, "V H W"] | Any = None,
+        full_photos: Float[Tensor, "V 3 F G"] | Any = None,
         postprocess: str | Sequence[Step] = "default",
         fps_start: SupportsIndex | None = None,
     ) -> Reconstruction:
@@ -187,6 +189,8 @@ class SceneSystem(nn.Module):
             photos: In [0, 1], on the model's device; the first one defines the world; sides are multiples of
                 `size_multiple`.
             intrinsics: Of the photos, in their pixels, where they are given; None: they are predicted.
+            mask: Pixels that count; no Gaussian, match or mask comes from others. None = all.
+            full_photos: The same photos with more pixels, for steps that use them; None = there are none.
             postprocess: ``none``, ``default``, ``NAME[,NAME...]``, or steps.
             fps_start: Candidate that farthest-point sampling starts from; None = the one nearest to the centre.
 
@@ -195,21 +199,33 @@ class SceneSystem(nn.Module):
             UserError: An unknown step, or one that the encoder cannot serve.
         """
         steps = choose_steps(postprocess, self.steps)
-        draft = self.begin(photos, intrinsics, steps, fps_start)
+        draft = self.begin(photos, intrinsics, steps, fps_start, mask, full_photos)
         return self.complete(run_steps(draft, steps, "before_decoding"), steps)
 
     def begin(
-        self, photos: Any, intrinsics: Any, steps: Sequence[Step], fps_start: SupportsIndex | None = None
+        self,
+        photos: Any,
+        intrinsics: Any,
+        steps: Sequence[Step],
+        fps_start: SupportsIndex | None = None,
+        mask: Any = None,
+        full_photos: Any = None,
     ) -> Draft:
         """Check and encode the photos of one scene; arguments and errors as in `predict`."""
         device = next((parameter.device for parameter in self.network.parameters()), None)
         photos = check_photos(photos, self.size_multiple, device)
         if intrinsics is not None:
             intrinsics = check_intrinsics(intrinsics, photos)
+        if mask is not None:
+            mask = check_mask(mask, photos)
+        if full_photos is not None:
+            full_photos = check_full_photos(full_photos, photos)
         seed = None if fps_start is None else operator.index(fps_start)
         check_evidence(steps, self.encoder)
         self.eval()
-        return replace(self.encode(photos, intrinsics), fps_start=seed)
+        draft = self.encode(photos, intrinsics)
+        geometry = replace(draft.geometry, mask=mask)
+        return replace(draft, fps_start=seed, geometry=geometry, full_photos=full_photos)
 
     @torch.no_grad()
     def complete(self, draft: Draft, steps: Sequence[Step]) -> Reconstruction:
@@ -225,13 +241,16 @@ class SceneSystem(nn.Module):
             provenance["licence"] = licence
         prediction = draft.predicted()
         scene = token_scene(draft, provenance)
-        return Reconstruction(scene, draft.geometry.depth, prediction.anchor_pixels, prediction.photo_groups)
+        depth, mask = draft.geometry.depth, draft.geometry.mask
+        return Reconstruction(scene, depth, prediction.anchor_pixels, prediction.photo_groups, mask)
 
     def reconstruct(
         self,
         photos: Float[Tensor, "V 3 H W"] | Any,
         intrinsics: Float[Tensor, "V 3 3"] | Any = None,
         *,
+        mask: Bool[Tensor, "V H W"] | Any = None,
+        full_photos: Float[Tensor, "V 3 F G"] | Any = None,
         postprocess: str | Sequence[Step] = "default",
         fps_start: SupportsIndex | None = None,
     ) -> TokenScene:
@@ -245,4 +264,5 @@ class SceneSystem(nn.Module):
             >>> scene.cameras.cam_from_world.shape
             torch.Size([2, 4, 4])
         """
-        return self.predict(photos, intrinsics, postprocess=postprocess, fps_start=fps_start).scene
+        options = {"mask": mask, "full_photos": full_photos, "postprocess": postprocess, "fps_start": fps_start}
+        return self.predict(photos, intrinsics, **options).scene

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 _ROUNDING = 1e-3  # of colours, beyond [0, 1]
+_SAME_SHAPE = 0.02  # relative difference of the ratio of the sides, from rounding
 _BRIGHTEST = 2.0  # colours above it are not in [0, 1] at all
 
 
@@ -54,6 +55,38 @@ def check_intrinsics(intrinsics: Any, photos: Tensor) -> Float[Tensor, "V 3 3"]:
             "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels of the photos"
         )
     return intrinsics
+
+
+def check_full_photos(full_photos: Any, photos: Tensor) -> Float[Tensor, "V 3 F G"]:
+    """Photos with more pixels as float32, after a check as for the photos, of which they are.
+
+    Raises:
+        ValueError: As in `check_photos`, or they are not as many, smaller, or of another shape.
+    """
+    full = check_photos(full_photos, 1, photos.device)
+    rows, columns = (full.shape[axis] / photos.shape[axis] for axis in (-2, -1))
+    if len(full) != len(photos) or min(rows, columns) < 1 or abs(rows / columns - 1) > _SAME_SHAPE:
+        raise ValueError(
+            f"full_photos must be the photos {list(photos.shape)} with more pixels, got {list(full.shape)}; "
+            "give those of load_photos"
+        )
+    return full
+
+
+def check_mask(mask: Any, photos: Tensor) -> Bool[Tensor, "V H W"] | None:
+    """Mask of the pixels that count, after a check of type, shape and device; None if all do.
+
+    Raises:
+        ValueError: It is no such tensor, or leaves a photo without a pixel.
+    """
+    mask = _check_tensor("mask", "[V, H, W]", mask, photos.device)
+    if mask.dtype != torch.bool or mask.shape != (len(photos), *photos.shape[-2:]):
+        size = list((len(photos), *photos.shape[-2:]))
+        raise ValueError(f"mask must be a boolean tensor {size}, got {mask.dtype} {list(mask.shape)}")
+    empty = (~mask.flatten(1).any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"mask leaves nothing of photo {empty[0]}; leave that photo out")
+    return None if bool(mask.all()) else mask
 
 
 def _check_tensor(name: str, shape: str, value: Any, device: torch.device | None) -> Tensor:

@@ -40,6 +40,8 @@ class BundleAdjustment(BundleAdjustmentSettings):
             geometry.depth[None],
             None if descriptors is None else descriptors[None],
             settings,
+            None if geometry.mask is None else geometry.mask[None],
+            None if draft.full_photos is None else draft.full_photos[None],
         )
         points = world_points(depth, cameras.cam_from_world, cameras.intrinsics)[0]
         cameras = Cameras(cameras.cam_from_world[0], cameras.intrinsics[0], cameras.size_hw)

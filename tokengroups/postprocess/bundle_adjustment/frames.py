@@ -71,6 +71,13 @@ class Frame(Pinhole):
         intrinsics[[0, 1], [0, 1]] *= log_focal.exp()
         return replace(self, depth=self.depth * factors, intrinsics=intrinsics)
 
+    def resized(self, image: Float[Tensor, "3 F G"]) -> Frame:
+        """The same photo with another number of pixels."""
+        size_hw, own_hw = image.shape[-2:], self.depth.shape
+        scale = image.new_tensor([[size_hw[1] / own_hw[1]], [size_hw[0] / own_hw[0]], [1.0]])
+        depth = functional.interpolate(self.depth[None, None], size_hw, mode="bilinear", align_corners=False)
+        return Frame(image, depth[0, 0], self.intrinsics * scale)
+
     def depth_at(self, pixels: Float[Tensor, "Q 2"]) -> Float[Tensor, " Q"]:
         """Depth interpolated between pixel centres."""
         only = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)

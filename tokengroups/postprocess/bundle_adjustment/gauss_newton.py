@@ -9,11 +9,11 @@ logarithm of one factor on all focal lengths, and the nodes of every view's corr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,6 +45,8 @@ class BundleAdjustmentSettings(Settings):
     search_radii_px: SearchRadii = (8, 6, 4, 3)  # around the expected pixel, one stage each
     patch_stds_px: PatchStds = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
     wide_search_below: Share = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
+    fine_search_radii_px: SearchRadii = (6, 4, 3)  # of further stages, on photos with more pixels if there are some
+    fine_size: Annotated[int, Between(0, 4096)] = 256  # longer side of these photos; 0 = none
     rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit
@@ -65,6 +67,19 @@ class ViewMatches:
     source: int
     target: int
     pixels: PixelMatches
+
+    def within(self, mask: Bool[Tensor, "V H W"] | None) -> ViewMatches:
+        """Matches between pixels that count; None = all do."""
+        if mask is None:
+            return self
+        pixels = self.pixels
+        weight = pixels.weight * _lies_in(mask[self.source], pixels.source) * _lies_in(mask[self.target], pixels.target)
+        return replace(self, pixels=replace(pixels, weight=weight).with_positive_weight())
+
+
+def _lies_in(mask: Bool[Tensor, "H W"], pixels: Float[Tensor, "Q 2"]) -> Bool[Tensor, " Q"]:
+    column, row = pixels.floor().long().unbind(-1)
+    return mask[row.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)]
 
 
 @dataclass(frozen=True)

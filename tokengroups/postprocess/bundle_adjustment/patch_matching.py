@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -69,6 +69,12 @@ def grid_pixels(image: Float[Tensor, "*c H W"], step: int) -> Float[Tensor, "Q 2
     y = torch.arange(start, height, step, device=image.device)
     x = torch.arange(start, width, step, device=image.device)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+
+
+def inside_by(mask: Bool[Tensor, "V H W"], margin: int) -> Bool[Tensor, "V H W"]:
+    """Pixels of a mask that are more than `margin` pixels away from those outside; beyond the border is inside."""
+    outside = functional.max_pool2d((~mask)[:, None].float(), 2 * margin + 1, stride=1, padding=margin)
+    return outside[:, 0] == 0
 
 
 def patch_matches(

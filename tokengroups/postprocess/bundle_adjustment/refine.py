@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from tokengroups.geometry import rigid, transform_points
 from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, overlap_shares
@@ -26,14 +27,16 @@ from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
     adjust,
 )
 from tokengroups.postprocess.bundle_adjustment.patch_matching import (
+    PATCH_RADIUS,
     PixelMatches,
     SearchedPhoto,
     cell_matches,
     grid_pixels,
+    inside_by,
     patch_matches,
 )
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise
-from tokengroups.postprocess.mutual_matches import mutual_shares
+from tokengroups.postprocess.mutual_matches import cells_that_count, mutual_shares
 from tokengroups.types import Cameras
 
 CELL_STD_PX = 2.0  # of a cell's match
@@ -41,6 +44,7 @@ PATCH_STEP_PX = 4  # between the patches of a view
 MANY_VIEWS_PATCH_STEP_PX = 5  # where many views see each patch
 WIDE_SEARCH_RADIUS_PX = 16
 WIDE_SEARCH_STD_PX = 2.0
+FINE_PATCH_STD_PX = 0.5  # of the match of a patch of photos with more pixels
 DEPTH_STD = 0.2  # relative, of a pixel's depth
 CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
 DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
@@ -56,6 +60,8 @@ def refine_geometry(
     depth: Float[Tensor, "B V H W"],
     descriptors: Float[Tensor, "B V Q D"] | None = None,
     settings: BundleAdjustmentSettings = BundleAdjustmentSettings(),  # noqa: B008 (frozen)
+    mask: Bool[Tensor, "B V H W"] | None = None,
+    full_photos: Float[Tensor, "B V 3 F G"] | None = None,
 ) -> tuple[Cameras, Float[Tensor, "B V H W"]]:
     """Adjust poses, one factor on all focal lengths, and depth; view 0 stays the world, a single view is unchanged.
 
@@ -66,6 +72,8 @@ def refine_geometry(
         descriptors: Match descriptors of the cells of a grid over every image, row-major; None: covisibility comes
             from depth and cameras, and matches from patches alone.
         settings: Noise model and prior.
+        mask: Pixels that may be matched; None = all.
+        full_photos: The photos with more pixels, for further stages on finer patches; None = no such stages.
     """
     if images.shape[1] == 1:
         return cameras, depth
@@ -77,7 +85,11 @@ def refine_geometry(
             frames = [Frame(*view) for view in views]
             start = _scaled(cameras.cam_from_world[scene], 1 / unit)
             own = None if descriptors is None else descriptors[scene]
-            refined = _refine(frames, start, own, settings)
+            counts = None if mask is None else mask[scene]
+            refined = _refine(frames, start, own, settings, counts)
+            if full_photos is not None and settings.fine_size > max(images.shape[-2:]):
+                fine = finer_photos(full_photos[scene], settings.fine_size)
+                refined = _refine_finely(frames, refined, fine, settings, counts)
             poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -101,6 +113,7 @@ def _refine(
     poses: Float[Tensor, "V 4 4"],
     descriptors: Float[Tensor, "V Q D"] | None,
     settings: BundleAdjustmentSettings,
+    mask: Bool[Tensor, "V H W"] | None,
 ) -> Estimate:
     """Adjust all views of one scene together: to cells, then to patches near their predicted places, then depth too."""
     nodes = poses.new_zeros(len(poses), CORRECTION_NODES**2)
@@ -108,17 +121,20 @@ def _refine(
     if descriptors is None:
         pairs = covisible_pairs(overlap_shares(predicted, poses))
     else:
-        pairs = covisible_pairs(mutual_shares(descriptors))
+        counts = None if mask is None else cells_that_count(mask, descriptors.shape[1])
+        pairs = covisible_pairs(mutual_shares(descriptors, counts))
         noise = Noise(CELL_STD_PX, settings.cell_weight, DEPTH_STD)
-        matches = _match_cells(predicted, descriptors, pairs)
+        matches = [match.within(mask) for match in _match_cells(predicted, descriptors, pairs)]
         estimate = adjust(predicted, start, estimate, matches, noise, settings)
     photos = [SearchedPhoto.of(frame.image) for frame in predicted]
+    interior = None if mask is None else inside_by(mask, PATCH_RADIUS)
     many = len(poses) >= MANY_VIEWS
     pixels = grid_pixels(predicted[0].depth, MANY_VIEWS_PATCH_STEP_PX if many else PATCH_STEP_PX)
 
     def match(radius: int, both_ways: bool) -> list[ViewMatches]:
         frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or not many)
-        return _match_patches(photos, frames, estimate, ways, pixels, radius)
+        found = _match_patches(photos, frames, estimate, ways, pixels, radius)
+        return [match.within(interior) for match in found]
 
     rigid_log_focal = None
     stages = zip(settings.search_radii_px, settings.patch_stds_px, strict=True)
@@ -137,6 +153,45 @@ def _refine(
             rigid_log_focal = estimate.log_focal if rigid_log_focal is None else rigid_log_focal
         estimate = adjust(predicted, start, estimate, matches, noise, settings, rigid_log_focal)
     return estimate
+
+
+def finer_photos(photos: Float[Tensor, "V 3 F G"], size: int) -> Float[Tensor, "V 3 H W"]:
+    """Photos reduced so that their longer side has `size` pixels; those with fewer stay as they are."""
+    scale = size / max(photos.shape[-2:])
+    if scale >= 1:
+        return photos
+    size_hw = (round(photos.shape[-2] * scale), round(photos.shape[-1] * scale))
+    return functional.interpolate(photos, size_hw, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _refine_finely(
+    predicted: list[Frame],
+    estimate: Estimate,
+    photos: Float[Tensor, "V 3 F G"],
+    settings: BundleAdjustmentSettings,
+    mask: Bool[Tensor, "V H W"] | None,
+) -> Estimate:
+    """Go on with patches of photos that have more pixels: errors in pixels are the same, so poses are more precise.
+
+    The result is in terms of the predicted frames again: corrections of depth and focal length add up.
+    """
+    size_hw = (photos.shape[-2], photos.shape[-1])
+    frames = [frame.resized(photo) for frame, photo in zip(estimate.frames(predicted), photos, strict=True)]
+    nodes = torch.zeros_like(estimate.nodes)
+    start = fine = Estimate(estimate.poses, estimate.log_focal.new_zeros(()), nodes)
+    pairs = covisible_pairs(overlap_shares(frames, estimate.poses))
+    searched = [SearchedPhoto.of(photo) for photo in photos]
+    step = PATCH_STEP_PX * max(size_hw) // max(predicted[0].size_hw)
+    pixels = grid_pixels(photos[0], step)
+    if mask is not None:
+        mask = functional.interpolate(mask[:, None].float(), size_hw, mode="nearest")[:, 0] > 0
+        mask = inside_by(mask, PATCH_RADIUS)
+    for radius in settings.fine_search_radii_px:
+        found = _match_patches(searched, fine.frames(frames), fine, _directions(pairs, True), pixels, radius)
+        consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
+        noise = Noise(FINE_PATCH_STD_PX, settings.patch_weight, CORRECTED_DEPTH_STD, *consistency)
+        fine = adjust(frames, start, fine, [match.within(mask) for match in found], noise, settings)
+    return Estimate(fine.poses, estimate.log_focal + fine.log_focal, estimate.nodes + fine.nodes)
 
 
 def _match_cells(

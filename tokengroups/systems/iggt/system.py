@@ -72,8 +72,11 @@ class InstanceFieldSystem(SceneSystem):
         geometry = draft.geometry.map(lambda tensor: tensor[None])
         height, width = draft.photos.shape[-2:]
         field = resize(self.field(draft.photos[None], geometry)[0].float(), (height, width))
-        points = draft.geometry.points if self.clustering.smoothing else None
-        return field, cluster_field(field, self.clustering, points)
+        points, mask = draft.geometry.points if self.clustering.smoothing else None, draft.geometry.mask
+        if mask is None:
+            return field, cluster_field(field, self.clustering, points)
+        field = field * mask[:, None]  # like no other feature
+        return field, cluster_field(field, self.clustering, points).within(mask)
 
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
         """The encoder's answer for a training batch, without steps: no step changes the features."""

@@ -157,6 +157,8 @@ class SegVGGT(SceneSystem):
         assert isinstance(queries, Tensor) and isinstance(features, Tensor) and isinstance(logits, Tensor)
         height, width = draft.photos.shape[-2:]
         labels, found = exclusive_instances(queries, features, logits, (height, width), self.decoding)
+        if draft.geometry.mask is not None:
+            labels = torch.where(draft.geometry.mask, labels, -1)
         return labels, found, queries[found.queries].float()
 
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:

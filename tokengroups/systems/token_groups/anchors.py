@@ -23,7 +23,7 @@ class Anchors(TensorFields):
     pixel_sizes: Float[Tensor, "B K"]  # of one pixel on the surface
     colors: Float[Tensor, "B K 3"]  # of the photo at the anchor, in [0, 1]
     context_index: Int64[Tensor, "B K"]
-    candidate_index: Int64[Tensor, "B K"]
+    candidate_index: Int64[Tensor, "B K"]  # in the whole grid of candidates
     stride: int  # pixels between candidates
 
 
@@ -42,6 +42,10 @@ def sample_anchors(
     count = config.anchors_for(images.shape[1])
     stride = candidate_stride(images.shape[1], size_hw, config.anchor_stride, count)
     candidates = surface_points(images, geometry, stride)
+    while len(candidates.cells) < count and stride > 1:  # a mask leaves too few
+        stride //= 2
+        candidates = surface_points(images, geometry, stride)
+    count = min(count, len(candidates.cells))
     if fps_start is not None:
         fps_start %= candidates.points.shape[1]
     chosen = farthest_point_sampling(candidates.points, count, fps_start)
@@ -62,7 +66,7 @@ def take_anchors(
         pixel_sizes=take(candidates.pixel_sizes[..., None], chosen).squeeze(-1),
         colors=take(candidates.colors, chosen),
         context_index=context_index[chosen],
-        candidate_index=chosen,
+        candidate_index=candidates.cells[chosen],
         stride=candidates.stride,
     )
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from einops import rearrange
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from tokengroups.encoders import Geometry
@@ -70,10 +71,12 @@ class TokenGroupModel(nn.Module):
     ) -> TokenGroupsOutput:
         """Decode token groups; H and W are multiples of the context patch, `fps_start` is that of `sample_anchors`."""
         config = self.config
-        scale = mean_distance(geometry.points.flatten(1, 3), torch.isfinite(geometry.depth).flatten(1))
+        counts = torch.isfinite(geometry.depth) if geometry.mask is None else geometry.mask
+        scale = mean_distance(geometry.points.flatten(1, 3), counts.flatten(1))
         context = self.embed_context(images, geometry, scale)
+        shown = context if geometry.mask is None else context[:, _shown_patches(geometry.mask, config.context_patch)]
         anchors = self.sample(images, geometry, fps_start)
-        anchor_tokens = self.anchor_decoder(self.anchor_queries(context, anchors, geometry, scale), context)
+        anchor_tokens = self.anchor_decoder(self.anchor_queries(context, anchors, geometry, scale), shown)
         group_tokens = self.group_decoder(self.group_tokens.expand(images.shape[0], -1, -1), anchor_tokens)
         assignment, anchor_keys = self.assignment(anchor_tokens, group_tokens)
         spacings = anchors.pixel_sizes * config.pixels_per_anchor(images.shape[3] * images.shape[4])
@@ -108,3 +111,8 @@ class TokenGroupModel(nn.Module):
 
     def _build_more(self, config: TokenGroupsConfig) -> None:
         """Build the parts that a relative of this model adds to context and queries."""
+
+
+def _shown_patches(mask: Bool[Tensor, "1 V H W"], patch: int) -> Bool[Tensor, " M"]:
+    """Patches of one scene of which some pixel counts."""
+    return rearrange(mask, "1 v (h p) (w q) -> (v h w) (p q)", p=patch, q=patch).any(dim=1)

@@ -76,7 +76,7 @@ class GeometryTask:
         self.experiment = experiment
         self.model = _build(experiment)
         freeze_unused(self.model)
-        self.stream = PathStream(experiment.data, experiment.training.seed)
+        self.stream = PathStream(experiment.data, experiment.training.seed, self.model.config.patch_size)
 
     def batch(self, step: int, slots: range) -> Views:
         """Draw the scenes of some slots; the number of frames is the same in all slots of a step."""
@@ -91,7 +91,7 @@ class GeometryTask:
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
         frames = draw_frames(rng, data.num_frames, num_frames, data.max_gap)
-        return self.stream.views(path, frames, rng)
+        return self.stream.views(path, frames, self.stream.shape(step), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """Compute the encoder's objective, scene by scene."""

@@ -122,7 +122,7 @@ class SingleViewTask:
         rng = np.random.default_rng([SCENE, training.seed, step, slot])
         path = self.stream.path(step * training.batch_size + slot)
         frames = rng.choice(data.num_frames, data.photos_per_room, replace=False)
-        return self.stream.views(path, frames.tolist(), rng)
+        return self.stream.views(path, frames.tolist(), self.stream.shape(step), rng)
 
     def losses(self, batch: Views, step: int) -> LossTerms:
         """Compute the losses of single photos."""

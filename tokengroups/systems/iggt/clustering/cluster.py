@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tokengroups.systems.iggt.clustering.cells import FieldReader, cell_size
@@ -34,10 +34,18 @@ METHODS: dict[str, Method] = {
 class Instances:
     """Instances that are the same in all views, the largest first."""
 
-    labels: Int64[Tensor, "V H W"]  # 0 ... M - 1
+    labels: Int64[Tensor, "V H W"]  # 0 ... M - 1; -1 outside a mask
     margins: Float[Tensor, "V H W"]  # distance to the second nearest prototype minus that to the nearest
     prototypes: Float[Tensor, "M E"]
     scores: Float[Tensor, " M"]  # mean margin: the confidence of an instance
+
+    def within(self, mask: Bool[Tensor, "V H W"]) -> Instances:
+        """The instances of some pixels alone."""
+        kept = self.labels[mask].unique()
+        new = torch.full_like(self.scores, -1, dtype=torch.int64)
+        new[kept] = torch.arange(len(kept), device=kept.device)
+        labels = torch.where(mask, new[self.labels], -1)
+        return Instances(labels, self.margins, self.prototypes[kept], self.scores[kept])
 
 
 def cluster_field(
