@@ -43,9 +43,20 @@ class ScenePhoto:
             UserError: The photo cannot be read, or has another shape than the one that the scene was made from.
         """
         height, width = size_hw
-        image, box = (self._whole(size_hw), None) if self._crop is None else self._upright(*self._crop)
+        image, box = self.whole(size_hw)
         pixels = np.array(image.resize((width, height), Image.Resampling.BICUBIC, box))
         return rearrange(torch.from_numpy(pixels), "h w c -> c h w").float() / 255
+
+    def whole(self, size_hw: tuple[int, int]) -> tuple[Image.Image, tuple[float, float, float, float]]:
+        """The photo as the scene saw it, upright or as stored, and the box in it that the context view shows.
+
+        Raises:
+            UserError: As `load`.
+        """
+        if self._crop is not None:
+            return self._upright(*self._crop)
+        image = self._whole(size_hw)
+        return image, (0.0, 0.0, float(image.width), float(image.height))
 
     @property
     def _crop(self) -> tuple[tuple[int, int], tuple[int, int, int, int]] | None:
@@ -94,7 +105,7 @@ def find_scene_photos(
         UserError: A photo is missing, or there are not as many as context views.
     """
     files = find_photos(list(sources))
-    recorded = _recorded(provenance.get("photos"), count)
+    recorded = recorded_photos(provenance.get("photos"), count)
     if recorded is None:
         if len(files) != count:
             raise UserError(f"{len(files)} photos for {count} context views; the scene records none: give one for each")
@@ -115,7 +126,7 @@ def _named(files: Sequence[Path], name: str) -> Path:
     return found[0]
 
 
-def _recorded(photos: Any, count: int) -> list[RecordedPhoto] | None:
+def recorded_photos(photos: Any, count: int) -> list[RecordedPhoto] | None:
     """What a provenance says about the photos; None where it is nothing, or not in the form of this package."""
     if not isinstance(photos, list) or len(photos) != count:
         return None

@@ -1,4 +1,4 @@
-"""Reader of PlayCanvas' compressed PLY: Gaussians in 16 bytes, as positions in the ranges of their chunk of 256.
+"""Reader of PlayCanvas' compressed PLY: Gaussians in 16 bytes, relative to the ranges of their chunk of 256.
 
 Elements: ``chunk`` (ranges), ``vertex`` (packed numbers), and perhaps ``sh``. Layout: SuperSplat's ``splat-transform``.
 """

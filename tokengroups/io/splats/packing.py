@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 
-from tokengroups.gaussians import transform
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians
 
@@ -15,7 +14,6 @@ LARGEST_FILE = 2**32  # bytes
 MOST_GAUSSIANS = 2**25
 _FREE_BYTES, _LARGEST_RATIO = 2**26, 100  # larger contents must not be that many times larger than their file
 _OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-_HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 
 def check_count(count: int) -> None:
@@ -77,8 +75,3 @@ def make_gaussians(
     with np.errstate(over="ignore", invalid="ignore"):
         parts = [np.array(values, np.float32) for values in (means, quats, scales, opacities, sh)]
     return Gaussians(*map(torch.from_numpy, parts))
-
-
-def half_turn(gaussians: Gaussians) -> Gaussians:
-    """Turn by 180 degrees about x, between y down, z forward (ours) and y up, z backward; its own inverse."""
-    return transform(gaussians, torch.zeros(3), _HALF_TURN)

@@ -1,4 +1,4 @@
-"""Reader of ``.splat``, the format of antimatter15's viewer: 32 bytes a Gaussian, no header, one colour for all views."""
+"""Reader of ``.splat``, the format of antimatter15's viewer: 32 bytes a Gaussian, no header, no higher SH."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tokengroups.errors import UserError
+from tokengroups.gaussians import half_turn
 from tokengroups.io.files import atomic_path
-from tokengroups.io.splats.packing import ADVICE, LARGEST_FILE, check_count, check_expansion, half_turn
+from tokengroups.io.splats.packing import ADVICE, LARGEST_FILE, check_count, check_expansion
 from tokengroups.io.splats.spz_values import SpzHeader, attribute_bytes, pack_values, unpack_values
 from tokengroups.reading import malformed, read_bytes, shown
 from tokengroups.types import Gaussians
