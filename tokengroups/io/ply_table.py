@@ -74,15 +74,6 @@ def read_tables(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         return {element.name: _read_binary(path, file, element.count, dtype) for element, dtype in pairs}
 
 
-def is_compressed(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a PlayCanvas-compressed PLY; False for one that cannot be read."""
-    try:
-        with _opened(check_file(path)) as (_, _, elements):
-            return any(element.name == _COMPRESSED for element in elements)
-    except UserError:
-        return False
-
-
 def write_table(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
     """Write a vertex table as binary little-endian PLY, atomically."""
     names = vertices.dtype.names or ()

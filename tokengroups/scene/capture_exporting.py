@@ -145,7 +145,7 @@ def _recorded(scene: TokenScene, notes: list[str]) -> Iterator[PosedCamera]:
         known = photo.size_hw is not None and photo.crop_box is not None
         box, whole_hw = (photo.crop_box, photo.size_hw) if known else ((0, 0, width, height), size_hw)
         assert box is not None and whole_hw is not None
-        yield _camera(scene, view, "_".join(escaped(photo.name).split()), box, whole_hw)
+        yield _camera(scene, view, escaped("_".join(Path(photo.name).name.split())), box, whole_hw)
 
 
 def _camera(

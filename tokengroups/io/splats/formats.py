@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tokengroups.errors import UserError
-from tokengroups.io.ply_table import is_compressed
 from tokengroups.io.splats.compressed_ply import load_compressed_ply
 from tokengroups.io.splats.ksplat import load_ksplat
 from tokengroups.io.splats.sog import META, is_sog_meta, load_sog
@@ -17,6 +16,7 @@ from tokengroups.types import Gaussians
 
 Load = Callable[[Path], Gaussians]
 FORMATS: dict[str, Load] = {".splat": load_splat, ".ksplat": load_ksplat, ".spz": load_spz, ".sog": load_sog}
+_HEADER_BYTES = 2**16  # of a PLY, at most
 _BEGINNINGS: dict[bytes, Load] = {GZIP: load_spz, MAGIC: load_spz, b"PK\x03\x04": load_sog}
 
 
@@ -30,11 +30,12 @@ def find_format(path: Path) -> Load | None:
         return load_sog
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(_HEADER_BYTES)
     except OSError as error:
         raise UserError(f"cannot read {shown(path)}: {error.strerror}") from error
     if start.startswith(b"ply"):
-        return load_compressed_ply if is_compressed(path) else None
+        header, _, _ = start.partition(b"end_header")
+        return load_compressed_ply if b"\nelement chunk " in header else None
     return next((load for begin, load in _BEGINNINGS.items() if start.startswith(begin)), None) or FORMATS.get(
         path.suffix.lower()
     )

@@ -51,7 +51,7 @@ def load_ksplat(path: Path) -> Gaussians:
         UserError: Unreadable, another version, truncated, or numbers that do not fit.
     """
     data = read_bytes(path, ADVICE, LARGEST_FILE)
-    with malformed(path, ADVICE):
+    with malformed(path, ADVICE), np.errstate(invalid="ignore", over="ignore"):
         if len(data) < _HEADER_BYTES:
             raise ValueError("truncated")
         major, minor, sections, _, _, _, level, *sh_range = _HEADER.unpack_from(data)
@@ -88,6 +88,8 @@ def _read_section(
     table = take(data, offset, layout, section.count)
     means = table["mean"].astype(np.float64)
     if level:
+        if section.full + section.partly_full != section.buckets:
+            raise ValueError(f"{section.full} full and {section.partly_full} other buckets of {section.buckets}")
         bucket = _buckets(section, sizes)
         step = section.block_side / 2 / (section.steps or _STEPS)
         places = take(data, centres, "<f4", section.buckets, 3).astype(np.float64)

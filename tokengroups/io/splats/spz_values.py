@@ -43,8 +43,11 @@ class SpzHeader:
 
 def attribute_bytes(header: SpzHeader) -> list[int]:
     """Sizes of positions, opacities, colours, scales, rotations and SH."""
-    rotation = 4 if header.version >= _SMALLEST_THREE else 3
-    return [header.count * each for each in (9, 1, 3, 3, rotation, _SH_COUNTS[header.sh_degree])]
+    return [header.count * width for width in _widths(header)]
+
+
+def _widths(header: SpzHeader) -> tuple[int, ...]:
+    return 9, 1, 3, 3, 4 if header.version >= _SMALLEST_THREE else 3, _SH_COUNTS[header.sh_degree]
 
 
 def unpack_values(header: SpzHeader, data: bytes) -> Gaussians:
@@ -53,10 +56,10 @@ def unpack_values(header: SpzHeader, data: bytes) -> Gaussians:
     Raises:
         ValueError: The values are too few.
     """
-    sizes, columns = attribute_bytes(header), []
-    for index, size in enumerate(sizes):
-        width = size // max(header.count, 1)
-        columns.append(take(data, sum(sizes[:index]), "u1", header.count, width))
+    columns, start = [], 0
+    for width in _widths(header):
+        columns.append(take(data, start, "u1", header.count, width))
+        start += header.count * width
     positions, alphas, colors, scales, rotations, rest = columns
     rest = rearrange((rest - 128.0) / 128, "n (s c) -> n s c", c=3)
     sh = np.concatenate([((colors / 255 - 0.5) / _COLOR_SCALE)[:, None], rest], axis=1)
