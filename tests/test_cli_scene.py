@@ -371,7 +371,7 @@ def test_an_export_format_is_one_function(
     out, groups = tmp_path / "scene.xyz", tmp_path / "groups"
     words = ("export", scene_file, "-o", out, "--groups", groups)
     assert "must end in .ply" in refused(capsys, *words)
-    assert "choose from .ply, or give" in refused(capsys, *words, "--writer", "xyz")
+    assert "choose from .ply, .spz, .glb, or give" in refused(capsys, *words, "--writer", "xyz")
     assert run(*words, "--writer", "points_writer:save") == 0
     assert "wrote 3 group XYZs to" in capsys.readouterr().out
     entries = json.loads((tmp_path / "groups.json").read_text())["groups"]

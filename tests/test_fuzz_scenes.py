@@ -1,9 +1,11 @@
-"""Hostile scene files, PLY files and group lists: one line that refuses them, or a scene that can be used."""
+"""Hostile scene files, files of splats and group lists: one line that refuses them, or a scene that can be used."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +18,13 @@ from fuzzing import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import random_scene
+from splat_files import random_gaussians, sog_files, write_compressed_ply, write_ksplat, write_sog, write_splat
 
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
 from tokengroups.io.ply import vertices_from_gaussians
 from tokengroups.io.ply_table import write_table
+from tokengroups.io.splats.spz import save_spz
 from tokengroups.retrieval import find_groups
 from tokengroups.scene import (
     export_groups,
@@ -39,6 +43,7 @@ from tokengroups.types import TokenScene
 
 derandomize = os.environ.get("FUZZ_FACTOR", "1") == "1"
 fuzzed = settings(max_examples=examples(100), deadline=None, derandomize=derandomize, database=None)
+briefly = settings(fuzzed, max_examples=examples(30))
 
 NUMBERS = [0, -1, 2, 0.5, 1e-30, 1e8, 1e20, -1e38, 1e300, 2**31, 2**63, -(2**63), 10**400]
 NUMBERS += [float("nan"), float("inf"), float("-inf")]
@@ -204,6 +209,60 @@ def test_bytes_of_plys(folder: Path, data: st.DataObject) -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(damaged((folder / "scene.ply").read_bytes(), data, 900))
     refused_or_usable(imported(target, data), folder)
+
+
+def refused_or_saved(read: Callable[[], TokenScene], folder: Path) -> None:
+    """Reading refuses with one line; else the scene keeps its rules, which `test_values_of_plys` tries further."""
+    try:
+        scene = read()
+    except UserError as error:
+        assert str(error).isprintable(), repr(str(error))
+        return
+    save_scene(folder / "again.safetensors", scene)
+    load_scene(folder / "again.safetensors")
+
+
+PACKED: dict[str, tuple[Callable[[Path], None], int]] = {  # and the bytes of their headers
+    "a.splat": (lambda path: write_splat(path, random_gaussians(20, 0)), 40),
+    "a.spz": (lambda path: save_spz(path, random_gaussians(20)), 40),
+    "a.sog": (lambda path: write_sog(path, sog_files(random_gaussians(20))), 400),
+    "a.ply": (lambda path: write_compressed_ply(path, random_gaussians(20)), 900),
+    "0.ksplat": (lambda path: write_ksplat(path, random_gaussians(50), 0, bucket=16), 50),
+    "1.ksplat": (lambda path: write_ksplat(path, random_gaussians(50), 1, bucket=16), 50),
+}
+
+
+@briefly
+@given(st.data())
+def test_bytes_of_packed_splats(folder: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(PACKED)))
+    write, header = PACKED[name]
+    target, whole = folder / "packed" / name, folder / name
+    target.parent.mkdir(exist_ok=True)
+    if not whole.exists():
+        write(whole)
+    content = whole.read_bytes()
+    if name == "a.spz" and data.draw(st.booleans()):
+        target.write_bytes(gzip.compress(damaged(gzip.decompress(content), data, 16)))
+    elif name.endswith(".ksplat") and data.draw(st.booleans()):  # the headers of the sections
+        target.write_bytes(content[:4096] + damaged(content[4096:], data, 50))
+    else:
+        target.write_bytes(damaged(content, data, header))
+    refused_or_saved(imported(target, data), folder)
+
+
+@briefly
+@given(st.data())
+def test_meta_of_sogs(folder: Path, data: st.DataObject) -> None:
+    source, target = folder / "whole.sog", folder / "sog" / "a.sog"
+    target.parent.mkdir(exist_ok=True)
+    if not source.exists():
+        write_sog(source, sog_files(random_gaussians(20)))
+    with zipfile.ZipFile(source) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["meta.json"] = json.dumps(changed(json.loads(files["meta.json"]), data)).encode()
+    write_sog(target, files)
+    refused_or_saved(imported(target, data), folder)
 
 
 @fuzzed

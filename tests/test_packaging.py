@@ -86,7 +86,9 @@ def test_every_imported_library_is_declared() -> None:
                 imported.add(node.module.split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"tokengroups"}
     project = PYPROJECT["project"]
-    extras = (project["optional-dependencies"][name] for name in ("curation", "hdbscan", "heic", "text", "video"))
+    extras = (
+        project["optional-dependencies"][name] for name in ("curation", "hdbscan", "heic", "spz", "text", "video")
+    )
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     providers = importlib.metadata.packages_distributions()

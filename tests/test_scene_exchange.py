@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from scenes import random_scene
+from splat_files import random_gaussians, sog_files, write_splat
 from tolerances import tolerance
 
 from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.gaussians import covariances, select
 from tokengroups.io.ply import load_ply, read_vertices, save_ply, vertices_from_gaussians, write_vertices
+from tokengroups.io.splats.spz import save_spz
 from tokengroups.scene import export_groups, export_scene, import_scene, load_scene, render_views, save_scene
 from tokengroups.scene.boxes import oriented_box
 from tokengroups.scene.groups import GroupLabel, column_of, gaussian_columns, gaussian_mask
@@ -483,15 +485,13 @@ def test_damaged_sidecar_is_refused(real: Path, name: str, content: str, words: 
 def test_places_without_ply_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         import_scene(tmp_path / "none")
-    with pytest.raises(UserError, match="no .ply file in .* or its subfolders$"):
-        import_scene(tmp_path)
-    (tmp_path / "meta.json").write_text('{"means": {}}')
-    with pytest.raises(UserError, match="no .ply file in .* convert it first: .*splat-transform meta.json out.ply"):
+    (tmp_path / "meta.json").write_text('{"means": {}}')  # no SOG
+    with pytest.raises(UserError, match="no file of splats .*.ksplat.* in .* or its subfolders$"):
         import_scene(tmp_path)
     for name in ("folder.ply", "a", "b"):
         (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "pipe.ply")
-    with pytest.raises(UserError, match="no .ply file in"):
+    with pytest.raises(UserError, match="no file of splats"):
         import_scene(tmp_path)
     with pytest.raises(UserError, match="pipe.ply: not a regular file"):
         import_scene(tmp_path / "pipe.ply")
@@ -499,6 +499,51 @@ def test_places_without_ply_files_are_refused(tmp_path: Path) -> None:
         shutil.copy(REAL / "tok_13.ply", tmp_path / name)
     with pytest.raises(UserError, match="2 subfolders hold some, e.g. .*a"):
         import_scene(tmp_path)
+
+
+@pytest.mark.parametrize("as_groups", [False, True])
+def test_groups_come_back_from_spz(as_groups: bool, tmp_path: Path) -> None:
+    scene = uneven_scene()
+    if as_groups:
+        export_groups(scene, tmp_path, suffix=".spz")
+    else:
+        export_scene(scene, tmp_path / "scene.spz")
+    again = import_scene(tmp_path if as_groups else tmp_path / "scene.spz")
+    assert again.notes == () and again.scene.group_names == scene.group_names
+    assert torch.equal(again.scene.group_ids, scene.group_ids)
+    order = torch.argsort(gaussian_columns(scene) * 100 + scene.anchor_ids, stable=True)
+    torch.testing.assert_close(again.scene.gaussians.means, scene.gaussians.means[order], rtol=0, atol=1e-5)
+    assert torch.equal(again.scene.cameras.cam_from_world, scene.cameras.cam_from_world)
+
+
+def test_glb_has_a_node_for_every_group(tmp_path: Path) -> None:
+    scene = replace(random_scene(), group_names=("lamp", "", ""))
+    labels = [GroupLabel("", 0.0), GroupLabel("chair", 0.8), GroupLabel("", 0.0)]
+    export_scene(scene, tmp_path / "a.glb", labels, groups_folder=tmp_path / "groups")
+    data = (tmp_path / "a.glb").read_bytes()
+    document = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+    assert [node["name"] for node in document["nodes"]] == ["lamp", "chair", "group 8"]
+    counts = [
+        document["accessors"][mesh["primitives"][0]["attributes"]["POSITION"]]["count"] for mesh in document["meshes"]
+    ]
+    assert counts == torch.bincount(gaussian_columns(scene)).tolist()
+    assert sorted(path.name for path in (tmp_path / "groups").glob("*.glb"))[0] == "group_002.glb"
+
+
+def test_packed_files_become_groups_where_there_is_no_ply(tmp_path: Path) -> None:
+    true = random_gaussians(20)
+    (tmp_path / "sog").mkdir()
+    for name, content in sog_files(true).items():
+        (tmp_path / "sog" / name).write_bytes(content)
+    for source in (tmp_path / "sog", tmp_path / "sog" / "meta.json", tmp_path):
+        assert import_scene(source).scene.group_names == ("sog",)
+    write_splat(tmp_path / "b.splat", true)
+    save_spz(tmp_path / "a.spz", true)
+    assert import_scene(tmp_path).scene.group_names == ("a", "b")
+    save_ply(tmp_path / "c.ply", true)
+    assert import_scene(tmp_path).scene.group_names == ("c",)
+    imported = import_scene(tmp_path / "a.spz").scene
+    assert imported.gaussians.sh.shape == (20, 4, 3) and len(imported.anchors) == 1
 
 
 def test_export_does_not_take_over_another_scenes_sidecars(tmp_path: Path) -> None:
@@ -522,7 +567,7 @@ def test_a_file_of_many_groups_is_read_once(tmp_path: Path) -> None:
     imported = import_scene(tmp_path / "scene.ply")
     listening.clear()
     assert len(imported.scene.group_ids) == 40
-    assert opened.count(str(tmp_path / "scene.ply")) == 1
+    assert opened.count(str(tmp_path / "scene.ply")) == 2  # first its beginning, which tells the format
 
 
 def test_more_anchors_and_groups_than_a_scene_holds_are_refused(

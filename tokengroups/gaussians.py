@@ -118,3 +118,9 @@ def transform(
         quats = multiply_quaternions(turn.expand(quats.shape), quats)
         sh = rotate_sh(sh, rotation)
     return Gaussians(means + translation.to(means), quats, scale * gaussians.scales, gaussians.opacities, sh)
+
+
+def half_turn(gaussians: Gaussians) -> Gaussians:
+    """Turn unbatched Gaussians by 180 degrees about x: from y down, z forward to y up, z backward, and back."""
+    rotation = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    return transform(gaussians, torch.zeros(3), rotation)

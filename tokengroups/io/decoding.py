@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import logging
 import math
 import os
@@ -40,6 +41,7 @@ def opened_picture(
     *,
     kind: str = "picture",
     max_megapixels: float = MAX_MEGAPIXELS,
+    content: bytes | None = None,
 ) -> Iterator[ImageFile.ImageFile]:
     """Open a picture, not yet decoded; whatever a decoder raises in the block becomes one line.
 
@@ -52,15 +54,16 @@ def opened_picture(
         advice: What to do about an unusable file; the end of the line.
         kind: What the file should be, for the line.
         max_megapixels: Limit of its pixels, and of those of a TIFF's tiles, checked before they are decoded.
+        content: The picture itself, if it is a part of the file; `path` is then for messages.
 
     Raises:
         UserError: No regular file, another format, damaged, or more memory is needed than there is.
         TooManyPixels: Above the limit.
     """
-    path = check_file(path, advice)
+    source = check_file(path, advice) if content is None else io.BytesIO(content)
     limit = math.ceil(max_megapixels * 1e6)
     try:
-        with _pillow_limit(limit), Image.open(path, formats=formats) as image, _quiet_libtiff(image):
+        with _pillow_limit(limit), Image.open(source, formats=formats) as image, _quiet_libtiff(image):
             if min(image.size) < 1:
                 raise ValueError(f"{image.width}x{image.height} pixels")
             if _tile_pixels(image) > limit:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -25,10 +27,12 @@ _FORMATS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 _HEADER_LIMIT = 65536
 _AGAIN = "get the file again"
 
-# Other formats of splats: by suffix, and by what a file begins with.
+# Formats of splats that `io.splats` reads: by suffix, and by what a file begins with.
 _SUFFIXES = {".splat": ".splat", ".ksplat": ".ksplat", ".spz": "SPZ", ".sog": "SOG"}
 _BEGINNINGS = {b"NGSP": "SPZ", b"PK\x03\x04": "SOG"}
 _GZIP = b"\x1f\x8b"
+_COMPRESSED = "chunk"  # element that only compressed PLY files have
+_ELSEWHERE = "`tokengroups import` reads it, and `tokengroups export` makes a PLY of that"
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,27 @@ def read_table(path: str | os.PathLike[str]) -> np.ndarray:
         UserError: Not readable, not such a PLY, truncated, or another format of splats; one line says which.
     """
     path = check_file(path)
-    try:
-        with path.open("rb") as file:
-            lines = _header_lines(path, file)
-            with malformed(f"{path}: damaged PLY header", _AGAIN):
-                layout, count, dtype = _parse_header(path, lines)
-            read = _read_ascii if layout == "ascii" else _read_binary
-            return read(path, file, count, dtype)
-    except OSError as error:
-        raise UserError(f"cannot read {shown(path)}: {error.strerror}") from error
+    with _opened(path) as (file, layout, elements):
+        with malformed(f"{path}: damaged PLY header", _AGAIN):
+            if any(element.name == _COMPRESSED for element in elements):
+                raise UserError(f"{shown(path)}: a compressed PLY; {_ELSEWHERE}")
+            if not elements or elements[0].name != "vertex" or not elements[0].properties:
+                raise UserError(f"{shown(path)}: not a 3DGS PLY: it must begin with an element 'vertex'")
+            dtype = _dtype(layout, elements[0])
+        read = _read_ascii if layout == "ascii" else _read_binary
+        return read(path, file, elements[0].count, dtype)
+
+
+def read_tables(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read all elements of a binary PLY without lists, by name; errors as in `read_table`."""
+    path = check_file(path)
+    with _opened(path) as (file, layout, elements):
+        with malformed(f"{path}: damaged PLY header", _AGAIN):
+            if layout == "ascii":
+                raise ValueError("a compressed PLY in ascii")
+            dtypes = [_dtype(layout, element) for element in elements]
+        pairs = zip(elements, dtypes, strict=True)
+        return {element.name: _read_binary(path, file, element.count, dtype) for element, dtype in pairs}
 
 
 def write_table(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
@@ -70,14 +86,17 @@ def write_table(path: str | os.PathLike[str], vertices: np.ndarray) -> None:
             file.write(np.ascontiguousarray(little).view(np.uint8).data)  # no copy of a large table
 
 
-def conversion_advice(name: str) -> str:
-    """Say how to make a PLY of a file in another format."""
-    return f"convert it first: npx @playcanvas/splat-transform {shown(name)} out.ply"
-
-
-def is_foreign(path: Path) -> bool:
-    """Tell whether a name is one of another format of splats; an unpacked SOG has a ``meta.json``."""
-    return path.suffix.lower() in _SUFFIXES or path.name == "meta.json"
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, str, list[_Element]]]:
+    """The file at its first row, its layout and its elements."""
+    try:
+        with path.open("rb") as file:
+            lines = _header_lines(path, file)
+            with malformed(f"{path}: damaged PLY header", _AGAIN):
+                layout, elements = _parse_lines(lines)
+            yield file, layout, elements
+    except OSError as error:
+        raise UserError(f"cannot read {shown(path)}: {error.strerror}") from error
 
 
 def _header_lines(path: Path, file: BinaryIO) -> list[str]:
@@ -86,7 +105,7 @@ def _header_lines(path: Path, file: BinaryIO) -> list[str]:
     if start.strip() != b"ply":
         found = _foreign_format(path, start)
         if found:
-            raise UserError(f"{shown(path)}: {found} is not read; {conversion_advice(path.name)}")
+            raise UserError(f"{shown(path)}: {found}, no PLY; {_ELSEWHERE}")
         raise UserError(f"{shown(path)}: not a PLY file")
     lines = []
     while file.tell() <= _HEADER_LIMIT:
@@ -113,17 +132,12 @@ def _foreign_format(path: Path, start: bytes) -> str | None:
     return named and f"the format {named}"
 
 
-def _parse_header(path: Path, lines: list[str]) -> tuple[str, int, np.dtype]:
-    """Format, number of vertices and their dtype; ValueError for a header that makes no sense."""
-    layout, elements = _parse_lines(lines)
-    if any(element.name == "chunk" for element in elements):
-        raise UserError(f"{shown(path)}: a compressed PLY is not read; {conversion_advice(path.name)}")
-    if not elements or elements[0].name != "vertex" or not elements[0].properties:
-        raise UserError(f"{shown(path)}: not a 3DGS PLY: it must begin with an element 'vertex'")
-    fields = [(name, _FORMATS[layout] + _SCALAR_TYPES[kind]) for name, kind in elements[0].properties if kind]
-    if len(fields) < len(elements[0].properties):
-        raise ValueError("vertices with lists")
-    return layout, elements[0].count, np.dtype(fields)
+def _dtype(layout: str, element: _Element) -> np.dtype:
+    """Type of an element's rows; ValueError for lists."""
+    fields = [(name, _FORMATS[layout] + _SCALAR_TYPES[kind]) for name, kind in element.properties if kind]
+    if len(fields) < len(element.properties):
+        raise ValueError("vertices with lists" if element.name == "vertex" else f"lists in '{element.name}'")
+    return np.dtype(fields)
 
 
 def _parse_lines(lines: list[str]) -> tuple[str, list[_Element]]:
@@ -149,7 +163,7 @@ def _parse_lines(lines: list[str]) -> tuple[str, list[_Element]]:
 
 
 def _read_binary(path: Path, file: BinaryIO, count: int, dtype: np.dtype) -> np.ndarray:
-    available = _bytes_left(file) // dtype.itemsize
+    available = _bytes_left(file) // max(dtype.itemsize, 1)
     if available < count:
         raise _truncated(path, count, available)
     return np.fromfile(file, dtype, count)

@@ -1,4 +1,4 @@
-"""Coloured points from PLY files of COLMAP, nerfstudio, scanners and 3D Gaussian Splatting."""
+"""Coloured points: from PLY files of COLMAP, nerfstudio, scanners and 3D Gaussian Splatting, and to PLY."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.io.ply import COLOR, MEANS, RGB
-from tokengroups.io.ply_table import read_table
+from tokengroups.io.ply_table import read_table, write_table
 from tokengroups.reading import check_file, malformed, shown
 from tokengroups.spherical_harmonics import SH_C0
 
@@ -45,6 +45,15 @@ def load_points(path: str | os.PathLike[str]) -> PointCloud:
         if not set(MEANS) <= set(names):
             raise UserError(f"{shown(path)}: its vertices lack x, y or z; {_ADVICE}")
         return make_cloud(path, np.stack([table[name].astype(np.float64) for name in MEANS], axis=1), _colors(table))
+
+
+def save_points(path: str | os.PathLike[str], points: PointCloud) -> None:
+    """Write a binary PLY of ``x y z red green blue``, atomically; positions float32, colours in bytes."""
+    table = np.empty(len(points.positions), [*((name, "<f4") for name in MEANS), *((name, "u1") for name in RGB)])
+    colors = np.round(255 * points.colors.numpy()).astype(np.uint8)
+    for column in range(3):
+        table[MEANS[column]], table[RGB[column]] = points.positions[:, column].numpy(), colors[:, column]
+    write_table(path, table)
 
 
 def make_cloud(path: Path, positions: Float[np.ndarray, "N 3"], colors: Float[np.ndarray, "N 3"]) -> PointCloud:

@@ -43,11 +43,7 @@ class ScenePhoto:
         Raises:
             UserError: The photo cannot be read, or has another shape than the one that the scene was made from.
         """
-        if self._crop is None:
-            image = self._whole(size_hw)
-            box = (0.0, 0.0, float(image.width), float(image.height))
-        else:
-            image, box = self._upright(*self._crop)
+        image, box = self.whole(size_hw)
         pixels = torch.from_numpy(resize_window(image, box, size_hw).copy())
         return rearrange(pixels, "h w c -> c h w").float() / 255
 
@@ -56,6 +52,17 @@ class ScenePhoto:
         if self._crop is None:
             return torch.ones(size_hw, dtype=torch.bool)
         return torch.from_numpy(pixels_inside(self._crop[1], self._crop[0], size_hw))
+
+    def whole(self, size_hw: tuple[int, int]) -> tuple[Image.Image, Box]:
+        """The photo as the scene saw it, upright or as stored, and the box in it that the context view shows.
+
+        Raises:
+            UserError: As `load`.
+        """
+        if self._crop is not None:
+            return self._upright(*self._crop)
+        image = self._whole(size_hw)
+        return image, (0.0, 0.0, float(image.width), float(image.height))
 
     @property
     def _crop(self) -> tuple[tuple[int, int], Box] | None:
@@ -102,7 +109,7 @@ def find_scene_photos(
         UserError: A photo is missing, or there are not as many as context views.
     """
     files = find_photos(list(sources))
-    recorded = _recorded(provenance.get("photos"), count)
+    recorded = recorded_photos(provenance.get("photos"), count)
     if recorded is None:
         if len(files) != count:
             raise UserError(f"{len(files)} photos for {count} context views; the scene records none: give one for each")
@@ -123,7 +130,7 @@ def _named(files: Sequence[Path], name: str) -> Path:
     return found[0]
 
 
-def _recorded(photos: Any, count: int) -> list[RecordedPhoto] | None:
+def recorded_photos(photos: Any, count: int) -> list[RecordedPhoto] | None:
     """What a provenance says about the photos; None where it is nothing, or not in the form of this package."""
     if not isinstance(photos, list) or len(photos) != count:
         return None

@@ -1,4 +1,4 @@
-"""Reader of ``transforms.json``, which NeRF, instant-ngp and nerfstudio write.
+"""``transforms.json``, as NeRF, instant-ngp and nerfstudio write it: reader, and writer of nerfstudio's form.
 
 Poses are world-from-camera with OpenGL axes (y up, z backward). Intrinsics are ``fl_x fl_y cx cy w h``, for all photos
 or per frame, or ``camera_angle_x`` with a central principal point. The first pixel's centre is at (0.5, 0.5), as in
@@ -7,15 +7,17 @@ COLMAP, where most of these files come from.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tokengroups.errors import UserError
+from tokengroups.io.files import write_text
 from tokengroups.io.points import PointCloud, load_points
 from tokengroups.io.posed_cameras import (
     CameraSet,
@@ -54,6 +56,24 @@ def load_transforms(path: str | os.PathLike[str]) -> CameraSet:
     cameras = tuple(_camera(f"{shown(path)}: frame {i}", content, frame) for i, frame in enumerate(frames))
     points, notes = _points(path, content.get("ply_file_path"))
     return CameraSet(cameras, points, path.parent, notes)
+
+
+def save_transforms(path: str | os.PathLike[str], cameras: Sequence[PosedCamera], points: str = "") -> None:
+    """Write cameras with intrinsics per frame, atomically; `points` is the path of a PLY in the same world."""
+    content: dict[str, Any] = {"camera_model": "PINHOLE"}
+    if points:
+        content["ply_file_path"] = points
+    content["frames"] = [_frame(camera) for camera in cameras]
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _frame(camera: PosedCamera) -> dict[str, Any]:
+    assert camera.size_hw is not None, "give cameras whose pictures have a size"
+    (height, width), k = camera.size_hw, camera.intrinsics
+    world_from_cam = np.linalg.inv(camera.cam_from_world) @ _OPENCV_FROM_OPENGL
+    focal = {"fl_x": float(k[0, 0]), "fl_y": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
+    frame = {"file_path": camera.name, "w": width, "h": height, **focal}
+    return {**frame, "transform_matrix": world_from_cam.tolist()}
 
 
 def _points(path: Path, name: Any) -> tuple[PointCloud | None, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Token scenes: file, groups, views, and exchange with other programs."""
 
+from tokengroups.scene.capture_exporting import CAPTURES, ExportedCapture, export_capture
 from tokengroups.scene.example import example_scene
 from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, writer_for
 from tokengroups.scene.file import load_scene, save_scene
@@ -16,11 +17,14 @@ from tokengroups.scene.views import (
 )
 
 __all__ = [
+    "CAPTURES",
     "WRITERS",
+    "ExportedCapture",
     "GroupSummary",
     "ImportedScene",
     "SceneView",
     "example_scene",
+    "export_capture",
     "export_groups",
     "export_scene",
     "group_centre",

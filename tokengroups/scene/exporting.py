@@ -2,7 +2,8 @@
 
 These files cannot hold soft group probabilities, group tokens and residuals of semantics.
 An export format is one function that writes `Gaussians` to a path. Give it to `export_scene` (on the command line:
-``--writer package.module:function``), or enter it in `WRITERS` under its suffix.
+``--writer package.module:function``), or enter it in `WRITERS` under its suffix. Models for other reconstruction
+programs - cameras, photos and points - are written by `scene.capture_exporting`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tokengroups.errors import UserError
 from tokengroups.gaussians import select
 from tokengroups.io.cameras import save_cameras
 from tokengroups.io.files import check_folder, check_writable, staged_folder
+from tokengroups.io.glb import GroupPart, save_glb
 from tokengroups.io.pictures import color_name, group_color
 from tokengroups.reading import shown
 from tokengroups.registry import resolve
@@ -32,7 +34,11 @@ from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
 
 Writer = Callable[[Path, Gaussians], None]  # writes the whole file or nothing: `tokengroups.io.files.atomic_path`
-WRITERS = {".ply": "tokengroups.io.ply:save_ply"}  # by suffix
+WRITERS = {  # by suffix
+    ".ply": "tokengroups.io.ply:save_ply",
+    ".spz": "tokengroups.io.splats.spz:save_spz",
+    ".glb": "tokengroups.io.glb:save_glb",
+}
 _DIGITS = 6  # significant ones of what is measured: float32 has no more
 _TRUSTED_LABEL = 0.5  # probability from which on labels separate walls and floors from things
 
@@ -45,7 +51,7 @@ def writer_for(path: str | os.PathLike[str], name: str = "") -> Writer:
     """
     suffix = Path(path).suffix.lower()
     if not name and suffix not in WRITERS:
-        raise UserError(f"{path}: the file name must end in {' or '.join(WRITERS)}")
+        raise UserError(f"{shown(path)}: the file name must end in {', '.join(WRITERS)}; for folders see --format")
     return resolve(name or suffix, WRITERS, "writer")
 
 
@@ -148,19 +154,29 @@ def _export(
     members = [mine[scene.anchor_ids[mine].argsort(stable=True)] for mine in group_members(scene)]
     with staged_folder(folder) as staging:
         for name, columns in files.items():
-            write(staging / name, select(scene.gaussians, torch.cat([members[column] for column in columns])))
-            first = 0
-            for column in columns:
-                mine = members[column]
-                sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
-                place = {"file": name, "first": first, "count": len(mine)}
-                sizes = sizes[0] if len(set(sizes)) == 1 else sizes
-                entries.append(replace(described.groups[column], **place, anchor_sizes=sizes))
-                first += len(mine)
+            placed = _placed(scene, name, [(described.groups[column], members[column]) for column in columns])
+            gaussians = select(scene.gaussians, torch.cat([members[column] for column in columns]))
+            if write is save_glb:  # of the formats here, the one with a place for groups
+                parts = [GroupPart(e.id, e.name or e.label or f"group {e.id}", e.count or 0) for e in placed]
+                save_glb(staging / name, gaussians, parts)
+            else:
+                write(staging / name, gaussians)
+            entries += placed
         save_cameras(staging / CAMERAS_FILE, scene.cameras)
         words = list(vocabulary) if vocabulary is not None else None
         write_groups(staging, replace(described, groups=entries, vocabulary=words))
         yield [folder / name for name in names]
+
+
+def _placed(scene: TokenScene, name: str, groups: Sequence[tuple[GroupEntry, Tensor]]) -> list[GroupEntry]:
+    """The groups of one file, with their places in it; tensors are the indices of their Gaussians."""
+    placed, first = [], 0
+    for entry, mine in groups:
+        sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
+        sizes = sizes[0] if len(set(sizes)) == 1 else sizes
+        placed.append(replace(entry, file=name, first=first, count=len(mine), anchor_sizes=sizes))
+        first += len(mine)
+    return placed
 
 
 def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupList:

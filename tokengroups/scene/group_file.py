@@ -1,4 +1,4 @@
-"""Sidecars of PLY files: ``groups.json``, whose schema is in CONVENTIONS.md, and the ``meta.json`` of InsTok3D."""
+"""Sidecars of files of splats: ``groups.json``, whose schema is in CONVENTIONS.md, and InsTok3D's ``meta.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tokengroups.errors import UserError
 from tokengroups.gaussians import LARGEST
 from tokengroups.io.files import natural_key, write_text
-from tokengroups.io.ply_table import conversion_advice, is_foreign
+from tokengroups.io.splats import FORMATS, META, is_sog_meta
 from tokengroups.reading import malformed, path_kind, read_json, shown
 from tokengroups.scene.consistency import MAX_GROUP_ID, whole_number
 
@@ -25,7 +25,7 @@ _ADVICE = "move it away to ignore it"
 
 @dataclass(frozen=True)
 class GroupEntry:
-    """One group in a PLY file; None = unknown."""
+    """One group in a file of splats; None = unknown."""
 
     id: int
     name: str
@@ -67,7 +67,7 @@ def write_groups(folder: Path, groups: GroupList) -> Path:
 
 
 def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
-    """Refuse to overwrite a ``groups.json`` that describes other PLY files which are still there.
+    """Refuse to overwrite a ``groups.json`` that describes other files which are still there.
 
     Raises:
         UserError: It does.
@@ -83,7 +83,7 @@ def check_unclaimed(folder: Path, files: Sequence[str]) -> None:
 
 
 def locate_groups(source: Path) -> tuple[Path, GroupList]:
-    """Find the folder and the groups of a PLY file or of a folder of them.
+    """Find the folder and the groups of a file of splats or of a folder of them.
 
     Raises:
         UserError: Nothing there, or a sidecar that is damaged or does not fit.
@@ -92,8 +92,8 @@ def locate_groups(source: Path) -> tuple[Path, GroupList]:
     if kind == "file":
         folder, files = source.parent, [source.name]
     elif kind == "folder":
-        folder = _folder_with_plys(source)
-        files = sorted((path.name for path in _plys(folder)), key=natural_key)
+        folder = _folder_with_splats(source)
+        files = sorted((path.name for path in _splats(folder)), key=natural_key)
     elif kind == "missing":
         raise UserError(f"no such file or folder: {shown(source)}")
     else:
@@ -106,7 +106,8 @@ def locate_groups(source: Path) -> tuple[Path, GroupList]:
     entries = [entry for entry in groups.groups if kind == "folder" or entry.file == source.name]
     if not entries:
         groups = GroupList([])
-        entries = [GroupEntry(id=i, name=Path(file).stem, file=file) for i, file in enumerate(files)]
+        names = [folder.absolute().name if file == META else Path(file).stem for file in files]
+        entries = [GroupEntry(id=i, name=names[i], file=file) for i, file in enumerate(files)]
     ids = [entry.id for entry in entries]
     if min(ids) < 0 or len(set(ids)) != len(ids):
         raise UserError(
@@ -119,23 +120,25 @@ def locate_groups(source: Path) -> tuple[Path, GroupList]:
     return folder, replace(groups, groups=entries)
 
 
-def _folder_with_plys(source: Path) -> Path:
-    """Choose the folder itself, or its only subfolder with PLY files."""
-    if _plys(source):
+def _folder_with_splats(source: Path) -> Path:
+    """Choose the folder itself, or its only subfolder with files of splats."""
+    if _splats(source):
         return source
-    folders = sorted(folder for folder in source.iterdir() if folder.is_dir() and _plys(folder))
+    folders = sorted(folder for folder in source.iterdir() if folder.is_dir() and _splats(folder))
+    if len(folders) == 1:
+        return folders[0]
+    where, kinds = shown(source), ", ".join((".ply", *FORMATS))
     if not folders:
-        others = sorted(path.name for path in source.iterdir() if is_foreign(path))
-        advice = f"; if it holds splats of another format, {conversion_advice(others[0])}" if others else ""
-        raise UserError(f"no .ply file in {shown(source)} or its subfolders{advice}")
-    if len(folders) > 1:
-        where = shown(source)
-        raise UserError(f"no .ply file in {where}; {len(folders)} subfolders hold some, e.g. {shown(folders[0])}")
-    return folders[0]
+        raise UserError(f"no file of splats ({kinds}, or an unpacked SOG) in {where} or its subfolders")
+    raise UserError(f"no file of splats in {where}; {len(folders)} subfolders hold some, e.g. {shown(folders[0])}")
 
 
-def _plys(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("[!.]*") if path.suffix.lower() == ".ply" and path_kind(path) == "file"]
+def _splats(folder: Path) -> list[Path]:
+    """PLY files of a folder; where there are none, those of packed formats, or an unpacked SOG."""
+    files = [path for path in folder.glob("[!.]*") if path_kind(path) == "file"]
+    plys = [path for path in files if path.suffix.lower() == ".ply"]
+    packed = [path for path in files if path.suffix.lower() in FORMATS]
+    return plys or packed or [path for path in files if path.name == META and is_sog_meta(path)]
 
 
 def _read_groups(path: Path) -> GroupList:

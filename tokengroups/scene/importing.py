@@ -1,4 +1,4 @@
-"""Import of scenes from 3DGS PLY files that other programs, or `tokengroups export`, wrote."""
+"""Import of scenes from files of splats, plain PLY or packed, that other programs or `tokengroups export` wrote."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tokengroups.gaussians import concatenate, faults, select
 from tokengroups.geometry import rigid
 from tokengroups.io.cameras import load_cameras
 from tokengroups.io.ply import MEANS, check_gaussians, gaussians_from_vertices, positions, read_vertices
+from tokengroups.io.splats import find_format
 from tokengroups.reading import path_kind, shown
 from tokengroups.scene.consistency import scene_fault
 from tokengroups.scene.default_camera import guess_camera
@@ -33,7 +34,7 @@ _ROUNDED = 1e-5  # of the scene's spread: positions that float32 would shift by 
 
 @dataclass(frozen=True)
 class ImportedScene:
-    """A scene made from PLY files, with notes for the user."""
+    """A scene made from files of splats, with notes for the user."""
 
     scene: TokenScene
     notes: tuple[str, ...]
@@ -55,14 +56,15 @@ def import_scene(
     size: int | None = None,
     drop_invalid: bool = False,
 ) -> ImportedScene:
-    """Read a 3DGS PLY, or a folder with one PLY per group, as a scene.
+    """Read a file of splats, or a folder with one per group, as a scene.
 
-    Groups come from ``groups.json`` (ours) or ``meta.json`` (InsTok3D's) beside the files, else every file is
-    a group. Assignments are one-hot. Groups whose anchors are unknown get one anchor each. Embeddings in
-    ``groups.json`` become semantics without residuals.
+    Files are 3DGS PLY (see `io.ply`) or packed (see `io.splats`). Groups come from ``groups.json`` (ours) or
+    ``meta.json`` (InsTok3D's) beside the files, else every file is a group. Assignments are one-hot. Groups whose
+    anchors are unknown get one anchor each. Embeddings in ``groups.json`` become semantics without residuals.
 
     Args:
-        source: PLY file, folder of PLY files, or a folder whose only subfolder with PLY files holds them.
+        source: File, folder of files, or a folder whose only subfolder with such files holds them. Packed files in a
+            folder count where it holds no PLY.
         fov_degrees: Field of view of the camera made where there is no ``cameras.json``; None = guessed.
         size: Its picture's side in pixels; None = 256.
         drop_invalid: Leave out Gaussians with NaN, values out of range or zero quaternions instead of refusing.
@@ -82,10 +84,10 @@ def import_scene(
         ('floor', 'box', 'ball')
     """
     folder, groups = locate_groups(Path(source))
-    tables = {file: read_vertices(folder / file) for file in dict.fromkeys(entry.file for entry in groups.groups)}
-    _check_places(folder, groups, {file: len(table) for file, table in tables.items()})
-    origin = _origin(list(tables.values()))
-    files = {file: _convert(folder / file, table, origin, drop_invalid) for file, table in tables.items()}
+    contents = {file: _read(folder / file) for file in dict.fromkeys(entry.file for entry in groups.groups)}
+    _check_places(folder, groups, {file: _length(content) for file, content in contents.items()})
+    origin = _origin([content for content in contents.values() if isinstance(content, np.ndarray)])
+    files = {file: _convert(folder / file, content, origin, drop_invalid) for file, content in contents.items()}
     parts = [_part(folder, entry, *files[entry.file]) for entry in groups.groups]
     parts = [part for part in parts if len(part.anchors)]
     if not parts:
@@ -111,6 +113,16 @@ def import_scene(
     return ImportedScene(scene, tuple(notes))
 
 
+def _read(path: Path) -> np.ndarray | Gaussians:
+    """Vertices of a plain PLY, whose positions may be in double precision; Gaussians of a packed file."""
+    load = find_format(path)
+    return read_vertices(path) if load is None else load(path)
+
+
+def _length(content: np.ndarray | Gaussians) -> int:
+    return len(content) if isinstance(content, np.ndarray) else len(content.means)
+
+
 def _origin(tables: list[np.ndarray]) -> Float64[np.ndarray, "3"] | None:
     """Median position, if float32 would round the positions of double precision visibly; else None.
 
@@ -129,10 +141,14 @@ def _origin(tables: list[np.ndarray]) -> Float64[np.ndarray, "3"] | None:
 
 
 def _convert(
-    path: Path, table: np.ndarray, origin: Float64[np.ndarray, "3"] | None, drop_invalid: bool
+    path: Path, content: np.ndarray | Gaussians, origin: Float64[np.ndarray, "3"] | None, drop_invalid: bool
 ) -> tuple[Gaussians, Tensor]:
     """Gaussians of a file and a mask of the valid ones."""
-    gaussians = gaussians_from_vertices(table, origin)
+    if isinstance(content, np.ndarray):
+        gaussians = gaussians_from_vertices(content, origin)
+    else:
+        shift = torch.zeros(3) if origin is None else torch.from_numpy(origin)
+        gaussians = replace(content, means=(content.means - shift).float())
     if not drop_invalid:
         check_gaussians(path, gaussians)
     return gaussians, ~torch.stack(list(faults(gaussians).values())).any(dim=0)
