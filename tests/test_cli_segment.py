@@ -457,7 +457,7 @@ def test_published_weights_with_another_encoder_and_other_checkpoints(
     )
     other = checkpoint.with_name("other.pt")
     torch.save({"aggregator.x": torch.ones(1), "semantic_head.norm.weight": torch.ones(1)}, other)
-    assert "without SegVGGT's instance branch" in refused(capsys, photos, "-o", out, "--weights", other)
+    assert "the checkpoint of another model (aggregator.x, " in refused(capsys, photos, "-o", out, "--weights", other)
     for damaged in (b"\x80\x02X", pickle.dumps({"x": 1}, protocol=4)):
         other.write_bytes(damaged)
         assert "damaged or truncated" in refused(capsys, photos, "-o", out, "--weights", other)

@@ -10,6 +10,8 @@ from tokengroups.reading import shown
 
 HUB = ("huggingface.co", 443)
 PATIENCE_S = 3.0
+# Weights in a repository, whole or in shards, and a weight folder of ours with the encoder beside it.
+WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json", "config.json", "encoder/*")
 
 
 def is_hub_id(source: str) -> bool:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tokengroups.bounds import Between, Settings
+
 _ROUNDING = 1e-3  # of colours, beyond [0, 1]
 _BRIGHTEST = 2.0  # colours above it are not in [0, 1] at all
+
+
+@dataclass(frozen=True)
+class TrainingPhotos(Settings):
+    """The photos that a system was trained on."""
+
+    size: Annotated[int, Between(1, 4096)]  # longer side in pixels
+    square: bool = True  # whether all were
 
 
 def check_photos(photos: Any, multiple: int, device: torch.device | None) -> Float[Tensor, "V 3 H W"]:
