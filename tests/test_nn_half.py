@@ -15,8 +15,8 @@ from tokengroups.nn.limits import unfilled
 
 def network() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(256, 512, 2, stride=2, padding=1), nn.ConvTranspose2d(512, 256, 2, stride=2, bias=False), nn.Flatten(2),
-        nn.Linear(36, 16_384), nn.LayerNorm(16_384), nn.Linear(16_384, 32), nn.BatchNorm1d(256),
+        nn.Conv2d(256, 512, 2, stride=2, padding=1), nn.ConvTranspose2d(512, 256, 2, stride=2, bias=False),
+        nn.Flatten(2), nn.Linear(36, 16_384), nn.LayerNorm(16_384), nn.Linear(16_384, 32), nn.BatchNorm1d(256),
     ).eval()  # fmt: skip
 
 

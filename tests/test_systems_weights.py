@@ -87,7 +87,7 @@ def test_the_shipped_weights_are_a_tiny_system_and_its_encoder():
     assert all(torch.equal(value, expected[name]) for name, value in model.encoder.state_dict().items())
 
 
-def test_weights_of_nothing_are_refused(folder, changed):
+def test_weights_of_nothing_are_refused(changed):
     assert "the checkpoint of another model (anchor_decoder." in refused(changed(system=..., encoder=...))
 
 

@@ -103,8 +103,8 @@ def _load_published(source: str | Path, encoder: str | Path | None) -> SceneSyst
             return load_model(fetch(str(source)), encoder=encoder)
         known = ", ".join(shipped_weights())
         raise UserError(
-            f"no weights '{shown(source)}': there is no such file or folder; give a weight folder, a file of published weights, a hub id or one of the "
-            f"shipped names: {known}"
+            f"no weights '{shown(source)}': there is no such file or folder; give a weight folder, a file of published "
+            f"weights, a hub id or one of the shipped names: {known}"
         )
     if not kind:
         source = published_file(source)
