@@ -27,6 +27,17 @@ def not_typed(kind: str, hub_id: str, cure: str) -> UserError:
     )
 
 
+def cached_folder(hub_id: str) -> Path | None:
+    """Folder of a repository in the hub's cache; None if nothing of it is there. Asks no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
 def hub_folder(hub_id: str, patterns: list[str]) -> Path:
     """Folder with the files of a repository that match the patterns.
 
