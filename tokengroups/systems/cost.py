@@ -18,10 +18,11 @@ from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt.dpt_head import DPTScratch
 from tokengroups.systems.base import SceneSystem
 
-BYTES_PER_TOKEN = 200_000  # of VGGT-1B's width, beside the weights
+BYTES_PER_TOKEN = 100_000  # of VGGT-1B's width, beside the weights
 BYTES_PER_PIXEL = 500  # of all photos: maps, masks, Gaussians
-BYTES_PER_DENSE_PIXEL = 2_500  # of the frames that a dense head takes at a time
-EFFICIENCY = 0.85  # of a network's arithmetic, beside that of a plain matrix product
+BYTES_PER_DENSE_PIXEL = 2_200  # of the frames that a dense head takes at a time
+BYTES_ALWAYS = 350_000_000  # interpreter and libraries
+EFFICIENCY = 0.9  # of a network's arithmetic, beside that of a plain matrix product
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _ROWS, _SIDE = 1024, 2048  # of the product that is timed
 
@@ -49,7 +50,7 @@ def estimate(model: SceneSystem, num_photos: int, size_hw: tuple[int, int], rate
     config = model.encoder.config
     work = operations(config, num_photos, size_hw, _dense_heads(model))
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    memory = weights + working_bytes(config, num_photos, size_hw)
+    memory = BYTES_ALWAYS + weights + working_bytes(config, num_photos, size_hw)
     return Cost(work, work / (EFFICIENCY * rate), memory)
 
 
@@ -59,9 +60,7 @@ def operations(config: VGGTConfig, num_photos: int, size_hw: tuple[int, int], de
     tokens = grid + config.num_special  # of a photo
     block = (4 + 2 * config.mlp_ratio) * dim**2  # weights of its four matrices
     pixels = 3 * config.patch_size**2
-    trunk = (
-        num_photos * tokens * 2 * block * (config.dino_depth + 2 * config.depth) + num_photos * grid * 2 * pixels * dim
-    )
+    trunk = num_photos * 2 * (tokens * block * (config.dino_depth + 2 * config.depth) + grid * pixels * dim)
     within = 4 * dim * num_photos * tokens**2 * (config.dino_depth + config.depth)
     across = 4 * dim * (num_photos * tokens) ** 2 * config.depth
     camera_block = 4 * block + 3 * 4 * dim**2 / config.camera_depth  # twice as wide; the modulation's matrix

@@ -1,4 +1,4 @@
-"""What weights are, without loading them: told by names, shapes and types of their tensors, and by their config.json."""
+"""What weights are, without loading them: told by names, shapes and types of tensors and by config.json."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def describe_weights(source: str) -> WeightsDescription:
             raise UserError(f"no weights '{shown(source)}': there is no such name, file, folder or hub id")
         found = cached_folder(source)
         if found is None:
-            raise UserError(
-                f"'{shown(source)}' is not in the hub's cache; use it once as --weights, which downloads it"
-            )
+            raise UserError(f"'{shown(source)}' is not in the hub's cache; as --weights it would be downloaded")
         return describe_weights(str(found))
     path = published_file(source)
     return _describe_file(source, path, kind_of_file(path))
