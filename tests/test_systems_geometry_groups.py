@@ -93,6 +93,6 @@ def test_commands_take_them(tmp_path: Path) -> None:
     assert (
         main(["reconstruct", *photos, *options, "-o", str(tmp_path / "a.safetensors"), "--max-gaussians", "999"]) == 0
     )
-    scene = load_scene(out)
+    scene = load_scene(tmp_path / "a.safetensors")
     assert 2 <= len(scene.gaussians.means) <= 999 and len(scene.group_ids) >= 1
     assert main(["segment", *photos, *options, "-o", str(tmp_path / "masks")]) == 0

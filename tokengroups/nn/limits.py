@@ -51,7 +51,7 @@ def unfilled() -> Iterator[None]:
     def empty(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         return None if parameter is None else nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
-    hook = register_module_parameter_registration_hook(empty)
+    hook = register_module_parameter_registration_hook(empty)  # pyright: ignore[reportArgumentType] # torch takes more
     try:
         yield
     finally:

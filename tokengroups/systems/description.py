@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tokengroups.checkpoint import WEIGHTS_FILE, find_weights, map_checkpoint, read_config, read_tensors
+from tokengroups.checkpoint import SHIPPED, WEIGHTS_FILE, find_weights, map_checkpoint, read_config, read_tensors
 from tokengroups.encoders.published import LICENCES, VGGT_IDS
 from tokengroups.errors import UserError
 from tokengroups.io.hub import cached_folder
@@ -21,7 +21,7 @@ from tokengroups.systems.published import RELEASES, kind_of_file, kind_on_hub, m
 # Bytes of the hub's files, for those that are not here yet.
 _DOWNLOADS = {"VGGT": 5_026_367_224, "IGGT": 5_198_776_140, "SegVGGT": 6_617_883_817}
 _SYSTEMS = {"VGGT": "geometry_groups", "IGGT": "iggt", "SegVGGT": "segvggt"}
-_OWN_LICENCE = "that of the package, unless the folder or the encoder's weights say otherwise"
+_SHIPPED_LICENCE, _NO_LICENCE = "Apache-2.0, as the package", "none recorded; ask who trained them"
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,14 @@ def _describe_own(source: str, folder: Path, content: Mapping[str, Any]) -> Weig
         classes=len(config.get("class_names") or ()),
         text_encoder=text,
         postprocess=tuple(names),
-        licence=_OWN_LICENCE,
+        licence=_licence(folder, str(content.get("encoder", ""))),
         **facts,
     )
+
+
+def _licence(folder: Path, encoder: str) -> str:
+    own = _SHIPPED_LICENCE if folder.parent == SHIPPED else _NO_LICENCE
+    return f"{own}; {LICENCES['VGGT']}" if encoder in VGGT_IDS else own
 
 
 def _facts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -42,7 +42,6 @@ SYSTEMS = {
     "iggt": "tokengroups.systems.iggt.iggt:IGGT",
     "iggt_tiny": "tokengroups.systems.iggt_tiny:IGGTTiny",
     "segvggt": "tokengroups.systems.segvggt.system:SegVGGT",
-    "geometry_groups": "tokengroups.systems.geometry_groups:GeometryGroups",
 }
 DEFAULT_WEIGHTS = "token_groups_tiny"
 # Modules whose `load_published(source)` loads checkpoints as other authors published them, by their kind.
