@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tokengroups.checkpoint.foreign import INDEX_FILE
 from tokengroups.encoders.vggt import VGGT, VGGTConfig, load_official
 from tokengroups.errors import UserError
 
@@ -67,11 +70,83 @@ def test_any_other_difference_is_one_line(tmp_path, reference, change):
     assert "\n" not in str(caught.value)
 
 
-def test_pickled_checkpoints_are_named(tmp_path):
-    """Those of VGGT, IGGT and SegVGGT as their authors publish them."""
-    torch.save({"aggregator.x": torch.ones(1)}, tmp_path / "model.pt")
-    with pytest.raises(UserError, match=r"model.pt: a PyTorch checkpoint; give VGGT's weights as model.safetensors$"):
-        load_official(tmp_path / "model.pt")
+FORMS = ("file", "only file", "bfloat16", "float16", "module.", "model.", "pt", "legacy pt", "shards", "index")
+
+
+def write(folder: Path, form: str, tensors: dict[str, torch.Tensor]) -> Path:
+    """The weights in one of the forms in which they are handed on; returns what a user would name."""
+    if form in ("bfloat16", "float16"):
+        tensors = {name: tensor.to(getattr(torch, form)) for name, tensor in tensors.items()}
+    if form.endswith("."):
+        tensors = {form + name: tensor for name, tensor in tensors.items()}
+    if form.endswith("pt"):
+        torch.save({"model": tensors}, folder / "a.pt", _use_new_zipfile_serialization=form == "pt")
+        return folder / "a.pt"
+    if form in ("shards", "index"):
+        names = sorted(tensors)
+        parts = {f"model-0000{i + 1}-of-00003.safetensors": names[i::3] for i in range(3)}
+        for file, part in parts.items():
+            save_file({name: tensors[name] for name in part}, folder / file)
+        index = {"metadata": {}, "weight_map": {name: file for file, part in parts.items() for name in part}}
+        (folder / INDEX_FILE).write_text(json.dumps(index))
+        return folder / INDEX_FILE if form == "index" else folder
+    save_file(tensors, folder / "vggt.safetensors")
+    return folder if form == "only file" else folder / "vggt.safetensors"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_model(form, tmp_path, reference):
+    state = {name: tensor.half().float().bfloat16().float() for name, tensor in reference.state_dict().items()}
+    loaded = load_official(write(tmp_path, form, state | TRACKER), CONFIG)
+    assert all(torch.equal(tensor.float(), state[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_shards_alone_and_missing_ones_are_one_line(tmp_path, reference):
+    folder = write(tmp_path, "shards", reference.state_dict())
+    with pytest.raises(UserError, match=rf"one of 3 shards; give the folder with all and {INDEX_FILE}$"):
+        load_official(folder / "model-00002-of-00003.safetensors", CONFIG)
+    (folder / "model-00002-of-00003.safetensors").rename(folder / "away.bak")
+    with pytest.raises(UserError, match="model-00002-of-00003.safetensors: there is no such file; download"):
+        load_official(folder, CONFIG)
+    (folder / INDEX_FILE).unlink()
+    with pytest.raises(UserError, match=f"holds shards without {INDEX_FILE}"):
+        load_official(folder, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({}, "lacks 'weight_map'"),
+        ({"weight_map": {"a": "../../etc/passwd"}}, "outside of its folder"),
+        ({"weight_map": {"a": "vggt.safetensors"}}, "its shards lack a;"),
+        ([], "lacks 'weight_map'"),
+    ],
+)
+def test_wrong_indices_are_one_line(index, message, tmp_path, reference):
+    write(tmp_path, "file", reference.state_dict())
+    (tmp_path / INDEX_FILE).write_text(json.dumps(index))
+    with pytest.raises(UserError, match=message):
+        load_official(tmp_path, CONFIG)
+
+
+def test_several_files_in_a_folder_are_one_line(tmp_path):
+    for name in ("a.safetensors", "b.safetensors"):
+        save_file(TRACKER, tmp_path / name)
+    with pytest.raises(UserError, match=r"holds a.safetensors and b.safetensors; give one of them$"):
+        load_official(tmp_path)
+
+
+def test_a_missing_point_head_is_left_out(tmp_path, reference):
+    state = {name: tensor for name, tensor in reference.state_dict().items() if not name.startswith("point_head.")}
+    save_file(state, tmp_path / "a.safetensors")
+    assert load_official(tmp_path, CONFIG).point_head is None
+
+
+def test_checkpoints_of_whole_systems_are_named(tmp_path, reference):
+    branch = {"part_head.x": torch.ones(1), "part_adaptor.x": torch.ones(1)}
+    torch.save(reference.state_dict() | branch, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a.pt: an IGGT checkpoint, a whole system; give it as --weights instead$"):
+        load_official(tmp_path / "a.pt", CONFIG)
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/no/where", "a/b/c", "missing.safetensors"])

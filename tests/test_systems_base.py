@@ -231,7 +231,7 @@ def test_an_encoder_of_ones_own_carries_a_built_in_system(own, tmp_path):
     loaded = load_model(tmp_path / "run" / "weights")  # its module has been imported by the training
     scene = loaded.reconstruct(random_photos())
     torch.testing.assert_close(scene.anchors[:, 2], torch.ones(16))
-    assert loaded.image_size == 64 and not isinstance(loaded.encoder, torch.nn.Module)
+    assert loaded.image_size == 32 and not isinstance(loaded.encoder, torch.nn.Module)
 
 
 def test_a_system_that_makes_scenes_needs_no_more_than_decoding(own, tmp_path, capsys):

@@ -188,7 +188,8 @@ def _vggt(file: Path) -> None:
 
 
 def _segvggt(file: Path) -> None:
-    torch.save({"aggregator.x": torch.ones(1), "semantic_head.norm.weight": torch.ones(1)}, file)
+    names = ("aggregator.instance_query_token", "semantic_head.norm.weight")
+    torch.save({name: torch.ones(1) for name in names}, file)
 
 
 def _other(file: Path) -> None:
@@ -211,7 +212,7 @@ def _list(file: Path) -> None:
     ("spoil", "message"),
     [
         (_truncate, "damaged or truncated"),
-        (_vggt, r"without IGGT's instance branch, or SegVGGT's \(semantic_head\); IGGT's has point_head, part_adaptor"),
+        (_vggt, "VGGT weights without all of IGGT's instance branch; IGGT's has point_head, part_adaptor"),
         (_segvggt, "a SegVGGT checkpoint"),
         (_other, "the checkpoint of another model"),
         (_partial, "do not fit this InstanceBranch: .* missing: part_head.window_self_atten"),

@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_refused_in_one_line(photos, decoded):
 
     assert "no weights 'nowhere'; give a shipped name, a folder or a file" in refused(MaskVotes("nowhere"))
     assert "token_groups_tiny segments no photos; give weights of iggt" in refused(MaskVotes("token_groups_tiny"))
-    assert "vggt_tiny holds the encoder" in refused(MaskVotes("vggt_tiny"))
+    assert "vggt_tiny segments no photos; give weights of iggt" in refused(MaskVotes("vggt_tiny"))
     masked = load_model("iggt_tiny")
     with torch.no_grad():
         instances = masked.decode(masked.encode(photos))

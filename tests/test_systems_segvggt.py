@@ -21,17 +21,12 @@ from tokengroups.losses.query_masks import QueryLossConfig
 from tokengroups.losses.query_targets import QueryTargetConfig
 from tokengroups.scene import load_scene, save_scene
 from tokengroups.systems import load_model
+from tokengroups.systems.published import kind_of_file
 from tokengroups.systems.segvggt.class_names import SCANNET, SCANNET200
 from tokengroups.systems.segvggt.config import SemanticHeadConfig
 from tokengroups.systems.segvggt.decode import DecodeConfig
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
-from tokengroups.systems.segvggt.system import (
-    SegVGGT,
-    SegVGGTModelConfig,
-    SegVGGTSettings,
-    is_published,
-    load_published,
-)
+from tokengroups.systems.segvggt.system import SegVGGT, SegVGGTModelConfig, SegVGGTSettings, load_published
 
 NAMES = ("wall", "floor", "ceiling", "chair", "table", "window", "cabinet")
 MODEL = SegVGGTModelConfig(
@@ -157,7 +152,7 @@ def test_names_of_the_published_classes() -> None:
 def test_a_published_checkpoint_is_a_system_like_any_other(classes: int, tmp_path: Path) -> None:
     config = replace(CONFIG, num_classes=classes)
     torch.save(published_state(config), tmp_path / "segvggt.pt")
-    assert is_published(tmp_path / "segvggt.pt")
+    assert kind_of_file(tmp_path / "segvggt.pt") == "SegVGGT"
     system = load_published(tmp_path / "segvggt.pt", SIZES, config)
     system.decoding = MODEL.decode
     made = system.predict(torch.rand(2, 3, 56, 56))

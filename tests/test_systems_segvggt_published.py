@@ -17,8 +17,9 @@ from torch import Tensor
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
 from tokengroups.systems.iggt import published as iggt
+from tokengroups.systems.published import kind_of_file, kind_on_hub
 from tokengroups.systems.segvggt.config import QueryConfig, SegVGGTConfig
-from tokengroups.systems.segvggt.published import RELEASE, is_published, load_network
+from tokengroups.systems.segvggt.published import RELEASE, load_network
 
 V200, V2 = (Path(name).name for name in RELEASE.files)
 
@@ -42,7 +43,7 @@ def test_bare_and_wrapped_state_dicts(wrapper: str, prefix: str, zipped: bool, t
     if wrapper:
         content = {"epoch": 3, wrapper: content, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}}
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
-    assert is_published(tmp_path / "a.pt")
+    assert kind_of_file(tmp_path / "a.pt") == "SegVGGT"
     check_loaded(load(tmp_path / "a.pt"), state)
 
 
@@ -84,7 +85,7 @@ def test_sources(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "folder": tmp_path / "mine", "subfolder": tmp_path / "hub", "hub": "JinyuanQu/SegVGGT",
         "hub_file": f"JinyuanQu/SegVGGT/checkpoint/{V2}",
     }  # fmt: skip
-    assert is_published(sources[form])
+    assert kind_on_hub(sources[form]) == ("SegVGGT" if form.startswith("hub") else "")
     if form == "subfolder":
         with pytest.raises(UserError, match=f"holds {V200} and {V2}; give one of the files"):
             load(sources[form])
@@ -94,14 +95,15 @@ def test_sources(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == ([("JinyuanQu/SegVGGT", [name])] if form.startswith("hub") else [])
 
 
-def test_what_is_not_a_segvggt_checkpoint(tmp_path: Path) -> None:
+def test_kinds_are_told_by_names(tmp_path: Path) -> None:
     torch.save(iggt_weights.published_state(), tmp_path / "iggt.pth")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "folder.pt").mkdir()
-    for source in ("iggt.pth", "missing.pt", "empty", "folder.pt"):
-        assert not is_published(tmp_path / source), source
-    assert not is_published("vggt_tiny") and not is_published("lifuguan/IGGT_official")
-    assert not iggt.is_published("JinyuanQu/SegVGGT") and iggt.is_published(tmp_path / "missing.pt")
+    torch.save(VGGT(SIZES).state_dict(), tmp_path / "vggt.pt")
+    torch.save({"backbone.weight": torch.ones(2)}, tmp_path / "other.pt")
+    assert kind_of_file(tmp_path / "iggt.pth") == "IGGT" and kind_of_file(tmp_path / "vggt.pt") == "VGGT"
+    with pytest.raises(UserError, match=r"the checkpoint of another model \(backbone.weight, ...\); this"):
+        kind_of_file(tmp_path / "other.pt")
+    assert kind_on_hub("lifuguan/IGGT_official") == "IGGT" and kind_on_hub("facebook/VGGT-1B-Commercial") == "VGGT"
+    assert kind_on_hub("vggt_tiny") == kind_on_hub("JinyuanQu/other") == kind_on_hub(tmp_path) == ""
 
 
 class Evil:
@@ -166,8 +168,7 @@ def not_finite(file: Path) -> None:
         (other_classes, "a checkpoint of 20 classes; this SegVGGT has 7$"),
         (
             vggt,
-            r"VGGT weights without SegVGGT's instance branch, or IGGT's \(part_head\); "
-            "SegVGGT's has aggregator.instance_, semantic_head$",
+            "VGGT weights without all of SegVGGT's instance branch; SegVGGT's has aggregator.instance_, semantic_head$",
         ),
         (no_classes, "1 of another shape: semantic_head.scratch.output_instance.2.weight"),
         (lambda file: changed(file, torch.Tensor.to_sparse), "no state dict .*dense real tensors"),

@@ -75,9 +75,8 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
     add = parser.add_argument
-    weights_help = (
-        "shipped name, weight folder, or published checkpoint of IGGT or SegVGGT: file, folder or hub id (%(default)s)"
-    )
+    weights_help = """shipped name, weight folder, or published checkpoint of VGGT (groups by geometry alone), IGGT or
+        SegVGGT: file, folder or hub id, like facebook/VGGT-1B; see `tokengroups info` (%(default)s)"""
     add("--weights", default=DEFAULT_WEIGHTS, metavar="NAME|DIR|FILE|ID", help=weights_help)
     add("--encoder", metavar="NAME|DIR|ID", help="the weights' encoder: folder or hub id (default: as they name it)")
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:

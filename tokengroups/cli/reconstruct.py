@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokengroups.cli import cost
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import (
     add_embed_option,
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     adjusted = adjust_model(model, args.weights, max_gaussians=args.max_gaussians)
     photos, intrinsics, notes = photo_options.load(args, find_photos(args.photos), model, device)
     _check_budget(args.max_gaussians, len(photos.photos))
+    cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
     mask = None if photos.mask is None else photos.mask.to(device)
     made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, steps, args.seed)
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace) -> None:
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
-    print_summary(summary, args.json)
+    summary["peak_memory_gb"] = peak = cost.peak_gb(device)
+    print_summary(summary, args.json, "" if peak is None else f", at most {peak:.1f} GB of memory")
 
 
 def _predict(

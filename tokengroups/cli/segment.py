@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokengroups.cli import cost
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import add_model_options, add_number, adjust_model, load_model_and_steps, pick_device
 from tokengroups.cli.output import counted, print_json, progress, say
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> None:
     model, steps = load_model_and_steps(args, device)
     adjusted = adjust_model(model, args.weights, granularity=args.granularity, score=args.score)
     photos, intrinsics, more = photo_options.load(args, paths, model, device)
+    height, width = photos.images.shape[-2:]
+    cost.announce(model, len(photos.photos), (height, width), device)
     mask = None if photos.mask is None else photos.mask.to(device)
     found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed, mask)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]
@@ -79,7 +82,6 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     content = write_segmentation(args.out, found, photos, layout, facts, **options, watch=progress)
     seconds = {**found.seconds, "files": time.perf_counter() - start}
-    height, width = photos.images.shape[-2:]
     summary = {
         "output": str(args.out),
         "photos": [str(photo.path) for photo in photos.photos],
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         "num_instances": len(content["instances"]),
         "postprocess": [step["name"] for step in facts["postprocess"]],
         "seconds": {part: round(value, 4) for part, value in seconds.items()},
+        "peak_memory_gb": cost.peak_gb(device),
     }
     print_json(summary) if args.json else _print(args, summary)
 
@@ -100,6 +103,8 @@ def _print(args: argparse.Namespace, summary: dict[str, Any]) -> None:
     made = f"{counted(len(summary['photos']), 'photo')} at {width}x{height} -> "
     made += counted(summary["num_instances"], "instance")
     say(f"{made}; masks {seconds['masks']:.2f} s, geometry {seconds['geometry']:.2f} s, files {seconds['files']:.2f} s")
+    if (peak := summary["peak_memory_gb"]) is not None:
+        say(f"at most {peak:.1f} GB of memory")
     say(f"wrote {args.out}; see {args.out / 'contact_sheet.jpg'}")
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tokengroups.checkpoint import find_weights, load_state_strict, load_weights, save_weights
+from tokengroups.checkpoint import adopt_state, find_weights, map_weights, read_config, save_weights
 from tokengroups.config import build_config, config_to_dict
 from tokengroups.encoders.base import Encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig, load_official
 from tokengroups.encoders.vggt_tiny import VGGTTiny, VGGTTinyConfig
 from tokengroups.errors import UserError
-from tokengroups.nn.limits import weights_limit
+from tokengroups.nn.limits import unfilled, weights_limit
 from tokengroups.reading import malformed, path_kind, shown
 from tokengroups.registry import resolve
 
@@ -32,8 +32,8 @@ def load_encoder(source: str | Path, *, typed: bool = True) -> Encoder:
     """Load an encoder with frozen weights, in evaluation mode on the CPU.
 
     Args:
-        source: Name of shipped weights, a weight folder of ours, the published VGGT-1B weights as a safetensors file,
-            their folder or a hub id such as "facebook/VGGT-1B", or ``package.module:Class`` of an encoder of your own.
+        source: Name of shipped weights, a weight folder of ours, the published VGGT-1B weights as a file, their folder
+            or a hub id such as "facebook/VGGT-1B", or ``package.module:Class`` of an encoder of your own.
         typed: Whether the user typed the source. A name from a file imports nothing (see
             `tokengroups.registry.resolve`), and is never looked up on the hub.
 
@@ -73,9 +73,10 @@ def load_vggt(source: str | Path, *, typed: bool = True) -> VGGT:
     folder = find_weights(source)
     if folder is None:
         return load_official(source, typed=typed)
-    tensors, saved = load_weights(folder)
+    saved = read_config(folder)
     if "config" not in saved:  # a copy of the published folder has a config.json of its own
         return load_official(folder)
+    tensors, _ = map_weights(folder)
     name, values, where = str(saved.get("encoder", "")), saved["config"], f"{folder}/config.json"
     if "system" in saved or name not in ENCODERS:
         what = f"the system '{shown(saved['system'])}'" if "system" in saved else f"the encoder '{shown(name)}'"
@@ -83,9 +84,9 @@ def load_vggt(source: str | Path, *, typed: bool = True) -> VGGT:
     if not isinstance(values, dict):
         raise UserError(f"{where}: the key 'config' must hold a JSON object; get a fresh copy")
     network, config = ENCODERS[name]
-    with malformed(where, "get a fresh copy"), weights_limit(tensors, where):
+    with malformed(where, "get a fresh copy"), weights_limit(tensors, where), unfilled():
         encoder = network(build_config(config, values, where))
-    load_state_strict(encoder, tensors, folder)
+    adopt_state(encoder, tensors, folder)
     return encoder.freeze()
 
 

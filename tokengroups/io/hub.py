@@ -10,6 +10,8 @@ from tokengroups.reading import shown
 
 HUB = ("huggingface.co", 443)
 PATIENCE_S = 3.0
+# Weights in a repository, whole or in shards, and a weight folder of ours with the encoder beside it.
+WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json", "config.json", "encoder/*")
 
 
 def is_hub_id(source: str) -> bool:
@@ -23,6 +25,17 @@ def not_typed(kind: str, hub_id: str, cure: str) -> UserError:
         f"a file asks for the {kind} '{shown(hub_id)}' of the model hub, which is used only if you name it yourself: "
         f"pass {cure}"
     )
+
+
+def cached_folder(hub_id: str) -> Path | None:
+    """Folder of a repository in the hub's cache; None if nothing of it is there. Asks no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
 
 
 def hub_folder(hub_id: str, patterns: list[str]) -> Path:

@@ -41,6 +41,23 @@ def parameter_limit(most: int, message: str) -> Iterator[None]:
         hook.remove()
 
 
+@contextlib.contextmanager
+def unfilled() -> Iterator[None]:
+    """Context in which modules are built without memory for their parameters, for weights that take their places.
+
+    Unlike on torch's device "meta", buffers are real: some are constants that no file holds.
+    """
+
+    def empty(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        return None if parameter is None else nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(empty)  # pyright: ignore[reportArgumentType] # torch takes more
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def weights_limit(tensors: Mapping[str, Tensor], where: str | Path) -> contextlib.AbstractContextManager[None]:
     """`parameter_limit` of a module for these weights; generous, because parts may be built and replaced."""
     most = 4 * sum(tensor.numel() for tensor in tensors.values()) + _SPARE_PARAMETERS

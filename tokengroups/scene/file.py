@@ -24,7 +24,7 @@ from tokengroups.scene.consistency import (
 )
 from tokengroups.types import Cameras, Gaussians, Semantics, TokenScene
 
-_FORMAT = "tokengroups.scene"
+FORMAT = "tokengroups.scene"  # in the metadata
 _VERSIONS = {"version": 1, "conventions": 1}  # of the file's layout, and of CONVENTIONS.md
 
 _ADVICE = "make it again"
@@ -57,7 +57,7 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
     if scene.semantics is not None:
         content["text_encoder"] = scene.semantics.encoder
     versions = {name: str(version) for name, version in _VERSIONS.items()}
-    metadata = {"format": _FORMAT, **versions, "scene": json.dumps(content)}
+    metadata = {"format": FORMAT, **versions, "scene": json.dumps(content)}
     write_tensors(Path(path), scene_tensors(scene), metadata)
 
 
@@ -105,7 +105,7 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
 def _read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata and check that the file is a scene of this version."""
     metadata = read_metadata(path)
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") != FORMAT:
         raise UserError(f"{shown(path)}: a safetensors file, but no token scene; make one with reconstruct or import")
     for name, version in _VERSIONS.items():
         found = metadata.get(name, "none")

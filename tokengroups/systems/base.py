@@ -31,7 +31,7 @@ from tokengroups.postprocess import (
     run_steps,
     token_scene,
 )
-from tokengroups.systems.inputs import check_full_photos, check_intrinsics, check_mask, check_photos
+from tokengroups.systems.inputs import TrainingPhotos, check_full_photos, check_intrinsics, check_mask, check_photos
 from tokengroups.types import TokenScene, stack
 
 
@@ -95,6 +95,7 @@ class SceneSystem(nn.Module):
 
     network: nn.Module
     adjustable: ClassVar[Mapping[str, str]] = {}  # options that change settings after loading: attribute.field
+    training_photos: TrainingPhotos | None = None  # None: not known
     licence: str = ""  # of published weights that ask for one, for notes and the provenance of scenes
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
@@ -105,7 +106,7 @@ class SceneSystem(nn.Module):
         self.encoder = encoder
         self.steps = tuple(steps)
         self.text_encoder = ""  # name of the text encoder whose space the groups' embeddings are in; "" = no semantics
-        self.image_size = encoder.image_size  # longer side in pixels of the photos that the encoder was trained on
+        self.image_size = encoder.image_size  # longer side in pixels of the photos of the training, if known
         self.size_multiple = math.lcm(encoder.patch_size, patch)  # photo sides must be multiples of this
 
     def train(self, mode: bool = True) -> SceneSystem:

@@ -59,7 +59,10 @@ def place_gaussians(draft: Draft, config: CellGaussiansConfig) -> CellGaussians:
 
 
 def cell_prediction(
-    cells: CellGaussians, assignment: Float[Tensor, "K L"], group_tokens: Float[Tensor, "L D"], groups: PhotoGroups
+    cells: CellGaussians,
+    assignment: Float[Tensor, "K L"],
+    group_tokens: Float[Tensor, "L D"],
+    groups: PhotoGroups | None = None,
 ) -> Prediction:
     """The prediction of one scene, in which every Gaussian is its own anchor."""
     points = cells.gaussians.means

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tokengroups.bounds import Between, Settings
+
 _ROUNDING = 1e-3  # of colours, beyond [0, 1]
 _SAME_SHAPE = 0.02  # relative difference of the ratio of the sides, from rounding
 _BRIGHTEST = 2.0  # colours above it are not in [0, 1] at all
+
+
+@dataclass(frozen=True)
+class TrainingPhotos(Settings):
+    """The photos that a system was trained on."""
+
+    size: Annotated[int, Between(1, 4096)]  # longer side in pixels
+    square: bool = True  # whether all were
 
 
 def check_photos(photos: Any, multiple: int, device: torch.device | None) -> Float[Tensor, "V 3 H W"]:

@@ -1,29 +1,18 @@
-"""Checkpoints as other authors published them: pickled state dicts, read as tensors alone, never as code."""
+"""Checkpoints as other authors published them: where they are, and what they hold."""
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from tokengroups.checkpoint import PICKLES, find_checkpoint, map_checkpoint
+from tokengroups.encoders.published import KINDS, VGGT_IDS, article, kind_of
 from tokengroups.errors import UserError
-from tokengroups.io.hub import hub_folder
+from tokengroups.io.hub import WEIGHT_FILES, hub_folder, is_hub_id
 from tokengroups.reading import check_file, path_kind, shown
-
-SUFFIXES = (".pth", ".pt")
-_WRAPPERS = ("model", "state_dict")  # entries of a dictionary that holds more than the weights
-_PREFIX = "module."  # of a data-parallel wrapper
-_BEGINNING = 2**24  # bytes of a checkpoint in which all its names are
-_DAMAGED = "damaged or truncated, or no PyTorch checkpoint; get the file again"
-# A part of the names that only one kind of checkpoint has.
-_KINDS = {"SegVGGT": "semantic_head.", "IGGT": "part_head."}
-_VGGT = "aggregator."
 
 
 @dataclass(frozen=True)
@@ -33,10 +22,9 @@ class Release:
     hub_id: str
     files: tuple[str, ...]  # paths in the repository; the id alone stands for the first one
 
-    def holds(self, source: str | Path) -> bool:
-        """Whether the source is the hub's, here or not, or a folder with one of the files."""
-        kind = path_kind(source)
-        return bool(self._in_folder(Path(source))) if kind == "folder" else kind == "missing" and self._on_hub(source)
+    def on_hub(self, source: str | Path) -> bool:
+        """Whether the source is the hub's, with or without a file."""
+        return str(source) in (self.hub_id, *(f"{self.hub_id}/{name}" for name in self.files))
 
     def find(self, source: str | Path) -> Path:
         """Local path of a file, of the file in a folder, or of the hub's; the hub's is downloaded if it is not cached.
@@ -46,61 +34,68 @@ class Release:
         """
         path, kind = Path(source), path_kind(source)
         if kind == "folder":
-            found = self._in_folder(path)
+            places = dict.fromkeys(path / part for name in self.files for part in (name, Path(name).name))
+            found = [place for place in places if path_kind(place) == "file"]
             if len(found) > 1:
                 raise UserError(f"{shown(path)} holds {' and '.join(f.name for f in found)}; give one of the files")
-            return found[0] if found else check_file(path / self.files[0], "download it from the model's page")
-        if kind == "missing" and self._on_hub(source):
+            return found[0] if found else find_checkpoint(path)
+        if kind == "missing" and self.on_hub(source):
             name = str(source)[len(self.hub_id) + 1 :] or self.files[0]
-            path = hub_folder(self.hub_id, [name]) / name
+            return check_file(hub_folder(self.hub_id, [name]) / name, "the hub does not hold it")
         names = " or ".join(Path(name).name for name in self.files)
-        return check_file(path, f"give {names}, its folder, or the hub id {self.hub_id}")
-
-    def _on_hub(self, source: str | Path) -> bool:
-        return str(source) in (self.hub_id, *(f"{self.hub_id}/{name}" for name in self.files))
-
-    def _in_folder(self, folder: Path) -> list[Path]:
-        places = dict.fromkeys(folder / part for name in self.files for part in (name, Path(name).name))
-        return [path for path in places if path_kind(path) == "file"]
+        return find_checkpoint(check_file(path, f"give {names}, its folder, or the hub id {self.hub_id}"))
 
 
-def mentions(path: str | Path, part: str) -> bool:
-    """Whether a name of a checkpoint contains the part; quick, and false for whatever cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return part.encode() in file.read(_BEGINNING)
-    except OSError:
+RELEASES = {
+    "SegVGGT": Release("JinyuanQu/SegVGGT", ("checkpoint/segvggt_scannet200.pt", "checkpoint/segvggt_scannetv2.pt")),
+    "IGGT": Release("lifuguan/IGGT_official", ("iggt_checkpoint.pth",)),
+}
+
+
+def kind_on_hub(source: str | Path) -> str:
+    """The kind of a published hub id, a key of `KINDS`; "" for anything else."""
+    if path_kind(source) != "missing":
+        return ""
+    if str(source) in VGGT_IDS:
+        return "VGGT"
+    return next((kind for kind, release in RELEASES.items() if release.on_hub(source)), "")
+
+
+def may_be_on_hub(source: str | Path) -> bool:
+    """Whether a user who typed the source can have meant the hub: no such path, nor its first folder."""
+    text = str(source)
+    if isinstance(source, Path) or not is_hub_id(text) or Path(text).suffix.lower() in (*PICKLES, ".safetensors"):
         return False
+    return path_kind(text) == path_kind(text.partition("/")[0]) == "missing"
 
 
-def read_state(path: Path, wanted: str) -> dict[str, Tensor]:
-    """Tensors of a checkpoint by their names, without a wrapper's entry and prefix; mapped from the file.
+def fetch(source: str) -> Path:
+    """Folder with the weights of a hub id that is none of the published ones; errors as `hub_folder`'s."""
+    return hub_folder(source, list(WEIGHT_FILES))
 
-    Args:
-        path: The file.
-        wanted: What to give instead, for messages.
+
+def published_file(source: str | Path) -> Path:
+    """The checkpoint of a local path; errors as `find_checkpoint`'s."""
+    if path_kind(source) == "folder":
+        for release in RELEASES.values():
+            if any(path_kind(Path(source) / name) == "file" for name in release.files):
+                return release.find(source)
+    return find_checkpoint(Path(source))
+
+
+def kind_of_file(path: Path) -> str:
+    """The kind of a checkpoint, a key of `KINDS`, by the names of its tensors, which are not read.
 
     Raises:
-        UserError: It is damaged, holds more than tensors and plain values, or no state dict.
+        UserError: It is none of them, or unreadable.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        what = "holds more than tensors, so it may run code; give a checkpoint of tensors"
-        raise UserError(f"{shown(path)}: {what if 'unsupported GLOBAL' in str(error) else _DAMAGED}") from None
-    except Exception as error:  # whatever a damaged pickle makes of its reader
-        raise UserError(f"{shown(path)}: {_DAMAGED}") from error
-    tensors = content if isinstance(content, Mapping) else {}
-    for name in _WRAPPERS:
-        tensors = tensors[name] if isinstance(tensors.get(name), Mapping) else tensors
-    if not tensors or not all(isinstance(n, str) and _is_plain(t) for n, t in tensors.items()):
-        raise UserError(f"{shown(path)}: no state dict (a mapping of names to dense real tensors); give {wanted}")
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+    tensors = map_checkpoint(path, check=False)
+    kind = kind_of(tensors)
+    if not kind:
+        known = ", ".join(KINDS)
+        some = ", ".join(shown(name) for name in sorted(tensors)[:2])
+        raise UserError(f"{shown(path)}: the checkpoint of another model ({some}, ...); this package has {known}")
+    return kind
 
 
 def check_kind(path: Path, tensors: Mapping[str, Tensor], system: str, parts: tuple[str, ...]) -> None:
@@ -115,11 +110,8 @@ def check_kind(path: Path, tensors: Mapping[str, Tensor], system: str, parts: tu
 
     if all(map(has, parts)):
         return
-    other = next((kind for kind, part in _KINDS.items() if kind != system and has(part)), None)
-    found = "the checkpoint of another model"
-    if other is not None:
-        found = f"{'an' if other[0] in 'AEIO' else 'a'} {other} checkpoint"
-    elif has(_VGGT):
-        others = " or ".join(f"{kind}'s ({part.rstrip('.')})" for kind, part in _KINDS.items() if kind != system)
-        found = f"VGGT weights without {system}'s instance branch, or {others}"
+    kind = kind_of(tensors)
+    found = f"{article(kind)} checkpoint" if kind else "the checkpoint of another model"
+    if kind in ("VGGT", system):
+        found = f"VGGT weights without all of {system}'s instance branch"
     raise UserError(f"{shown(path)}: {found}; {system}'s has {', '.join(part.rstrip('.') for part in parts)}")

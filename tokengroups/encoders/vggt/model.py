@@ -17,6 +17,7 @@ from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.dpt_head import DPTHead
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.nn.blocks import init_transformer_weights
+from tokengroups.nn.half import widen
 from tokengroups.types import Cameras, TensorFields
 
 DEPTH_CHANNELS = 1
@@ -182,8 +183,9 @@ class VGGT(nn.Module):
         return self.eval()
 
     def unfreeze(self) -> VGGT:
-        """Train all parameters again, those included that no output depends on."""
+        """Train all parameters again in float32, those included that no output depends on."""
         self.frozen = False
+        widen(self)
         self.requires_grad_(True)
         return self.train()
 

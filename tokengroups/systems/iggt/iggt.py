@@ -104,7 +104,8 @@ class IGGT(InstanceFieldSystem):
         self.config, self.clustering, self.gaussians = config, config.clustering, config.gaussians
         self.branch = InstanceBranch(encoder.config, config.head)
         if encoder.point_head is not None:
-            self.branch.point_head.load_state_dict(encoder.point_head.state_dict())
+            if not next(self.branch.point_head.parameters()).is_meta:  # else saved weights are about to come
+                self.branch.point_head.load_state_dict(encoder.point_head.state_dict())
             encoder.drop_point_head()
         self.network: nn.Module = self.branch
         self.settings: IGGTSettings | None = None

@@ -6,31 +6,26 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from tokengroups.checkpoint import load_state_strict
+from tokengroups.checkpoint import adopt_state, map_checkpoint
+from tokengroups.encoders.published import LICENCES
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
+from tokengroups.nn.limits import unfilled
 from tokengroups.reading import path_kind, shown
 from tokengroups.systems.iggt.iggt import IGGT, IGGTConfig
-from tokengroups.systems.published import SUFFIXES, Release, check_kind, read_state
+from tokengroups.systems.published import RELEASES, check_kind
 
-HUB_ID, FILE_NAME = "lifuguan/IGGT_official", "iggt_checkpoint.pth"
-RELEASE = Release(HUB_ID, (FILE_NAME,))
+RELEASE = RELEASES["IGGT"]
+HUB_ID, FILE_NAME = RELEASE.hub_id, RELEASE.files[0]
 SIZE, SHA256 = 5_198_776_140, "2e165f7d18b64de1a6e18ce0022f2ada034faaaae007cd3e9a4a15eccf4644d2"
-LICENCE = "IGGT's weights derive from VGGT-1B (CC BY-NC 4.0): for non-commercial research"
+LICENCE = LICENCES["IGGT"]
 _BRANCH = ("point_head.", "part_adaptor.", "part_head.")
 _DROPPED = "track_head."
 _BLOCK = 2**24
 
 
-def is_published(source: str | Path) -> bool:
-    """True for the hub id, a ``.pth`` or ``.pt`` file, there or not, and a folder with the published file."""
-    return RELEASE.holds(source) or (path_kind(source) != "folder" and Path(source).suffix.lower() in SUFFIXES)
-
-
 def load_published(source: str | Path, encoder: VGGTConfig | None = None, config: IGGTConfig | None = None) -> IGGT:
-    """Load IGGT with a published checkpoint, frozen, in float32, mapped from the file.
+    """Load IGGT with a published checkpoint, frozen, mapped from the file.
 
     Args:
         source: The file, a folder that holds it, or the hub id, which is looked up in the hub's cache, then downloaded.
@@ -42,17 +37,17 @@ def load_published(source: str | Path, encoder: VGGTConfig | None = None, config
     """
     path = RELEASE.find(source)
     _check_digest(path, from_hub=path_kind(source) == "missing")
-    tensors = read_state(path, FILE_NAME)
+    tensors = map_checkpoint(path)
     sizes = replace(encoder or VGGTConfig(), enable_point=False)
-    with torch.device("meta"):
+    with unfilled():
         system = IGGT(VGGT(sizes), config or IGGTConfig())
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DROPPED)}
     branch = {name: tensor for name, tensor in kept.items() if name.startswith(_BRANCH)}
     check_kind(path, kept, "IGGT", _BRANCH)
-    load_state_strict(system.branch, branch, path, assign=True)
+    adopt_state(system.branch, branch, path)
     rest = {name: tensor for name, tensor in kept.items() if name not in branch}
     assert isinstance(system.encoder, VGGT)
-    load_state_strict(system.encoder, rest, path, assign=True)
+    adopt_state(system.encoder, rest, path)
     system.encoder.freeze()
     system.encoder_source, system.licence = str(source), LICENCE
     return system.requires_grad_(False).eval()  # pyright: ignore[reportReturnType] # returns itself

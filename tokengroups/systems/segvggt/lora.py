@@ -16,8 +16,9 @@ class LowRankUpdate(nn.Module):
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
-        self.lora_A = nn.Linear(linear.in_features, rank, bias=False)
-        self.lora_B = nn.Linear(rank, linear.out_features, bias=False)
+        dtype = torch.promote_types(linear.weight.dtype, torch.float32)  # half precision is for frozen weights alone
+        self.lora_A = nn.Linear(linear.in_features, rank, bias=False, device=linear.weight.device, dtype=dtype)
+        self.lora_B = nn.Linear(rank, linear.out_features, bias=False, device=linear.weight.device, dtype=dtype)
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b D"]:
@@ -31,7 +32,7 @@ class LoRALinear(nn.Module):
     def __init__(self, linear: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
         self.linear = linear.requires_grad_(False)
-        self.lora = LowRankUpdate(linear, rank).to(linear.weight)
+        self.lora = LowRankUpdate(linear, rank)
         self.factor = alpha / rank
 
     def forward(self, x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b D"]:
@@ -41,7 +42,8 @@ class LoRALinear(nn.Module):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """The wrapped layer, changed in place to W + (alpha / rank) B A: equal but for rounding."""
-        self.linear.weight += self.factor * self.lora.lora_B.weight @ self.lora.lora_A.weight
+        up, down = self.lora.lora_B.weight, self.lora.lora_A.weight
+        self.linear.to(up.dtype).weight += self.factor * up @ down
         return self.linear
 
 

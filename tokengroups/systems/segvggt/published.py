@@ -6,37 +6,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from tokengroups.checkpoint import load_state_strict
+from tokengroups.checkpoint import adopt_state, map_checkpoint
+from tokengroups.encoders.published import LICENCES
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.errors import UserError
-from tokengroups.reading import path_kind, shown
-from tokengroups.systems.published import SUFFIXES, Release, check_kind, mentions, read_state
+from tokengroups.nn.limits import unfilled
+from tokengroups.reading import shown
+from tokengroups.systems.published import RELEASES, check_kind
 from tokengroups.systems.segvggt.config import SegVGGTConfig
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
 
-RELEASE = Release(
-    "JinyuanQu/SegVGGT", ("checkpoint/segvggt_scannet200.pt", "checkpoint/segvggt_scannetv2.pt")
-)  # fmt: skip
+RELEASE = RELEASES["SegVGGT"]
 NUM_CLASSES = (18, 198)  # of ScanNetv2 and of ScanNet200
-LICENCE = "SegVGGT's weights derive from VGGT-1B (CC BY-NC 4.0): for non-commercial research"
+LICENCE = LICENCES["SegVGGT"]
 BRANCH = ("aggregator.instance_", "semantic_head.")
 _QUERIES, _CLASSES = "aggregator.instance_query_token", "semantic_head.scratch.output_instance.2.weight"
-
-
-def is_published(source: str | Path) -> bool:
-    """True for the hub id, with or without a file, a folder with a published file, and a SegVGGT checkpoint."""
-    if RELEASE.holds(source):
-        return True
-    return path_kind(source) == "file" and Path(source).suffix.lower() in SUFFIXES and mentions(source, BRANCH[1])
 
 
 def load_network(
     source: str | Path, encoder: VGGTConfig | None = None, config: SegVGGTConfig | None = None
 ) -> SegVGGTNetwork:
-    """Load the network with a published checkpoint, frozen, in float32, mapped from the file; LoRA is not merged.
+    """Load the network with a published checkpoint, frozen, mapped from the file; LoRA is not merged.
 
     Args:
         source: The file, a folder that holds one, or the hub id, which means ScanNet200's unless a file follows it;
@@ -49,15 +41,15 @@ def load_network(
             model; one line says which.
     """
     path = RELEASE.find(source)
-    tensors = {name: tensor.float() for name, tensor in read_state(path, "a checkpoint of SegVGGT").items()}
+    tensors = map_checkpoint(path)
     check_kind(path, tensors, "SegVGGT", BRANCH)
     sizes = replace(encoder or VGGTConfig(), enable_point=False)
-    with torch.device("meta"):
+    with unfilled():
         network = SegVGGTNetwork(VGGT(sizes), _config(path, tensors, config))
     branch = {name: tensor for name, tensor in tensors.items() if name.startswith(BRANCH)}
-    load_state_strict(network.branch, branch, path, assign=True)
+    adopt_state(network.branch, branch, path)
     rest = {name: tensor for name, tensor in tensors.items() if name not in branch}
-    load_state_strict(network.encoder, rest, path, assign=True)
+    adopt_state(network.encoder, rest, path)
     network.encoder.freeze()
     return network.requires_grad_(False).eval()
 

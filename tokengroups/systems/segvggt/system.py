@@ -19,6 +19,7 @@ from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.terms import LossTerms
+from tokengroups.nn.limits import unfilled
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision
 from tokengroups.postprocess import Draft, PhotoGroups, Step, build_steps
@@ -30,11 +31,11 @@ from tokengroups.systems.segvggt.decode import QueryInstances, exclusive_instanc
 from tokengroups.systems.segvggt.lora import LoRALinear, merged_state
 from tokengroups.systems.segvggt.network import SegVGGTNetwork
 from tokengroups.systems.segvggt.objective import SegVGGTObjective, SegVGGTSettings, trained_model
-from tokengroups.systems.segvggt.published import LICENCE, is_published, load_network
+from tokengroups.systems.segvggt.published import LICENCE, load_network
 from tokengroups.systems.weights import save_system
 from tokengroups.types import Semantics
 
-__all__ = ["SegVGGT", "SegVGGTModelConfig", "SegVGGTSettings", "is_published", "load_published"]
+__all__ = ["SegVGGT", "SegVGGTModelConfig", "SegVGGTSettings", "load_published"]
 
 # In a geometry's evidence:
 QUERIES, FEATURES, LOGITS = "instance_queries", "instance_features", "instance_class_logits"
@@ -210,7 +211,7 @@ def load_published(
     network = load_network(source, encoder, config)
     sizes = network.config
     names = PUBLISHED.get(sizes.num_classes) or tuple(f"class {row}" for row in range(sizes.num_classes))
-    with torch.device("meta"):
+    with unfilled():
         system = SegVGGT(VGGT(network.encoder.config), SegVGGTModelConfig(sizes, names))
     system.encoder, system.joint, system.network = network.encoder, network, SavedParts(network)
     system.encoder_source, system.licence = str(source), LICENCE

@@ -15,7 +15,7 @@ from tokengroups.data.stream import ExampleStream, held_out_examples
 from tokengroups.errors import UserError
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
-from tokengroups.systems import System
+from tokengroups.systems import SceneSystem, System, TrainingPhotos
 
 
 class SystemTask:
@@ -37,6 +37,8 @@ class SystemTask:
         names = [field.name for field in fields(create.settings_class) if field.init]
         settings = create.settings_class(**{name: getattr(experiment, name) for name in names})
         self.system: System = create.for_training(settings)
+        if isinstance(self.system, SceneSystem):
+            self.system.training_photos = TrainingPhotos(experiment.data.size)
         self.model = self.system.network
         multiple = getattr(self.system, "size_multiple", 1)
         if experiment.data.size % multiple:
