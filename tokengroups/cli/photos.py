@@ -54,7 +54,7 @@ def add_photo_options(parser: argparse.ArgumentParser, max_views: int) -> None:
 
 @contextlib.contextmanager
 def given_photos(
-    args: argparse.Namespace, sources: Sequence[str], frames: Path
+    args: argparse.Namespace, sources: Sequence[str], frames: Path, videos_elsewhere: bool = False
 ) -> Iterator[tuple[list[Path], list[str]]]:
     """Yield the photos among files and folders, and notes; frames of videos are written into a folder.
 
@@ -64,6 +64,7 @@ def given_photos(
         args: With the options of `add_photo_options`.
         sources: What the user named.
         frames: The folder, created only for a video.
+        videos_elsewhere: Options for videos may be for other scenes of the command.
 
     Raises:
         UserError: No photo, an unusable video, or options for videos without one.
@@ -73,7 +74,7 @@ def given_photos(
     files = find_photos(sources, videos=True)
     videos = [path for path in files if is_video(path)]
     if not videos:
-        if args.frames is not None or args.fps is not None:
+        if not videos_elsewhere and (args.frames is not None or args.fps is not None):
             raise UserError("--frames and --fps choose frames of videos, but no video is given")
         yield files, []
         return

@@ -102,7 +102,7 @@ def _run_batch(args: argparse.Namespace) -> int:
     tools = _load(args, processes.device)
 
     def make(source: str, out: Path) -> dict[str, Any]:
-        with photo_options.given_photos(args, [source], _frames_of(out)) as (paths, notes):
+        with photo_options.given_photos(args, [source], _frames_of(out), videos_elsewhere=True) as (paths, notes):
             return _make(args, tools, paths, notes, out)
 
     return run_batch(scenes, make_folder(args.out), make, processes, args.json)
