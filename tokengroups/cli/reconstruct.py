@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli import cost
 from tokengroups.cli import photos as photo_options
@@ -27,23 +27,35 @@ if TYPE_CHECKING:
 
     from tokengroups.postprocess import Reconstruction, Step
     from tokengroups.systems import SceneSystem
+    from tokengroups.text import DenseEncoder
 
 HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors
   tokengroups reconstruct photos/ -o scene.safetensors --focal exif
   tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # the fastest
+  tokengroups reconstruct room.mp4 -o scene.safetensors --frames sharp         # frames are kept in scene_frames/
+  tokengroups reconstruct photos/ -o scene.safetensors --ignore people/        # masks of who walked through: 0
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
   tokengroups reconstruct photos/ -o scene.safetensors --embed clip-vit-base-patch16/      # then query by any text
   tokengroups reconstruct photos/ -o scene.safetensors --weights iggt_tiny --max-gaussians 50000
-"""
+  tokengroups reconstruct --batch rooms/ -o scenes/                            # every folder in it; run again: goes on
+  torchrun --nproc_per_node 2 -m tokengroups reconstruct --batch rooms.txt -o scenes/     # or accelerate launch -m
+
+batch:    a scene for every folder of photos (or of videos), video, or line of a text file: DIR/NAME.safetensors;
+          scenes that exist are skipped, a failure does not stop the others and makes the exit code 1;
+          DIR/results.jsonl has a line a scene: name, output, seconds, photos, groups, gaussians, notes, or the error"""
 MAX_GAUSSIANS = 20_000_000  # bound of `CellGaussiansConfig.max_gaussians`
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     photo_options.add_photos(parser)
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
+    batch_help = "make a scene of each folder, video, or line of a list, in the folder that -o names"
+    parser.add_argument("--batch", nargs="+", default=[], metavar="DIR|LIST", help=batch_help)
+    parser.add_argument(
+        "-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write; a folder with --batch"
+    )
     photo_options.add_photo_options(parser, max_views=16)
     add_model_options(parser)
     add_embed_option(parser)
@@ -52,37 +64,90 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Load photos and weights, reconstruct, write the scene."""
+@dataclass(frozen=True)
+class _Tools:
+    """What all scenes of a command share."""
+
+    model: SceneSystem
+    steps: tuple[Step, ...]
+    encoder: DenseEncoder | None
+    adjusted: dict[str, Any]
+    device: str
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Load weights, reconstruct one scene or a batch."""
     from tokengroups.io.files import check_writable
-    from tokengroups.io.images import find_photos
+
+    if args.batch:
+        return _run_batch(args)
+    check_writable(args.out)
+    with photo_options.given_photos(args, args.photos, _frames_of(args.out)) as (paths, notes):
+        summary = _make(args, _load(args, pick_device(args.device)), paths, notes, args.out)
+    peak = summary["peak_memory_gb"]
+    print_summary(summary, args.json, "" if peak is None else f", at most {peak:.1f} GB of memory")
+    return None
+
+
+def _run_batch(args: argparse.Namespace) -> int:
+    """Reconstruct the scenes of this process's share."""
+    from tokengroups.cli.batch import find_scenes, run_batch
+    from tokengroups.io.files import check_folder, make_folder
+    from tokengroups.training.shares import join_processes
+
+    if args.photos:
+        raise UserError("--batch names all scenes itself; leave the other photos out")
+    scenes = find_scenes(args.batch, check_folder(args.out))
+    processes = join_processes(pick_device(args.device))
+    tools = _load(args, processes.device)
+
+    def make(source: str, out: Path) -> dict[str, Any]:
+        with photo_options.given_photos(args, [source], _frames_of(out), videos_elsewhere=True) as (paths, notes):
+            return _make(args, tools, paths, notes, out)
+
+    return run_batch(scenes, make_folder(args.out), make, processes, args.json)
+
+
+def _frames_of(out: Path) -> Path:
+    """Folder for frames of videos, beside the scene."""
+    return out.with_name(f"{out.stem}_frames")
+
+
+def _load(args: argparse.Namespace, device: str) -> _Tools:
+    from tokengroups.text import load_dense_encoder
+
+    model, steps = load_model_and_steps(args, device)
+    encoder = None if args.embed is None else load_dense_encoder(args.embed)
+    return _Tools(model, steps, encoder, adjust_model(model, args.weights, max_gaussians=args.max_gaussians), device)
+
+
+def _make(
+    args: argparse.Namespace, tools: _Tools, paths: list[Path], about_frames: list[str], out: Path
+) -> dict[str, Any]:
+    """Load photos, reconstruct, write the scene; returns its summary."""
     from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
     from tokengroups.segmentation import NOTHING_FOUND, unrelated_notes
-    from tokengroups.text import load_dense_encoder
 
-    check_writable(args.out)
-    device = pick_device(args.device)
-    model, steps = load_model_and_steps(args, device)
-    encoder = None if args.embed is None else load_dense_encoder(args.embed)
-    adjusted = adjust_model(model, args.weights, max_gaussians=args.max_gaussians)
-    photos, intrinsics, notes = photo_options.load(args, find_photos(args.photos), model, device)
+    model, device = tools.model, tools.device
+    photos, intrinsics, notes = photo_options.load(args, paths, model, device)
     _check_budget(args.max_gaussians, len(photos.photos))
     cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
     mask = None if photos.mask is None else photos.mask.to(device)
-    made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, steps, args.seed)
+    made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, tools.steps, args.seed)
+    notes = [*about_frames, *notes]
     notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
-    scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
+    scene = made.scene if tools.encoder is None else embed_reconstruction(made, photos.images, tools.encoder).scene
     seconds = time.perf_counter() - start
-    origin = photo_options.origin(args, photos, adjusted)
+    origin = photo_options.origin(args, photos, tools.adjusted)
     scene = replace(scene, provenance={**scene.provenance, **origin})
-    save_scene(args.out, scene)
-    summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
+    save_scene(out, scene)
+    summary = scene_summary(out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
-    summary["peak_memory_gb"] = peak = cost.peak_gb(device)
-    print_summary(summary, args.json, "" if peak is None else f", at most {peak:.1f} GB of memory")
+    summary["peak_memory_gb"] = cost.peak_gb(device)
+    return summary
 
 
 def _predict(
