@@ -25,6 +25,7 @@ from tokengroups.reading import shown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokengroups.io.images import Photos
     from tokengroups.postprocess import Reconstruction, Step
     from tokengroups.systems import SceneSystem
     from tokengroups.text import DenseEncoder
@@ -134,8 +135,7 @@ def _make(
     _check_budget(args.max_gaussians, len(photos.photos))
     cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
-    mask = None if photos.mask is None else photos.mask.to(device)
-    made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, tools.steps, args.seed)
+    made, unrelated = _predict(model, photos, intrinsics, tools.steps, args.seed, device)
     notes = [*about_frames, *notes]
     notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
@@ -152,11 +152,11 @@ def _make(
 
 def _predict(
     model: SceneSystem,
-    images: Tensor,
+    photos: Photos,
     intrinsics: Tensor | None,
-    mask: Tensor | None,
     steps: tuple[Step, ...],
     seed: int | None,
+    device: str,
 ) -> tuple[Reconstruction, tuple[int, ...]]:
     """What `SceneSystem.predict` returns, and the photos that hardly match the others."""
     import torch
@@ -164,8 +164,9 @@ def _predict(
     from tokengroups.postprocess import run_steps
     from tokengroups.postprocess.mutual_matches import unrelated_photos
 
+    mask, full = (None if each is None else each.to(device) for each in (photos.mask, photos.full_images))
     with torch.no_grad():
-        draft = model.begin(images, intrinsics, steps, seed, mask)
+        draft = model.begin(photos.images.to(device), intrinsics, steps, seed, mask, full)
         unrelated = unrelated_photos(draft.geometry)
         return model.complete(run_steps(draft, steps, "before_decoding"), steps), unrelated
 

@@ -85,8 +85,8 @@ def _segment(args: argparse.Namespace, given: list[Path], notes: list[str]) -> N
     photos, intrinsics, more = photo_options.load(args, paths, model, device)
     height, width = photos.images.shape[-2:]
     cost.announce(model, len(photos.photos), (height, width), device)
-    mask = None if photos.mask is None else photos.mask.to(device)
-    found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed, mask)
+    mask, full = (None if each is None else each.to(device) for each in (photos.mask, photos.full_images))
+    found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed, mask, full)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]
     notes = [*notes, *repeated, *more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
     notes += _step_notes(args, steps, found)

@@ -27,6 +27,7 @@ from tokengroups.reading import path_kind, shown
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
+FULL_SIZE = 512  # largest side of the photos that refinements read beside those that an encoder reads
 MAX_STRETCH = 0.03  # a photo is stretched by so much to fit whole patches, as VGGT does; beyond it is padded
 PADDING = 255  # white, as in VGGT's own demo
 
@@ -56,6 +57,7 @@ class Photos:
     photos: tuple[Photo, ...]
     notes: tuple[str, ...]  # about the set as a whole
     mask: Bool[Tensor, "V H W"] | None = None  # pixels that show a photo, not padding; None = all
+    full_images: Float[Tensor, "V 3 F G"] | None = None  # the same with a multiple of the pixels; None = no more
 
     def messages(self) -> list[str]:
         """All notes for the user, one line each."""
@@ -69,6 +71,7 @@ def load_photos(
     *,
     patch_size: int = 1,
     square: bool = False,
+    full_size: int = FULL_SIZE,
     max_views: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Photos:
@@ -84,6 +87,7 @@ def load_photos(
         size: Longer side of the photos in the result, in pixels.
         patch_size: The model's patch side; `size` must be a multiple of it.
         square: Cut the central square out of every photo instead.
+        full_size: Largest side of `Photos.full_images`, which has a whole multiple of the pixels.
         max_views: Most photos, evenly spaced over all; None = all.
         max_megapixels: Larger photos are left out with a note, if others remain.
 
@@ -110,7 +114,7 @@ def load_photos(
     loaded, too_large = [], []
     for path in kept:
         try:
-            loaded.append(_load_photo(path, side, patch_size, square, max_megapixels))
+            loaded.append(_load_photo(path, side, patch_size, square, full_size // side, max_megapixels))
         except TooManyPixels as error:
             too_large.append(error)
     if not loaded:
@@ -120,15 +124,24 @@ def load_photos(
         notes.append(f"used {len(kept)} of {len(paths)} photos, evenly spaced; --max-views allows more")
     if len(paths) - len(too_large) == 1:
         notes.append("only one photo: its depth is a guess; two or more, 0.2-1.2 m apart, give better scenes")
-    shapes = [image.shape[:2] for image, _ in loaded]
+    shapes = [image.shape[:2] for image, _, _ in loaded]
     size_hw = tuple(-(-max(sides) // patch_size) * patch_size for sides in zip(*shapes, strict=True))
     if len(set(shapes)) > 1:
         notes.append(f"photos of {len(set(shapes))} shapes: all are padded to {size_hw[1]}x{size_hw[0]}")
-    padded = [_pad(image, photo, size_hw) for image, photo in loaded]
-    images = rearrange(torch.from_numpy(np.stack([image for image, _ in padded])), "v h w c -> v c h w").float() / 255
+    padded = [_pad(image, photo, size_hw) for image, _, photo in loaded]
     photos = tuple(photo for _, photo in padded)
     mask = torch.from_numpy(np.stack([photo.shown_in(size_hw) for photo in photos]))
-    return Photos(images, photos, tuple(notes), None if bool(mask.all()) else mask)
+    full = None
+    if full_size >= 2 * side and any(max(photo.size_hw) >= 2 * side for photo in photos):
+        factor = full_size // side
+        full_hw = (factor * size_hw[0], factor * size_hw[1])
+        full = _to_tensor([_pad(image, photo, full_hw)[0] for _, image, photo in loaded])
+    images = _to_tensor([image for image, _ in padded])
+    return Photos(images, photos, tuple(notes), None if bool(mask.all()) else mask, full)
+
+
+def _to_tensor(images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "V 3 H W"]:
+    return rearrange(torch.from_numpy(np.stack(images)), "v h w c -> v c h w").float() / 255
 
 
 def chosen_photos(paths: Sequence[Path], max_views: int | None) -> list[Path]:
@@ -203,9 +216,9 @@ def is_video(path: Path) -> bool:
 
 
 def _load_photo(
-    path: Path, size: int, patch_size: int, square: bool, max_megapixels: float
-) -> tuple[UInt8[np.ndarray, "H W 3"], Photo]:
-    """One photo, or its central square, resized but not yet padded."""
+    path: Path, size: int, patch_size: int, square: bool, factor: int, max_megapixels: float
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "F G 3"], Photo]:
+    """One photo, or its central square, resized but not yet padded; and with `factor` times as many pixels a side."""
     image, orientation, notes = decode_photo(path, max_megapixels=max_megapixels)
     check_side(path, image)
     width, height = image.size
@@ -223,7 +236,9 @@ def _load_photo(
         notes.append(f"{change} from {cut_hw[1]}x{cut_hw[0]} to {model_hw[1]}x{model_hw[0]}")
     box = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     photo = Photo(path, (height, width), orientation, box, tuple(notes), _map(box, model_hw))
-    return resize_window(image, box, model_hw), photo
+    small = resize_window(image, box, model_hw)
+    full = small if factor < 2 else resize_window(image, box, (factor * model_hw[0], factor * model_hw[1]))
+    return small, full, photo
 
 
 def pixels_inside(

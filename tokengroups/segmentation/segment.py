@@ -43,6 +43,7 @@ def segment_photos(
     steps: Sequence[Step] | None = None,
     fps_start: SupportsIndex | None = None,
     mask: Bool[Tensor, "V H W"] | None = None,
+    full_photos: Float[Tensor, "V 3 F G"] | None = None,
 ) -> Segmentation:
     """Segment the photos of one scene, and predict their cameras and depth.
 
@@ -56,6 +57,7 @@ def segment_photos(
         steps: Post-processing; None = the system's own.
         fps_start: Candidate that farthest-point sampling starts from.
         mask: Pixels that count; others have no instance. None = all.
+        full_photos: The photos with more pixels, if there are such; cameras and depth are more precise with them.
 
     Raises:
         ValueError: Photos or intrinsics of another type, shape, range or device.
@@ -70,7 +72,7 @@ def segment_photos(
     """
     steps = model.steps if steps is None else tuple(steps)
     clock = _Clock(photos.device)
-    draft = model.begin(photos, intrinsics, steps, fps_start, mask)
+    draft = model.begin(photos, intrinsics, steps, fps_start, mask, full_photos)
     unrelated = unrelated_photos(draft.geometry)
     if model.masks_need_steps:
         draft = run_steps(draft, steps, "before_decoding")

@@ -123,9 +123,9 @@ class SceneSystem(nn.Module):
         full_photos: Float[Tensor, "V 3 F G"] | None = None,
     ) -> Draft:
         """Run the frozen encoder on the photos of one scene; no gradients, no steps."""
-        batch = (each if each is None else each[None] for each in (photos, intrinsics, full_photos))
+        given, full = (None if each is None else each[None] for each in (intrinsics, full_photos))
         with torch.no_grad():
-            geometry = self._encode(*batch)
+            geometry = self._encode(photos[None], given, full)
         return Draft(photos, geometry.scene(0), self, intrinsics is not None, full_photos=full_photos)
 
     def decode(self, draft: Draft) -> Draft:

@@ -159,11 +159,15 @@ class SegVGGTNetwork(nn.Module):
         self,
         images: Float[Tensor, "B S 3 H W"],
         intrinsics: Float[Tensor, "B S 3 3"] | None = None,
+        full_images: Float[Tensor, "B S 3 F G"] | None = None,
         reading: Reading = PLAIN,
     ) -> tuple[Geometry, SegVGGTOutput]:
         """Geometry as `Encoder.encode` gives it, masks and classes: inference in one pass."""
         output, layers = self.run_trunk(images)
-        geometry = self.encoder.geometry(images, output, intrinsics)
+        if isinstance(self.encoder, VGGTTiny):
+            geometry = self.encoder.geometry(images, output, intrinsics, full_images)
+        else:
+            geometry = self.encoder.geometry(images, output, intrinsics)
         single_view = geometry.evidence.get(SINGLE_VIEW_FEATURES, ())
         assert isinstance(single_view, tuple)
         return geometry, self._segment(images, output, layers, single_view, reading)

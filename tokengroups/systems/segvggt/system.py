@@ -112,10 +112,10 @@ class SegVGGT(SceneSystem):
                 layer.linear.requires_grad_(False)
                 layer.lora.requires_grad_(True)
 
-    def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
+    def _encode(self, images: Tensor, intrinsics: Tensor | None = None, full_images: Tensor | None = None) -> Geometry:
         """Geometry with masks and classes as evidence, in one pass."""
         self.joint.to(images.device)
-        geometry, found = self.joint.encode(images, intrinsics)
+        geometry, found = self.joint.encode(images, intrinsics, full_images)
         evidence = {QUERIES: found.queries, FEATURES: found.features, LOGITS: found.class_logits}
         if found.open_classes is not None:
             evidence[EMBEDDINGS] = found.open_classes.embeddings
