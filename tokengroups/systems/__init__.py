@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from tokengroups.systems.base import SceneSystem, System
 from tokengroups.systems.inputs import TrainingPhotos
+from tokengroups.systems.registered import GivenPhotos, Registered, begin_registered, registration_facts
 from tokengroups.systems.weights import DEFAULT_WEIGHTS, SYSTEMS, load_model, save_system
 
-__all__ = ["DEFAULT_WEIGHTS", "SYSTEMS", "SceneSystem", "System", "TrainingPhotos", "load_model", "save_system"]
+__all__ = [
+    "DEFAULT_WEIGHTS", "SYSTEMS", "GivenPhotos", "Registered", "SceneSystem", "System", "TrainingPhotos",
+    "begin_registered", "load_model", "registration_facts", "save_system",
+]  # fmt: skip
