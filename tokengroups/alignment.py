@@ -93,8 +93,6 @@ def similarity_of_cameras(poses: Float[Tensor, "V 4 4"], targets: Float[Tensor, 
     centres, target_centres = source[:, :3, 3] @ rotation.T, target[:, :3, 3]
     middle, target_middle = centres.mean(dim=0), target_centres.mean(dim=0)
     spread = (centres - middle).square().sum()
-    scale = (
-        ((centres - middle) * (target_centres - target_middle)).sum() / spread if spread > 0 else spread.new_ones(())
-    )
-    scale = scale if scale > 0 else torch.ones_like(scale)
+    along = ((centres - middle) * (target_centres - target_middle)).sum()
+    scale = along / spread if spread > 0 and along > 0 else torch.ones_like(spread)
     return rigid(scale * rotation, target_middle - scale * middle).to(poses)

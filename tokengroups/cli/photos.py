@@ -45,9 +45,11 @@ def add_photo_options(parser: argparse.ArgumentParser, max_views: int) -> None:
 
 
 def load(
-    args: argparse.Namespace, paths: Sequence[Path], model: SceneSystem, device: str
+    args: argparse.Namespace, paths: Sequence[Path], model: SceneSystem, device: str, known_cameras: bool = False
 ) -> tuple[Photos, Tensor | None, list[str]]:
     """Load photos for a model: photos, their intrinsics if ``--focal`` gives them, and notes.
+
+    Where cameras are known, no note asks for a focal length.
 
     Raises:
         UserError: Unusable photos, or options that do not fit them.
@@ -62,7 +64,7 @@ def load(
     intrinsics, notes = None, photos.messages()
     if args.focal is not None:
         intrinsics = photo_intrinsics(photos, None if args.focal == EXIF else args.focal).to(device)
-    elif all(exif_focal_px(photo) is not None for photo in photos.photos):
+    elif not known_cameras and all(exif_focal_px(photo) is not None for photo in photos.photos):
         notes.append("the photos' EXIF data give their focal length: --focal exif makes a better scene")
     return photos, intrinsics, notes
 

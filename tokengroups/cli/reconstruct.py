@@ -6,9 +6,9 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tokengroups.cli import cost
+from tokengroups.cli import known_cameras as known
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import (
     add_embed_option,
@@ -22,17 +22,14 @@ from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tokengroups.postprocess import Reconstruction, Step
-    from tokengroups.systems import SceneSystem
-
 HELP = "make a scene of token groups from a few photos of a room; no cameras needed"
 EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors
   tokengroups reconstruct photos/ -o scene.safetensors --focal exif
   tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # the fastest
+  tokengroups reconstruct photos/ -o scene.safetensors --cameras sparse/0/     # in COLMAP's world and unit
+  tokengroups reconstruct photos/ -o scene.safetensors --poses colmap          # COLMAP first; needs the extra `colmap`
+  tokengroups reconstruct photos/ -o scene.safetensors --scale-between 120,340 410,338 2.05    # in metres
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
   tokengroups reconstruct photos/ -o scene.safetensors --embed clip-vit-base-patch16/      # then query by any text
   tokengroups reconstruct photos/ -o scene.safetensors --weights iggt_tiny --max-gaussians 50000
@@ -45,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     photo_options.add_photos(parser)
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     photo_options.add_photo_options(parser, max_views=16)
+    known.add_camera_options(parser)
     add_model_options(parser)
     add_embed_option(parser)
     budget_help = "at most N Gaussians, of a system with one per cell of pixels, such as iggt_tiny"
@@ -55,54 +53,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Load photos and weights, reconstruct, write the scene."""
     from tokengroups.io.files import check_writable
-    from tokengroups.io.images import find_photos
     from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
-    from tokengroups.segmentation import NOTHING_FOUND, unrelated_notes
+    from tokengroups.segmentation import NOTHING_FOUND
+    from tokengroups.systems import begin_registered, registration_facts
     from tokengroups.text import load_dense_encoder
 
     check_writable(args.out)
+    known.check_options(args)
+    length = known.parse_length(args.scale_between)
     device = pick_device(args.device)
     model, steps = load_model_and_steps(args, device)
     encoder = None if args.embed is None else load_dense_encoder(args.embed)
     adjusted = adjust_model(model, args.weights, max_gaussians=args.max_gaussians)
-    photos, intrinsics, notes = photo_options.load(args, find_photos(args.photos), model, device)
+    photos, given, notes = known.load_given(args, model, device)
     _check_budget(args.max_gaussians, len(photos.photos))
     cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
-    mask = None if photos.mask is None else photos.mask.to(device)
-    made, unrelated = _predict(model, photos.images.to(device), intrinsics, mask, steps, args.seed)
-    notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
+    registered = begin_registered(model, given, steps, args.seed, args.keep_all)
+    names = [photo.path.name for photo in photos.photos]
+    notes += known.registration_notes(registered, [shown(name) for name in names], given.cam_from_world is not None)
+    photos = photos.select(registered.kept)
+    made = model.complete(registered.draft, steps)
+    made = made if length is None else known.apply_length(made, photos, length)
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
     scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
     seconds = time.perf_counter() - start
-    origin = photo_options.origin(args, photos, adjusted)
+    origin = {**photo_options.origin(args, photos, adjusted), "registration": registration_facts(registered, names)}
     scene = replace(scene, provenance={**scene.provenance, **origin})
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
     summary["peak_memory_gb"] = peak = cost.peak_gb(device)
-    print_summary(summary, args.json, "" if peak is None else f", at most {peak:.1f} GB of memory")
-
-
-def _predict(
-    model: SceneSystem,
-    images: Tensor,
-    intrinsics: Tensor | None,
-    mask: Tensor | None,
-    steps: tuple[Step, ...],
-    seed: int | None,
-) -> tuple[Reconstruction, tuple[int, ...]]:
-    """What `SceneSystem.predict` returns, and the photos that hardly match the others."""
-    import torch
-
-    from tokengroups.postprocess import run_steps
-    from tokengroups.postprocess.mutual_matches import unrelated_photos
-
-    with torch.no_grad():
-        draft = model.begin(images, intrinsics, steps, seed, mask)
-        unrelated = unrelated_photos(draft.geometry)
-        return model.complete(run_steps(draft, steps, "before_decoding"), steps), unrelated
+    summary["geometry"] = facts = known.report(made, registered)
+    memory = "" if peak is None else f", at most {peak:.1f} GB of memory"
+    print_summary(summary, args.json, memory + known.report_lines(facts))
 
 
 def _check_budget(max_gaussians: int | None, num_photos: int) -> None:

@@ -1,4 +1,7 @@
-"""Cameras of photos by COLMAP (Schoenberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016), through pycolmap."""
+"""Cameras of photos by COLMAP, through pycolmap.
+
+Schoenberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016.
+"""
 
 from __future__ import annotations
 

@@ -57,6 +57,12 @@ class Photos:
     notes: tuple[str, ...]  # about the set as a whole
     mask: Bool[Tensor, "V H W"] | None = None  # pixels that show a photo, not padding; None = all
 
+    def select(self, indices: Sequence[int]) -> Photos:
+        """Keep the photos with these indices, in this order."""
+        chosen = list(indices)
+        mask = None if self.mask is None else self.mask[chosen]
+        return replace(self, images=self.images[chosen], photos=tuple(self.photos[i] for i in chosen), mask=mask)
+
     def messages(self) -> list[str]:
         """All notes for the user, one line each."""
         about_photos = [f"{shown(photo.path.name)}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]

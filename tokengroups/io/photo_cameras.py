@@ -47,18 +47,15 @@ def _camera(photo: Photo, camera: PosedCamera) -> tuple[np.ndarray, np.ndarray]:
     own_hw = photo.size_hw if upright else stored_hw
     if wanted is not None and not same_aspect(wanted, own_hw):
         expected = f"its camera is for {wanted[1]}x{wanted[0]}"
-        raise UserError(
-            f"{shown(photo.path)}: {width}x{height} pixels, but {expected}; give the photo that it belongs to"
-        )
+        cure = "give the photo that it belongs to"
+        raise UserError(f"{shown(photo.path)}: {width}x{height} pixels, but {expected}; {cure}")
     pinhole, pose = camera.pinhole(own_hw), camera.cam_from_world
     if not upright and photo.exif_orientation > 1:
         pixels = upright_from_stored(photo.exif_orientation, stored_hw)
         turn = np.eye(4)
         turn[:2, :2] = pixels[:2, :2]
         if np.linalg.det(turn) < 0:
-            tag = f"EXIF orientation {photo.exif_orientation}"
-            raise UserError(
-                f"{shown(photo.path)}: {tag} mirrors it, and its camera is for the stored photo; save it upright"
-            )
+            mirrored = f"EXIF orientation {photo.exif_orientation} mirrors it, and its camera is for the stored photo"
+            raise UserError(f"{shown(photo.path)}: {mirrored}; save it upright")
         pinhole, pose = pixels @ pinhole @ turn[:3, :3].T, turn @ pose
     return pose, np.linalg.inv(photo.photo_from_model) @ pinhole

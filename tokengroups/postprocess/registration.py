@@ -6,6 +6,7 @@ depth that is predicted there. Wrong ones do so by chance: in a few per cent of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,15 +70,15 @@ def register_photos(photos: Float[Tensor, "V 3 H W"], geometry: Geometry) -> tup
         return (Registration(True, 1.0, 1.0, 1.0),)
     frames, poses, masks = _reduced(photos, geometry)
     pairs = _pair_numbers(frames, poses, masks)
-    scores, matched, consistent = (torch.minimum(values, values.T) for values in pairs[:3])
     distances = torch.stack([pairs[3], pairs[3].T]).nanmedian(dim=0).values * max(photos.shape[-2:]) / SCORED_SIZE_PX
+    numbers = torch.cat([torch.minimum(pairs[:3], pairs[:3].mT), distances[None]])
+    scores = numbers[0].clone().fill_diagonal_(-1)
     largest = largest_set(scores >= REGISTERED)
     found = []
-    for view in range(views):
-        partner = int(scores[view].argmax())
-        distance = float(distances[view, partner])
-        numbers = (float(values[view, partner]) for values in (scores, matched, consistent))
-        found.append(Registration(view in largest, *numbers, distance if distance == distance else None, partner))
+    for view, partner in enumerate(scores.argmax(dim=1).tolist()):
+        score, share, agreed, distance = numbers[:, view, partner].tolist()
+        known = None if math.isnan(distance) else distance
+        found.append(Registration(view in largest, score, share, agreed, known, partner))
     return tuple(found)
 
 

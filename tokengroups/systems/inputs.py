@@ -84,10 +84,8 @@ def check_poses(cam_from_world: Any, photos: Tensor, intrinsics: Tensor | None) 
     poses = poses.double()
     turned, last_row = poses[:, :3, :3], poses.new_tensor([0.0, 0.0, 0.0, 1.0])
     off = (turned @ turned.mT - torch.eye(3).to(turned)).abs().amax(dim=(1, 2))
-    right_handed = torch.linalg.det(turned.nan_to_num()) > 0
-    if not (
-        poses.isfinite().all() and (off < _ROUNDING).all() and right_handed.all() and (poses[:, 3] == last_row).all()
-    ):
+    rotations = (off < _ROUNDING) & (torch.linalg.det(turned.nan_to_num()) > 0)
+    if not (poses.isfinite().all() and rotations.all() and (poses[:, 3] == last_row).all()):
         raise ValueError(
             "cam_from_world must be rigid motions, rotation and translation over 0 0 0 1; "
             "give world to camera, x right, y down, z forward"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.postprocess import Draft, Registration, Step, build_steps, register_photos, run_steps
+from tokengroups.postprocess.registration import REGISTERED
 from tokengroups.systems.base import SceneSystem
 from tokengroups.types import TensorFields
 
@@ -72,10 +73,11 @@ def begin_registered(
         if keep_all or good == kept:
             return Registered(draft, tuple(kept), tuple(found[view] for view in range(len(given.images))))
         if not good:
+            best = max(each.score for each in found.values())
             raise UserError(
-                f"no two of the {len(given.images)} photos agree about what they show (scores up to "
-                f"{max(each.score for each in found.values()):.2f}); give sharp photos of one room that overlap by half, "
-                "or more of them in between; --keep-all makes a scene all the same"
+                f"no two of the {len(given.images)} photos agree about what they show (scores up to {best:.2f}, "
+                f"{REGISTERED} is needed); give sharp photos of one place that overlap by half; --keep-all makes a "
+                "scene all the same"
             )
         kept = good
 

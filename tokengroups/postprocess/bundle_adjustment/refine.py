@@ -142,11 +142,8 @@ def _refine(
     for stage, (radius, pixel_std) in enumerate(stages):
         rigid_stage = stage < settings.rigid_stages and not settings.fixed_cameras
         matches = match(radius, both_ways=not rigid_stage)
-        if (
-            stage == 0
-            and not settings.fixed_cameras
-            and _share_found(matches, len(pixels)) < settings.wide_search_below
-        ):
+        few = _share_found(matches, len(pixels)) < settings.wide_search_below
+        if stage == 0 and few and not settings.fixed_cameras:
             noise = Noise(WIDE_SEARCH_STD_PX, settings.patch_weight, DEPTH_STD)
             wide = match(WIDE_SEARCH_RADIUS_PX, both_ways=False)
             estimate = adjust(predicted, start, estimate, wide, noise, settings)
