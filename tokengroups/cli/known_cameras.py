@@ -42,7 +42,7 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
     add("--refine-cameras", action="store_true", help="cameras are approximate: bundle adjustment may change them")
     poses_help = "let COLMAP find the cameras (extra `colmap`); photos that it does not register are left out"
     add("--poses", choices=["colmap"], help=poses_help)
-    add("--keep-all", action="store_true", help="keep photos that fit no other one, which are left out by default")
+    add("--keep-all", action="store_true", help="keep photos that do not fit the others, which are left out by default")
     scale_help = """scale the scene so that the points behind two pixels of the first photo, or of photos named, are so
         far apart"""
     add("--scale-between", nargs=3, metavar=("U,V", "U,V", "METRES"), help=scale_help)
@@ -181,7 +181,7 @@ def _names(photo: Photo) -> tuple[str, str]:
 
 
 def registration_notes(registered: Registered, names: list[str], fixed: bool) -> list[str]:
-    """A note on photos that fit no other one."""
+    """A note on photos that do not fit the others."""
     apart = [
         f"{name} ({each.score:.2f})"
         for name, each in zip(names, registered.registrations, strict=True) if not each.registered
@@ -190,9 +190,11 @@ def registration_notes(registered: Registered, names: list[str], fixed: bool) ->
         return []
     some = ", ".join(apart[:4]) + (f" and {len(apart) - 4} more" if len(apart) > 4 else "")
     if len(registered.kept) < len(names):
-        return [f"left out {len(apart)} of {len(names)} photos that fit no other one: {some}; --keep-all keeps them"]
+        return [
+            f"left out {len(apart)} of {len(names)} photos that do not fit the others: {some}; --keep-all keeps them"
+        ]
     cause = "their cameras may be wrong, or they overlap little" if fixed else "the scene may fall apart"
-    return [f"{len(apart)} of {len(names)} photos fit no other one: {some}; {cause}"]
+    return [f"{len(apart)} of {len(names)} photos do not fit the others: {some}; {cause}"]
 
 
 def report(made: Reconstruction, registered: Registered) -> dict[str, Any]:

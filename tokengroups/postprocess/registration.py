@@ -39,7 +39,7 @@ FEWEST_PATCHES = 16  # with texture: the share of fewer ones says little
 
 @dataclass(frozen=True)
 class Registration:
-    """How well a photo agrees with the one that it agrees with best.
+    """How well a photo agrees with the one, of those that are registered, that it agrees with best.
 
     Shares are of the patches with texture that the cameras project into the other photo, the smaller one of both ways.
     """
@@ -49,7 +49,7 @@ class Registration:
     matched: float = 0.0  # share found near there
     consistent: float = 0.0  # share at the depth there
     reprojection_px: float | None = None  # median distance of those found, in the photo's pixels; None = none found
-    partner: int | None = None  # the other photo; None = there is none
+    partner: int | None = None  # the other photo; None = there is only one
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, rounded."""
@@ -65,21 +65,36 @@ def register_photos(photos: Float[Tensor, "V 3 H W"], geometry: Geometry) -> tup
         photos: In [0, 1].
         geometry: Of the scene, unbatched, after bundle adjustment.
     """
-    views = len(photos)
+    return registrations(compare_photos(photos, geometry))
+
+
+def registrations(numbers: Float[Tensor, "4 V V"], threshold: float = REGISTERED) -> tuple[Registration, ...]:
+    """Registrations by the numbers that `compare_photos` gives."""
+    views = numbers.shape[-1]
     if views == 1:
         return (Registration(True, 1.0, 1.0, 1.0),)
-    frames, poses, masks = _reduced(photos, geometry)
-    pairs = _pair_numbers(frames, poses, masks)
-    distances = torch.stack([pairs[3], pairs[3].T]).nanmedian(dim=0).values * max(photos.shape[-2:]) / SCORED_SIZE_PX
-    numbers = torch.cat([torch.minimum(pairs[:3], pairs[:3].mT), distances[None]])
     scores = numbers[0].clone().fill_diagonal_(-1)
-    largest = largest_set(scores >= REGISTERED)
+    largest = largest_set(scores >= threshold)
+    if largest:
+        scores[:, [view for view in range(views) if view not in largest]] = -1
     found = []
     for view, partner in enumerate(scores.argmax(dim=1).tolist()):
         score, share, agreed, distance = numbers[:, view, partner].tolist()
         known = None if math.isnan(distance) else distance
         found.append(Registration(view in largest, score, share, agreed, known, partner))
     return tuple(found)
+
+
+def compare_photos(photos: Float[Tensor, "V 3 H W"], geometry: Geometry) -> Float[Tensor, "4 V V"]:
+    """Score, matched share, consistent share and reprojection error of every two photos, symmetric; see `Registration`.
+
+    Args:
+        photos: In [0, 1].
+        geometry: Of the scene, unbatched, after bundle adjustment.
+    """
+    numbers = _directed_numbers(*_reduced(photos, geometry))
+    distances = torch.stack([numbers[3], numbers[3].T]).nanmedian(dim=0).values * max(photos.shape[-2:])
+    return torch.cat([torch.minimum(numbers[:3], numbers[:3].mT), distances[None] / SCORED_SIZE_PX])
 
 
 def largest_set(linked: Bool[Tensor, "V V"]) -> set[int]:
@@ -109,7 +124,7 @@ def _reduced(
     return frames, rigid(poses[:, :3, :3], poses[:, :3, 3] / unit), inside_by(mask, PATCH_RADIUS)
 
 
-def _pair_numbers(
+def _directed_numbers(
     frames: list[Frame], poses: Float[Tensor, "V 4 4"], masks: Bool[Tensor, "V h w"]
 ) -> Float[Tensor, "4 V V"]:
     """Score, matched share, consistent share and median distance of all ordered pairs."""

@@ -1,8 +1,8 @@
-"""Photos that have found their place: drafts without those that fit no other photo."""
+"""Photos that have found their place: drafts without those that do not fit the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,10 +47,10 @@ class Registered:
 def begin_registered(
     model: SceneSystem, given: GivenPhotos, steps: Sequence[Step], fps_start: int | None = None, keep_all: bool = False
 ) -> Registered:
-    """Encode photos and run the steps before decoding, without the photos that fit no other one.
+    """Encode photos and run the steps before decoding, without the photos that do not fit the others.
 
-    Without these, geometry is predicted again, in the world of the first photo that is left. Photos with given poses
-    all stay. Scores are those after bundle adjustment, which runs for them alone if it is not among the steps.
+    The worse half of those is left out first, as they may have pulled others out of place. Then geometry is predicted
+    again, in the world of the first photo that is left, until all fit. Photos with given poses all stay. Scores are those after bundle adjustment, which runs for them alone if it is not among the steps.
 
     Args:
         model: The system.
@@ -67,7 +67,7 @@ def begin_registered(
     keep_all = keep_all or given.cam_from_world is not None
     while True:
         draft = _begin(model, given.select(kept), steps, fps_start)
-        registrations = register_photos(draft.photos, _adjusted(draft, steps).geometry)
+        registrations = registrations_of(draft, steps)
         found |= {view: _among_all(each, kept) for view, each in zip(kept, registrations, strict=True)}
         good = [view for view in kept if found[view].registered]
         if keep_all or good == kept:
@@ -79,7 +79,12 @@ def begin_registered(
                 f"{REGISTERED} is needed); give sharp photos of one place that overlap by half; --keep-all makes a "
                 "scene all the same"
             )
-        kept = good
+        kept = sorted(set(kept) - set(worse_half(found, [view for view in kept if view not in good])))
+
+
+def worse_half(registrations: Mapping[int, Registration], views: Sequence[int]) -> list[int]:
+    """Half of some photos, rounded up: those with the lowest scores."""
+    return sorted(views, key=lambda view: registrations[view].score)[: (len(views) + 1) // 2]
 
 
 @torch.no_grad()
@@ -90,10 +95,11 @@ def _begin(model: SceneSystem, given: GivenPhotos, steps: Sequence[Step], fps_st
 
 
 @torch.no_grad()
-def _adjusted(draft: Draft, steps: Sequence[Step]) -> Draft:
-    """The draft after bundle adjustment, unless that has run."""
+def registrations_of(draft: Draft, steps: Sequence[Step]) -> tuple[Registration, ...]:
+    """Registrations after bundle adjustment, which runs for them alone if it is not among the steps that have run."""
     (adjustment,) = build_steps([ADJUSTMENT], "registration")
-    return draft if any(isinstance(step, type(adjustment)) for step in steps) else adjustment(draft)
+    adjusted = draft if any(isinstance(step, type(adjustment)) for step in steps) else adjustment(draft)
+    return register_photos(draft.photos, adjusted.geometry)
 
 
 def _among_all(registration: Registration, kept: Sequence[int]) -> Registration:
