@@ -16,13 +16,7 @@ from torch.nn import functional
 
 from tokengroups.encoders import Geometry, geometry_of
 from tokengroups.geometry import rigid
-from tokengroups.postprocess.registration import (
-    REGISTERED,
-    compare_photos,
-    largest_set,
-    register_photos,
-    registrations,
-)
+from tokengroups.postprocess.registration import REGISTERED, compare_photos, largest_set, register_photos, registrations
 from tokengroups.types import Cameras
 
 VIEWS = 4
@@ -73,7 +67,9 @@ def test_a_photo_at_a_wrong_depth_does_not_register(room):
 @pytest.mark.parametrize("other", ["blank", "noise", "mirrored"])
 def test_photos_of_something_else_do_not_register(room, other):
     photos, geometry = room
-    strange = {"blank": torch.ones(3, *SIZE_HW), "noise": torch.rand(3, *SIZE_HW), "mirrored": photos[3].flip(-1)}[other]
+    strange = {"blank": torch.ones(3, *SIZE_HW), "noise": torch.rand(3, *SIZE_HW), "mirrored": photos[3].flip(-1)}[
+        other
+    ]
     found = register_photos(torch.cat([photos[:3], strange[None]]), geometry)
     assert [each.registered for each in found] == [True, True, True, False]
 

@@ -24,9 +24,7 @@ def test_a_moved_scene_looks_the_same_to_its_cameras(scale: float) -> None:
     colours = torch.cat([scene.gaussians.sh, higher], dim=1)
     scene = replace(scene, gaussians=replace(scene.gaussians, sh=colours))
     moved = move_scene(scene, rigid(scale * TURN, SHIFT))
-    for before, after in zip(
-        tg.render_views(scene, scene.cameras), tg.render_views(moved, moved.cameras), strict=True
-    ):
+    for before, after in zip(tg.render_views(scene, scene.cameras), tg.render_views(moved, moved.cameras), strict=True):
         # Many Gaussians are equally far from a camera: rounding decides which one is in front.
         apart = (after.color - before.color).abs()
         assert apart.mean() < 1e-3 and apart.max() < 0.03

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _FORM = "U,V U,V METRES, or PHOTO:U,V in place of U,V"
 Pixel = tuple[str | None, float, float]  # photo's name (None: the first), x and y in the upright photo
+Place = tuple[int, float, float]  # view, and x and y in the model's image
 
 
 @dataclass(frozen=True)
@@ -135,29 +137,43 @@ def _number(word: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def apply_length(made: Reconstruction, photos: Photos, known: KnownLength) -> Reconstruction:
-    """Scale a reconstruction so that the length is right; the unit becomes the metre.
+def find_places(photos: Photos, known: KnownLength | None) -> list[Place]:
+    """Places of a length's two pixels among the photos; none without a length.
 
     Raises:
-        UserError: A pixel that no photo of the scene shows, or two with one point.
+        UserError: No photo of that name, or no such pixel.
     """
-    from dataclasses import replace
+    return [] if known is None else [_place(photos, known.first), _place(photos, known.second)]
 
+
+def apply_length(made: Reconstruction, kept: Sequence[int], known: KnownLength, places: list[Place]) -> Reconstruction:
+    """Scale a reconstruction so that the length is right; the unit becomes the metre.
+
+    Args:
+        made: The reconstruction.
+        kept: Indices of its photos among those that the places are in.
+        known: The length.
+        places: Of its two pixels.
+
+    Raises:
+        UserError: One of the photos was left out, depth is unknown there, or both pixels are one point.
+    """
     from tokengroups.systems import distance_between, scaled
 
-    ends = _place(photos, known.first), _place(photos, known.second)
-    distance = distance_between(made, *ends)
+    if any(view not in kept for view, _, _ in places):
+        raise UserError("--scale-between: its photo does not fit the others and is left out; choose pixels of another")
+    first, second = ((kept.index(view), x, y) for view, x, y in places)
+    distance = distance_between(made, first, second)
     if not 0 < distance < math.inf:
         raise UserError("--scale-between: depth is unknown at one of the pixels, or both are one point; choose others")
-    made = scaled(made, known.metres / distance, "metre")
-    pixels = [{"photo": photos.photos[view].path.name, "pixel": list(pixel[1:])}
-              for (view, _, _), pixel in zip(ends, (known.first, known.second), strict=True)]  # fmt: skip
-    fact = {"between": pixels, "metres": known.metres, "factor": float(f"{known.metres / distance:.6g}")}
+    factor = known.metres / distance
+    made = scaled(made, factor, "metre")
+    fact = {"pixels": [known.first, known.second], "metres": known.metres, "factor": float(f"{factor:.6g}")}
     provenance = {**made.scene.provenance, "scale_between": fact}
     return replace(made, scene=replace(made.scene, provenance=provenance))
 
 
-def _place(photos: Photos, pixel: Pixel) -> tuple[int, float, float]:
+def _place(photos: Photos, pixel: Pixel) -> Place:
     """View and pixel of the model's image for a pixel of a photo."""
     import numpy as np
 

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     encoder = None if args.embed is None else load_dense_encoder(args.embed)
     adjusted = adjust_model(model, args.weights, max_gaussians=args.max_gaussians)
     photos, given, notes = known.load_given(args, model, device)
+    places = known.find_places(photos, length)
     _check_budget(args.max_gaussians, len(photos.photos))
     cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
@@ -75,11 +76,12 @@ def run(args: argparse.Namespace) -> None:
     notes += known.registration_notes(registered, [shown(name) for name in names], given.cam_from_world is not None)
     photos = photos.select(registered.kept)
     made = model.complete(registered.draft, steps)
-    made = made if length is None else known.apply_length(made, photos, length)
+    made = made if length is None else known.apply_length(made, registered.kept, length, places)
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
     scene = made.scene if encoder is None else embed_reconstruction(made, photos.images, encoder).scene
     seconds = time.perf_counter() - start
-    origin = {**photo_options.origin(args, photos, adjusted), "registration": registration_facts(registered, names)}
+    origin = photo_options.origin(args, photos, adjusted) | ({} if args.poses is None else {"poses": args.poses})
+    origin["registration"] = registration_facts(registered, names)
     scene = replace(scene, provenance={**scene.provenance, **origin})
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)

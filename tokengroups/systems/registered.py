@@ -50,7 +50,8 @@ def begin_registered(
     """Encode photos and run the steps before decoding, without the photos that do not fit the others.
 
     The worse half of those is left out first, as they may have pulled others out of place. Then geometry is predicted
-    again, in the world of the first photo that is left, until all fit. Photos with given poses all stay. Scores are those after bundle adjustment, which runs for them alone if it is not among the steps.
+    again, in the world of the first photo that is left, until all fit. Photos with given poses all stay. Scores are
+    those after bundle adjustment, which runs for them alone if it is not among the steps.
 
     Args:
         model: The system.
