@@ -149,6 +149,32 @@ def test_render_sees_a_fit_from_the_cameras_of_its_photos(kind: str, capture: Pa
     assert np.abs(context[0] - context[3]).mean() > 5  # other cameras would be seen
 
 
+def test_bent_photos_are_fitted_straight(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _changed(capture, '"w": ', '"k1": 0.3, "p2": 0.01, "w": ')
+    output = capture / "scene.safetensors"
+    assert fit(capture, "-o", output, *QUICK, "--json", "--hold-out", 3) == 0
+    assert any("lens distortion undone: 0.jpg" in note for note in json.loads(capsys.readouterr().out)["notes"])
+    photo = load_scene(output).provenance["photos"][1]
+    assert photo["name"] == "1.jpg" and photo["lens"]["radial"][0] == 0.3
+    command = ["export", output, "--photos", capture / "images", "-o", capture / "out", "--format", "transforms"]
+    assert main(list(map(str, command))) == 0
+    assert sorted(path.name for path in (capture / "out" / "images").iterdir()) == ["0.jpg", "1.jpg", "3.jpg"]
+    copied, given = (np.asarray(Image.open(folder / "images" / "1.jpg")) for folder in (capture / "out", capture))
+    assert copied.shape == given.shape and (copied[0, 0] > 240).all() and not (given[0, 0] > 240).all()
+
+
+def test_ignored_pixels_do_not_count(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (capture / "people").mkdir()
+    for view in range(4):
+        mask = np.full((32, 32), 255, np.uint8)
+        mask[:, :8] = 0
+        Image.fromarray(mask).save(capture / "people" / f"{view}.jpg.png")
+    assert fit(capture, "-o", capture / "a.safetensors", "--ignore", capture / "people", *QUICK, "--json") == 0
+    assert "25.0% of the pixels are ignored" in json.loads(capsys.readouterr().out)["notes"]
+    assert fit(capture, "-o", capture / "b.safetensors", "--ignore", capture / "nothing", *QUICK) == 2
+    assert "nothing: no such folder of masks" in capsys.readouterr().err
+
+
 def test_values_of_no_instance_may_be_several(capture: Path) -> None:
     masks = [np.asarray(Image.open(capture / "masks" / f"{view}.png")) for view in range(4)]
     values, counts = np.unique(masks, return_counts=True)
@@ -245,8 +271,8 @@ def _changed(folder: Path, old: str, new: str) -> list[object]:
     return [folder]
 
 
-def _fisheye(folder: Path) -> list[object]:
-    return _changed(folder, '"w": ', '"is_fisheye": true, "w": ')
+def _other_lens(folder: Path) -> list[object]:
+    return _changed(folder, '"w": ', '"camera_model": "EQUIRECTANGULAR", "w": ')
 
 
 def _distortion_as_text(folder: Path) -> list[object]:
@@ -299,7 +325,7 @@ def _small(folder: Path) -> list[object]:
         (_no_such_cameras, "there is no such file; give a transforms.json"),
         (_no_such_photos, "nothing: no such file or folder"),
         (_text_as_cameras, "give a transforms.json, a COLMAP model (its folder) or a cameras.json"),
-        (_fisheye, "is_fisheye is no pinhole; undistort the photos first"),
+        (_other_lens, "camera model EQUIRECTANGULAR is not read; undistort the photos first"),
         (_distortion_as_text, "'0.05' is no number"),
         (_deep, "nested too deeply"),
         (_same_stems, "cannot tell which mask is whose: 0.png for "),

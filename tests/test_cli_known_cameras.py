@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tokengroups.cli.known_cameras import parse_length
+from tokengroups.cli.known_length import parse_length
 from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.errors import UserError

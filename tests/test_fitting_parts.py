@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from skimage.metrics import structural_similarity
 from tolerances import tolerance
 
 from tokengroups.fitting.density import MAX_COPIES, explore, regulariser, relocate, split_opacities
-from tokengroups.fitting.optimisation import build_classifier, neighbour_loss, pixel_loss
+from tokengroups.fitting.optimisation import Optimisation, build_classifier, neighbour_loss, pixel_loss
 from tokengroups.fitting.parameters import RATES, Parameters
 from tokengroups.fitting.start import _neighbours, depth_range, pixel_footprints, start_points
 from tokengroups.gaussians import covariances
@@ -250,6 +251,30 @@ def test_plane_sweep_finds_a_wall() -> None:
     # Half as wide as they are apart: a pixel at z = 2 is 2 / 50 wide, and each has 3 * 48^2 / 1000 pixels.
     expected = depth.median() / 50 * math.sqrt(3 * 48 * 48 / 1000) / 2
     assert float(start.scales.median()) == pytest.approx(float(expected), rel=0.1)
+
+
+def test_the_sweep_starts_nowhere_that_does_not_count() -> None:
+    views = wall_views()
+    mask = torch.ones(3, 48, 48, dtype=torch.bool)
+    mask[:, :, :24] = False
+    images = torch.where(mask[:, None], views.images, 1.0)
+    start = start_points(replace(views, images=images, mask=mask), 10_000, None, generator())
+    assert len(start.means) == 3 * 48 * 24
+    assert float(((start.means[:, 2] - 2).abs() < 0.2).float().mean()) > 0.7
+
+
+def test_pixels_that_do_not_count_move_nothing() -> None:
+    views = wall_views()
+    mask = torch.ones(3, 48, 48, dtype=torch.bool)
+    mask[:, 10:30, 5:25] = False
+    points = start_points(views, 300, None, generator())
+    fits = []
+    for color in (0.0, 1.0):
+        painted = replace(views, images=torch.where(mask[:, None], views.images, color), mask=mask)
+        fit = Optimisation(painted, torch.tensor([0]), points, 9, 0, 300, generator())
+        numbers = [fit.step(step) for step in range(3)]
+        fits.append((numbers, fit.quality(), fit.parameters.gaussians().sh))
+    assert fits[0][:2] == fits[1][:2] and torch.equal(fits[0][2], fits[1][2])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,6 +12,7 @@ from tolerances import tolerance
 
 from tokengroups.errors import UserError
 from tokengroups.io.colmap import find_model, load_colmap
+from tokengroups.io.lenses import Lens
 from tokengroups.io.posed_cameras import PosedCamera, check_pose
 
 PARAMETERS = {
@@ -95,10 +96,8 @@ def test_models_are_those_that_pycolmap_writes_and_reads(model: str, tmp_path: P
 @pytest.mark.parametrize(
     ("camera", "message"),
     [
-        ("OPENCV 64 48 50 40 30 20 0.1 0 0 0", "OPENCV has lens distortion k1 = 0.1; undistort the photos first"),
-        ("SIMPLE_RADIAL 64 48 50 30 20 0.05", "SIMPLE_RADIAL has lens distortion k = 0.05"),
-        ("OPENCV_FISHEYE 64 48 50 40 30 20 0 0 0 0", "OPENCV_FISHEYE is no pinhole; undistort"),
-        ("DIVISION 64 48 50 40 30 20 0", "DIVISION is no pinhole; undistort"),
+        ("FOV 64 48 50 40 30 20 0.1", "FOV is not read; undistort the photos first"),
+        ("DIVISION 64 48 50 40 30 20 0", "DIVISION is not read; undistort"),
         ("PINHOLE sixty", "wrong form"),
         ("PINHOLE 64 48 50 40 30", "PINHOLE has the parameters fx fy cx cy"),
         ("PINHOLE 64 48 50 40 30 20 1", "PINHOLE has the parameters fx fy cx cy"),
@@ -174,6 +173,25 @@ def test_damaged_binary_files_are_refused_and_take_no_memory(name: str, damage: 
     with pytest.raises(UserError, match="wrong form") as error:
         load_colmap(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("camera", "expected"),
+    [
+        ("SIMPLE_RADIAL 64 48 50 30 20 0.05", Lens((0.05, 0, 0, 0))),
+        ("RADIAL 64 48 50 30 20 0.05 -0.1", Lens((0.05, -0.1, 0, 0))),
+        ("OPENCV 64 48 50 40 30 20 0.1 0.2 0.01 0.02", Lens((0.1, 0.2, 0, 0), (0.01, 0.02))),
+        (
+            "FULL_OPENCV 64 48 50 40 30 20 0.1 0.2 0.01 0.02 0.3 0.4 0.5 0.6",
+            Lens((0.1, 0.2, 0.3), (0.01, 0.02), (0.4, 0.5, 0.6)),
+        ),
+        ("OPENCV_FISHEYE 64 48 50 40 30 20 0.1 0.2 0.3 0.4", Lens((0.1, 0.2, 0.3, 0.4), fisheye=True)),
+        ("SIMPLE_RADIAL_FISHEYE 64 48 50 30 20 0", Lens((0, 0, 0, 0), fisheye=True)),
+        ("RADIAL_FISHEYE 64 48 50 30 20 0.1 0.2", Lens((0.1, 0.2, 0, 0), fisheye=True)),
+    ],
+)
+def test_lenses_are_read(camera: str, expected: Lens, tmp_path: Path) -> None:
+    assert load_colmap(write_colmap(tmp_path / "model", camera)).cameras[0].lens == expected
 
 
 def test_a_distortion_of_zero_is_a_pinhole(tmp_path: Path) -> None:

@@ -18,18 +18,18 @@ from tokengroups.scene import load_scene
 from tokengroups.types import SceneFrames
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
-SIZE = 256
+SIZE, VIEWS = 320, 5
 ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="module")
 def room() -> SceneFrames:
-    return generate_room(9002, 0, "test", num_views=4, size=SIZE)
+    return generate_room(9002, 0, "test", num_views=VIEWS, size=SIZE)
 
 
 @pytest.fixture
 def photos(room: SceneFrames, tmp_path: Path) -> Path:
-    """Four photos, one of which lies on its side with an EXIF tag, and a blank one."""
+    """Photos, one of which lies on its side with an EXIF tag, and a blank one."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for view, pixels in enumerate(room.images):
@@ -42,8 +42,8 @@ def photos(room: SceneFrames, tmp_path: Path) -> Path:
 
 def test_cameras_are_the_true_ones_up_to_a_similarity(photos: Path, room: SceneFrames) -> None:
     found, notes = map_photos(load_photos(photos, 128).photos)
-    assert notes == ["COLMAP registered 4 of 5 photos; left out blank.png"]
-    poses = np.stack([found[photos / f"{view}.png"].cam_from_world for view in range(4)])
+    assert notes == ["COLMAP registered 5 of 6 photos; left out blank.png"]
+    poses = np.stack([found[photos / f"{view}.png"].cam_from_world for view in range(VIEWS)])
     np.testing.assert_allclose(poses[0], np.eye(4), atol=1e-9)
     true = room.cam_from_world @ np.linalg.inv(room.cam_from_world[0])
     traces = np.einsum("vij,vij->v", poses[:, :3, :3], true[:, :3, :3])
@@ -81,7 +81,7 @@ def test_the_command_takes_its_cameras(photos: Path, capsys: pytest.CaptureFixtu
     words = ["--poses", "colmap", "--postprocess", "bundle_adjustment"]
     assert main(["reconstruct", str(photos), "-o", str(out), *words]) == 0
     said = capsys.readouterr()
-    assert "note: COLMAP registered 4 of 5 photos; left out blank.png" in said.out and "cameras given:" in said.out
+    assert "note: COLMAP registered 5 of 6 photos; left out blank.png" in said.out and "cameras given:" in said.out
     scene = load_scene(out)
     np.testing.assert_allclose(scene.cameras.cam_from_world[0].numpy(), np.eye(4), atol=1e-6)
-    assert scene.provenance["poses"] == "colmap" and len(scene.provenance["photos"]) == 4
+    assert scene.provenance["poses"] == "colmap" and len(scene.provenance["photos"]) == VIEWS

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tokengroups.errors import UserError
 from tokengroups.io.images import load_photos
+from tokengroups.io.lenses import Lens, undistort_photo
 from tokengroups.io.orientation import turn, upright_from_stored
-from tokengroups.io.photo_cameras import cameras_of_photos
+from tokengroups.io.photo_cameras import pose_photos
 from tokengroups.io.posed_cameras import PosedCamera
+from tokengroups.io.scene_photos import ScenePhoto, recorded_photos
 
 ORIENTATION = 0x0112
 STORED_HW = (90, 120)
@@ -47,7 +52,7 @@ def test_a_point_falls_on_the_same_pixel_however_the_photo_was_held(
 ) -> None:
     path = saved(tmp_path / "a.jpg", orientation)
     photos = load_photos(path, 60, patch_size=4, square=square)
-    poses, pinholes = cameras_of_photos(photos, {path: PosedCamera("a.jpg", POSE, PINHOLE, STORED_HW)})
+    _, poses, pinholes = pose_photos(photos, {path: PosedCamera("a.jpg", POSE, PINHOLE, STORED_HW)})
     assert np.linalg.det(poses[0, :3, :3].numpy()) == pytest.approx(1)
     for point in ((0.3, -0.2, 4.0), (-1.0, 0.4, 5.0)):  # in the frame of the given camera
         x, y, z = PINHOLE @ point
@@ -65,7 +70,7 @@ def test_cameras_for_upright_photos_stay_as_they_are(tmp_path: Path) -> None:
     by_mark = PosedCamera("a", POSE, PINHOLE, None, upright=True)
     by_shape = PosedCamera("a", POSE, PINHOLE, STORED_HW[::-1])
     for camera in (by_mark, by_shape):
-        poses, _ = cameras_of_photos(photos, {path: camera})
+        _, poses, _ = pose_photos(photos, {path: camera})
         np.testing.assert_array_equal(poses[0].numpy(), POSE)
 
 
@@ -73,10 +78,43 @@ def test_sizes_are_scaled_and_other_shapes_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", 1)
     photos = load_photos(path, 60)
     twice = PosedCamera("a", POSE, PINHOLE * [[2], [2], [1]], (2 * STORED_HW[0], 2 * STORED_HW[1]))
-    _, pinholes = cameras_of_photos(photos, {path: twice})
+    _, _, pinholes = pose_photos(photos, {path: twice})
     np.testing.assert_allclose(pinholes[0].numpy(), PINHOLE * [[0.5], [0.5], [1]], rtol=1e-6)
     with pytest.raises(UserError, match=r"a\.jpg: 120x90 pixels, but its camera is for 64x64; give the photo"):
-        cameras_of_photos(photos, {path: PosedCamera("a", POSE, PINHOLE, (64, 64))})
+        pose_photos(photos, {path: PosedCamera("a", POSE, PINHOLE, (64, 64))})
     mirrored = saved(tmp_path / "b.jpg", 2)
     with pytest.raises(UserError, match="EXIF orientation 2 mirrors it"):
-        cameras_of_photos(load_photos(mirrored, 60), {mirrored: PosedCamera("b", POSE, PINHOLE, STORED_HW)})
+        pose_photos(load_photos(mirrored, 60), {mirrored: PosedCamera("b", POSE, PINHOLE, STORED_HW)})
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_lens_distortion_is_undone_and_recorded(orientation: int, tmp_path: Path) -> None:
+    """Against the photo as stored, undistorted and only then turned."""
+    lens = Lens((0.2, -0.05), (0.01, -0.02))
+    y, x = np.mgrid[: STORED_HW[0], : STORED_HW[1]]
+    pixels = np.stack([2 * x, 2 * y, x + y], axis=-1).astype(np.uint8)
+    straight, seen = undistort_photo(pixels, lens, PINHOLE)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    path = tmp_path / "a.png"
+    loaded = load_photos(path, max(STORED_HW))
+    photos, _, _ = pose_photos(loaded, {path: PosedCamera("a", POSE, PINHOLE, STORED_HW, lens=lens)})
+    expected, counted = (np.asarray(turn(Image.fromarray(each), orientation)) for each in (straight, seen))
+    found = (photos.images[0] * 255).round().permute(1, 2, 0).numpy().astype(int)
+    assert photos.mask is not None and (photos.mask[0].numpy() == counted).mean() > 0.999
+    assert np.abs(found - expected)[counted].max() <= 1
+    record = {
+        "name": "a.png", "size_hw": photos.photos[0].size_hw, "crop_box": photos.photos[0].crop_box,
+        "lens": asdict(photos.photos[0].lens), "pinhole": photos.photos[0].pinhole,
+    }  # fmt: skip
+    (recorded,) = recorded_photos([json.loads(json.dumps(record))], 1) or ()
+    again = ScenePhoto(path, recorded).load(found.shape[:2])
+    torch.testing.assert_close(again[:, photos.mask[0]], photos.images[0][:, photos.mask[0]], rtol=0, atol=0.01)
+
+
+def test_a_lens_that_cannot_be_that_of_the_photo_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", 1)
+    camera = PosedCamera("a", POSE, PINHOLE, STORED_HW, lens=Lens((80.0,)))
+    with pytest.raises(UserError, match=r"a\.jpg: .* are the coefficients right\?"):
+        pose_photos(load_photos(path, 60), {path: camera})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from tokengroups.errors import UserError
+from tokengroups.io.lenses import BLANK, Lens, distort, undistort
 from tokengroups.io.matching import find_masks
 from tokengroups.io.pixels import read_mask, resize_nearest
 from tokengroups.io.points import load_points
@@ -125,8 +127,8 @@ SCALED_POSE = [[2.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
         ({"w": 4, "h": 4, "fl_x": -4, "frames": [frame()]}, "positive"),
         ({"w": 4, "h": 4, "frames": [frame()]}, "lacks 'fl_x'"),
         ({"fl_x": 4, "frames": [frame()]}, "lacks 'w'"),
-        ({"w": 4, "h": 4, "fl_x": 4, "k1": 0.1, "frames": [frame()]}, "lens distortion k1 = 0.1; undistort"),
-        ({"w": 4, "h": 4, "fl_x": 4, "camera_model": "OPENCV_FISHEYE", "frames": [frame()]}, "OPENCV_FISHEYE"),
+        ({"w": 4, "h": 4, "fl_x": 4, "k5": 0.1, "frames": [frame()]}, "lens distortion k5 = 0.1; undistort"),
+        ({"w": 4, "h": 4, "fl_x": 4, "camera_model": "EQUIRECTANGULAR", "frames": [frame()]}, "EQUIRECTANGULAR"),
     ],
 )
 def test_bad_transforms_are_refused_in_one_line(content: Any, message: str, tmp_path: Path) -> None:
@@ -139,14 +141,14 @@ def test_bad_transforms_are_refused_in_one_line(content: Any, message: str, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"is_fisheye": True}, "is_fisheye is no pinhole; undistort"),
-        ({"is_fisheye": "false"}, "is_fisheye is no pinhole"),
-        ({"ftheta_p0": 0.3}, "ftheta_p0 is no pinhole"),
-        ({"camera_model": ["PINHOLE"]}, "is no pinhole"),
+        ({"is_fisheye": True, "p1": 0.1}, "lens distortion p1 = 0.1"),
+        ({"is_fisheye": "false"}, "neither true nor false"),
+        ({"ftheta_p0": 0.3}, "ftheta_p0 is not read; undistort"),
+        ({"camera_model": ["PINHOLE"]}, "is not read"),
         ({"k1": "0.05"}, "'0.05' is no number"),
-        ({"p2": 0.01}, "lens distortion p2 = 0.01"),
+        ({"k6": 0.01}, "lens distortion k6 = 0.01"),
         ({"k3": float("nan")}, "nan is not finite"),
-        ({"distortion_params": [0, 0, 0, 0.2]}, r"lens distortion distortion_params\[3\] = 0.2"),
+        ({"distortion_params": [0, 0, 0, 0.2]}, "distortion_params are k1 k2 k3 k4 p1 p2"),
         ({"distortion_params": 3}, "wrong form"),
         ({"w": float("inf")}, "inf is not finite"),
         ({"w": 10**400}, "wrong form"),
@@ -170,6 +172,21 @@ def test_bad_values_of_a_frame_are_refused_in_one_line(changes: dict[str, Any], 
     with pytest.raises(UserError, match=message) as error:
         load_transforms(path)
     assert str(error.value).startswith(f"{path}: frame 0") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("shared", "expected"),
+    [
+        ({"k1": 0.1, "k2": -0.2, "p1": 0.01, "p2": 0.02}, Lens((0.1, -0.2, 0, 0), (0.01, 0.02))),
+        ({"distortion_params": [0.1, 0.2, 0.3, 0.4, 0.01, 0.02]}, Lens((0.1, 0.2, 0.3, 0.4), (0.01, 0.02))),
+        ({"camera_model": "FULL_OPENCV", "k1": 0.1, "k4": 0.2, "k6": 0.3}, Lens((0.1, 0, 0), (0, 0), (0.2, 0, 0.3))),
+        ({"camera_model": "OPENCV_FISHEYE", "k1": 0.1, "k4": 0.2}, Lens((0.1, 0, 0, 0.2), fisheye=True)),
+        ({"is_fisheye": True}, Lens((0, 0, 0, 0), fisheye=True)),
+        ({"camera_model": "OPENCV", "k1": 0, "k2": 1e-5, "p1": 0.0}, None),
+    ],
+)
+def test_lenses_are_read(shared: dict[str, Any], expected: Lens | None, tmp_path: Path) -> None:
+    assert load_transforms(write_transforms(tmp_path, **shared)).cameras[0].lens == expected
 
 
 def test_poses_of_three_rows_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
@@ -367,3 +384,65 @@ def test_more_pixels_than_memory_holds_are_refused(photo_pairs: Pairs, monkeypat
     with pytest.raises(UserError, match="3 photos have more than .* give a smaller --size, or fewer photos"):
         load_posed_photos(photo_pairs, 64, None)
     assert len(load_posed_photos(photo_pairs, 48, None)[0]) == 3
+
+
+def bent_pairs(folder: Path, lens: Lens) -> Pairs:
+    """A photo of 128x96 by a lens that shows red where x > 0.2 in its rays and blue elsewhere; a mask of the red."""
+    pinhole = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
+    v, u = np.mgrid[:960, :1280] / 10 + 0.05
+    rays = np.stack([(u - 60) / 100, (v - 50) / 100], axis=-1)
+    bent = undistort(rays, lens)
+    red = (bent[..., 0] > 0.2).reshape(96, 10, 128, 10).mean(axis=(1, 3))
+    photo = np.stack([255 * red, 0 * red, 255 - 255 * red], axis=-1).round().astype(np.uint8)
+    (folder / "masks").mkdir()
+    Image.fromarray(photo).save(folder / "0.png")
+    Image.fromarray(np.where(red > 0.5, 2, 1).astype(np.uint8)).save(folder / "masks" / "0.png")
+    return [(folder / "0.png", PosedCamera("0.png", np.eye(4), pinhole, (96, 128), lens=lens))]
+
+
+@pytest.mark.parametrize("lens", [Lens((-0.3, 0.1), (0.004, -0.01)), Lens((0.3,)), Lens((0.05,), fisheye=True)])
+@pytest.mark.parametrize("size", [32, 128])
+def test_lens_distortion_is_undone_in_photos_and_masks(lens: Lens, size: int, tmp_path: Path) -> None:
+    """The border of the red, bent in the photo, is a straight line where the pinhole sees it."""
+    pairs = bent_pairs(tmp_path, lens)
+    frames, _, notes = load_posed_photos(pairs, size, masks_of(pairs))
+    assert "lens distortion undone: 0.png" in notes
+    (fx, _, cx), (_, fy, cy), _ = frames.intrinsics[0]
+    columns, rows = np.arange(size) + 0.5, np.arange(size * 96 // 128) + 0.5
+    border = cx + 0.2 * fx
+    mask = np.ones(frames.images.shape[1:3], bool) if frames.mask is None else frames.mask[0]
+    image, ids = frames.images[0].astype(int), frames.group_ids[0]
+    for side, color, value in ((columns > border + 1.1, (255, 0, 0), 2), (columns < border - 1.1, (0, 0, 255), 1)):
+        seen = mask & side
+        assert seen.sum() > 0.1 * mask.size
+        assert np.abs(image[seen] - color).max() <= 12
+        assert np.isin(ids[seen], (value, -1)).all() and (ids[seen] == value).mean() > 0.99
+    rays = np.stack(np.meshgrid((columns - cx) / fx, (rows - cy) / fy), axis=-1)
+    inside = distort(rays, lens) * 100 + (60, 50)
+    expected = ((inside >= 0) & (inside <= (128, 96))).all(axis=-1)
+    assert (mask <= expected).all() and (expected & ~mask).sum() <= 3 * (size + size)  # but for a seam
+    if frames.mask is not None and size == 128:
+        assert (frames.images[0][~expected] == BLANK).mean() > 0.9
+
+
+def test_a_lens_of_another_photo_is_refused(tmp_path: Path) -> None:
+    pairs = bent_pairs(tmp_path, Lens((0.1,)))
+    wrong = [(pairs[0][0], replace(pairs[0][1], lens=Lens((90.0,))))]
+    with pytest.raises(UserError, match=r"0.png: without its lens distortion .* are the coefficients right\?"):
+        load_posed_photos(wrong, 64, None)
+
+
+def test_ignored_pixels_do_not_count(photo_pairs: Pairs, tmp_path: Path) -> None:
+    ignored = np.full((48, 64), 255, np.uint8)
+    ignored[:, :16] = 0
+    Image.fromarray(ignored).save(tmp_path / "half.png")
+    found = {photo_pairs[1][0]: tmp_path / "half.png"}
+    frames, _, notes = load_posed_photos(photo_pairs, 32, masks_of(photo_pairs), ignored=found)
+    assert frames.mask is not None
+    assert frames.mask[0].all() and not frames.mask[1, :, :8].any() and frames.mask[1, :, 8:].all()
+    assert (frames.group_ids[1, :, :8] == -1).all()
+    assert "8.3% of the pixels are ignored" in notes
+    assert "no mask of ignored pixels for 0.png, 2.png: all pixels count" in notes
+    Image.new("L", (64, 48)).save(tmp_path / "half.png")
+    with pytest.raises(UserError, match=r"half.png: ignores all of its photo; 0 = ignored"):
+        load_posed_photos(photo_pairs, 32, None, ignored=found)

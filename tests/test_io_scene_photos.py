@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from PIL import Image
 
 from tokengroups.errors import UserError
 from tokengroups.io.images import load_photos
+from tokengroups.io.lenses import Lens
 from tokengroups.io.posed_cameras import PosedCamera
 from tokengroups.io.posed_photos import load_posed_photos
-from tokengroups.io.scene_photos import find_scene_photos
+from tokengroups.io.scene_photos import find_scene_photos, recorded_photos, whole_photo_record
 
 ORIENTATION = 0x0112
 
@@ -64,6 +66,19 @@ def test_photos_of_a_fit_have_its_pixels_as_stored(folder: Path) -> None:
     found, _ = find_scene_photos([str(folder)], {"photos": names}, 2)
     got = torch.stack([each.load((45, 60)) for each in found])
     assert np.array_equal((255 * got).round().byte().permute(0, 2, 3, 1).numpy(), frames.images)
+
+
+def test_photos_of_a_fit_lose_their_lens_distortion_again(folder: Path) -> None:
+    lens = Lens((0.2, -0.1), (0.01, 0.0))
+    camera = PosedCamera("", np.eye(4), np.array([[80.0, 0, 60], [0, 80, 45], [0, 0, 1]]), (90, 120), lens=lens)
+    frames, *_ = load_posed_photos([(folder / "c.jpg", camera)], 60, None)
+    record = whole_photo_record("c.jpg", lens, torch.from_numpy(frames.intrinsics[0]), (45, 60))
+    record = json.loads(json.dumps(record))
+    found, _ = find_scene_photos([str(folder)], {"photos": [record]}, 1)
+    assert np.array_equal((255 * found[0].load((45, 60))).round().byte().permute(1, 2, 0).numpy(), frames.images[0])
+    assert whole_photo_record("c.jpg", None, torch.eye(3), (45, 60)) == "c.jpg"
+    for key, value in (("pinhole", [1, 1, 0.5]), ("lens", {"radial": [1]}), ("pinhole", [1, float("nan"), 0.5, 0.5])):
+        assert recorded_photos([{**record, key: value}], 1) is None
 
 
 def test_upright_photos_of_a_fit_are_turned_by_their_shape(folder: Path) -> None:

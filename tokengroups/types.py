@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 T = TypeVar("T", bound="TensorFields")
@@ -81,6 +81,7 @@ class Views(TensorFields):
     cameras: Cameras  # batch axes *b V
     depth: Float[Tensor, "*b V H W"]  # z, in metres; 0 = unknown
     group_ids: Int64[Tensor, "*b V H W"]  # the same instance has the same id in all views; -1 = unlabelled
+    mask: Bool[Tensor, "*b V H W"] | None = None  # pixels whose colour counts; None = all
 
     def select(self, views: list[int]) -> Views:
         """Keep the views with these indices, in this order."""
@@ -90,6 +91,7 @@ class Views(TensorFields):
             Cameras(poses, intrinsics, self.cameras.size_hw),
             self.depth[..., views, :, :],
             self.group_ids[..., views, :, :],
+            None if self.mask is None else self.mask[..., views, :, :],
         )
 
 
@@ -104,6 +106,7 @@ class SceneFrames:
     cam_from_world: Float[np.ndarray, "V 4 4"]  # metres
     intrinsics: Float[np.ndarray, "V 3 3"]
     instance_classes: dict[int, str]  # group id -> class name
+    mask: Bool[np.ndarray, "V H W"] | None = None  # pixels whose colour counts; None = all
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,6 +119,7 @@ class SceneFrames:
             group_ids=self.group_ids[frames],
             cam_from_world=self.cam_from_world[frames],
             intrinsics=self.intrinsics[frames],
+            mask=None if self.mask is None else self.mask[frames],
         )
 
 

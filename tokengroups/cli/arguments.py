@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.output import note
@@ -54,6 +55,12 @@ def add_megapixels_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--max-megapixels``."""
     text = "leave out photos with more; large ones take up to 20 bytes of memory a pixel (%(default)g)"
     add_number(parser, "--max-megapixels", 1, 10000, kind=float, default=MAX_MEGAPIXELS, metavar="N", help=text)
+
+
+def add_ignore_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ignore``."""
+    text = "masks of pixels to ignore (value 0), a PNG per photo with its stem or name: 0.png or 0.jpg.png for 0.jpg"
+    parser.add_argument("--ignore", type=Path, metavar="DIR", help=text)
 
 
 def check_room_size(num_frames: int, size: int) -> None:

@@ -6,9 +6,15 @@ import argparse
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tokengroups.cli.arguments import add_device_option, add_megapixels_option, add_number, pick_device
+from tokengroups.cli.arguments import (
+    add_device_option,
+    add_ignore_option,
+    add_megapixels_option,
+    add_number,
+    pick_device,
+)
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
@@ -22,16 +28,18 @@ HELP = "make a scene from photos with given cameras and perhaps masks, by optimi
 EXAMPLES = """\
   %(prog)s photos/ --cameras transforms.json --masks masks/ -o scene.safetensors
   %(prog)s photos/ --cameras sparse/0 --masks masks/ -o scene.safetensors --size 512 --steps 7000
+  %(prog)s photos/ --cameras sparse/0 --ignore people/ -o scene.safetensors   # masks of who walked through: 0
   %(prog)s capture/ -o scene.safetensors       # holds transforms.json or sparse/, images/ and masks/
   %(prog)s rooms/test_0_0 -o scene.safetensors --hold-out 4     # as `tokengroups data procedural` writes it
 
 cameras:  transforms.json (NeRF, nerfstudio), a COLMAP model (text or binary), or a cameras.json (3D Gaussian
-          Splatting); pinhole photos only: undistort first, e.g. with `colmap image_undistorter`
+          Splatting); lens distortion is undone: COLMAP's RADIAL, OPENCV and fisheye models, k1 to k4, p1, p2
 masks:    one PNG per photo, laid out like the photos (masks/cam0/000.png for images/cam0/000.png) or with a stem
           that no other photo has; 8 or 16-bit grey or palette; the value is the instance, the same in all photos,
           and becomes the group's id; photos without a mask fit the colours only; without any mask the groups are
           clusters of positions
 photos:   transparent pixels count as white
+ignore:   one PNG per photo, named like the masks: pixels of value 0 (black) teach nothing
 start:    points of the COLMAP model, of transforms.json's ply_file_path or of --points; else a plane sweep over
           the photos finds them
 The world of the scene is the first photo's camera; its unit is that of the cameras."""
@@ -45,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("photos", nargs="*", metavar="PHOTO|DIR", help="photo files, or a folder of them or of a whole capture")
     add("--cameras", metavar="FILE|DIR", help="their cameras (default: found in the folder)")
     add("--masks", metavar="DIR", help="instance masks (default: the folder's own `masks`)")
+    add_ignore_option(parser)
     add("-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write")
     add_limited("--steps", 1, 1_000_000, default=2000, metavar="N", help="steps of one photo each (%(default)s)")
     size_help = "longer side the photos are reduced to (%(default)s)"
@@ -69,11 +78,13 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
     from tokengroups.io.files import check_writable
+    from tokengroups.io.scene_photos import whole_photo_record
     from tokengroups.scene import save_scene
 
     check_writable(args.out)
     device = pick_device(args.device)
     capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled or (0,))
+    capture = capture if args.ignore is None else capture.ignoring(args.ignore)
     capture = capture.evenly_spaced(args.max_views)
     views, paths, notes = capture.load(args.size, args.max_megapixels)
     indices, every = range(len(paths)), args.hold_out
@@ -86,7 +97,11 @@ def run(args: argparse.Namespace) -> None:
     if capture.masks is not None and not bool((context.group_ids >= 0).any()):
         raise UserError("no photo that is trained on has a labelled pixel; keep fewer out")
     result = _fit(context.to(device), capture.points, config, quiet=args.json)
-    scene = _described(result.scene, capture.classes, names)
+    lenses, cameras = {path: camera.lens for path, camera in capture.pairs}, views.cameras
+    photos = [
+        whole_photo_record(paths[i].name, lenses[paths[i]], cameras.intrinsics[i], cameras.size_hw) for i in trained
+    ]
+    scene = _described(result.scene, capture.classes, photos)
     save_scene(args.out, scene)
     summary = scene_summary(args.out, scene, names, [*notes, *result.notes], result.seconds)
     summary |= {"psnr": round(sum(result.psnr) / len(result.psnr), 2), "steps": scene.provenance["steps"]}
@@ -111,8 +126,8 @@ def _mask_values(text: str) -> list[int]:
     return values
 
 
-def _described(scene: TokenScene, classes: dict[int, str], photos: list[str]) -> TokenScene:
-    """Add names of groups, and file names of photos: a shared scene does not reveal the folders of this disk."""
+def _described(scene: TokenScene, classes: dict[int, str], photos: list[Any]) -> TokenScene:
+    """Add names of groups, and of photos with their lenses: a shared scene does not reveal the folders of this disk."""
     names = tuple(classes.get(group_id, "") for group_id in scene.group_ids.tolist())
     provenance = {**scene.provenance, "photos": photos}
     return replace(scene, provenance=provenance, group_names=names if any(names) else ())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
 from tokengroups.cli import streams
+from tokengroups.cli.failures import reason
 from tokengroups.cli.output import say
 from tokengroups.errors import UserError
 from tokengroups.registry import import_plugin
@@ -23,7 +23,6 @@ COMMANDS = (
     "data", "train", "demo", "info",
 )  # fmt: skip
 OUTPUT_LOST, USAGE_ERROR, SIGNALLED, INTERRUPTED = 1, 2, 128, 130
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")  # PyTorch's, of CPU and GPU
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,14 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
     0 is success, 2 bad input (nothing was changed), 1 lost output (what the command did is done, but its text could not
-    be written), 130 Ctrl-C, 143 SIGTERM. All but 0 come with one line on stderr.
+    be written) or a scene of a batch that failed, 130 Ctrl-C, 143 SIGTERM. All but 0 come with one line on stderr, but
+    for batches, whose lines say what failed.
     """
 
-    def run_command() -> None:
+    def run_command() -> int:
         args = build_parser().parse_args(argv)
         for module in args.plugin:
             import_plugin(module)
-        _run(args.run, args)
+        return _run(args.run, args)
 
     return guarded(run_command)
 
@@ -64,24 +64,24 @@ def run_alone(command: ModuleType, program: str, argv: Sequence[str] | None = No
     return guarded(lambda: _run(command.run, parser.parse_args(argv)))
 
 
-def _run(command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+def _run(command: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run a command after the import of torch, which all need and which ends the process if it is interrupted."""
     with streams.signals_waiting():
         import torch  # noqa: F401
-    command(args)
+    return command(args) or 0
 
 
-def guarded(action: Callable[[], None]) -> int:
+def guarded(action: Callable[[], int | None]) -> int:
     """Call `action`; turn bad input, lack of memory or of output, and interruption into one line and an exit code."""
     try:
         with streams.prepared_streams(), streams.stopped_by_signals():
             try:
-                action()
+                code = action() or 0
             except SystemExit:  # after --help
                 streams.flush_stdout()
                 raise
             streams.flush_stdout()
-        return 0
+        return code
     except BrokenPipeError:  # the reader has closed the pipe, e.g. `tokengroups list ... | head`
         code, line = 0, None
     except KeyboardInterrupt:
@@ -91,24 +91,14 @@ def guarded(action: Callable[[], None]) -> int:
     except streams.OutputLost as error:
         code, line = OUTPUT_LOST, f"error: cannot write to standard output: {error}"
     except (UserError, OSError, MemoryError, RuntimeError) as error:
-        reason = _reason(error)
-        if reason is None:
+        why = reason(error)
+        if why is None:
             raise
-        code, line = USAGE_ERROR, f"error: {reason}"
+        code, line = USAGE_ERROR, f"error: {why}"
     if line is not None:
         streams.complain(line)
     streams.finish_stdout()
     return code
-
-
-def _reason(error: Exception) -> str | None:
-    """What a user can do something about, in one line; None for a fault of the program."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
-        return "not enough memory; use fewer or smaller pictures, or a machine with more"
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        return reason if error.filename is None else f"{error.filename}: {reason}"
-    return str(error) if isinstance(error, UserError) else None
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,8 @@ HELP = "make instance masks of photos of a room, the same ids in all photos, wit
 EXAMPLES = """\
   %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny
   %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny --granularity 0.3 --video      # smaller things
+  %(prog)s room.mp4 -o masks_of_room/ --weights iggt_tiny --frames sharp --max-views 32  # sharp frames of a video
+  %(prog)s photos/ -o masks_of_room/ --weights iggt_tiny --ignore people/               # masks of who walked through
   %(prog)s photos/ -o masks_of_room/ --weights segvggt_tiny --score 0.3                 # with class names; surer ones
   %(prog)s photos/ -o masks_of_room/ --weights iggt_checkpoint.pth                      # as its authors published it
   tokengroups fit photos/ --cameras masks_of_room/cameras.json --masks masks_of_room/masks -o scene.safetensors
@@ -32,12 +34,14 @@ files:    masks/NAME.png: 16 bit, of the whole upright photo, value = id + 1, 0 
           instances.json: ids, values, names where the system has some, scores, colours, pixels and boxes by photo,
           sizes and crops of the photos
           cameras.json: cameras of the whole photos; depth/NAME.png: 16 bit, value x depth_unit (see instances.json) = z
+          frames/VIDEO_000123.png: the frames of a video that were taken, by their numbers from 0
           overlays/NAME.jpg, contact_sheet.jpg: the masks over the photos, for people; overlays.mp4 with --video
           NAME is the photo's, without suffix (with it, where two photos share the rest), in folders like the photos'
 Systems that segment photos, such as iggt_tiny and segvggt_tiny, show their own masks. Those of others show the groups
 of the scene."""
 GRANULARITY = 1e-3, 2  # bounds of `ClusteringConfig.granularity`
 MAX_VIEWS = 64
+FRAMES = "frames"  # of videos, in the folder
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +60,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load photos and weights, segment, write the folder."""
-    from tokengroups.io.images import chosen_photos, find_photos
+    """Find the photos or frames of videos, segment them."""
+    from tokengroups.io.files import check_folder
     from tokengroups.io.video import check_video
-    from tokengroups.segmentation import check_place, overlap_notes, plan_layout, segment_photos, write_segmentation
 
     if args.video:
         check_video()
-    paths, notes = _each_once(find_photos(args.photos))
+    check_folder(args.out)
+    with photo_options.given_photos(args, args.photos, args.out / FRAMES) as (paths, notes):
+        _segment(args, paths, notes)
+
+
+def _segment(args: argparse.Namespace, given: list[Path], notes: list[str]) -> None:
+    """Load photos and weights, segment, write the folder."""
+    from tokengroups.io.images import chosen_photos
+    from tokengroups.segmentation import check_place, overlap_notes, plan_layout, segment_photos, write_segmentation
+
+    paths, repeated = _each_once(given)
     layout = plan_layout(paths)
     check_place(args.out, layout, chosen_photos(paths, args.max_views), args.video)
     device = pick_device(args.device)
@@ -75,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     mask = None if photos.mask is None else photos.mask.to(device)
     found = segment_photos(model, photos.images.to(device), intrinsics, steps, args.seed, mask)
     names = [shown(layout.photos[photo.path]) for photo in photos.photos]
-    notes += [*more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
+    notes = [*notes, *repeated, *more, *_stem_notes(layout.shared_stems()), *overlap_notes(found, names)]
     notes += _step_notes(args, steps, found)
     facts = {**_origin(args, model, found.steps, adjusted), "notes": notes}
     options = {"video": args.video, "max_megapixels": args.max_megapixels}

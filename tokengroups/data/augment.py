@@ -32,7 +32,8 @@ def to_views(frames: SceneFrames, indices: Sequence[int], size: int | tuple[int,
     )
     depth = torch.from_numpy(frames.depth[chosen]).float()
     group_ids = torch.from_numpy(frames.group_ids[chosen].astype(np.int64))
-    views = Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids)
+    mask = None if frames.mask is None else torch.from_numpy(frames.mask[chosen])
+    views = Views(rearrange(images, "v h w c -> v c h w").contiguous(), cameras, depth, group_ids, mask)
     if size is None:
         return views
     return crop_views(views, (size, size) if isinstance(size, int) else size)
@@ -60,7 +61,8 @@ def crop_views(views: Views, size_hw: tuple[int, int], zoom: float = 1.0) -> Vie
     intrinsics[:, :2, 2] -= intrinsics.new_tensor([left, top])
     intrinsics[:, :2] *= intrinsics.new_tensor([[size_hw[1] / window[1]], [size_hw[0] / window[0]]])
     cameras = Cameras(views.cameras.cam_from_world, intrinsics, size_hw)
-    return Views(images.clamp(0, 1), cameras, views.depth[pixels], views.group_ids[pixels])
+    mask = None if views.mask is None else views.mask[pixels]
+    return Views(images.clamp(0, 1), cameras, views.depth[pixels], views.group_ids[pixels], mask)
 
 
 def turn_views(views: Views, rotations: Float[Tensor, "V 3 3"], zoom: float = 1.0) -> Views:

@@ -14,13 +14,13 @@ def score_fit(scene: TokenScene, views: Views, cameras: Cameras) -> dict[str, fl
 
     Args:
         scene: The fitted scene.
-        views: The held-out photos [V, 3, H, W] with their masks.
+        views: The held-out photos [V, 3, H, W] with their masks; the PSNR is of the pixels of `mask`.
         cameras: Cameras of these photos in the world of the scene.
     """
     rendered, probabilities = render_features(scene, cameras, scene.assignment)
     masks = group_masks(probabilities, rendered.alphas)
     scores = group_scores([group_overlaps(masks, views.group_ids.numpy(), {})])
-    quality = psnr(rendered.colors.permute(0, 3, 1, 2).clamp(0, 1), views.images).mean()
+    quality = psnr(rendered.colors.permute(0, 3, 1, 2).clamp(0, 1), views.images, views.mask).mean()
     numbers: dict[str, float | None] = {"psnr": round(float(quality), 2)}
     for name in ("ap", "ap50", "ap25"):
         value = scores[f"{name}_all"]

@@ -81,7 +81,7 @@ def fit_scene(
     Args:
         views: Photos [V, 3, H, W] in [0, 1] of at least 11 x 11 pixels with their cameras in any world and unit;
             `group_ids` are the masks, -1 = unlabelled; if all are, the groups are clusters of the Gaussians'
-            positions. `depth` is not read.
+            positions. Pixels outside `mask` teach nothing. `depth` is not read.
         config: Settings.
         points: Initial points in the world of the cameras; None = a plane sweep finds some.
         progress: Called after every step.

@@ -57,8 +57,12 @@ class Optimisation:
         view = self._next_view()
         gaussians, photo = parameters.gaussians(), self.views.images[view]
         picture = self._picture(gaussians, view)
+        mask = None if self.views.mask is None else self.views.mask[view]
+        quality = float(psnr(picture.detach().clamp(0, 1), photo, mask))
+        if mask is not None:  # what does not count is equal and constant, so it moves nothing
+            hidden = picture.detach()
+            picture, photo = torch.where(mask, picture, hidden), torch.where(mask, photo, hidden)
         photometric = (1 - _SSIM_WEIGHT) * (picture - photo).abs().mean() + _SSIM_WEIGHT * (1 - ssim(picture, photo))
-        quality = float(psnr(picture.detach().clamp(0, 1), photo))
         loss = photometric + regulariser(gaussians.opacities, gaussians.scales) + self._identity_loss(view, step)
         loss.backward()
         for optimizer in (parameters.optimizer, self.classifier_optimizer):
@@ -74,8 +78,12 @@ class Optimisation:
     def quality(self) -> tuple[float, ...]:
         """PSNR of every photo, in dB."""
         gaussians = self.parameters.gaussians()
-        pictures = (self._picture(gaussians, view).clamp(0, 1) for view in range(len(self.views.images)))
-        return tuple(float(psnr(picture, photo)) for picture, photo in zip(pictures, self.views.images, strict=True))
+        photos, masks = self.views.images, self.views.mask
+        pictures = (self._picture(gaussians, view).clamp(0, 1) for view in range(len(photos)))
+        return tuple(
+            float(psnr(picture, photos[view], None if masks is None else masks[view]))
+            for view, picture in enumerate(pictures)
+        )
 
     def _picture(self, gaussians: Gaussians, view: int) -> Float[Tensor, "3 H W"]:
         cameras, at = self.views.cameras, slice(view, view + 1)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -78,14 +78,15 @@ def _sweep(views: Views, generator: torch.Generator) -> tuple[Float[Tensor, "N 3
         others = _neighbours(views.cameras, view)
         if others:
             own = _look_up(features(view), pixels, size_hw)
-            costs = _costs(own, centre, rays, log_depths, features, views.cameras, others)
+            costs = _costs(own, centre, rays, log_depths, features, views, others)
             costs = _box_filter(rearrange(costs, "d (h w) -> d 1 h w", h=grid_hw[0]), _AGGREGATION)
             log_depth = log_depths[rearrange(costs, "d 1 h w -> d (h w)").argmin(dim=0)]
         else:
             place = torch.rand(len(rays), generator=generator, device=rays.device)
             log_depth = log_depths[0] + place * (log_depths[-1] - log_depths[0])
-        means.append(centre + rays * log_depth.exp()[:, None])
-        colors.append(_look_up(image, pixels, size_hw))
+        counted = _counted(views, view, pixels)
+        means.append((centre + rays * log_depth.exp()[:, None])[counted])
+        colors.append(_look_up(image, pixels, size_hw)[counted])
     return torch.cat(means), torch.cat(colors).clamp(0, 1)
 
 
@@ -134,6 +135,15 @@ def _look_up(
     return values[0, :, 0].T.reshape(*pixels.shape[:-1], -1)
 
 
+def _counted(views: Views, view: int, pixels: Float[Tensor, "*p 2"]) -> Bool[Tensor, "*p"]:
+    """Whether the mask of a photo holds the pixels, which lie in it."""
+    if views.mask is None:
+        return torch.ones_like(pixels[..., 0], dtype=torch.bool)
+    height, width = views.cameras.size_hw
+    columns, rows = pixels.long().unbind(dim=-1)
+    return views.mask[view, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+
+
 def _neighbours(cameras: Cameras, view: int) -> list[int]:
     """Indices of the nearest cameras in other places whose directions differ by less than 90 degrees."""
     world_from_cam = invert_rigid(cameras.cam_from_world)
@@ -150,11 +160,11 @@ def _costs(
     rays: Float[Tensor, "P 3"],
     log_depths: Float[Tensor, " D"],
     features: Callable[[int], Float[Tensor, "C H W"]],
-    cameras: Cameras,
+    views: Views,
     others: list[int],
 ) -> Float[Tensor, "D P"]:
     """Mean difference of each pixel to the photos that see its point at each depth; `_WORST` where none does."""
-    size_hw = cameras.size_hw
+    cameras, size_hw = views.cameras, views.cameras.size_hw
     limits = rays.new_tensor([size_hw[1], size_hw[0]])
     points = centre + rays * log_depths.exp()[:, None, None]  # D P 3
     total, seen = points.new_zeros(points.shape[:2]), points.new_zeros(points.shape[:2])
@@ -162,6 +172,7 @@ def _costs(
         in_camera = transform_points(cameras.cam_from_world[other], points.flatten(0, 1))
         pixels, depth = project(in_camera, cameras.intrinsics[other])
         inside = ((pixels >= 0) & (pixels < limits)).all(dim=-1) & (depth > 1e-6)
+        inside &= _counted(views, other, torch.where(inside[:, None], pixels, 0.0))
         values = _look_up(features(other), pixels, size_hw).unflatten(0, points.shape[:2])
         inside = inside.unflatten(0, points.shape[:2])
         total += torch.where(inside, (values - own).abs().mean(dim=-1), 0.0)

@@ -18,12 +18,12 @@ from tokengroups.io.colmap_files import (
     parse_points,
     read_file,
 )
+from tokengroups.io.lenses import lens_of
 from tokengroups.io.points import PointCloud, make_cloud
 from tokengroups.io.posed_cameras import (
     CameraSet,
     PosedCamera,
     check_count,
-    check_lens,
     check_pinhole,
     check_pose,
     number,
@@ -33,7 +33,8 @@ from tokengroups.reading import malformed, path_kind, shown
 
 _FILES = ("cameras.bin", "cameras.txt")
 _PLACES = (".", "sparse/0", "sparse", "0", "colmap/sparse/0")
-_PINHOLES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+_PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+_FISHEYES = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE")
 _ADVICE = "give the folder of a COLMAP model (cameras, images and points3D, .bin or .txt)"
 
 
@@ -47,7 +48,7 @@ def load_colmap(folder: str | os.PathLike[str]) -> CameraSet:
     """Read the registered images' cameras, and the points with their colours.
 
     Raises:
-        UserError: No model there, a damaged one, or a lens that is no pinhole without distortion.
+        UserError: No model there, a damaged one, or a camera model that is not read.
     """
     model = find_model(folder)
     if model is None:
@@ -80,17 +81,18 @@ def _camera(model: Path, image: ColmapImage, lenses: dict[int, ColmapCamera]) ->
         if image.camera_id not in lenses:
             raise ValueError(f"its camera {image.camera_id} is not in the file of cameras")
         camera = lenses[image.camera_id]
-        if camera.model not in _PINHOLES:
+        if camera.model not in (*_PERSPECTIVE, *_FISHEYES):
             raise other_lens(where, camera.model)
         values = dict(zip(MODELS[camera.model].split(), map(number, camera.parameters), strict=True))
         fx, fy = (values.pop(name, values.get("f", 0.0)) for name in ("fx", "fy"))
         values.pop("f", None)
         intrinsics = np.array([[fx, 0, values.pop("cx")], [0, fy, values.pop("cy")], [0, 0, 1]])
-        check_lens(where, camera.model, values)
+        coefficients = {"k1" if name == "k" else name: value for name, value in values.items()}
+        lens = lens_of(coefficients, camera.model in _FISHEYES, rational=camera.model == "FULL_OPENCV")
         pose = np.column_stack([_rotation(image.quaternion), image.translation])
     size_hw = (camera.height, camera.width)
     check_pinhole(where, intrinsics, size_hw)
-    return PosedCamera(image.name, check_pose(where, pose), intrinsics, size_hw)
+    return PosedCamera(image.name, check_pose(where, pose), intrinsics, size_hw, lens=lens)
 
 
 def _rotation(quaternion: tuple[float, ...]) -> np.ndarray:

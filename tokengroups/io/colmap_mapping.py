@@ -18,14 +18,16 @@ from PIL import Image
 from tokengroups.errors import UserError
 from tokengroups.io.focal import DIAGONAL_35MM, exif_focal_px
 from tokengroups.io.images import Photo, decode_photo
+from tokengroups.io.lenses import lens_of
 from tokengroups.io.posed_cameras import PosedCamera
 from tokengroups.reading import shown
 
 INSTALL = 'pip install "tokengroups[colmap]"'
 LONGEST_SIDE_PX = 1600  # of the copies that features are found in; more take much longer and hardly help indoors
 QUALITY = 95
-LENS = "SIMPLE_PINHOLE"  # without distortion, as photos are not undistorted here
+LENS = "SIMPLE_RADIAL"  # one coefficient: few photos do not determine more
 FEWEST = 2  # photos of a model
+FEWEST_INLIERS = 15  # of a photo that is registered; half of the default, for small photos of plain rooms
 SEED = 0
 _EXIF_IFD, _FOCAL_35MM_TAG = 0x8769, 0xA405
 _CURE = "take more photos, each of which shows half of what the one before it shows, or leave --poses out"
@@ -98,12 +100,18 @@ def _largest_model(folder: Path, names: Sequence[str], watch: Watch) -> Any:
     pycolmap.set_random_seed(SEED)
     database, images = folder / "database.db", folder / "images"
     lens = pycolmap.ImageReaderOptions(camera_model=LENS)
-    options = pycolmap.IncrementalPipelineOptions(min_model_size=FEWEST, random_seed=SEED)
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED
+    options = pycolmap.IncrementalPipelineOptions(min_model_size=FEWEST, random_seed=SEED, num_threads=1)
+    options.mapper.random_seed = options.triangulation.random_seed = SEED
+    options.mapper.abs_pose_min_num_inliers = FEWEST_INLIERS
     stages = {
         "features": lambda: pycolmap.extract_features(
             database, images, list(names), reader_options=lens, device=pycolmap.Device.cpu
         ),
-        "matching": lambda: pycolmap.match_exhaustive(database, device=pycolmap.Device.cpu),
+        "matching": lambda: pycolmap.match_exhaustive(
+            database, verification_options=verification, device=pycolmap.Device.cpu
+        ),
         "mapping": lambda: pycolmap.incremental_mapping(database, images, folder, options),
     }
     models: dict[int, Any] = {}
@@ -123,11 +131,12 @@ def _cameras(model: Any, photos: dict[str, Path]) -> dict[Path, PosedCamera]:
         camera = model.cameras[image.camera_id]
         pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
         size_hw = (camera.height, camera.width)
-        found[image.name] = (pose, camera.calibration_matrix(), size_hw)
+        lens = lens_of({"k1": float(camera.params[-1])})
+        found[image.name] = (pose, camera.calibration_matrix(), size_hw, lens)
     if not found:
         return {}
     world = np.linalg.inv(found[min(found)][0])
     return {
-        photos[name]: PosedCamera(str(photos[name]), pose @ world, pinhole, size_hw, upright=True)
-        for name, (pose, pinhole, size_hw) in found.items()
+        photos[name]: PosedCamera(str(photos[name]), pose @ world, pinhole, size_hw, upright=True, lens=lens)
+        for name, (pose, pinhole, size_hw, lens) in found.items()
     }

@@ -20,12 +20,13 @@ from tokengroups.errors import UserError
 from tokengroups.geometry import central_square
 from tokengroups.io.decoding import HEIF_SUFFIXES, MAX_MEGAPIXELS, TooManyPixels, exif_value, opened_photo
 from tokengroups.io.files import natural_key
+from tokengroups.io.lenses import Lens
 from tokengroups.io.orientation import ORIENTATION_TAG, parse_orientation, turn
 from tokengroups.io.rgb import blank_note, is_deep_color, is_dim, join_bytes, take_lower_bytes, to_rgb
 from tokengroups.reading import path_kind, shown
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", *HEIF_SUFFIXES)
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 MAX_STRETCH = 0.03  # a photo is stretched by so much to fit whole patches, as VGGT does; beyond it is padded
 PADDING = 255  # white, as in VGGT's own demo
@@ -42,6 +43,8 @@ class Photo:
     crop_box: tuple[float, float, float, float]
     notes: tuple[str, ...]
     photo_from_model: Float[np.ndarray, "3 3"]  # of homogeneous pixels (x, y, 1), to the upright photo
+    lens: Lens | None = None  # whose distortion is undone in the model's image; None = none is
+    pinhole: tuple[float, float, float, float] | None = None  # of the lens: fx, fy, cx, cy in widths and heights
 
     def shown_in(self, size_hw: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
         """Which pixels of the model's image show the photo, by their centres."""
@@ -164,8 +167,10 @@ def _check_size(given: SupportsIndex, multiple: int) -> int:
     return size
 
 
-def find_photos(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Photo files among files and folders.
+def find_photos(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, videos: bool = False
+) -> list[Path]:
+    """Photo files among files and folders; with `videos`, a folder without photos stands for its videos.
 
     Raises:
         UserError: A path does not exist, a folder holds no photo, or nothing was given.
@@ -179,24 +184,31 @@ def find_photos(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str
         kind = path_kind(source)
         if kind == "missing":
             raise UserError(f"no such file or folder: {shown(source)}")
-        paths += _photos_in(source) if kind == "folder" else [source]
+        paths += _photos_in(source, videos) if kind == "folder" else [source]
     return paths
 
 
-def _photos_in(folder: Path) -> list[Path]:
-    """Photo files of a folder in natural order."""
+def _photos_in(folder: Path, or_videos: bool) -> list[Path]:
+    """Photo files of a folder in natural order, or its videos if there are none."""
     try:
         files = [path for path in folder.iterdir() if path_kind(path) == "file" and not path.name.startswith(".")]
     except OSError as error:
         raise UserError(f"cannot read {shown(folder)}: {error.strerror}") from error
     photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
+    videos = [path for path in files if is_video(path)]
+    if not photos and or_videos:
+        photos = videos
     if not photos:
-        videos = [path.name for path in files if path.suffix.lower() in _VIDEO_SUFFIXES]
         hint = f"photos end in {', '.join(PHOTO_SUFFIXES)}"
         if videos:
-            hint = f"take frames from {shown(videos[0])} first, e.g. with ffmpeg"
+            hint = f"take frames from {shown(videos[0].name)} first, e.g. with ffmpeg"
         raise UserError(f"no photo in the folder {shown(folder)} ({len(files)} other files); {hint}")
     return sorted(photos, key=lambda path: natural_key(path.name))
+
+
+def is_video(path: Path) -> bool:
+    """Tell by the name whether a file is a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _load_photo(
@@ -307,7 +319,7 @@ def decode_photo(
         UserError: A video or another file that is not read, damaged or truncated.
         TooManyPixels: More than the limit.
     """
-    if path.suffix.lower() in _VIDEO_SUFFIXES:
+    if is_video(path):
         command = f"ffmpeg -i {path.name} -r 2 frame_%03d.jpg"
         raise UserError(f"{shown(path)}: videos are not read; take frames first, e.g. {shown(command)}")
     notes: list[str] = []

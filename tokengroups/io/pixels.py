@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
@@ -19,6 +21,7 @@ MASK_FORMATS = ("PNG", "TIFF", "BMP")  # lossless ones
 _FRAME_FORMATS = ("JPEG", "PNG")
 _JPEG_QUALITY = 95
 _SAMPLE_FORMAT_TAG, _UNSIGNED = 339, (1,)  # of TIFFs
+_ASPECT_TOLERANCE = 0.01  # rounding of reduced copies
 _FRAME_ADVICE = "export the scene again"
 _MASK_ADVICE = "save masks as 8 or 16-bit grey or palette PNG, value = instance"
 
@@ -36,8 +39,10 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
         return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
-def read_mask(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS) -> Int64[np.ndarray, "H W"]:
-    """Read an instance mask: whole numbers of any type, palette indices, or the values of three equal channels.
+def read_mask(
+    path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXELS, *, indices: bool = True
+) -> Int64[np.ndarray, "H W"]:
+    """Read a mask: whole numbers of any type, palette indices or colours, or the values of three equal channels.
 
     Raises:
         UserError: Unreadable, no picture, a coloured one, several in one file, or values that are not whole.
@@ -46,7 +51,7 @@ def read_mask(path: str | os.PathLike[str], max_megapixels: float = MAX_MEGAPIXE
         wrong = "several pictures in one file" if getattr(image, "is_animated", False) else ""
         wrong = "16 bits in several channels" if is_deep_color(image) else wrong
         image.load()
-        values = _mask_values(image)
+        values = _mask_values(image if indices or image.mode not in ("P", "PA") else image.convert("RGB"))
         if values.ndim == 3 and (values != values[..., :1]).any():
             wrong = "a coloured picture"
         if values.dtype.kind == "f" and not ((np.abs(values) < 2**53) & (values == values.round())).all():
@@ -106,3 +111,10 @@ def resize_nearest(pixels: Shaped[np.ndarray, "H W"], size_hw: tuple[int, int]) 
         ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size_hw, pixels.shape, strict=True)
     )
     return pixels[np.ix_(rows, columns)]
+
+
+def same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Compare the aspects of two (height, width), up to the rounding of either to whole pixels."""
+    (height, width), (other_height, other_width) = one, other
+    slack = _ASPECT_TOLERANCE + 1 / min(height, other_height) + 1 / min(width, other_width)
+    return abs(math.log(height * other_width / (width * other_height))) <= slack

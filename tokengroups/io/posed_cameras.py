@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tokengroups.errors import UserError
+from tokengroups.io.lenses import NO_DISTORTION, Lens
 from tokengroups.io.points import FARTHEST, PointCloud
 from tokengroups.reading import shown
 
@@ -20,7 +21,6 @@ MAX_SIDE_PX = 2**16  # of a photo, in a camera file
 _LONGEST_FOCAL = 1e7  # and farthest principal point, in pixels
 _SHORTEST_FOCAL = 1e-3  # in widths and heights of the photo: a field of view of 179.9 degrees
 _LAST_ROW_TOLERANCE = 1e-6
-_NO_DISTORTION = 1e-4  # of coefficients: well under a tenth of a pixel
 _CENTRAL = 0.25  # the principal point is at least this share of a side away from the border
 _UNDISTORT = "undistort the photos first, with `colmap image_undistorter` or your own tool, and give the new cameras"
 
@@ -35,6 +35,7 @@ class PosedCamera:
     size_hw: tuple[int, int] | None  # None: that of its photo, see `of_photo`
     in_widths: bool = False  # intrinsics are in widths of the photo, with a central principal point
     upright: bool = False  # it is for the photo as its EXIF tag turns it, even if the stored one has the same aspect
+    lens: Lens | None = None  # distortion of its photo; None = a pinhole
 
     def of_photo(self, size_hw: tuple[int, int]) -> PosedCamera:
         """The same camera with the size of its photo, where the file does not say any.
@@ -151,22 +152,22 @@ def check_count(where: object, cameras: Sequence[Any]) -> None:
 
 
 def check_lens(where: str, model: str, coefficients: Mapping[str, float]) -> None:
-    """Refuse lenses that bend straight lines: only pinholes are rendered.
+    """Refuse distortion that is not undone.
 
     Args:
         where: Begin of the line.
         model: Name of the camera model.
-        coefficients: Those of its distortion; nearly zero ones are none.
+        coefficients: Those that `Lens` has no place for; nearly zero ones are none.
 
     Raises:
         UserError: A coefficient is not zero.
     """
-    bent = next((name for name, value in coefficients.items() if abs(value) > _NO_DISTORTION), None)
+    bent = next((name for name, value in coefficients.items() if abs(value) > NO_DISTORTION), None)
     if bent is not None:
         lens = f"camera model {shown(model)} has lens distortion {bent} = {coefficients[bent]:g}"
         raise UserError(f"{where}: its {lens}; {_UNDISTORT}")
 
 
 def other_lens(where: str, model: str) -> UserError:
-    """Error about a camera model that is no pinhole with distortion."""
-    return UserError(f"{where}: its camera model {shown(model)} is no pinhole; {_UNDISTORT}")
+    """Error about a camera model that `Lens` has no place for."""
+    return UserError(f"{where}: its camera model {shown(model)} is not read; {_UNDISTORT}")

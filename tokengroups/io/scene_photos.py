@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -15,7 +17,8 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.io.images import decode_photo, find_photos, pixels_inside, resize_window
-from tokengroups.io.posed_photos import same_aspect
+from tokengroups.io.lenses import Lens, undistort_photo
+from tokengroups.io.pixels import same_aspect
 from tokengroups.reading import shown
 
 Box = tuple[float, float, float, float]
@@ -23,11 +26,35 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class RecordedPhoto:
-    """A photo as a scene's provenance records it; `reconstruct` records the crop, `fit` the name alone."""
+    """A photo as a scene's provenance records it; `reconstruct` records the crop, both the lens."""
 
     name: str
     size_hw: tuple[int, int] | None = None  # of the upright photo
     crop_box: Box | None = None  # as in `Photo`; None = the whole photo as stored
+    lens: Lens | None = None  # the scene saw the photo without its distortion; None = there is none
+    pinhole: Box | None = None  # of the lens: focal lengths and centre, across and down, in widths and heights
+
+    def straight(self, image: Image.Image) -> Image.Image:
+        """The photo without its lens distortion.
+
+        Raises:
+            UserError: The lens cannot be that of the photo.
+        """
+        if self.lens is None or self.pinhole is None:
+            return image
+        fx, fy, cx, cy = (value * (image.width, image.height)[i % 2] for i, value in enumerate(self.pinhole))
+        intrinsics = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        return Image.fromarray(undistort_photo(np.asarray(image), self.lens, intrinsics)[0])
+
+
+def whole_photo_record(
+    name: str, lens: Lens | None, intrinsics: Float[Tensor, "3 3"], size_hw: tuple[int, int]
+) -> str | dict[str, Any]:
+    """JSON of a whole photo, which `recorded_photos` reads; the intrinsics are in pixels of `size_hw`."""
+    if lens is None:
+        return name
+    (height, width), ((fx, _, cx), (_, fy, cy), _) = size_hw, intrinsics.tolist()
+    return {"name": name, "pinhole": [fx / width, fy / height, cx / width, cy / height], "lens": asdict(lens)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,8 @@ class ScenePhoto:
             UserError: As `load`.
         """
         if self._crop is not None:
-            return self._upright(*self._crop)
+            image, box = self._upright(*self._crop)
+            return image if self.recorded is None else self.recorded.straight(image), box
         image = self._whole(size_hw)
         return image, (0.0, 0.0, float(image.width), float(image.height))
 
@@ -84,11 +112,11 @@ class ScenePhoto:
         return image, (left * across, top * down, right * across, bottom * down)
 
     def _whole(self, size_hw: tuple[int, int]) -> Image.Image:
-        """As stored, as `fit` takes photos, or upright if only that has the view's shape."""
+        """As stored, as `fit` takes photos, or upright if only that has the view's shape; without lens distortion."""
         for upright in (False, True):
             image = decode_photo(self.path, upright)[0]
             if same_aspect((image.height, image.width), size_hw):
-                return image
+                return image if self.recorded is None else self.recorded.straight(image)
         shapes = f"{image.width}x{image.height} pixels, but the scene's views have {size_hw[1]}x{size_hw[0]}"
         raise UserError(f"{shown(self.path)}: {shapes}; give the photos as they were cut for the scene")
 
@@ -135,9 +163,28 @@ def recorded_photos(photos: Any, count: int) -> list[RecordedPhoto] | None:
     if not isinstance(photos, list) or len(photos) != count:
         return None
     try:
-        return [RecordedPhoto(each) if isinstance(each, str) else _with_crop(**each) for each in photos]
-    except (TypeError, ValueError, OverflowError):
+        return [RecordedPhoto(each) if isinstance(each, str) else _recorded(each) for each in photos]
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None
+
+
+def _recorded(photo: Mapping[str, Any]) -> RecordedPhoto:
+    """A photo that is recorded with its crop, with its lens, or with both."""
+    crop = {key: value for key, value in photo.items() if key not in ("lens", "pinhole")}
+    if "lens" not in photo:
+        return _with_crop(**photo)
+    bent = _with_lens(photo["name"], photo["pinhole"], photo["lens"])
+    return replace(_with_crop(**crop), lens=bent.lens, pinhole=bent.pinhole) if "crop_box" in crop else bent
+
+
+def _with_lens(name: str, pinhole: Sequence[float], lens: Mapping[str, Any]) -> RecordedPhoto:
+    fx, fy, cx, cy = map(float, pinhole)
+    radial, tangential, below = (tuple(map(float, lens[key])) for key in ("radial", "tangential", "denominator"))
+    p1, p2 = tangential
+    if not (all(map(math.isfinite, (fx, fy, cx, cy, *radial, p1, p2, *below))) and min(fx, fy) > 0):
+        raise ValueError("no lens")
+    read = Lens(radial, (p1, p2), below, bool(lens["fisheye"]))
+    return RecordedPhoto(str(name), lens=read, pinhole=(fx, fy, cx, cy))
 
 
 def _with_crop(name: str, size_hw: Sequence[int], crop_box: Sequence[float]) -> RecordedPhoto:

@@ -2,7 +2,7 @@
 
 Poses are world-from-camera with OpenGL axes (y up, z backward). Intrinsics are ``fl_x fl_y cx cy w h``, for all photos
 or per frame, or ``camera_angle_x`` with a central principal point. The first pixel's centre is at (0.5, 0.5), as in
-COLMAP, where most of these files come from.
+COLMAP, where most of these files come from. Distortion is ``k1 k2 k3 k4 p1 p2``, of a fisheye ``k1 k2 k3 k4``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from tokengroups.errors import UserError
 from tokengroups.io.files import write_text
+from tokengroups.io.lenses import COEFFICIENTS, Lens, lens_of
 from tokengroups.io.points import PointCloud, load_points
 from tokengroups.io.posed_cameras import (
     CameraSet,
@@ -33,9 +34,10 @@ from tokengroups.io.posed_cameras import (
 )
 from tokengroups.reading import malformed, path_kind, read_json, shown
 
-_DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 _PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE")
-_OTHER_LENSES = ("is_fisheye", "ftheta_p0", "latlong", "equirectangular", "orthographic")  # instant-ngp's marks
+_FISHEYES = ("OPENCV_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
+_LISTED = ("k1", "k2", "k3", "k4", "p1", "p2")  # nerfstudio's order of `distortion_params`
+_OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # instant-ngp's marks
 _OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _ADVICE = "give a transforms.json of NeRF or nerfstudio"
 
@@ -44,8 +46,8 @@ def load_transforms(path: str | os.PathLike[str]) -> CameraSet:
     """Read the cameras and, where ``ply_file_path`` names one, the point cloud.
 
     Raises:
-        UserError: Unreadable, not such a file, a value that is missing, no number or not finite, a lens that is no
-            pinhole, or one with distortion.
+        UserError: Unreadable, not such a file, a value that is missing, no number or not finite, or a lens that
+            is not read.
     """
     path = Path(path)
     content = read_json(path, _ADVICE)
@@ -93,25 +95,35 @@ def _camera(where: str, content: dict[str, Any], frame: Any) -> PosedCamera:
     where = f"{where} ({shown(frame['file_path'])})"
     with malformed(where, _ADVICE):
         values = {key: value for key, value in {**content, **frame}.items() if value is not None}
-        _check_lens(where, values)
+        lens = _lens(where, values)
         world_from_cam = matrix(frame["transform_matrix"], (4, 4), (3, 4))
         intrinsics, size_hw, in_widths = _intrinsics(values)
     check_pinhole(where, intrinsics, size_hw)
     cam_from_world = np.linalg.inv(check_pose(where, world_from_cam) @ _OPENCV_FROM_OPENGL)
-    return PosedCamera(frame["file_path"], cam_from_world, intrinsics, size_hw, in_widths)
+    return PosedCamera(frame["file_path"], cam_from_world, intrinsics, size_hw, in_widths, lens=lens)
 
 
-def _check_lens(where: str, values: Mapping[str, Any]) -> None:
-    """Refuse distortion, and lenses that are no pinhole."""
+def _lens(where: str, values: Mapping[str, Any]) -> Lens | None:
+    """Distortion of the photo; k4 is nerfstudio's, of the eighth power, unless the model is FULL_OPENCV."""
     model = values.get("camera_model", "PINHOLE")
-    if model not in _PINHOLES:
+    if model not in (*_PINHOLES, *_FISHEYES):
         raise other_lens(where, str(model))
+    mark = values.get("is_fisheye", False)  # instant-ngp's
+    if mark not in (False, True):
+        raise TypeError(f"is_fisheye {shown(repr(mark))} is neither true nor false")
+    fisheye = model in _FISHEYES or bool(mark)
     for mark in _OTHER_LENSES:
         if values.get(mark, False) not in (False, 0):
             raise other_lens(where, mark)
-    coefficients = {name: number(values[name]) for name in _DISTORTION if name in values}
-    listed = enumerate(values.get("distortion_params", []))  # nerfstudio's other way to write them
-    check_lens(where, model, {**coefficients, **{f"distortion_params[{i}]": number(value) for i, value in listed}})
+    coefficients = {name: number(values[name]) for name in COEFFICIENTS if name in values}
+    listed = [number(value) for value in values.get("distortion_params", [])]  # nerfstudio's other way to write them
+    if any(listed) and len(listed) != len(_LISTED):
+        raise ValueError(f"distortion_params are {' '.join(_LISTED)}")
+    coefficients |= dict(zip(_LISTED, listed, strict=False)) if any(listed) else {}
+    rational = model == "FULL_OPENCV"
+    foreign = ("k5", "k6", "p1", "p2") if fisheye else () if rational else ("k5", "k6")
+    check_lens(where, str(model), {name: coefficients[name] for name in foreign if name in coefficients})
+    return lens_of(coefficients, fisheye, rational)
 
 
 def _intrinsics(values: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int] | None, bool]:

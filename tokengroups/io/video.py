@@ -17,14 +17,14 @@ FRAMES_PER_SECOND = 2
 _CODECS = ("libx264", "mpeg4")  # the first one that this build of FFmpeg has
 
 
-def check_video() -> None:
-    """Refuse, before long work, if videos cannot be written.
+def check_video(what: str = "--video") -> None:
+    """Refuse, before long work, if videos can neither be read nor written; `what` needs it.
 
     Raises:
         UserError: Says what to install.
     """
     if importlib.util.find_spec("av") is None:
-        raise UserError('--video needs PyAV: pip install "tokengroups[video]"')
+        raise UserError(f'{what} needs PyAV: pip install "tokengroups[video]"')
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -18,13 +18,22 @@ _WINDOW = [weight / sum(_BELL) for weight in _BELL]
 _C1, _C2 = 0.01**2, 0.03**2  # for the range [0, 1]
 
 
-def mse(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b"]:
-    """Mean squared difference of each image."""
-    return (predicted - photos).square().mean(dim=(-3, -2, -1))
+def mse(
+    predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"], mask: Bool[Tensor, "*b H W"] | None = None
+) -> Float[Tensor, "*b"]:
+    """Mean squared difference of each image, of all pixels or of those of a mask."""
+    squares = (predicted - photos).square()
+    if mask is None:
+        return squares.mean(dim=(-3, -2, -1))
+    return (squares.mean(dim=-3) * mask).sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1)).clamp(min=1)
 
 
-def psnr(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b"]:
+def psnr(
+    predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"], mask: Bool[Tensor, "*b H W"] | None = None
+) -> Float[Tensor, "*b"]:
     """Peak signal-to-noise ratio of each image in dB for the range [0, 1]; 100 dB for equal images.
+
+    With a mask, of its pixels.
 
     Example:
         >>> import torch
@@ -32,7 +41,7 @@ def psnr(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]
         >>> psnr(torch.full((3, 8, 8), 0.6), torch.full((3, 8, 8), 0.5))
         tensor(20.0)
     """
-    return -10 * mse(predicted, photos).clamp(min=1e-10).log10()
+    return -10 * mse(predicted, photos, mask).clamp(min=1e-10).log10()
 
 
 def ssim(predicted: Float[Tensor, "*b 3 H W"], photos: Float[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b"]:

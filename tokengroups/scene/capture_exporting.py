@@ -47,8 +47,8 @@ def export_capture(
     """Write cameras, points and photos of a scene, in its world; all files or none.
 
     Cameras are pinholes for the photos as given, not for what the scene saw of them. Points are the centres of all
-    Gaussians of opacity 0.1 or more. Photos lie in ``images``: copied, or written anew where their EXIF tag turns them
-    or not every program reads them.
+    Gaussians of opacity 0.1 or more. Photos lie in ``images``: copied, or written anew where their EXIF tag turns them,
+    the scene saw them without lens distortion, or not every program reads them.
 
     Args:
         scene: The scene.
@@ -123,7 +123,8 @@ def _copied(scene: TokenScene, photos: Sequence[ScenePhoto], images: Path, watch
     for view in watch(range(len(photos)), len(photos), "copying"):
         path = photos[view].path
         image, box = photos[view].whole(scene.cameras.size_hw)
-        plain = is_plain(path)
+        recorded = photos[view].recorded
+        plain = is_plain(path) and (recorded is None or recorded.lens is None)
         name = copy_name(path, plain)
         name = f"{view:03d}_{name}" if name in taken else name
         taken.add(name)

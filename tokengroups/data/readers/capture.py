@@ -8,7 +8,7 @@ takes recordings in ScanNet's layout, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -44,12 +44,13 @@ class Capture:
     points: PointCloud | None = None  # in the world of the cameras
     classes: dict[int, str] = field(default_factory=dict)  # class name of group ids, as far as the files have them
     notes: tuple[str, ...] = ()  # for the user
+    ignored: Mapping[Path, Path] | None = None  # masks of pixels that do not count, by photo
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, frames: slice) -> SceneFrames:
-        loaded, _, _ = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks)
+        loaded, _, _ = load_posed_photos(self.pairs[frames], _ANY_SIZE, self.masks, ignored=self.ignored)
         return replace(loaded, name=self.name, instance_classes=self.classes)
 
     def evenly_spaced(self, limit: int | None) -> Capture:
@@ -60,9 +61,17 @@ class Capture:
         pairs = tuple(self.pairs[i * len(self) // limit] for i in range(limit))
         return replace(self, pairs=pairs, notes=(*self.notes, note))
 
+    def ignoring(self, folder: Path) -> Capture:
+        """The capture without the pixels that masks in a folder ignore; see `tokengroups.io.ignored`.
+
+        Raises:
+            UserError: No mask for any photo.
+        """
+        return replace(self, ignored=find_masks(folder, [path for path, _ in self.pairs]))
+
     def load(self, size: int, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[Views, list[Path], list[str]]:
         """Views with float64 cameras, their photo files, and notes; see `load_posed_photos`."""
-        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks, max_megapixels)
+        frames, paths, notes = load_posed_photos(self.pairs, size, self.masks, max_megapixels, self.ignored)
         views = to_views(frames, range(len(frames)))
         poses, pinholes = torch.from_numpy(frames.cam_from_world), torch.from_numpy(frames.intrinsics)
         cameras = replace(views.cameras, cam_from_world=poses, intrinsics=pinholes)

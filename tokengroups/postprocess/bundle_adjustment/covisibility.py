@@ -18,13 +18,14 @@ SAMPLES = 24  # pixels along the shorter side of a photo whose points are looked
 DEPTH_TOLERANCE = 0.2  # of log depth: a larger difference is an occlusion
 
 
-def covisible_pairs(shares: Float[Tensor, "V V"]) -> list[tuple[int, int]]:
+def covisible_pairs(shares: Float[Tensor, "V V"], partners: int = PARTNERS) -> list[tuple[int, int]]:
     """Pairs (u, v), u < v, in ascending order: every view's best partners, and a maximum spanning tree of all views.
 
     Args:
         shares: Symmetric; what two views have in common, and -1 on the diagonal.
+        partners: Of every view.
     """
-    best = shares.topk(min(PARTNERS, len(shares) - 1), dim=1).indices.tolist()
+    best = shares.topk(min(partners, len(shares) - 1), dim=1).indices.tolist()
     pairs = {(min(view, partner), max(view, partner)) for view, row in enumerate(best) for partner in row}
     joined, rest = [0], set(range(1, len(shares)))
     while rest:  # Prim's algorithm

@@ -29,6 +29,7 @@ CORRECTION_NODES = 8  # a side of the grid of log-depth corrections
 CORRECTION_PRIOR_STD = 0.3  # of a node
 CORRECTION_SMOOTHNESS_STD = 0.15  # of the difference of neighbouring nodes
 SearchRadii = Annotated[tuple[Annotated[int, Between(1, 64)], ...], Between(0, 16)]
+FineSizes = Annotated[tuple[Annotated[int, Between(32, 4096)], ...], Between(0, 8)]
 PatchStds = Annotated[tuple[Std, ...], Between(0, 16)]
 
 
@@ -45,8 +46,9 @@ class BundleAdjustmentSettings(Settings):
     search_radii_px: SearchRadii = (8, 6, 4, 3)  # around the expected pixel, one stage each
     patch_stds_px: PatchStds = (1.0, 0.5, 0.5, 0.5)  # of a patch's match, one a stage
     wide_search_below: Share = 0.25  # share of patches found in the first stage: below it, a wide stage comes first
-    fine_search_radii_px: SearchRadii = (6, 4, 3)  # of further stages, on photos with more pixels if there are some
-    fine_size: Annotated[int, Between(0, 4096)] = 256  # longer side of these photos; 0 = none
+    fine_sizes: FineSizes = (256, 512)  # longer sides of photos with more pixels, for further stages on corners
+    fine_search_radii_px: SearchRadii = (9, 6, 5)  # around the expected pixel, one stage each
+    corner_weight: Weight = 1.0  # of a corner's match
     rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit

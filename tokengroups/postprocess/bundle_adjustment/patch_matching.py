@@ -39,8 +39,12 @@ class SearchedPhoto:
     @classmethod
     def of(cls, photo: Float[Tensor, "3 H W"]) -> SearchedPhoto:
         """Prepare a photo in [0, 1]."""
-        grey = _smooth_grey(photo)
-        variance = _box_mean(grey.square()) - _box_mean(grey).square()
+        return cls.of_grey(_smooth_grey(photo))
+
+    @classmethod
+    def of_grey(cls, grey: Float[Tensor, "H W"]) -> SearchedPhoto:
+        """Prepare grey values as they are."""
+        variance = box_mean(grey.square()) - box_mean(grey).square()
         return cls(grey, variance.clamp_min(1e-8).sqrt())
 
 
@@ -97,20 +101,12 @@ def patch_matches(
         radius: Of the search, in pixels.
     """
     expected = expected.floor() + 0.5
-    patches = _cut(photo.grey, pixels, PATCH_RADIUS)
+    patches = cut_patches(photo.grey, pixels, PATCH_RADIUS)
     patches = patches - patches.mean(dim=(1, 2), keepdim=True)
-    scores = _correlate(patches, other, expected, radius)
-    side = 2 * radius + 1
-    best, index = scores.flatten(1).max(dim=1)
-    row, column = index // side, index % side
-    inside = (row > 0) & (row < side - 1) & (column > 0) & (column < side - 1)
-    row, column = row.clamp(1, side - 2), column.clamp(1, side - 2)
-    each = torch.arange(len(pixels), device=pixels.device)
-    peak = scores[each, row, column]
-    dx = _subpixel(scores[each, row, column - 1], peak, scores[each, row, column + 1])
-    dy = _subpixel(scores[each, row - 1, column], peak, scores[each, row + 1, column])
+    scores = correlate(patches, other, expected, radius)
+    best, offset, inside = peak_of(scores)
     within = pixels - pixels.floor() - 0.5  # of the place in its pixel, the same in both photos
-    found = expected + torch.stack([column - radius + dx, row - radius + dy], dim=-1) + within
+    found = expected + offset + within
     size = pixels.new_tensor([other.grey.shape[1], other.grey.shape[0]])
     inside &= ((found > BORDER_PX) & (found < size - BORDER_PX)).all(dim=-1)
     inside &= patches.square().mean(dim=(1, 2)) > MIN_VARIANCE
@@ -124,7 +120,7 @@ def _smooth_grey(photo: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
     return functional.conv2d(grey, (binomial[:, None] * binomial)[None, None])[0, 0]
 
 
-def _cut(image: Float[Tensor, "H W"], centres: Float[Tensor, "Q 2"], radius: int) -> Float[Tensor, "Q n n"]:
+def cut_patches(image: Float[Tensor, "H W"], centres: Float[Tensor, "Q 2"], radius: int) -> Float[Tensor, "Q n n"]:
     """Squares of side 2 radius + 1 around the pixels that hold the centres; the border is repeated."""
     height, width = image.shape
     side = 2 * radius + 1
@@ -134,19 +130,33 @@ def _cut(image: Float[Tensor, "H W"], centres: Float[Tensor, "Q 2"], radius: int
     return squares[row.clamp(0, height - 1), column.clamp(0, width - 1)]
 
 
-def _correlate(
+def correlate(
     patches: Float[Tensor, "Q n n"], photo: SearchedPhoto, expected: Float[Tensor, "Q 2"], radius: int
 ) -> Float[Tensor, "Q s s"]:
     """Zero-mean normalised cross-correlation of every patch, of mean zero, within `radius` pixels of a place."""
-    windows = _cut(photo.grey, expected, PATCH_RADIUS + radius)
+    windows = cut_patches(photo.grey, expected, PATCH_RADIUS + radius)
     # One window per channel: as a batch of one-channel images the same sums take 20 times as long.
     products = functional.conv2d(windows[None], patches[:, None], groups=len(patches))[0]
-    deviation = _cut(photo.deviation, expected, radius)
+    deviation = cut_patches(photo.deviation, expected, radius)
     norm = (2 * PATCH_RADIUS + 1) * patches.square().sum(dim=(1, 2)).clamp_min(1e-6).sqrt()
     return products / (norm[:, None, None] * deviation)
 
 
-def _box_mean(image: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+def peak_of(scores: Float[Tensor, "Q s s"]) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q 2"], Bool[Tensor, " Q"]]:
+    """Largest score of each search, its place (x, y) from the middle, and whether that is not at the border."""
+    side = scores.shape[-1]
+    best, index = scores.flatten(1).max(dim=1)
+    row, column = index // side, index % side
+    inside = (row > 0) & (row < side - 1) & (column > 0) & (column < side - 1)
+    row, column = row.clamp(1, side - 2), column.clamp(1, side - 2)
+    each = torch.arange(len(scores), device=scores.device)
+    peak = scores[each, row, column]
+    dx = _subpixel(scores[each, row, column - 1], peak, scores[each, row, column + 1])
+    dy = _subpixel(scores[each, row - 1, column], peak, scores[each, row + 1, column])
+    return best, torch.stack([column - side // 2 + dx, row - side // 2 + dy], dim=-1), inside
+
+
+def box_mean(image: Float[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     """Mean of the patch around every pixel; the border is repeated."""
     padded = functional.pad(image[None, None], (PATCH_RADIUS,) * 4, mode="replicate")
     side = 2 * PATCH_RADIUS + 1

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.geometry import rigid, transform_points
+from tokengroups.postprocess.bundle_adjustment.corner_matching import corner_matches, corner_pixels
 from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, overlap_shares
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
 from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
@@ -44,7 +45,9 @@ PATCH_STEP_PX = 4  # between the patches of a view
 MANY_VIEWS_PATCH_STEP_PX = 5  # where many views see each patch
 WIDE_SEARCH_RADIUS_PX = 16
 WIDE_SEARCH_STD_PX = 2.0
-FINE_PATCH_STD_PX = 0.5  # of the match of a patch of photos with more pixels
+FINE_PARTNERS = 4  # of every view
+CORNER_CELLS = 32  # along the longer side of a photo, with one corner each
+CORNER_STD_PX = 1.0  # of the match of a corner
 DEPTH_STD = 0.2  # relative, of a pixel's depth
 CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
 DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
@@ -87,9 +90,9 @@ def refine_geometry(
             own = None if descriptors is None else descriptors[scene]
             counts = None if mask is None else mask[scene]
             refined = _refine(frames, start, own, settings, counts)
-            if full_photos is not None and settings.fine_size > max(images.shape[-2:]):
-                fine = finer_photos(full_photos[scene], settings.fine_size)
-                refined = _refine_finely(frames, refined, fine, settings, counts)
+            for size in fine_sizes(settings, images, full_photos):
+                assert full_photos is not None
+                refined = _refine_finely(frames, refined, reduced(full_photos[scene], size), settings, counts)
             poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -157,11 +160,17 @@ def _refine(
     return estimate
 
 
-def finer_photos(photos: Float[Tensor, "V 3 F G"], size: int) -> Float[Tensor, "V 3 H W"]:
-    """Photos reduced so that their longer side has `size` pixels; those with fewer stay as they are."""
+def fine_sizes(settings: BundleAdjustmentSettings, images: Tensor, full_photos: Tensor | None) -> list[int]:
+    """Sides of further stages: those of the settings, above the photos' own and up to the full photos'."""
+    if full_photos is None:
+        return []
+    own, largest = max(images.shape[-2:]), max(full_photos.shape[-2:])
+    return sorted({min(size, largest) for size in settings.fine_sizes if min(size, largest) > own})
+
+
+def reduced(photos: Float[Tensor, "V 3 F G"], size: int) -> Float[Tensor, "V 3 H W"]:
+    """Photos whose longer side has `size` pixels."""
     scale = size / max(photos.shape[-2:])
-    if scale >= 1:
-        return photos
     size_hw = (round(photos.shape[-2] * scale), round(photos.shape[-1] * scale))
     return functional.interpolate(photos, size_hw, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
@@ -173,26 +182,33 @@ def _refine_finely(
     settings: BundleAdjustmentSettings,
     mask: Bool[Tensor, "V H W"] | None,
 ) -> Estimate:
-    """Go on with patches of photos that have more pixels: errors in pixels are the same, so poses are more precise.
+    """Go on with corners of photos that have more pixels, poses first, then depth too.
 
     The result is in terms of the predicted frames again: corrections of depth and focal length add up.
     """
     size_hw = (photos.shape[-2], photos.shape[-1])
     frames = [frame.resized(photo) for frame, photo in zip(estimate.frames(predicted), photos, strict=True)]
-    nodes = torch.zeros_like(estimate.nodes)
-    start = fine = Estimate(estimate.poses, estimate.log_focal.new_zeros(()), nodes)
-    pairs = covisible_pairs(overlap_shares(frames, estimate.poses))
+    start = fine = Estimate(estimate.poses, estimate.log_focal.new_zeros(()), torch.zeros_like(estimate.nodes))
+    pairs = covisible_pairs(overlap_shares(frames, estimate.poses), FINE_PARTNERS)
     searched = [SearchedPhoto.of(photo) for photo in photos]
-    step = PATCH_STEP_PX * max(size_hw) // max(predicted[0].size_hw)
-    pixels = grid_pixels(photos[0], step)
+    corners = [corner_pixels(photo, max(size_hw) // CORNER_CELLS) for photo in searched]
     if mask is not None:
         mask = functional.interpolate(mask[:, None].float(), size_hw, mode="nearest")[:, 0] > 0
         mask = inside_by(mask, PATCH_RADIUS)
-    for radius in settings.fine_search_radii_px:
-        found = _match_patches(searched, fine.frames(frames), fine, _directions(pairs, True), pixels, radius)
-        consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
-        noise = Noise(FINE_PATCH_STD_PX, settings.patch_weight, CORRECTED_DEPTH_STD, *consistency)
-        fine = adjust(frames, start, fine, [match.within(mask) for match in found], noise, settings)
+    for stage, radius in enumerate(settings.fine_search_radii_px):
+        now, matches = fine.frames(frames), []
+        for source, target in _directions(pairs, both_ways=True):
+            ends, motion = (now[source], now[target]), fine.relative(source, target)
+            grey = searched[source], searched[target]
+            found = corner_matches(*ends, motion, *grey, corners[source], radius)
+            matches.append(ViewMatches(source, target, found).within(mask))
+        if stage < len(settings.fine_search_radii_px) - 1 and not settings.fixed_cameras:
+            noise = Noise(CORNER_STD_PX, settings.corner_weight, DEPTH_STD)
+            fine = adjust(frames, start, fine, matches, noise, settings)
+        else:
+            consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
+            noise = Noise(CORNER_STD_PX, settings.corner_weight, CORRECTED_DEPTH_STD, *consistency)
+            fine = adjust(frames, start, fine, matches, noise, settings, fine.log_focal)
     return Estimate(fine.poses, estimate.log_focal + fine.log_focal, estimate.nodes + fine.nodes)
 
 
