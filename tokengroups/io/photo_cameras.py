@@ -61,7 +61,7 @@ def _straight(
         straight, seen = undistort_photo(pixels, lens, intrinsics)
     except UserError as error:
         raise UserError(f"{shown(photo.path)}: {error}; are the coefficients right?") from None
-    return torch.from_numpy(straight).permute(2, 0, 1).float() / 255, torch.from_numpy(seen)
+    return torch.from_numpy(straight).permute(2, 0, 1).float() / 255, torch.from_numpy(seen.copy())
 
 
 def _upright_camera(photo: Photo, camera: PosedCamera) -> tuple[np.ndarray, np.ndarray, Lens | None]:
