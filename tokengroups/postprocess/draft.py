@@ -43,7 +43,12 @@ class Prediction(TensorFields):
 class Model(Protocol):
     """Encoding and decoding that a step may ask for again."""
 
-    def encode(self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None) -> Draft:
+    def encode(
+        self,
+        photos: Float[Tensor, "V 3 H W"],
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        full_photos: Float[Tensor, "V 3 F G"] | None = None,
+    ) -> Draft:
         """Geometry of one scene's photos, without any step."""
         ...
 

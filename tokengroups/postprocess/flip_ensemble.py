@@ -47,7 +47,8 @@ class FlipEnsemble:
                 "flip_ensemble: groups of this system are masks, whose number may change; leave the step out"
             )
         photos = draft.photos.flip(-1)
-        answer = draft.model.encode(photos).geometry
+        full = None if draft.full_photos is None else draft.full_photos.flip(-1)
+        answer = draft.model.encode(photos, full_photos=full).geometry
         geometry = replace(mirror_geometry(draft.geometry), features=answer.features, evidence=answer.evidence)
         other = draft.model.decode(replace(draft, photos=photos, geometry=geometry, prediction=None)).predicted()
         assignment = average_mirrored(

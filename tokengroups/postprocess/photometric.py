@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
 from tokengroups.postprocess.draft import Draft
+from tokengroups.postprocess.full_photos import reduced_photos, resized_cameras, resized_mask
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
@@ -41,25 +42,28 @@ class LearningRates:
 class PhotometricRefinement(Settings):
     """Fit the decoded Gaussians to the photos (a `Step`).
 
-    `steps` are for two photos: half for a single one, which is soon overfitted, twice as many from four on.
+    `steps` are for two photos: half for a single one, which is soon overfitted, twice as many from four on. Where the
+    photos are there with more pixels, `full_steps` take the place of `steps`, on photos of `full_size` pixels a side.
     """
 
     steps: Annotated[int, Between(0, 1000)] = 20
+    full_steps: Annotated[int, Between(0, 1000)] = 40
+    full_size: Annotated[int, Between(32, 4096)] = 256
 
     when: ClassVar[str] = "after_decoding"
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, draft: Draft) -> Draft:
         """Replace the Gaussians of the prediction."""
-        prediction = draft.predicted()
-        steps = self.steps_for(len(draft.photos))
-        geometry = draft.geometry
-        gaussians = refine_gaussians(prediction.gaussians, draft.photos, geometry.cameras, steps, mask=geometry.mask)
+        prediction, photos, mask = draft.predicted(), draft.photos, draft.geometry.mask
+        cameras, steps = draft.geometry.cameras, self.steps
+        if draft.full_photos is not None:
+            photos, steps = reduced_photos(draft.full_photos, self.full_size), self.full_steps
+            cameras = resized_cameras(cameras, (photos.shape[-2], photos.shape[-1]))
+            mask = None if mask is None else resized_mask(mask, cameras.size_hw)
+        steps = steps * min(len(photos), MAX_PHOTOS) // PHOTOS_PER_STEP
+        gaussians = refine_gaussians(prediction.gaussians, photos, cameras, steps, mask=mask)
         return replace(draft, prediction=replace(prediction, gaussians=gaussians))
-
-    def steps_for(self, num_photos: int) -> int:
-        """Number of steps for so many photos."""
-        return self.steps * min(num_photos, MAX_PHOTOS) // PHOTOS_PER_STEP
 
 
 def refine_gaussians(

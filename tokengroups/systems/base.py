@@ -126,11 +126,17 @@ class SceneSystem(nn.Module):
             self.encoder.eval()
         return self
 
-    def encode(self, photos: Float[Tensor, "V 3 H W"], intrinsics: Float[Tensor, "V 3 3"] | None = None) -> Draft:
+    def encode(
+        self,
+        photos: Float[Tensor, "V 3 H W"],
+        intrinsics: Float[Tensor, "V 3 3"] | None = None,
+        full_photos: Float[Tensor, "V 3 F G"] | None = None,
+    ) -> Draft:
         """Run the frozen encoder on the photos of one scene; no gradients, no steps."""
+        batch = (each if each is None else each[None] for each in (photos, intrinsics, full_photos))
         with torch.no_grad():
-            geometry = self._encode(photos[None], None if intrinsics is None else intrinsics[None])
-        return Draft(photos, geometry.scene(0), self, intrinsics_given=intrinsics is not None)
+            geometry = self._encode(*batch)
+        return Draft(photos, geometry.scene(0), self, intrinsics is not None, full_photos=full_photos)
 
     def decode(self, draft: Draft) -> Draft:
         """Predict Gaussians and groups from the geometry of one scene."""
@@ -156,10 +162,12 @@ class SceneSystem(nn.Module):
         licences = [self.licence, *(getattr(step, "licence", "") for step in steps)]
         return "; ".join(dict.fromkeys(filter(None, licences)))
 
-    def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
+    def _encode(self, images: Tensor, intrinsics: Tensor | None = None, full_images: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
         if isinstance(self.encoder, nn.Module):
             self.encoder.to(images.device)
+        if full_images is not None and getattr(self.encoder, "reads_full_photos", False):
+            return self.encoder.encode(images, intrinsics, full_images=full_images)  # pyright: ignore[reportCallIssue]
         return self.encoder.encode(images, intrinsics)
 
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
@@ -243,9 +251,9 @@ class SceneSystem(nn.Module):
         seed = None if fps_start is None else operator.index(fps_start)
         check_evidence(steps, self.encoder)
         self.eval()
-        draft = self.encode(photos, intrinsics)
+        draft = self.encode(photos, intrinsics, full_photos)
         geometry = replace(draft.geometry, mask=mask)
-        draft = replace(draft, fps_start=seed, geometry=geometry, full_photos=full_photos)
+        draft = replace(draft, fps_start=seed, geometry=geometry)
         return draft if cam_from_world is None else place(draft, KnownPoses(cam_from_world, refine_cameras))
 
     @torch.no_grad()

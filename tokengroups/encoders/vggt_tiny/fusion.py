@@ -23,11 +23,10 @@ MIN_DEPTH = 1e-6
 def fuse_focal(
     intrinsics: Float[Tensor, "B V 3 3"], prediction: SingleViewPrediction, size_hw: tuple[int, int]
 ) -> Float[Tensor, "B V 3 3"]:
-    """Scale the camera head's focal lengths to the fused ones."""
-    factor = focal_factor(intrinsics, prediction, size_hw)
+    """Fuse the focal lengths of both; photos have square pixels, so that of the camera head is the mean of its two."""
+    focal = (intrinsics[..., 0, 0] * intrinsics[..., 1, 1]).sqrt() * focal_factor(intrinsics, prediction, size_hw)
     fused = intrinsics.clone()
-    fused[..., 0, 0] *= factor
-    fused[..., 1, 1] *= factor
+    fused[..., 0, 0] = fused[..., 1, 1] = focal
     return fused
 
 

@@ -52,6 +52,7 @@ class VGGTTiny(VGGT):
     """
 
     config: VGGTTinyConfig
+    reads_full_photos = True
     aggregator_class = StemAggregator
     dense_head_class = StemDPTHead
 
@@ -95,8 +96,21 @@ class VGGTTiny(VGGT):
             descriptors, patches = self.matching(patches, stem_maps[self.matching.stage], grid_hw)
         return StemEmbedding(self.aggregator.add_special_tokens(patches), grid_hw, stem_maps, descriptors)
 
+    def encode(
+        self,
+        images: Float[Tensor, "B V 3 H W"],
+        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
+        full_images: Float[Tensor, "B V 3 F G"] | None = None,
+    ) -> Geometry:
+        """Encode photos as `Encoder` says; the single-view network reads them with more pixels, if there are such."""
+        return self.geometry(images, self(images), intrinsics, full_images)
+
     def geometry(
-        self, images: Float[Tensor, "B V 3 H W"], output: VGGTOutput, intrinsics: Float[Tensor, "B V 3 3"] | None = None
+        self,
+        images: Float[Tensor, "B V 3 H W"],
+        output: VGGTOutput,
+        intrinsics: Float[Tensor, "B V 3 3"] | None = None,
+        full_images: Float[Tensor, "B V 3 F G"] | None = None,
     ) -> Geometry:
         """Fuse the heads' and the single-view network's predictions.
 
@@ -104,7 +118,7 @@ class VGGTTiny(VGGT):
         loss should see the heads' own errors.
         """
         assert output.depth is not None and output.depth_confidence is not None, "needs a depth head"
-        single = None if self.training else self.predict_single_view(images)
+        single = None if self.training else self.predict_single_view(images if full_images is None else full_images)
         size_hw = (images.shape[-2], images.shape[-1])
         with torch.autocast(images.device.type, enabled=False):
             poses, predicted = decode_pose(output.pose_encodings[-1].float(), size_hw)

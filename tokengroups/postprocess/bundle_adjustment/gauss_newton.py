@@ -52,7 +52,7 @@ class BundleAdjustmentSettings(Settings):
     rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit
-    focal_prior_std: Std = 0.06  # of the log focal length, one error for all views
+    focal_prior_std: Std = 0.02  # of the log focal length, one error for all views
     fixed_cameras: bool = False  # cameras are known: only depth is adjusted
 
     def __post_init__(self) -> None:

@@ -10,11 +10,11 @@ smoothly corrected to what two views of the same patch triangulate (`gauss_newto
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from tokengroups.geometry import rigid, transform_points
 from tokengroups.postprocess.bundle_adjustment.corner_matching import corner_matches, corner_pixels
@@ -37,6 +37,7 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     patch_matches,
 )
 from tokengroups.postprocess.bundle_adjustment.residuals import Noise
+from tokengroups.postprocess.full_photos import reduced_photos, resized_mask
 from tokengroups.postprocess.mutual_matches import cells_that_count, mutual_shares
 from tokengroups.types import Cameras
 
@@ -92,7 +93,7 @@ def refine_geometry(
             refined = _refine(frames, start, own, settings, counts)
             for size in fine_sizes(settings, images, full_photos):
                 assert full_photos is not None
-                refined = _refine_finely(frames, refined, reduced(full_photos[scene], size), settings, counts)
+                refined = _refine_finely(frames, refined, reduced_photos(full_photos[scene], size), settings, counts)
             poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -168,13 +169,6 @@ def fine_sizes(settings: BundleAdjustmentSettings, images: Tensor, full_photos: 
     return sorted({min(size, largest) for size in settings.fine_sizes if min(size, largest) > own})
 
 
-def reduced(photos: Float[Tensor, "V 3 F G"], size: int) -> Float[Tensor, "V 3 H W"]:
-    """Photos whose longer side has `size` pixels."""
-    scale = size / max(photos.shape[-2:])
-    size_hw = (round(photos.shape[-2] * scale), round(photos.shape[-1] * scale))
-    return functional.interpolate(photos, size_hw, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-
-
 def _refine_finely(
     predicted: list[Frame],
     estimate: Estimate,
@@ -184,17 +178,19 @@ def _refine_finely(
 ) -> Estimate:
     """Go on with corners of photos that have more pixels, poses first, then depth too.
 
-    The result is in terms of the predicted frames again: corrections of depth and focal length add up.
+    Priors of poses and depths start anew, that of the focal length does not: what is not observed would drift.
     """
     size_hw = (photos.shape[-2], photos.shape[-1])
-    frames = [frame.resized(photo) for frame, photo in zip(estimate.frames(predicted), photos, strict=True)]
-    start = fine = Estimate(estimate.poses, estimate.log_focal.new_zeros(()), torch.zeros_like(estimate.nodes))
-    pairs = covisible_pairs(overlap_shares(frames, estimate.poses), FINE_PARTNERS)
+    nodes = torch.zeros_like(estimate.nodes)
+    corrected = replace(estimate, log_focal=torch.zeros_like(estimate.log_focal)).frames(predicted)
+    frames = [frame.resized(photo) for frame, photo in zip(corrected, photos, strict=True)]
+    start = Estimate(estimate.poses, torch.zeros_like(estimate.log_focal), nodes)
+    fine = Estimate(estimate.poses, estimate.log_focal, nodes)
+    pairs = covisible_pairs(overlap_shares(fine.frames(frames), estimate.poses), FINE_PARTNERS)
     searched = [SearchedPhoto.of(photo) for photo in photos]
     corners = [corner_pixels(photo, max(size_hw) // CORNER_CELLS) for photo in searched]
     if mask is not None:
-        mask = functional.interpolate(mask[:, None].float(), size_hw, mode="nearest")[:, 0] > 0
-        mask = inside_by(mask, PATCH_RADIUS)
+        mask = inside_by(resized_mask(mask, size_hw), PATCH_RADIUS)
     for stage, radius in enumerate(settings.fine_search_radii_px):
         now, matches = fine.frames(frames), []
         for source, target in _directions(pairs, both_ways=True):
@@ -209,7 +205,7 @@ def _refine_finely(
             consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
             noise = Noise(CORNER_STD_PX, settings.corner_weight, CORRECTED_DEPTH_STD, *consistency)
             fine = adjust(frames, start, fine, matches, noise, settings, fine.log_focal)
-    return Estimate(fine.poses, estimate.log_focal + fine.log_focal, estimate.nodes + fine.nodes)
+    return replace(fine, nodes=estimate.nodes + fine.nodes)
 
 
 def _match_cells(
