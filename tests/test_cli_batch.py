@@ -41,7 +41,7 @@ def spoil(rooms: Path) -> None:
 
 
 def reconstruct(*words: object) -> int:
-    return main(["reconstruct", *map(str, words)])
+    return main(["reconstruct", *map(str, words), "--keep-all"])
 
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
@@ -186,7 +186,18 @@ def test_lines_of_killed_processes_are_joined(tmp_path: Path) -> None:
 def test_processes_of_torchrun_share_a_batch(rooms: Path, tmp_path: Path, random_weights: Path) -> None:
     spoil(rooms)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    words = ["-m", "tokengroups", "reconstruct", "--batch", rooms, "-o", tmp_path / "out", "--device", "cpu"]
+    words = [
+        "-m",
+        "tokengroups",
+        "reconstruct",
+        "--batch",
+        rooms,
+        "-o",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+        "--keep-all",
+    ]
     options = ["--weights", random_weights, "--postprocess", "none", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -72,7 +72,7 @@ def test_a_scene_is_embedded_from_its_photos(
 ) -> None:
     """By hand: the features of the photos under the rendered groups. At once and later are the same."""
     plain, later, once = (tmp_path / f"{name}.safetensors" for name in ("plain", "later", "once"))
-    assert run("reconstruct", photos, "-o", plain, "--weights", random_weights) == 0
+    assert run("reconstruct", "--keep-all", photos, "-o", plain, "--weights", random_weights) == 0
     capsys.readouterr()
     assert run("embed", plain, photos, "--encoder", COLOURS, "-o", later, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -84,7 +84,7 @@ def test_a_scene_is_embedded_from_its_photos(
     expected = pool_masks(Colours().encode_images(images), labels, len(scene.group_ids))
     torch.testing.assert_close(embeddings(later), expected)
     assert answer["groups_without_embedding"] == scene.group_ids[~expected.any(dim=1)].tolist()
-    assert run("reconstruct", photos, "-o", once, "--weights", random_weights, "--embed", COLOURS) == 0
+    assert run("reconstruct", "--keep-all", photos, "-o", once, "--weights", random_weights, "--embed", COLOURS) == 0
     torch.testing.assert_close(embeddings(once), expected)
     assert torch.equal(load_scene(later).gaussians.means, scene.gaussians.means)
 
@@ -94,7 +94,7 @@ def test_a_system_that_segments_photos_is_embedded_by_its_own_masks(
 ) -> None:
     out, later = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     words = ["reconstruct", photos, "-o", out, "--weights", instance_field, "--size", 64, "--embed", COLOURS]
-    assert run(*words) == 0
+    assert run(*words, "--keep-all") == 0
     images = load_photos(photos, 64).images
     made = load_model(str(instance_field)).predict(images)
     assert made.photo_groups is not None

@@ -119,7 +119,7 @@ def test_cameras_and_depth_are_those_of_the_scene(photos: Path, colors: Path) ->
     out, scene_file = photos.parent / "out", photos.parent / "scene.safetensors"
     options = ("--crop", "--weights", colors, "--size", 2 * SIZE, "--postprocess", "bundle_adjustment")
     assert segment(photos, "-o", out, *options) == 0
-    assert main(["reconstruct", str(photos), "-o", str(scene_file), *map(str, options)]) == 0
+    assert main(["reconstruct", "--keep-all", str(photos), "-o", str(scene_file), *map(str, options)]) == 0
     scene = load_scene(scene_file)
     entries = {entry["name"]: entry for entry in content_of(out)["photos"]}
     assert content_of(out)["depth_scale"].startswith("relative")
@@ -361,11 +361,13 @@ def test_a_scene_of_instances_goes_through_all_commands(
 ) -> None:
     scene, folder = photos.parent / "a.safetensors", photos.parent
     common = ("--weights", colors, "--size", SIZE)
-    summary = json.loads(run(capsys, "reconstruct", photos, "-o", scene, *common, "--max-gaussians", 4000, "--json"))
+    summary = json.loads(
+        run(capsys, "reconstruct", "--keep-all", photos, "-o", scene, *common, "--max-gaussians", 4000, "--json")
+    )
     assert summary["num_groups"] == 4 and summary["num_gaussians"] == 3 * 32 * 32  # 3 * 64 * 64 would be too many
     assert load_scene(scene).provenance["max_gaussians"] == 4000
     least = photos.parent / "least.safetensors"
-    said = run(capsys, "reconstruct", photos, "-o", least, *common, "--max-gaussians", 3)
+    said = run(capsys, "reconstruct", "--keep-all", photos, "-o", least, *common, "--max-gaussians", 3)
     assert "-> 1 group, 3 Gaussians in" in said
     assert "1 group, 3 anchors, 3 Gaussians" in run(capsys, "info", least)
     listed = json.loads(run(capsys, "list", scene, "--json"))
@@ -419,7 +421,7 @@ def test_the_published_checkpoint_by_every_name(
     monkeypatch.setattr(published, "SHA256", hashlib.sha256(checkpoint.read_bytes()).hexdigest())
     weights = {"file": checkpoint, "folder": checkpoint.parent, "hub": published.HUB_ID}[form]
     scene, out = photos.parent / "a.safetensors", photos.parent / "out"
-    assert main(["reconstruct", str(photos), "-o", str(scene), "--weights", str(weights)]) == 0
+    assert main(["reconstruct", "--keep-all", str(photos), "-o", str(scene), "--weights", str(weights)]) == 0
     said = capsys.readouterr()
     assert said.err.count(published.LICENCE) == 1 and f"at {SIZES.image_size}x{SIZES.image_size}" in said.out
     assert load_scene(scene).provenance["licence"] == published.LICENCE
@@ -439,8 +441,8 @@ def test_a_licence_goes_with_a_group_into_other_scenes(
     photos: Path, checkpoint: Path, colors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine, theirs, both = (photos.parent / f"{name}.safetensors" for name in ("mine", "theirs", "both"))
-    run(capsys, "reconstruct", photos, "-o", mine, "--weights", colors, "--size", SIZE)
-    run(capsys, "reconstruct", photos, "-o", theirs, "--weights", checkpoint)
+    run(capsys, "reconstruct", "--keep-all", photos, "-o", mine, "--weights", colors, "--size", SIZE)
+    run(capsys, "reconstruct", "--keep-all", photos, "-o", theirs, "--weights", checkpoint)
     assert "none recorded" in run(capsys, "info", mine)
     run(capsys, "edit", mine, "insert", f"{theirs}:0", "--at", 0, 0, 1, "-o", both)
     assert published.LICENCE in run(capsys, "info", both)

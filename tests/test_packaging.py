@@ -87,7 +87,8 @@ def test_every_imported_library_is_declared() -> None:
     foreign = imported - set(sys.stdlib_module_names) - {"tokengroups"}
     project = PYPROJECT["project"]
     extras = (
-        project["optional-dependencies"][name] for name in ("curation", "hdbscan", "heic", "spz", "text", "video")
+        project["optional-dependencies"][name]
+        for name in ("colmap", "curation", "hdbscan", "heic", "spz", "text", "video")
     )
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}

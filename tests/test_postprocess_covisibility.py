@@ -15,8 +15,6 @@ from torch.nn import functional
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural.generate import generate_room
-from tokengroups.encoders import geometry_of
-from tokengroups.encoders.base import MATCH_DESCRIPTORS
 from tokengroups.geometry import invert_rigid, rigid
 from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
 from tokengroups.postprocess.bundle_adjustment.covisibility import (
@@ -27,9 +25,8 @@ from tokengroups.postprocess.bundle_adjustment.covisibility import (
     overlap_shares,
 )
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
-from tokengroups.postprocess.mutual_matches import UNRELATED, mutual_shares, unrelated_photos
+from tokengroups.postprocess.mutual_matches import mutual_shares
 from tokengroups.systems import load_model
-from tokengroups.types import Cameras
 
 CELLS, DIM = 24, 16
 
@@ -79,23 +76,6 @@ def spanning_weight(pairs: set[tuple[int, int]], shares: np.ndarray) -> float:
     tree = minimum_spanning_tree(weights)
     assert tree.nnz == len(shares) - 1
     return 2 * tree.nnz - tree.sum()
-
-
-def test_photos_apart_from_the_largest_connected_part_are_unrelated():
-    one, other = (functional.pad(walk(6), sides) for sides in ((0, DIM), (DIM, 0)))  # nothing in common
-
-    def unrelated(*descriptors: torch.Tensor) -> tuple[int, ...]:
-        together = torch.cat(descriptors)
-        blank, poses = torch.ones(1, len(together), 4, 4), torch.eye(4).expand(1, len(together), 4, 4)
-        cameras = Cameras(poses, poses[..., :3, :3], (4, 4))
-        evidence = {MATCH_DESCRIPTORS: together[None]}
-        return unrelated_photos(geometry_of(blank[:, :, None], blank, blank, cameras, evidence).scene(0))
-
-    assert float(mutual_shares(one)[0, 5]) < UNRELATED <= float(mutual_shares(one)[0, 1])
-    assert unrelated(one) == unrelated(one[:1]) == ()  # the ends are connected by the photos between them
-    assert unrelated(one[:2], other[:3], one[2:4]) == (2, 3, 4)
-    assert unrelated(other[:2], one[:2]) == (2, 3)  # equal parts: that of the first photo counts
-    assert unrelated(one[:1], other[:1], one[5:]) == (0, 1, 2)
 
 
 def test_photos_along_a_walk_hang_on_their_neighbours_in_whatever_order():

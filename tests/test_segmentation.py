@@ -179,7 +179,7 @@ def test_photos_of_different_rooms_are_noted_and_those_of_one_room_are_not(two_r
     assert segment_photos(model, torch.stack([first[0], second[0]])).unrelated == (0, 1)
     mixed = segment_photos(model, torch.cat([first[:2], second[:1]]))
     assert mixed.unrelated == (2,)
-    assert any(note.startswith("c: little that the other photos show") for note in overlap_notes(mixed, "abc"))
+    assert any(note.startswith("c: do not fit the other photos") for note in overlap_notes(mixed, "abc"))
     assert segment_photos(model, torch.cat([second[:2], first[:2]])).unrelated == (2, 3)
     assert overlap_notes(segment_photos(model, first[:1]), ["a"]) == []
 

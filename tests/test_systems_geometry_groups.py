@@ -90,9 +90,8 @@ def test_commands_take_them(tmp_path: Path) -> None:
         Image.effect_noise((64, 64), 60).save(tmp_path / f"{name}.png")
     photos = [str(tmp_path / f"{name}.png") for name in "ab"]
     options = ["--weights", "vggt_tiny", "--size", "64"]
-    assert (
-        main(["reconstruct", *photos, *options, "-o", str(tmp_path / "a.safetensors"), "--max-gaussians", "999"]) == 0
-    )
+    more = ["-o", str(tmp_path / "a.safetensors"), "--max-gaussians", "999", "--keep-all"]
+    assert main(["reconstruct", *photos, *options, *more]) == 0
     scene = load_scene(tmp_path / "a.safetensors")
     assert 2 <= len(scene.gaussians.means) <= 999 and len(scene.group_ids) >= 1
     assert main(["segment", *photos, *options, "-o", str(tmp_path / "masks")]) == 0

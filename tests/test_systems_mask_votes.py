@@ -171,7 +171,7 @@ def test_the_command_line_takes_it_after_the_default_steps(tmp_path: Path, photo
     for path, photo in zip(paths, photos, strict=True):
         save_color(Path(path), photo.permute(1, 2, 0))
     out = str(tmp_path / "scene.safetensors")
-    words = ["reconstruct", *paths, "-o", out, "--size", "64", "--json"]
+    words = ["reconstruct", "--keep-all", *paths, "-o", out, "--size", "64", "--json"]
     assert main([*words, "--postprocess", "default,mask_votes"]) == 0
     own = [step["name"] for step in describe_steps(load_model("token_groups_tiny").steps)]
     assert json.loads(capsys.readouterr().out)["postprocess"] == [*own, "mask_votes"]

@@ -234,7 +234,7 @@ def test_photos_without_an_instance_are_a_scene_of_one_unnamed_group(
     assert told.count("no instance") == 1 and "note: no instance is found in the photos" in told
     assert json.loads((tmp_path / "masks" / "instances.json").read_text())["instances"] == []
     path = tmp_path / "scene.safetensors"
-    assert main(["reconstruct", *given, str(tmp_path / "strict"), "-o", str(path)]) == 0
+    assert main(["reconstruct", "--keep-all", *given, str(tmp_path / "strict"), "-o", str(path)]) == 0
     assert "note: no instance is found in the photos" in capsys.readouterr().out
     assert load_scene(path).group_names == ("",) and load_scene(path).group_ids.tolist() == [0]
     assert main(["list", str(path)]) == main(["info", str(path)]) == 0

@@ -7,7 +7,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from tokengroups.geometry import median_distance_ratio, relative_cameras, rigid, transform_points, world_points
+from tokengroups.geometry import (
+    invert_rigid,
+    median_distance_ratio,
+    relative_cameras,
+    rigid,
+    transform_points,
+    world_points,
+)
 from tokengroups.types import Cameras, Views
 
 
@@ -61,3 +68,31 @@ def similarity(points: Float[Tensor, "M 3"], targets: Float[Tensor, "M 3"]) -> F
     variance = source.square().sum() / len(source)
     scale = (spread * signs).sum() / variance if variance > 0 else 1.0
     return rigid(scale * rotation, target_centre - scale * rotation @ centre).to(points)
+
+
+def similarity_of_cameras(poses: Float[Tensor, "V 4 4"], targets: Float[Tensor, "V 4 4"]) -> Float[Tensor, "4 4"]:
+    """World of the targets from that of the poses (cam_from_world): the similarity that moves cameras onto others.
+
+    The rotation is the mean of those between paired cameras, which cameras along a line and a single one define, too
+    (Moakher, "Means and averaging in the group of rotations", 2002). Cameras in one place keep their scale.
+
+    Example:
+        >>> import torch
+        >>> from tokengroups.alignment import similarity_of_cameras
+        >>> poses = torch.eye(4).repeat(2, 1, 1)
+        >>> poses[1, 0, 3] = -1.0  # stands at x = 1
+        >>> targets = poses.clone()
+        >>> targets[1, 0, 3] = -3.0
+        >>> similarity_of_cameras(poses, targets).diagonal()
+        tensor([3., 3., 3., 1.])
+    """
+    source, target = invert_rigid(poses.double()), invert_rigid(targets.double())
+    left, _, right = torch.linalg.svd((target[:, :3, :3] @ source[:, :3, :3].mT).mean(dim=0))
+    left[:, 2] *= torch.linalg.det(left @ right).sign()
+    rotation = left @ right
+    centres, target_centres = source[:, :3, 3] @ rotation.T, target[:, :3, 3]
+    middle, target_middle = centres.mean(dim=0), target_centres.mean(dim=0)
+    spread = (centres - middle).square().sum()
+    along = ((centres - middle) * (target_centres - target_middle)).sum()
+    scale = along / spread if spread > 0 and along > 0 else torch.ones_like(spread)
+    return rigid(scale * rotation, target_middle - scale * middle).to(poses)

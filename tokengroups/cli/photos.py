@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,9 +121,11 @@ def _removed_on_failure(folder: Path) -> Iterator[None]:
 
 
 def load(
-    args: argparse.Namespace, paths: Sequence[Path], model: SceneSystem, device: str
+    args: argparse.Namespace, paths: Sequence[Path], model: SceneSystem, device: str, known_cameras: bool = False
 ) -> tuple[Photos, Tensor | None, list[str]]:
     """Load photos for a model: photos, their intrinsics if ``--focal`` gives them, and notes.
+
+    Where cameras are known, no note asks for a focal length.
 
     Raises:
         UserError: Unusable photos, or options that do not fit them.
@@ -140,7 +143,7 @@ def load(
     intrinsics, notes = None, photos.messages()
     if args.focal is not None:
         intrinsics = photo_intrinsics(photos, None if args.focal == EXIF else args.focal).to(device)
-    elif all(exif_focal_px(photo) is not None for photo in photos.photos):
+    elif not known_cameras and all(exif_focal_px(photo) is not None for photo in photos.photos):
         notes.append("the photos' EXIF data give their focal length: --focal exif makes a better scene")
     return photos, intrinsics, notes
 
@@ -150,14 +153,12 @@ def origin(args: argparse.Namespace, photos: Photos, adjusted: dict[str, Any]) -
 
     File names only: a shared scene does not reveal the folders of this disk.
     """
-    return {
-        "weights": Path(args.weights).name,
-        "photos": [
-            {"name": photo.path.name, "size_hw": list(photo.size_hw), "crop_box": list(photo.crop_box)}
-            for photo in photos.photos
-        ],
-        **adjusted,
-    }
+    recorded = []
+    for photo in photos.photos:
+        fact = {"name": photo.path.name, "size_hw": list(photo.size_hw), "crop_box": list(photo.crop_box)}
+        bent = {} if photo.lens is None else {"lens": asdict(photo.lens), "pinhole": photo.pinhole}
+        recorded.append({**fact, **bent})
+    return {"weights": Path(args.weights).name, "photos": recorded, **adjusted}
 
 
 def _check_size(size: int, num_photos: int, own_size: int) -> None:

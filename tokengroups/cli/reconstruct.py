@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokengroups.cli import cost
+from tokengroups.cli import cost, known_length
+from tokengroups.cli import known_cameras as known
 from tokengroups.cli import photos as photo_options
 from tokengroups.cli.arguments import (
     add_embed_option,
@@ -20,13 +22,10 @@ from tokengroups.cli.arguments import (
 )
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
-from tokengroups.reading import shown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tokengroups.io.images import Photos
-    from tokengroups.postprocess import Reconstruction, Step
+    from tokengroups.io.posed_cameras import PosedCamera
+    from tokengroups.postprocess import Step
     from tokengroups.systems import SceneSystem
     from tokengroups.text import DenseEncoder
 
@@ -35,6 +34,9 @@ EXAMPLES = """\
   tokengroups reconstruct photos/ -o scene.safetensors
   tokengroups reconstruct photos/ -o scene.safetensors --focal exif
   tokengroups reconstruct photos/ -o scene.safetensors --postprocess none      # the fastest
+  tokengroups reconstruct photos/ -o scene.safetensors --cameras sparse/0/     # in COLMAP's world and unit
+  tokengroups reconstruct photos/ -o scene.safetensors --poses colmap          # COLMAP first; needs the extra `colmap`
+  tokengroups reconstruct photos/ -o scene.safetensors --scale-between 120,340 410,338 2.05    # in metres
   tokengroups reconstruct room.mp4 -o scene.safetensors --frames sharp         # frames are kept in scene_frames/
   tokengroups reconstruct photos/ -o scene.safetensors --ignore people/        # masks of who walked through: 0
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
@@ -58,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", required=True, type=Path, metavar="FILE", help="scene file to write; a folder with --batch"
     )
     photo_options.add_photo_options(parser, max_views=16)
+    known.add_camera_options(parser)
     add_model_options(parser)
     add_embed_option(parser)
     budget_help = "at most N Gaussians, of a system with one per cell of pixels, such as iggt_tiny"
@@ -80,13 +83,15 @@ def run(args: argparse.Namespace) -> int | None:
     """Load weights, reconstruct one scene or a batch."""
     from tokengroups.io.files import check_writable
 
+    known.check_options(args)
     if args.batch:
         return _run_batch(args)
     check_writable(args.out)
-    with photo_options.given_photos(args, args.photos, _frames_of(args.out)) as (paths, notes):
-        summary = _make(args, _load(args, pick_device(args.device)), paths, notes, args.out)
+    with known.given_photos(args, _frames_of(args.out)) as (paths, cameras, notes):
+        summary = _make(args, _load(args, pick_device(args.device)), paths, notes, args.out, cameras)
     peak = summary["peak_memory_gb"]
-    print_summary(summary, args.json, "" if peak is None else f", at most {peak:.1f} GB of memory")
+    memory = "" if peak is None else f", at most {peak:.1f} GB of memory"
+    print_summary(summary, args.json, memory + known.report_lines(summary["geometry"]))
     return None
 
 
@@ -123,52 +128,41 @@ def _load(args: argparse.Namespace, device: str) -> _Tools:
 
 
 def _make(
-    args: argparse.Namespace, tools: _Tools, paths: list[Path], about_frames: list[str], out: Path
+    args: argparse.Namespace,
+    tools: _Tools,
+    paths: list[Path],
+    notes: list[str],
+    out: Path,
+    cameras: Mapping[Path, PosedCamera] | None = None,
 ) -> dict[str, Any]:
     """Load photos, reconstruct, write the scene; returns its summary."""
     from tokengroups.retrieval import embed_reconstruction
     from tokengroups.scene import save_scene
-    from tokengroups.segmentation import NOTHING_FOUND, unrelated_notes
+    from tokengroups.segmentation import NOTHING_FOUND
+    from tokengroups.systems import begin_registered, registration_facts
 
     model, device = tools.model, tools.device
-    photos, intrinsics, notes = photo_options.load(args, paths, model, device)
+    photos, given, more = known.load_given(args, paths, cameras, model, device)
+    places = known_length.find_places(photos, args.scale_between)
     _check_budget(args.max_gaussians, len(photos.photos))
     cost.announce(model, len(photos.photos), (photos.images.shape[-2], photos.images.shape[-1]), device)
     start = time.perf_counter()
-    made, unrelated = _predict(model, photos, intrinsics, tools.steps, args.seed, device)
-    notes = [*about_frames, *notes]
-    notes += unrelated_notes(unrelated, [shown(photo.path.name) for photo in photos.photos])
+    found = begin_registered(model, given, tools.steps, args.seed, args.keep_all)
+    names, photos = [photo.path.name for photo in photos.photos], photos.select(found.kept)
+    notes = [*notes, *more, *known.registration_notes(found, names, given.cam_from_world is not None)]
+    made = known_length.apply_length(model.complete(found.draft, tools.steps), found.kept, args.scale_between, places)
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
     scene = made.scene if tools.encoder is None else embed_reconstruction(made, photos.images, tools.encoder).scene
     seconds = time.perf_counter() - start
-    origin = photo_options.origin(args, photos, tools.adjusted)
+    origin = photo_options.origin(args, photos, tools.adjusted) | ({} if args.poses is None else {"poses": args.poses})
+    origin["registration"] = registration_facts(found, names)
     scene = replace(scene, provenance={**scene.provenance, **origin})
     save_scene(out, scene)
     summary = scene_summary(out, scene, [str(photo.path) for photo in photos.photos], notes, seconds)
     summary["postprocess"] = [step["name"] for step in scene.provenance["postprocess"]]
+    summary["geometry"] = known.report(made, found)
     summary["peak_memory_gb"] = cost.peak_gb(device)
     return summary
-
-
-def _predict(
-    model: SceneSystem,
-    photos: Photos,
-    intrinsics: Tensor | None,
-    steps: tuple[Step, ...],
-    seed: int | None,
-    device: str,
-) -> tuple[Reconstruction, tuple[int, ...]]:
-    """What `SceneSystem.predict` returns, and the photos that hardly match the others."""
-    import torch
-
-    from tokengroups.postprocess import run_steps
-    from tokengroups.postprocess.mutual_matches import unrelated_photos
-
-    mask, full = (None if each is None else each.to(device) for each in (photos.mask, photos.full_images))
-    with torch.no_grad():
-        draft = model.begin(photos.images.to(device), intrinsics, steps, seed, mask, full)
-        unrelated = unrelated_photos(draft.geometry)
-        return model.complete(run_steps(draft, steps, "before_decoding"), steps), unrelated
 
 
 def _check_budget(max_gaussians: int | None, num_photos: int) -> None:

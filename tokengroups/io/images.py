@@ -20,6 +20,7 @@ from tokengroups.errors import UserError
 from tokengroups.geometry import central_square
 from tokengroups.io.decoding import HEIF_SUFFIXES, MAX_MEGAPIXELS, TooManyPixels, exif_value, opened_photo
 from tokengroups.io.files import natural_key
+from tokengroups.io.lenses import Lens
 from tokengroups.io.orientation import ORIENTATION_TAG, parse_orientation, turn
 from tokengroups.io.rgb import blank_note, is_deep_color, is_dim, join_bytes, take_lower_bytes, to_rgb
 from tokengroups.reading import path_kind, shown
@@ -43,6 +44,8 @@ class Photo:
     crop_box: tuple[float, float, float, float]
     notes: tuple[str, ...]
     photo_from_model: Float[np.ndarray, "3 3"]  # of homogeneous pixels (x, y, 1), to the upright photo
+    lens: Lens | None = None  # whose distortion is undone in the model's image; None = none is
+    pinhole: tuple[float, float, float, float] | None = None  # of the lens: fx, fy, cx, cy in widths and heights
 
     def shown_in(self, size_hw: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
         """Which pixels of the model's image show the photo, by their centres."""
@@ -58,6 +61,13 @@ class Photos:
     notes: tuple[str, ...]  # about the set as a whole
     mask: Bool[Tensor, "V H W"] | None = None  # pixels that show a photo, not padding; None = all
     full_images: Float[Tensor, "V 3 F G"] | None = None  # the same with a multiple of the pixels; None = no more
+
+    def select(self, indices: Sequence[int]) -> Photos:
+        """Keep the photos with these indices, in this order."""
+        chosen = list(indices)
+        mask, full = (None if each is None else each[chosen] for each in (self.mask, self.full_images))
+        photos = tuple(self.photos[i] for i in chosen)
+        return replace(self, images=self.images[chosen], photos=photos, mask=mask, full_images=full)
 
     def messages(self) -> list[str]:
         """All notes for the user, one line each."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from tokengroups.reading import shown
@@ -15,6 +17,16 @@ _TURNS = {  # what makes a stored photo upright
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+_AXES = {  # where the axes of stored pixels point in the upright photo: x across and down, y across and down
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
 }
 _BACK = {6: 8, 8: 6}  # turns that are not their own inverse
 
@@ -33,3 +45,11 @@ def turn(image: Image.Image, orientation: int, back: bool = False) -> Image.Imag
     if orientation == 1:
         return image
     return image.transpose(_TURNS[_BACK.get(orientation, orientation) if back else orientation])
+
+
+def upright_from_stored(orientation: int, size_hw: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """Homogeneous pixels (x, y, 1) of the upright photo from those of the stored one, whose size is given."""
+    axes = np.array(_AXES[orientation], float).reshape(2, 2).T
+    turned = np.eye(3)
+    turned[:2, :2], turned[:2, 2] = axes, -np.minimum(axes * (size_hw[1], size_hw[0]), 0).sum(axis=1)
+    return turned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class RecordedPhoto:
-    """A photo as a scene's provenance records it; `reconstruct` records the crop, `fit` the name and the lens."""
+    """A photo as a scene's provenance records it; `reconstruct` records the crop, both the lens."""
 
     name: str
     size_hw: tuple[int, int] | None = None  # of the upright photo
@@ -87,7 +87,8 @@ class ScenePhoto:
             UserError: As `load`.
         """
         if self._crop is not None:
-            return self._upright(*self._crop)
+            image, box = self._upright(*self._crop)
+            return image if self.recorded is None else self.recorded.straight(image), box
         image = self._whole(size_hw)
         return image, (0.0, 0.0, float(image.width), float(image.height))
 
@@ -168,8 +169,12 @@ def recorded_photos(photos: Any, count: int) -> list[RecordedPhoto] | None:
 
 
 def _recorded(photo: Mapping[str, Any]) -> RecordedPhoto:
-    """A photo that is recorded with its crop, or with its lens."""
-    return _with_lens(**photo) if "lens" in photo else _with_crop(**photo)
+    """A photo that is recorded with its crop, with its lens, or with both."""
+    crop = {key: value for key, value in photo.items() if key not in ("lens", "pinhole")}
+    if "lens" not in photo:
+        return _with_crop(**photo)
+    bent = _with_lens(photo["name"], photo["pinhole"], photo["lens"])
+    return replace(_with_crop(**crop), lens=bent.lens, pinhole=bent.pinhole) if "crop_box" in crop else bent
 
 
 def _with_lens(name: str, pinhole: Sequence[float], lens: Mapping[str, Any]) -> RecordedPhoto:

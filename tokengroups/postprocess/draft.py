@@ -58,6 +58,15 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
+class KnownPoses(TensorFields):
+    """Poses of the photos that a user gives."""
+
+    cam_from_world: Float[Tensor, "V 4 4"]  # float64, in the user's world and unit
+    refine: bool = False  # they are approximate
+    unit: float | None = None  # of the draft's geometry, in the user's unit; None = not known
+
+
+@dataclass(frozen=True)
 class Draft(TensorFields):
     """Everything that is known about one scene so far; its world is the camera of the first photo."""
 
@@ -68,6 +77,7 @@ class Draft(TensorFields):
     fps_start: int | None = None  # candidate that farthest-point sampling starts from; None = the central one
     prediction: Prediction | None = None
     full_photos: Float[Tensor, "V 3 F G"] | None = None  # the photos with more pixels, for steps that use them
+    known_poses: KnownPoses | None = None  # None: poses are predicted
 
     def predicted(self) -> Prediction:
         """The prediction; raises ValueError before decoding."""

@@ -7,14 +7,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokengroups.encoders import Geometry
-from tokengroups.encoders.base import MATCH_DESCRIPTORS
-
-# Photos that match less than this share of each other's cells, mutually, show different things. With the shipped
-# encoder, the best pair of photos of two rooms has 0.22 to 0.36, every second frame of a path through a room 0.41 and
-# more. Photos that are connected by others belong together.
-UNRELATED = 0.34
-
 
 def cells_that_count(mask: Bool[Tensor, "V H W"], cells: int) -> Bool[Tensor, "V Q"]:
     """Which cells of a grid over every view, row-major, have no pixel that does not count."""
@@ -46,20 +38,3 @@ def mutual_shares(
         mutual = ((back.gather(1, there) == own) * matched).mean(dim=1)
         shares[view, view + 1 :] = shares[view + 1 :, view] = mutual
     return shares
-
-
-def unrelated_photos(geometry: Geometry) -> tuple[int, ...]:
-    """Indices of the photos of one scene that are apart from most of the others, which hardly show the same.
-
-    If no two photos are related, these are all photos. An encoder without match descriptors tells nothing.
-    """
-    descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
-    if not isinstance(descriptors, Tensor) or len(descriptors) < 2:
-        return ()
-    counts = None if geometry.mask is None else cells_that_count(geometry.mask, descriptors.shape[1])
-    linked = (mutual_shares(descriptors, counts) >= UNRELATED).fill_diagonal_(True)
-    for _ in range(len(linked).bit_length()):  # each time paths of twice the length
-        linked = linked.float() @ linked.float() > 0
-    sizes = linked.sum(dim=1)
-    apart = ~linked[sizes.argmax()] if int(sizes.max()) > 1 else linked.any(dim=1)
-    return tuple(apart.nonzero().flatten().tolist())

@@ -6,6 +6,7 @@ from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, wr
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
+from tokengroups.scene.moving import move_scene
 from tokengroups.scene.views import (
     SceneView,
     highlight,
@@ -31,6 +32,7 @@ __all__ = [
     "highlight",
     "import_scene",
     "load_scene",
+    "move_scene",
     "orbit_cameras",
     "render_portrait",
     "render_portraits",

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from tokengroups.evaluation.photo_masks import rendered_groups
 from tokengroups.postprocess import Draft, Step, run_steps
-from tokengroups.postprocess.mutual_matches import unrelated_photos
-from tokengroups.systems import SceneSystem
+from tokengroups.systems import SceneSystem, registrations_of
 from tokengroups.types import Cameras, TensorFields
 
 NOTHING_FOUND = "no instance is found in the photos"
@@ -30,7 +29,7 @@ class Segmentation(TensorFields):
     names: tuple[str, ...]  # one per instance, "" = unnamed; empty = none named
     cameras: Cameras  # batch axis V; the world is the camera of the first photo
     depth: Float[Tensor, "V H W"]  # z, up to one factor for the whole scene
-    unrelated: tuple[int, ...]  # photos that hardly match the others, by their indices
+    unrelated: tuple[int, ...]  # photos that do not fit the others, by their indices
     steps: tuple[Step, ...]  # those that ran: without a scene there is nothing to change after decoding
     seconds: Mapping[str, float]  # wall time of "masks" and of "geometry"
 
@@ -73,27 +72,26 @@ def segment_photos(
     steps = model.steps if steps is None else tuple(steps)
     clock = _Clock(photos.device)
     draft = model.begin(photos, intrinsics, steps, fps_start, mask, full_photos)
-    unrelated = unrelated_photos(draft.geometry)
     if model.masks_need_steps:
         draft = run_steps(draft, steps, "before_decoding")
         clock.lap("geometry")
     groups = model.segment(draft)
     if groups is None:
-        return _from_scene(model, draft, steps, unrelated, clock)
+        return _from_scene(model, draft, steps, clock)
     clock.lap("masks")
     if not model.masks_need_steps:
         draft = run_steps(draft, steps, "before_decoding")
         clock.lap("geometry")
     ids = torch.arange(len(groups.scores), device=groups.scores.device)
     ran, geometry = tuple(step for step in steps if step.when == "before_decoding"), draft.geometry
-    found = groups.labels, ids, groups.scores, groups.names
+    found, unrelated = (groups.labels, ids, groups.scores, groups.names), _unrelated(draft, steps)
     return Segmentation(*found, geometry.cameras, geometry.depth, unrelated, ran, dict(clock.seconds)).to("cpu")
 
 
 def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
     """Notes on photos that seem to have nothing in common with the others, by the photos' names."""
     if len(found.scores) == 0:
-        return [NOTHING_FOUND, *unrelated_notes(found.unrelated, names)]
+        return [NOTHING_FOUND, *_unrelated_notes(found.unrelated, names)]
     if len(names) < 2:
         return []
     views = [set(labels.unique().tolist()) - {-1} for labels in found.labels]
@@ -104,20 +102,24 @@ def overlap_notes(found: Segmentation, names: Sequence[str]) -> list[str]:
         notes.append("no instance is seen in two photos, so ids say nothing across photos; do the photos overlap?")
     elif alone:
         notes.append(f"{_some(alone)}: no instance that another photo shows, too")
-    return notes + unrelated_notes(found.unrelated, names)
+    return notes + _unrelated_notes(found.unrelated, names)
 
 
-def unrelated_notes(unrelated: Sequence[int], names: Sequence[str]) -> list[str]:
-    """A note on photos that hardly match the others, by their indices and the names of all photos."""
+def _unrelated_notes(unrelated: Sequence[int], names: Sequence[str]) -> list[str]:
+    """A note on photos that do not fit the others, by their indices and the names of all photos."""
     some = _some([names[view] for view in unrelated])
-    return [f"{some}: little that the other photos show; without overlap, cameras and ids do not agree"] if some else []
+    return [f"{some}: do not fit the other photos; without overlap, cameras and ids do not agree"] if some else []
 
 
-def _from_scene(
-    model: SceneSystem, draft: Draft, steps: tuple[Step, ...], unrelated: tuple[int, ...], clock: _Clock
-) -> Segmentation:
+def _unrelated(draft: Draft, steps: Sequence[Step]) -> tuple[int, ...]:
+    """Photos that do not fit the others, by their indices."""
+    return tuple(view for view, each in enumerate(registrations_of(draft, steps)) if not each.registered)
+
+
+def _from_scene(model: SceneSystem, draft: Draft, steps: tuple[Step, ...], clock: _Clock) -> Segmentation:
     """Instances as a rendering of the scene at the photos' cameras shows them."""
     draft = run_steps(draft, steps, "before_decoding")
+    unrelated = _unrelated(draft, steps)
     clock.lap("geometry")
     made = model.complete(draft, steps)
     ((columns, scores),) = rendered_groups(made.scene, [made.scene.assignment])

@@ -22,16 +22,26 @@ from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.nn.precision import Precision
 from tokengroups.postprocess import (
     Draft,
+    KnownPoses,
     PhotoGroups,
     Reconstruction,
     Step,
     check_evidence,
     choose_steps,
     describe_steps,
+    place,
     run_steps,
     token_scene,
 )
-from tokengroups.systems.inputs import TrainingPhotos, check_full_photos, check_intrinsics, check_mask, check_photos
+from tokengroups.systems.inputs import (
+    TrainingPhotos,
+    check_full_photos,
+    check_intrinsics,
+    check_mask,
+    check_photos,
+    check_poses,
+)
+from tokengroups.systems.known_world import in_known_world
 from tokengroups.types import TokenScene, stack
 
 
@@ -186,7 +196,9 @@ class SceneSystem(nn.Module):
         self,
         photos: Float[Tensor, "V 3 H W"] | Any,
         intrinsics: Float[Tensor, "V 3 3"] | Any = None,
+        cam_from_world: Float[Tensor, "V 4 4"] | Any = None,
         *,
+        refine_cameras: bool = False,
         mask: Bool[Tensor, "V H W"] | Any = None,
         full_photos: Float[Tensor, "V 3 F G"] | Any = None,
         postprocess: str | Sequence[Step] = "default",
@@ -195,9 +207,12 @@ class SceneSystem(nn.Module):
         """Reconstruct one scene and keep what evaluation needs of it.
 
         Args:
-            photos: In [0, 1], on the model's device; the first one defines the world; sides are multiples of
-                `size_multiple`.
+            photos: In [0, 1], on the model's device; the first one defines the world, unless poses are given; sides
+                are multiples of `size_multiple`.
             intrinsics: Of the photos, in their pixels, where they are given; None: they are predicted.
+            cam_from_world: Poses of the photos in any world and unit, which become the scene's; intrinsics must be
+                given, too. None: they are predicted.
+            refine_cameras: The given cameras are approximate: bundle adjustment may change them.
             mask: Pixels that count; no Gaussian, match or mask comes from others. None = all.
             full_photos: The same photos with more pixels, for steps that use them; None = there are none.
             postprocess: ``none``, ``default``, ``NAME[,NAME...]``, or steps.
@@ -208,7 +223,7 @@ class SceneSystem(nn.Module):
             UserError: An unknown step, or one that the encoder cannot serve.
         """
         steps = choose_steps(postprocess, self.steps)
-        draft = self.begin(photos, intrinsics, steps, fps_start, mask, full_photos)
+        draft = self.begin(photos, intrinsics, steps, fps_start, mask, full_photos, cam_from_world, refine_cameras)
         return self.complete(run_steps(draft, steps, "before_decoding"), steps)
 
     def begin(
@@ -219,6 +234,8 @@ class SceneSystem(nn.Module):
         fps_start: SupportsIndex | None = None,
         mask: Any = None,
         full_photos: Any = None,
+        cam_from_world: Any = None,
+        refine_cameras: bool = False,
     ) -> Draft:
         """Check and encode the photos of one scene; arguments and errors as in `predict`."""
         device = next((parameter.device for parameter in self.network.parameters()), None)
@@ -229,12 +246,15 @@ class SceneSystem(nn.Module):
             mask = check_mask(mask, photos)
         if full_photos is not None:
             full_photos = check_full_photos(full_photos, photos)
+        if cam_from_world is not None:
+            cam_from_world = check_poses(cam_from_world, photos, intrinsics)
         seed = None if fps_start is None else operator.index(fps_start)
         check_evidence(steps, self.encoder)
         self.eval()
         draft = self.encode(photos, intrinsics, full_photos)
         geometry = replace(draft.geometry, mask=mask)
-        return replace(draft, fps_start=seed, geometry=geometry)
+        draft = replace(draft, fps_start=seed, geometry=geometry)
+        return draft if cam_from_world is None else place(draft, KnownPoses(cam_from_world, refine_cameras))
 
     @torch.no_grad()
     def complete(self, draft: Draft, steps: Sequence[Step]) -> Reconstruction:
@@ -251,13 +271,16 @@ class SceneSystem(nn.Module):
         prediction = draft.predicted()
         scene = token_scene(draft, provenance)
         depth, mask = draft.geometry.depth, draft.geometry.mask
-        return Reconstruction(scene, depth, prediction.anchor_pixels, prediction.photo_groups, mask)
+        made = Reconstruction(scene, depth, prediction.anchor_pixels, prediction.photo_groups, mask)
+        return made if draft.known_poses is None else in_known_world(made, draft)
 
     def reconstruct(
         self,
         photos: Float[Tensor, "V 3 H W"] | Any,
         intrinsics: Float[Tensor, "V 3 3"] | Any = None,
+        cam_from_world: Float[Tensor, "V 4 4"] | Any = None,
         *,
+        refine_cameras: bool = False,
         mask: Bool[Tensor, "V H W"] | Any = None,
         full_photos: Float[Tensor, "V 3 F G"] | Any = None,
         postprocess: str | Sequence[Step] = "default",
@@ -274,4 +297,4 @@ class SceneSystem(nn.Module):
             torch.Size([2, 4, 4])
         """
         options = {"mask": mask, "full_photos": full_photos, "postprocess": postprocess, "fps_start": fps_start}
-        return self.predict(photos, intrinsics, **options).scene
+        return self.predict(photos, intrinsics, cam_from_world, refine_cameras=refine_cameras, **options).scene

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
+from tokengroups.geometry import rigid
 
 _ROUNDING = 1e-3  # of colours, beyond [0, 1]
 _SAME_SHAPE = 0.02  # relative difference of the ratio of the sides, from rounding
@@ -66,6 +67,31 @@ def check_intrinsics(intrinsics: Any, photos: Tensor) -> Float[Tensor, "V 3 3"]:
             "give [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels of the photos"
         )
     return intrinsics
+
+
+def check_poses(cam_from_world: Any, photos: Tensor, intrinsics: Tensor | None) -> Float[Tensor, "V 4 4"]:
+    """Poses as float64, after a check of type, shape, values and device, and that intrinsics are given.
+
+    Raises:
+        ValueError: They are no tensor of rigid motions, one for each photo, or there are no intrinsics.
+    """
+    poses = _check_tensor("cam_from_world", "[V, 4, 4]", cam_from_world, photos.device)
+    if poses.shape != (len(photos), 4, 4) or not poses.is_floating_point():
+        cure = f"give one matrix for each of the {len(photos)} photos"
+        raise ValueError(f"cam_from_world must be a tensor [V, 4, 4], got {list(poses.shape)}; {cure}")
+    if intrinsics is None:
+        raise ValueError("cam_from_world needs intrinsics; give those of the photos, too")
+    poses = poses.double()
+    turned, last_row = poses[:, :3, :3], poses.new_tensor([0.0, 0.0, 0.0, 1.0])
+    off = (turned @ turned.mT - torch.eye(3).to(turned)).abs().amax(dim=(1, 2))
+    rotations = (off < _ROUNDING) & (torch.linalg.det(turned.nan_to_num()) > 0)
+    if not (poses.isfinite().all() and rotations.all() and (poses[:, 3] == last_row).all()):
+        raise ValueError(
+            "cam_from_world must be rigid motions, rotation and translation over 0 0 0 1; "
+            "give world to camera, x right, y down, z forward"
+        )
+    left, _, right = torch.linalg.svd(turned)
+    return rigid(left @ right, poses[:, :3, 3])
 
 
 def check_full_photos(full_photos: Any, photos: Tensor) -> Float[Tensor, "V 3 F G"]:

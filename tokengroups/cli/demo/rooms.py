@@ -105,9 +105,9 @@ def make_room(folder: Path, number: int, seed: int, num_views: int, size: int) -
 
 
 def reconstruct_room(room: Room, *options: str) -> Reconstructed:
-    """Reconstruct the photos, with further options of that command, and list the groups."""
+    """Reconstruct the photos, all of one room, with further options of that command, and list the groups."""
     commands = (
-        run_command("reconstruct", room.folder / "photos", "-o", room.scene, *options),
+        run_command("reconstruct", room.folder / "photos", "-o", room.scene, "--keep-all", *options),
         run_command("list", room.scene, "--thumbnails", room.folder / "groups"),
     )
     return Reconstructed(room, read_json("list", room.scene), commands)

@@ -124,13 +124,13 @@ def find_capture(
     for given in photos:
         if path_kind(given) not in ("file", "folder"):
             raise UserError(f"{shown(given)}: no such file or folder")
-    folder = Path(photos[0]) if len(photos) == 1 and path_kind(photos[0]) == "folder" else None
+    folder = _only_folder(photos)
     name = (folder or Path(photos[0] if photos else ".").parent).resolve().name
     cloud = load_points(points) if points else None
     if folder is not None and cameras is None and (folder / "color").is_dir() and (folder / "pose").is_dir():
         return _recorded(name, folder, masks, cloud, unlabelled)
     found = _read_cameras(cameras, folder)
-    files = _photos(photos, folder, found)
+    files = photos_of_cameras(photos, found)
     pairs, notes = match_photos(found.cameras, files)
     if masks is None and folder is not None and (folder / "masks").is_dir():
         masks = str(folder / "masks")
@@ -138,6 +138,10 @@ def find_capture(
     cloud = cloud or found.points
     all_notes = (*found.notes, *(cloud.notes if cloud else ()), *notes, *(() if source else (_NO_MASKS,)))
     return Capture(name, tuple(pairs), source, cloud, notes=all_notes)
+
+
+def _only_folder(photos: Sequence[str]) -> Path | None:
+    return Path(photos[0]) if len(photos) == 1 and path_kind(photos[0]) == "folder" else None
 
 
 def _recorded(
@@ -165,11 +169,12 @@ def _read_cameras(given: str | None, folder: Path | None) -> CameraSet:
     return load_camera_set(folder, "--cameras")[0]
 
 
-def _photos(given: Sequence[str], folder: Path | None, cameras: CameraSet) -> list[Path]:
-    """The photos given, else those in the folder, in its ``images``, or where the camera file says.
+def photos_of_cameras(given: Sequence[str], cameras: CameraSet) -> list[Path]:
+    """The photos given; of one folder those in it, in its ``images``, or where the camera file says.
 
     Those of a folder are the ones right in it, and the ones that the camera file names in folders below.
     """
+    folder = _only_folder(given)
     if folder is None and given:
         return find_photos(given)
     places = [] if folder is None else [folder, folder / "images"]

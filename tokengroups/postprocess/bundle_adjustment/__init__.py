@@ -16,6 +16,8 @@ __all__ = ["BundleAdjustment", "BundleAdjustmentSettings", "refine_geometry"]
 
 
 GIVEN_FOCAL_LOG_STD = 1e-4  # of a given focal length: it stays
+# Of given cameras that are to be refined, as a phone's odometry or an old calibration is off.
+APPROXIMATE = {"rotation_prior_std": 0.05, "translation_prior_std": 0.05, "focal_prior_std": 0.02}
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,11 @@ class BundleAdjustment(BundleAdjustmentSettings):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, draft: Draft) -> Draft:
-        """Refine cameras, depth and points; given intrinsics stay."""
-        geometry = draft.geometry
+        """Refine cameras, depth and points; given intrinsics and poses stay, unless they are to be refined."""
+        geometry, known = draft.geometry, draft.known_poses
         settings = replace(self, focal_prior_std=GIVEN_FOCAL_LOG_STD) if draft.intrinsics_given else self
+        if known is not None:
+            settings = replace(self, **APPROXIMATE) if known.refine else replace(settings, fixed_cameras=True)
         descriptors = geometry.evidence.get(MATCH_DESCRIPTORS)
         assert not isinstance(descriptors, tuple)
         cameras, depth = refine_geometry(

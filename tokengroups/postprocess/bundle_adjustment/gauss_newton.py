@@ -53,6 +53,7 @@ class BundleAdjustmentSettings(Settings):
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit
     focal_prior_std: Std = 0.02  # of the log focal length, one error for all views
+    fixed_cameras: bool = False  # cameras are known: only depth is adjusted
 
     def __post_init__(self) -> None:
         """Refuse stages without both a radius and a standard deviation."""
@@ -153,7 +154,8 @@ def adjust(
     views, focal = len(estimate.poses), 6 * len(estimate.poses)
     side = 0 if rigid_log_focal is None else CORRECTION_NODES
     per_view = side**2
-    free = slice(6, focal + 1 + views * per_view)
+    moving = slice(focal + 1, None) if settings.fixed_cameras else slice(6, focal)  # what has to come to rest
+    free = slice(moving.start, focal + 1 + views * per_view)
     smoothness = _smoothness(side).to(estimate.nodes) if side else None
     stacked = _StackedMatches.of(matches)
     unknowns = torch.stack([_unknowns(match, views, per_view) for match in matches]).to(estimate.nodes.device)
@@ -178,7 +180,7 @@ def adjust(
         step = gradient.new_zeros(focal + 1 + estimate.nodes.numel())
         step[free] = -torch.linalg.solve(normal[free, free], gradient[free])
         estimate = estimate.moved(step)
-        if step[:focal].abs().max() < STOP_BELOW_STEP:
+        if step[moving].abs().max() < STOP_BELOW_STEP:
             break
     return estimate
 

@@ -129,7 +129,8 @@ def _refine(
         pairs = covisible_pairs(mutual_shares(descriptors, counts))
         noise = Noise(CELL_STD_PX, settings.cell_weight, DEPTH_STD)
         matches = [match.within(mask) for match in _match_cells(predicted, descriptors, pairs)]
-        estimate = adjust(predicted, start, estimate, matches, noise, settings)
+        if not settings.fixed_cameras:
+            estimate = adjust(predicted, start, estimate, matches, noise, settings)
     photos = [SearchedPhoto.of(frame.image) for frame in predicted]
     interior = None if mask is None else inside_by(mask, PATCH_RADIUS)
     many = len(poses) >= MANY_VIEWS
@@ -143,9 +144,10 @@ def _refine(
     rigid_log_focal = None
     stages = zip(settings.search_radii_px, settings.patch_stds_px, strict=True)
     for stage, (radius, pixel_std) in enumerate(stages):
-        rigid_stage = stage < settings.rigid_stages
+        rigid_stage = stage < settings.rigid_stages and not settings.fixed_cameras
         matches = match(radius, both_ways=not rigid_stage)
-        if stage == 0 and _share_found(matches, len(pixels)) < settings.wide_search_below:
+        few = _share_found(matches, len(pixels)) < settings.wide_search_below
+        if stage == 0 and few and not settings.fixed_cameras:
             noise = Noise(WIDE_SEARCH_STD_PX, settings.patch_weight, DEPTH_STD)
             wide = match(WIDE_SEARCH_RADIUS_PX, both_ways=False)
             estimate = adjust(predicted, start, estimate, wide, noise, settings)
@@ -196,7 +198,7 @@ def _refine_finely(
             grey = searched[source], searched[target]
             found = corner_matches(*ends, motion, *grey, corners[source], radius)
             matches.append(ViewMatches(source, target, found).within(mask))
-        if stage < len(settings.fine_search_radii_px) - 1:
+        if stage < len(settings.fine_search_radii_px) - 1 and not settings.fixed_cameras:
             noise = Noise(CORNER_STD_PX, settings.corner_weight, DEPTH_STD)
             fine = adjust(frames, start, fine, matches, noise, settings)
         else:
