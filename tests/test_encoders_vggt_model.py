@@ -114,7 +114,8 @@ def test_embed_and_layers_make_up_the_forward_pass(model):
     embedding = model.embed(x)
     tokens = embedding.tokens
     for index, expected in enumerate(model(x).tokens):
-        in_frames, tokens = model.layer(index, tokens, embedding.grid_hw)
+        in_frames = model.aggregator.mix_frames(index, tokens, embedding.grid_hw)
+        tokens = model.aggregator.mix_scenes(index, in_frames, embedding.grid_hw)
         assert torch.equal(torch.cat([in_frames, tokens], dim=-1), expected)
 
 

@@ -73,7 +73,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
+    """Add ``--weights``, ``--encoder``, ``--postprocess``, ``--fast`` and ``--device``."""
     add = parser.add_argument
     weights_help = (
         "shipped name, weight folder, or published checkpoint of IGGT or SegVGGT: file, folder or hub id (%(default)s)"
@@ -83,6 +83,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
         {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
     add("--postprocess", default="default", metavar="STEPS", help=steps_help)
+    fast_help = "approximate attention among 8 photos or more: faster from about 32 on, a little less exact"
+    add("--fast", action="store_true", help=fast_help)
     add_device_option(parser)
 
 
@@ -120,6 +122,8 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     from tokengroups.systems import load_model
 
     model = load_model(args.weights, encoder=args.encoder).to(device)
+    if args.fast:
+        model.approximate()
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
     if licence := model.licence_with(steps):

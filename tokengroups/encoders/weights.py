@@ -95,6 +95,12 @@ def save_encoder(folder: Path, state: Mapping[str, Tensor], config: VGGTConfig) 
     save_weights(folder, state, {"encoder": name, "config": config_to_dict(config)}, half=True)
 
 
+def hold_in_half(encoder: nn.Module) -> None:
+    """Hold the trunk of a frozen VGGT in bfloat16, if that suits its weights and is not done yet."""
+    if isinstance(encoder, VGGT) and encoder.half_suits and not encoder.half:
+        encoder.hold_in_half()
+
+
 def freeze_unused(encoder: VGGT) -> None:
     """Freeze what no loss of geometry depends on: processes would wait for its gradients in vain."""
     for name, parameter in encoder.named_parameters():

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
+from tokengroups.encoders.weights import hold_in_half
+from tokengroups.errors import UserError
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
@@ -95,6 +97,7 @@ class SceneSystem(nn.Module):
 
     network: nn.Module
     adjustable: ClassVar[Mapping[str, str]] = {}  # options that change settings after loading: attribute.field
+    lean: bool = False  # loaded for inference: a large VGGT has a trunk in bfloat16 on a GPU
     licence: str = ""  # of published weights that ask for one, for notes and the provenance of scenes
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
@@ -140,6 +143,16 @@ class SceneSystem(nn.Module):
             holder, _, setting = self.adjustable[name].partition(".")
             setattr(self, holder, replace(getattr(self, holder), **{setting: value}))
 
+    def approximate(self) -> None:
+        """Let the encoder approximate attention among many photos; scenes record it as ``fast`` = true.
+
+        Raises:
+            UserError: The encoder has no such mode.
+        """
+        if not hasattr(self.encoder, "fast"):
+            raise UserError(f"fast: the encoder {type(self.encoder).__name__} has no approximate mode; leave it out")
+        self.encoder.fast = True  # pyright: ignore[reportAttributeAccessIssue] # has it
+
     def licence_with(self, steps: Sequence[Step]) -> str:
         """Licences of the weights and of those that steps load, which their `licence` tells; "" = none."""
         licences = [self.licence, *(getattr(step, "licence", "") for step in steps)]
@@ -147,9 +160,14 @@ class SceneSystem(nn.Module):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
-        if isinstance(self.encoder, nn.Module):
-            self.encoder.to(images.device)
+        self._place_encoder(images.device)
         return self.encoder.encode(images, intrinsics)
+
+    def _place_encoder(self, device: torch.device) -> None:
+        if isinstance(self.encoder, nn.Module):
+            if self.lean and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+                hold_in_half(self.encoder)
+            self.encoder.to(device)
 
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
         """Geometry of a training batch after the steps before decoding; no gradients, and no autocast in the steps."""
@@ -221,6 +239,8 @@ class SceneSystem(nn.Module):
             "intrinsics": "given" if draft.intrinsics_given else "predicted",
             "postprocess": describe_steps(steps),
         }
+        if getattr(self.encoder, "fast", False):
+            provenance["fast"] = True
         if licence := self.licence_with(steps):
             provenance["licence"] = licence
         prediction = draft.predicted()

@@ -75,7 +75,7 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
         if module.is_published(source):
             if encoder is not None:
                 raise UserError(f"{shown(source)}: a published checkpoint has its own encoder; leave --encoder out")
-            return module.load_published(source)
+            return _for_inference(module.load_published(source))
     folder = find_weights(source)
     if folder is None:
         known = ", ".join(shipped_weights())
@@ -87,6 +87,11 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
         raise UserError(f"{folder} holds {what}; give the weights of a system")
     system = _build(build_config(_Saved, content, where), tensors, where, encoder)
     load_state_strict(system.network, tensors, folder)
+    return _for_inference(system)
+
+
+def _for_inference(system: SceneSystem) -> SceneSystem:
+    system.lean = True
     return system.eval()
 
 

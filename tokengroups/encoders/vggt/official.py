@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,14 +29,17 @@ def load_official(source: str | Path, config: VGGTConfig | None = None, *, typed
 
     Raises:
         UserError: If the file is missing, or its tensors are not exactly those of the configuration plus the
-            tracking head, which this package does not have.
+            tracking head, which this package does not have; the point head may be missing.
     """
     path = find_official(source, typed=typed)
+    stored, sizes = read_tensors(path), config or VGGTConfig()
+    if not any(name.startswith("point_head.") for name in stored):
+        sizes = replace(sizes, enable_point=False)  # whoever only encodes photos needs none
     with torch.device("meta"):
-        model = VGGT(config or VGGTConfig())
+        model = VGGT(sizes)
     dropped = [DROPPED_PREFIX]
     dropped += [f"{name}." for name in ("point_head", "depth_head") if getattr(model, name) is None]
-    tensors = {k: v.float() for k, v in read_tensors(path).items() if not k.startswith(tuple(dropped))}
+    tensors = {k: v.float() for k, v in stored.items() if not k.startswith(tuple(dropped))}
     load_state_strict(model, tensors, path, assign=True)
     return model.freeze()
 

@@ -75,8 +75,7 @@ class JointNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "B V 3 H W"]) -> tuple[VGGTOutput, Float[Tensor, "B V E H W"]]:
         """Raw geometry, the branch's points included, and the instance field."""
         output, size_hw = self.encoder(images), (images.shape[-2], images.shape[-1])
-        features = self.encoder.patch_features(output.tokens, size_hw).flatten(0, 1)
-        maps = self.branch(patch_layers(features, LAYERS), size_hw)
+        maps = self.branch(patch_layers(output.features.flatten(0, 1), LAYERS), size_hw)
         points, confidence = predict_points(maps.points.unflatten(0, images.shape[:2]))
         joined = replace(output, points=points, points_confidence=confidence)
         return joined, maps.field.unflatten(0, images.shape[:2])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tokengroups.encoders.vggt import VGGTConfig
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import POINT_CHANNELS
+from tokengroups.encoders.vggt.model import POINT_CHANNELS, chunk_frames
 from tokengroups.nn.blocks import init_transformer_weights
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.part_adaptor import PartAdaptor
@@ -56,7 +56,7 @@ class InstanceBranch(nn.Module):
             size_hw: Pixels of the photos.
         """
         count = len(layers[0])
-        step = count if torch.is_grad_enabled() else self.chunk
+        step = chunk_frames(layers[0], size_hw, self.chunk)
         parts = [
             self._frames([layer[start : start + step] for layer in layers], size_hw) for start in range(0, count, step)
         ]

@@ -172,7 +172,9 @@ class SegVGGTNetwork(nn.Module):
         """Raw geometry, and what the queries read."""
         tokens: dict[int, Tensor] = {}
         wanted = self.branch.aggregator.layers
-        output = self.encoder(images, lambda index, x: tokens.update({index: x} if index in wanted else {}))
+        output = self.encoder(
+            images, lambda index, x: tokens.update({index: x} if index in wanted else {}), with_points=False
+        )
         return output, [tokens[index] for index in wanted]
 
     def _segment(

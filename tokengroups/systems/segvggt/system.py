@@ -113,6 +113,7 @@ class SegVGGT(SceneSystem):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Geometry with masks and classes as evidence, in one pass."""
+        self._place_encoder(images.device)
         self.joint.to(images.device)
         geometry, found = self.joint.encode(images, intrinsics)
         evidence = {QUERIES: found.queries, FEATURES: found.features, LOGITS: found.class_logits}
