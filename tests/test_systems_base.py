@@ -272,4 +272,4 @@ def test_only_large_encoders_are_held_in_half():
     large = VGGT(VGGTConfig(embed_dim=16, num_heads=1, dino_depth=1, camera_depth=1, camera_heads=1)).freeze()
     for _ in range(2):
         hold_in_half(large)
-        assert large.half
+        assert large.in_half

@@ -97,7 +97,7 @@ def save_encoder(folder: Path, state: Mapping[str, Tensor], config: VGGTConfig) 
 
 def hold_in_half(encoder: nn.Module) -> None:
     """Hold the trunk of a frozen VGGT in bfloat16, if that suits its weights and is not done yet."""
-    if isinstance(encoder, VGGT) and encoder.half_suits and not encoder.half:
+    if isinstance(encoder, VGGT) and encoder.half_suits and not encoder.in_half:
         encoder.hold_in_half()
 
 

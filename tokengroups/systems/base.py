@@ -149,9 +149,12 @@ class SceneSystem(nn.Module):
         Raises:
             UserError: The encoder has no such mode.
         """
-        if not hasattr(self.encoder, "fast"):
-            raise UserError(f"fast: the encoder {type(self.encoder).__name__} has no approximate mode; leave it out")
-        self.encoder.fast = True  # pyright: ignore[reportAttributeAccessIssue] # has it
+        encoder: Any = self.encoder
+        if not hasattr(encoder, "fast"):
+            raise UserError(
+                f"--fast: the encoder {type(encoder).__name__} has no approximate mode; leave the option out"
+            )
+        encoder.fast = True
 
     def licence_with(self, steps: Sequence[Step]) -> str:
         """Licences of the weights and of those that steps load, which their `licence` tells; "" = none."""

@@ -171,6 +171,7 @@ class DPTHead(nn.Module):
         rows = size_hw[0] // self.patch_size
         maps = []
         for layer, project, enlarge in zip(tokens, self.projects, self.resize_layers, strict=True):
+            assert isinstance(project, nn.Conv2d)
             patches = self.norm(layer[:, self.num_special :])
             # A 1x1 convolution, without the copy to channels-first.
             projected = functional.linear(patches, project.weight.flatten(1), project.bias)

@@ -29,8 +29,8 @@ def merged_attention(
 ) -> Float[Tensor, "B h N d"]:
     """Approximate `attend` for the tokens of several views, one after the other, first view first."""
     stays = staying_tokens(q.shape[2], grid_hw, num_special, q.device)
-    scenes = [_one_scene(*scene, stays) for scene in zip(q.split(1), k.split(1), v.split(1), strict=True)]
-    return torch.cat(scenes)
+    scenes = zip(q.split(1), k.split(1), v.split(1), strict=True)
+    return torch.cat([_one_scene(one_q, one_k, one_v, stays) for one_q, one_k, one_v in scenes])
 
 
 def staying_tokens(count: int, grid_hw: tuple[int, int], num_special: int, device: torch.device) -> Bool[Tensor, " N"]:
@@ -49,8 +49,8 @@ def _one_scene(
     place, count = merge_plan(k[0], stays)
     sizes = torch.bincount(place, minlength=count)
     mask = sizes.log().to(v.dtype).expand(1, 1, 1, -1)
-    mixed = attend(*(_means(x, place, sizes) for x in (q, k, v)), mask)
-    return mixed[:, :, place]
+    q, k, v = (_means(x, place, sizes) for x in (q, k, v))
+    return attend(q, k, v, mask)[:, :, place]
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class VGGT(nn.Module):
         super().__init__()
         self.config = config
         self.image_size, self.patch_size, self.feature_dim = config.image_size, config.patch_size, config.feature_dim
-        self.frozen = self.half = False
+        self.frozen = self.in_half = False
         self.aggregator = self.aggregator_class(config)
         self.camera_head = CameraHead(config)
         self.point_head = self.dense_head_class(config, POINT_CHANNELS + 1) if config.enable_point else None
@@ -206,11 +206,11 @@ class VGGT(nn.Module):
         for module in self.aggregator.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.to(torch.bfloat16)
-        self.half = True
+        self.in_half = True
         return self
 
     def _trunk_precision(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        return autocast("bf16", device) if self.half else contextlib.nullcontext()
+        return autocast("bf16", device) if self.in_half else contextlib.nullcontext()
 
     def freeze(self) -> VGGT:
         """Use as a fixed encoder: no gradients, and evaluation mode that `train()` does not leave."""
