@@ -22,7 +22,7 @@ from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.encoders import Encoder, geometry_of, save_encoder
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt_tiny import VGGTTiny
-from tokengroups.encoders.weights import hold_in_half
+from tokengroups.encoders.weights import approximate, hold_in_half
 from tokengroups.errors import UserError
 from tokengroups.geometry import world_points
 from tokengroups.postprocess import Draft
@@ -259,10 +259,10 @@ def test_a_system_that_makes_scenes_needs_no_more_than_decoding(own, tmp_path, c
 def test_approximate_attention_is_recorded_or_refused():
     model = load_model("token_groups_tiny")
     assert "fast" not in model.predict(random_photos(), postprocess="none").scene.provenance
-    model.approximate()
+    approximate(model.encoder)
     assert model.predict(random_photos(), postprocess="none").scene.provenance["fast"] is True
     with pytest.raises(UserError, match="the encoder Wall has no approximate mode"):
-        SceneSystem(Wall(), ()).approximate()
+        approximate(Wall())
 
 
 def test_only_large_encoders_are_held_in_half():

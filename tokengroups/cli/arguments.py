@@ -118,12 +118,13 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     Raises:
         UserError: Unusable weights, an unknown step, or one that needs evidence which the encoder does not predict.
     """
+    from tokengroups.encoders.weights import approximate
     from tokengroups.postprocess import check_evidence, choose_steps
     from tokengroups.systems import load_model
 
     model = load_model(args.weights, encoder=args.encoder).to(device)
     if args.fast:
-        model.approximate()
+        approximate(model.encoder)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
     if licence := model.licence_with(steps):

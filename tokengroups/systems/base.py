@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
-from tokengroups.encoders.weights import hold_in_half
-from tokengroups.errors import UserError
+from tokengroups.encoders.weights import place_encoder
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
@@ -143,19 +142,6 @@ class SceneSystem(nn.Module):
             holder, _, setting = self.adjustable[name].partition(".")
             setattr(self, holder, replace(getattr(self, holder), **{setting: value}))
 
-    def approximate(self) -> None:
-        """Let the encoder approximate attention among many photos; scenes record it as ``fast`` = true.
-
-        Raises:
-            UserError: The encoder has no such mode.
-        """
-        encoder: Any = self.encoder
-        if not hasattr(encoder, "fast"):
-            raise UserError(
-                f"--fast: the encoder {type(encoder).__name__} has no approximate mode; leave the option out"
-            )
-        encoder.fast = True
-
     def licence_with(self, steps: Sequence[Step]) -> str:
         """Licences of the weights and of those that steps load, which their `licence` tells; "" = none."""
         licences = [self.licence, *(getattr(step, "licence", "") for step in steps)]
@@ -163,14 +149,8 @@ class SceneSystem(nn.Module):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
-        self._place_encoder(images.device)
+        place_encoder(self.encoder, images.device, lean=self.lean)
         return self.encoder.encode(images, intrinsics)
-
-    def _place_encoder(self, device: torch.device) -> None:
-        if isinstance(self.encoder, nn.Module):
-            if self.lean and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-                hold_in_half(self.encoder)
-            self.encoder.to(device)
 
     def encode_batch(self, images: Float[Tensor, "B V 3 H W"]) -> Geometry:
         """Geometry of a training batch after the steps before decoding; no gradients, and no autocast in the steps."""

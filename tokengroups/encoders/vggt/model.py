@@ -16,15 +16,14 @@ from tokengroups.encoders.base import Geometry, geometry_of
 from tokengroups.encoders.vggt.aggregator import Aggregator
 from tokengroups.encoders.vggt.camera_head import CameraHead
 from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.encoders.vggt.dense import DEPTH_CHANNELS, POINT_CHANNELS, predict_depth, predict_points, run_in_chunks
 from tokengroups.encoders.vggt.dpt_head import DPTHead
+from tokengroups.encoders.vggt.kept_tokens import KeptTokens
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.nn.blocks import init_transformer_weights
-from tokengroups.nn.chunks import pixel_budget
 from tokengroups.nn.precision import autocast
 from tokengroups.types import Cameras, TensorFields
 
-DEPTH_CHANNELS = 1
-POINT_CHANNELS = 3
 LayerVisitor = Callable[[int, Tensor], None]  # takes a layer's index and its global block's output [B V P C]
 
 
@@ -236,73 +235,3 @@ class VGGT(nn.Module):
             return None
         with torch.autocast(layers[0].device.type, enabled=False):
             return run_in_chunks(head, layers, size_hw, self.config.dpt_chunk)
-
-
-class KeptTokens:
-    """Outputs of the frame and global blocks of some layers, side by side.
-
-    Without gradients each is written to its place at once, so that nothing is held twice.
-    """
-
-    def __init__(self, layers: Sequence[int]) -> None:
-        self.layers = layers
-        self.parts: dict[tuple[int, int], Float[Tensor, "B V P C"]] = {}
-        self.whole: Float[Tensor, "B V P _"] | None = None
-
-    def add(self, index: int, half: int, tokens: Float[Tensor, "B V P C"]) -> None:
-        """Keep the tokens after the frame block (half 0) or the global block (half 1) of a layer, if it is kept."""
-        if index not in self.layers:
-            return
-        if torch.is_grad_enabled():
-            self.parts[index, half] = tokens
-            return
-        width = tokens.shape[-1]
-        if self.whole is None:
-            self.whole = tokens.new_empty(*tokens.shape[:-1], 2 * len(self.layers) * width)
-        for place, layer in enumerate(self.layers):
-            if layer == index:
-                self.whole.narrow(-1, (2 * place + half) * width, width).copy_(tokens)
-
-    def joined(self) -> Float[Tensor, "B V P _"]:
-        """All of them, in the order of `layers`."""
-        if self.whole is not None:
-            return self.whole
-        return torch.cat([self.parts[index, half] for index in self.layers for half in (0, 1)], dim=-1)
-
-
-def run_in_chunks(
-    head: nn.Module, layers: Sequence[Float[Tensor, "B V ..."]], size_hw: tuple[int, int], most: int
-) -> Float[Tensor, "B V D H W"]:
-    """Run a dense head; where no gradient is wanted, on as many frames at a time as `chunk_frames` says."""
-    batch, views = layers[0].shape[:2]
-    frames = [layer.flatten(0, 1) for layer in layers]
-    step = chunk_frames(frames[0], size_hw, most)
-    starts = range(0, batch * views, step)
-    maps = [head([x[start : start + step] for x in frames], size_hw).float() for start in starts]
-    return torch.cat(maps).unflatten(0, (batch, views))
-
-
-def chunk_frames(frames: Float[Tensor, "N ..."], size_hw: tuple[int, int], most: int) -> int:
-    """Number of frames that a dense head takes at a time: all with gradients, else a budget of pixels, and `most`."""
-    if torch.is_grad_enabled():
-        return len(frames)
-    return min(most, max(1, pixel_budget(frames.device) // (size_hw[0] * size_hw[1])))
-
-
-def predict_depth(
-    raw: Float[Tensor, "B V 2 H W"] | None,
-) -> tuple[Float[Tensor, "B V H W"] | None, Float[Tensor, "B V H W"] | None]:
-    """Depth = exp(raw), confidence = 1 + exp(raw); None without a depth head."""
-    if raw is None:
-        return None, None
-    return raw[:, :, 0].exp(), 1 + raw[:, :, 1].exp()
-
-
-def predict_points(
-    raw: Float[Tensor, "B V 4 H W"] | None,
-) -> tuple[Float[Tensor, "B V H W 3"] | None, Float[Tensor, "B V H W"] | None]:
-    """Points = sign(raw) (exp|raw| - 1), confidence = 1 + exp(raw); None without a point head."""
-    if raw is None:
-        return None, None
-    xyz = rearrange(raw[:, :, :POINT_CHANNELS], "b v c h w -> b v h w c")
-    return xyz.sign() * xyz.abs().expm1(), 1 + raw[:, :, POINT_CHANNELS].exp()

@@ -18,8 +18,9 @@ from tokengroups.encoders.base import (
     Geometry,
     geometry_of,
 )
+from tokengroups.encoders.vggt.dense import run_in_chunks
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import VGGT, Embedding, LayerVisitor, VGGTOutput, run_in_chunks
+from tokengroups.encoders.vggt.model import VGGT, Embedding, LayerVisitor, VGGTOutput
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny.cell_matching import CellMatching
 from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig

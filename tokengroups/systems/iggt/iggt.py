@@ -14,7 +14,7 @@ from tokengroups.bounds import Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTOutput
-from tokengroups.encoders.vggt.model import predict_points
+from tokengroups.encoders.vggt.dense import predict_points
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.encoders.vggt import VGGTConfig
+from tokengroups.encoders.vggt.dense import POINT_CHANNELS, chunk_frames
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import POINT_CHANNELS, chunk_frames
 from tokengroups.nn.blocks import init_transformer_weights
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.part_adaptor import PartAdaptor
@@ -71,7 +71,7 @@ class InstanceBranch(nn.Module):
         with torch.autocast(layers[0].device.type, enabled=False):
             layers = [layer.to(self.part_adaptor.norm.weight.dtype) for layer in layers]  # never half precision
             scratch, raw = self.point_head.scratch, None
-            points: tuple[Tensor, ...] = ()
+            points: Sequence[Tensor] = []
             if with_points or self.part_head.fusion:
                 points = scratch.fusion_maps(self.point_head.layer_maps(layers, size_hw))
             if with_points:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
+from tokengroups.encoders.weights import freeze_unused, load_vggt, place_encoder, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.parameter_groups import decay_groups
@@ -113,7 +113,7 @@ class SegVGGT(SceneSystem):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None) -> Geometry:
         """Geometry with masks and classes as evidence, in one pass."""
-        self._place_encoder(images.device)
+        place_encoder(self.encoder, images.device, lean=self.lean)
         self.joint.to(images.device)
         geometry, found = self.joint.encode(images, intrinsics)
         evidence = {QUERIES: found.queries, FEATURES: found.features, LOGITS: found.class_logits}
