@@ -16,7 +16,6 @@ from tokengroups.nn.blocks import (
     TransformerBlock,
     attend,
     init_transformer_weights,
-    linear,
     run_block,
 )
 from tokengroups.nn.rope import apply_rope, rope_tables
@@ -167,19 +166,3 @@ def test_attention_adds_numbers_to_the_logits():
     twice = attend(q, torch.cat([k, k[:, :, :1]], dim=2), torch.cat([v, v[:, :, :1]], dim=2))
     bias = torch.tensor([2.0, 1, 1, 1, 1]).log().expand(1, 1, 1, 5)
     torch.testing.assert_close(attend(q, k, v, bias), twice, **tolerance("float32"))
-
-
-@pytest.mark.parametrize("rows", [(2,), (1, 2), (2, 1)])
-def test_two_rows_through_a_large_matrix(monkeypatch, rows):
-    monkeypatch.setattr("tokengroups.nn.blocks.LARGE", 10)
-    layer, x = nn.Linear(6, 9).double(), torch.randn(*rows, 6, dtype=torch.float64)
-    with torch.no_grad():
-        torch.testing.assert_close(linear(layer, x), layer(x), **tolerance("float64"))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_rotary_embedding_is_the_same_without_gradients(dtype):
-    x, tables = torch.randn(2, 3, 2 * 8, 16).to(dtype), rope_tables((2, 3), 16, num_special=2)
-    with torch.no_grad():
-        found = apply_rope(x, tables)
-    torch.testing.assert_close(found, apply_rope(x, tables), rtol=1e-6 if dtype != torch.bfloat16 else 0.02, atol=1e-6)
