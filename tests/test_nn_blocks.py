@@ -166,3 +166,11 @@ def test_attention_adds_numbers_to_the_logits():
     twice = attend(q, torch.cat([k, k[:, :, :1]], dim=2), torch.cat([v, v[:, :, :1]], dim=2))
     bias = torch.tensor([2.0, 1, 1, 1, 1]).log().expand(1, 1, 1, 5)
     torch.testing.assert_close(attend(q, k, v, bias), twice, **tolerance("float32"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_rotary_embedding_is_the_same_without_gradients(dtype):
+    x, tables = torch.randn(2, 3, 2 * 8, 16).to(dtype), rope_tables((2, 3), 16, num_special=2)
+    with torch.no_grad():
+        found = apply_rope(x, tables)
+    torch.testing.assert_close(found, apply_rope(x, tables), rtol=1e-6 if dtype != torch.bfloat16 else 0.02, atol=1e-6)
