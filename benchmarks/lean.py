@@ -48,12 +48,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("out/random_vggt_1b.safetensors"))
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)  # a child process: photos, height, width, shallow
+    parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)  # a child: photos, height, width, shallow, watched
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.run is not None:
-        count, height, width, shallow = map(int, args.run)
-        print(json.dumps(measure(args.weights, count, (height, width), bool(shallow))))
+        count, height, width, shallow, watched = map(int, args.run)
+        print(json.dumps(measure(args.weights, count, (height, width), bool(shallow), bool(watched))))
         return
     trees = {"now": Path(__file__).resolve().parents[1]} | ({"before": args.before.resolve()} if args.before else {})
     report: dict[str, Any] = {}
@@ -64,8 +64,8 @@ def main() -> None:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def measure(weights: Path, count: int, size_hw: tuple[int, int], shallow: bool) -> dict[str, float]:
-    """CPU seconds of one reconstruction and its peak memory in MB over the weights, in this process."""
+def measure(weights: Path, count: int, size_hw: tuple[int, int], shallow: bool, watched: bool) -> dict[str, float]:
+    """CPU seconds of one reconstruction in this process, and if `watched` its peak memory in MB over the weights."""
     encoder = load_official(weights, replace(VGGTConfig(), **(SHALLOW if shallow else {})))
     torch.manual_seed(0)
     model = TokenGroups(encoder, TokenGroupsConfig(context_patch=14, anchor_stride=14)).eval()
@@ -74,15 +74,18 @@ def measure(weights: Path, count: int, size_hw: tuple[int, int], shallow: bool) 
         assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
     before, readings, done = status_mb("RssAnon"), [0.0], Event()
     watch = Thread(target=lambda: [readings.append(status_mb("RssAnon")) for _ in iter(lambda: done.wait(0.005), True)])
-    watch.start()
+    if watched:  # reading costs a percent of the time
+        watch.start()
     start = time.process_time()
     with torch.no_grad():
         model.complete(model.begin(photos, None, ()), ())
     seconds = time.process_time() - start
     done.set()
-    watch.join()
     stored = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
-    return {"seconds": seconds, "peak_mb": max(readings) - before, "weights_mb": stored}
+    if not watched:
+        return {"seconds": seconds, "weights_mb": stored}
+    watch.join()
+    return {"peak_mb": max(readings) - before, "weights_mb": stored}
 
 
 def write_weights(path: Path, config: VGGTConfig) -> None:
@@ -105,8 +108,10 @@ def write_weights(path: Path, config: VGGTConfig) -> None:
     write_tensors(path, tensors, {})
 
 
-def _child(tree: Path, weights: Path, count: int, size_hw: tuple[int, int], shallow: bool) -> dict[str, float]:
-    words = ["--weights", str(weights), "--run", *map(str, (count, *size_hw, int(shallow)))]
+def _child(
+    tree: Path, weights: Path, count: int, size_hw: tuple[int, int], *, shallow: bool = False, watched: bool = True
+) -> dict[str, float]:
+    words = ["--weights", str(weights), "--run", *map(str, (count, *size_hw, int(shallow), int(watched)))]
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, *words]
     return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
@@ -123,7 +128,7 @@ def _time(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
     path, found = _weights(args), {name: [] for name in trees}
     for _ in range(args.pairs):
         for name, tree in trees.items():
-            found[name].append(_child(tree, path, 2, SIZE_HW, False)["seconds"])
+            found[name].append(_child(tree, path, 2, SIZE_HW, watched=False)["seconds"])
     report: dict[str, Any] = {name: {"seconds": values, "median": median(values)} for name, values in found.items()}
     if "before" in trees:
         shares = [1 - now / before for now, before in zip(found["now"], found["before"], strict=True)]
@@ -132,7 +137,7 @@ def _time(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
 
 
 def _memory(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
-    found = {name: _child(tree, _weights(args), 8, SIZE_HW, False) for name, tree in trees.items()}
+    found = {name: _child(tree, _weights(args), 8, SIZE_HW) for name, tree in trees.items()}
     if "before" not in trees:
         return found
     return {**found, "ratio": found["now"]["peak_mb"] / found["before"]["peak_mb"]}
@@ -141,7 +146,7 @@ def _memory(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
 def _slope(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
     path, report = _weights(args, shallow=True), {}
     for name, tree in trees.items():
-        peaks = {count: _child(tree, path, count, LARGE_HW, True)["peak_mb"] for count in (4, 8, 12)}
+        peaks = {count: _child(tree, path, count, LARGE_HW, shallow=True)["peak_mb"] for count in (4, 8, 12)}
         slope = (peaks[12] - peaks[8]) / 4
         report[name] = {"peak_mb": peaks, "mb_a_photo": slope, f"mb_of_{MANY}": peaks[12] + slope * (MANY - 12)}
     return report
