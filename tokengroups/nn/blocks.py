@@ -16,10 +16,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from tokengroups.nn.chunks import token_budget
+from tokengroups.nn.linear import Linear
 from tokengroups.nn.rope import RopeTables, apply_rope
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [B h N d] to mixtures of the values
-HIDDEN = 1024  # channels of an MLP at a time on a CPU, where no gradient is wanted
 
 
 def attend(
@@ -49,22 +49,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim if out_dim is None else out_dim)
 
     def forward(self, x: Float[Tensor, "*b C"]) -> Float[Tensor, "*b D"]:
         """Apply to the last axis."""
-        many_rows = x.device.type == "cpu" and x.numel() > HIDDEN // 4 * x.shape[-1]
-        in_parts = many_rows and self.fc1.out_features > 2 * HIDDEN
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or not in_parts:
-            return self.fc2(functional.gelu(self.fc1(x)))
-        # Values that stay in the cache: 5 % faster at VGGT's width, and a quarter of the memory.
-        rows = x.flatten(0, -2)
-        out = self.fc2.bias.expand(len(rows), -1).clone()
-        parts = self.fc1.weight.split(HIDDEN), self.fc1.bias.split(HIDDEN), self.fc2.weight.split(HIDDEN, dim=1)
-        for weight, bias, back in zip(*parts, strict=True):
-            out.addmm_(functional.gelu(torch.addmm(bias, rows, weight.T)), back.T)
-        return out.unflatten(0, x.shape[:-1])
+        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -87,11 +77,11 @@ class Attention(nn.Module):
         if dim % num_heads:
             raise ValueError(f"num_heads must divide the width, got {num_heads} heads for {dim} channels")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = Linear(dim, 3 * dim)
         head_dim = dim // num_heads
         self.q_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(head_dim, eps=norm_eps) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(
         self, x: Float[Tensor, "B N C"], rope: RopeTables | None = None, mix: Mix = attend

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.nn.linear import linear
 
 UV_WEIGHT = 0.1
 UV_BASE = 100.0
@@ -174,7 +175,7 @@ class DPTHead(nn.Module):
             assert isinstance(project, nn.Conv2d)
             patches = self.norm(layer[:, self.num_special :])
             # A 1x1 convolution, without the copy to channels-first.
-            projected = functional.linear(patches, project.weight.flatten(1), project.bias)
+            projected = linear(patches, project.weight.flatten(1), project.bias)
             grid = rearrange(projected, "n (h w) c -> n c h w", h=rows)
             maps.append(enlarge(add_uv_(grid, aspect)))
         return maps
