@@ -35,6 +35,7 @@ EXAMPLES = """\
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
   tokengroups reconstruct photos/ -o scene.safetensors --embed clip-vit-base-patch16/      # then query by any text
   tokengroups reconstruct photos/ -o scene.safetensors --weights iggt_tiny --max-gaussians 50000
+  tokengroups reconstruct photos/ -o scene.safetensors --max-views 64 --fast   # approximate attention, recorded
 """
 MAX_GAUSSIANS = 20_000_000  # bound of `CellGaussiansConfig.max_gaussians`
 
