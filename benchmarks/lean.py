@@ -10,7 +10,7 @@ runs between loading and saving. Every run is a process of its own, the checkout
 * ``time``: CPU seconds (`time.process_time`) for 2 photos of 252x252, median of the pairs;
 * ``memory``: peak memory over the weights for 8 photos of 252x252: anonymous resident memory, read every 5 ms, less
   what there was before; the weights are mapped from their file and do not count;
-* ``slope``: the same for 4, 8 and 12 photos of 518x392, and the memory of 100 by a straight line through the last two.
+* ``slope``: the same for 8, 16 and 24 photos of 518x392, and the memory of 100 by a straight line through the last two.
   The network has 4 instead of 24 layers, all kept, and a DINO of 2: memory does not depend on the others.
 """
 
@@ -38,7 +38,7 @@ from tokengroups.systems.token_groups import TokenGroups, TokenGroupsConfig
 PARTS = ("time", "memory", "slope")
 SHALLOW = {"dino_depth": 2, "depth": 4, "dpt_layers": (0, 1, 2, 3)}
 SIZE_HW, LARGE_HW = (252, 252), (392, 518)
-MANY = 100
+COUNTS, MANY = (8, 16, 24), 100
 
 
 def main() -> None:
@@ -146,9 +146,13 @@ def _memory(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
 def _slope(args: argparse.Namespace, trees: dict[str, Path]) -> dict[str, Any]:
     path, report = _weights(args, shallow=True), {}
     for name, tree in trees.items():
-        peaks = {count: _child(tree, path, count, LARGE_HW, shallow=True)["peak_mb"] for count in (4, 8, 12)}
-        slope = (peaks[12] - peaks[8]) / 4
-        report[name] = {"peak_mb": peaks, "mb_a_photo": slope, f"mb_of_{MANY}": peaks[12] + slope * (MANY - 12)}
+        peaks = {count: _child(tree, path, count, LARGE_HW, shallow=True)["peak_mb"] for count in COUNTS}
+        slope = (peaks[COUNTS[-1]] - peaks[COUNTS[-2]]) / (COUNTS[-1] - COUNTS[-2])
+        report[name] = {
+            "peak_mb": peaks,
+            "mb_a_photo": slope,
+            f"mb_of_{MANY}": peaks[COUNTS[-1]] + slope * (MANY - COUNTS[-1]),
+        }
     return report
 
 
