@@ -18,7 +18,7 @@ from golden_vggt import by_name
 from torch import Tensor, nn
 
 from tokengroups.encoders.vggt import VGGTConfig
-from tokengroups.encoders.vggt.model import predict_points
+from tokengroups.encoders.vggt.dense import predict_points
 from tokengroups.errors import UserError
 from tokengroups.systems.iggt.config import InstanceHeadConfig
 from tokengroups.systems.iggt.network import InstanceBranch

@@ -71,6 +71,13 @@ def test_same_command_gives_the_same_scene(photos: Path, random_weights: Path) -
     assert not torch.equal(load_scene(first).anchors, load_scene(other).anchors)
 
 
+def test_fast_is_recorded(photos: Path, random_weights: Path) -> None:
+    output = photos.parent / "scene.safetensors"
+    for words, expected in (((), None), (("--fast",), True)):
+        assert reconstruct(photos, "-o", output, "--weights", random_weights, *words) == 0
+        assert load_scene(output).provenance.get("fast") is expected
+
+
 def test_focal_length_in_pixels_or_from_exif(
     photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,7 +114,8 @@ def test_embed_and_layers_make_up_the_forward_pass(model):
     embedding = model.embed(x)
     tokens = embedding.tokens
     for index, expected in enumerate(model(x).tokens):
-        in_frames, tokens = model.layer(index, tokens, embedding.grid_hw)
+        in_frames = model.aggregator.mix_frames(index, tokens, embedding.grid_hw)
+        tokens = model.aggregator.mix_scenes(index, in_frames, embedding.grid_hw)
         assert torch.equal(torch.cat([in_frames, tokens], dim=-1), expected)
 
 
@@ -167,3 +168,37 @@ def test_the_position_table_is_used_unchanged_at_its_own_size():
     other = dino.position_table(3, 5)
     assert other.shape == (1, 16, 32)
     assert torch.equal(other[:, 0], dino.pos_embed[:, 0])
+
+
+def test_encoding_photos_leaves_the_point_head_out(model):
+    model.freeze()
+    calls = []
+    model.point_head.register_forward_hook(lambda *_: calls.append(1))
+    model.encode(images())
+    assert not calls
+    model(images())
+    assert calls
+
+
+def test_features_are_the_tokens_of_patches_in_the_same_memory(model):
+    with torch.no_grad():
+        out = model(images())
+    patches = torch.cat([layer[:, :, 5:] for layer in out.tokens], dim=-1)
+    assert torch.equal(out.features, patches.unflatten(2, (3, 4)).permute(0, 1, 4, 2, 3))
+    assert len({x.untyped_storage().data_ptr() for x in (out.features, *out.tokens)}) == 1
+    assert torch.equal(model(images()).features, out.features)  # with gradients
+
+
+def test_a_trunk_held_in_half_is_the_one_under_autocast():
+    model = VGGT(PUBLISHED).freeze()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model.encode(images())
+    half = model.hold_in_half()
+    found = half.encode(images())
+    for name in ("features", "depth", "confidence", "points"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert getattr(found, name).dtype == torch.float32
+    assert torch.equal(found.cameras.cam_from_world, expected.cameras.cam_from_world)
+    assert half.aggregator.global_blocks[0].attn.qkv.weight.dtype == torch.bfloat16
+    assert half.aggregator.global_blocks[0].norm1.weight.dtype == torch.float32
+    assert {parameter.dtype for parameter in half.depth_head.parameters()} == {torch.float32}

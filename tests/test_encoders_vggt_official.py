@@ -48,6 +48,14 @@ def test_a_head_switched_off_is_left_in_the_file(weights_folder):
     assert load_official(weights_folder, replace(CONFIG, enable_point=False)).point_head is None
 
 
+def test_a_point_head_may_be_missing(tmp_path, reference):
+    save_file({k: v for k, v in reference.state_dict().items() if "point_head" not in k}, tmp_path / "w.safetensors")
+    model = load_official(tmp_path / "w.safetensors", CONFIG)
+    assert model.point_head is None and not model.config.enable_point
+    with torch.no_grad():
+        assert model.encode(torch.rand(1, 2, 3, 28, 42)).depth.shape == (1, 2, 28, 42)
+
+
 DIFFERENCES = {
     "missing": "1 missing: aggregator.camera_token;",
     "extra": "1 unexpected: aggregator.camera_token2;",

@@ -9,7 +9,15 @@ import torch
 from tolerances import tolerance
 from torch import nn
 
-from tokengroups.nn.blocks import Attention, LayerScale, Mlp, TransformerBlock, init_transformer_weights, run_block
+from tokengroups.nn.blocks import (
+    Attention,
+    LayerScale,
+    Mlp,
+    TransformerBlock,
+    attend,
+    init_transformer_weights,
+    run_block,
+)
 from tokengroups.nn.rope import apply_rope, rope_tables
 
 
@@ -129,3 +137,31 @@ def test_a_recomputed_block_has_the_same_gradients_and_runs_twice():
     assert len(calls) == 1 + 2
     with torch.no_grad():
         assert run_block(block, x, recompute=True).grad_fn is None and len(calls) == 4
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 8), (2, 20, 8), (7, 5, 8)], ids=["long", "two long", "many"])
+def test_some_tokens_at_a_time_equal_all_at_once(monkeypatch, shape):
+    block = TransformerBlock(8, 2, qk_norm=True, layer_scale=0.5).double()
+    x, rope = torch.randn(shape, dtype=torch.float64), rope_tables((1, 3), 4, num_special=2)
+    expected = block(x, rope).detach()
+    monkeypatch.setattr("tokengroups.nn.blocks.token_budget", lambda _: 12)
+    lengths = []
+    block.norm2.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[:2].numel()))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, rope), expected, **tolerance("float64"))
+    assert max(lengths) <= 12 and sum(lengths) == shape[0] * shape[1]
+
+
+def test_attention_adds_numbers_to_the_logits():
+    q, k, v = (torch.randn(1, 2, 5, 4) for _ in range(3))
+    twice = attend(q, torch.cat([k, k[:, :, :1]], dim=2), torch.cat([v, v[:, :, :1]], dim=2))
+    bias = torch.tensor([2.0, 1, 1, 1, 1]).log().expand(1, 1, 1, 5)
+    torch.testing.assert_close(attend(q, k, v, bias), twice, **tolerance("float32"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_rotary_embedding_is_the_same_without_gradients(dtype):
+    x, tables = torch.randn(2, 3, 2 * 8, 16).to(dtype), rope_tables((2, 3), 16, num_special=2)
+    with torch.no_grad():
+        found = apply_rope(x, tables)
+    torch.testing.assert_close(found, apply_rope(x, tables), rtol=1e-6 if dtype != torch.bfloat16 else 0.02, atol=1e-6)

@@ -20,8 +20,9 @@ from tokengroups.cli.main import main
 from tokengroups.data.procedural import generate_room
 from tokengroups.data.readers.scannet import write_scannet
 from tokengroups.encoders import Encoder, geometry_of, save_encoder
-from tokengroups.encoders.vggt import VGGT
+from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt_tiny import VGGTTiny
+from tokengroups.encoders.weights import approximate, hold_in_half
 from tokengroups.errors import UserError
 from tokengroups.geometry import world_points
 from tokengroups.postprocess import Draft
@@ -253,3 +254,22 @@ def test_a_system_that_makes_scenes_needs_no_more_than_decoding(own, tmp_path, c
     words = ["--data", str(tmp_path / "scans"), "--views", "1", "--split", "all", "--size", "32"]
     assert main(["evaluate", "--weights", str(tmp_path / "own"), *words]) == 0
     assert "own on 2 scenes of scans" in capsys.readouterr().out
+
+
+def test_approximate_attention_is_recorded_or_refused():
+    model = load_model("token_groups_tiny")
+    assert "fast" not in model.predict(random_photos(), postprocess="none").scene.provenance
+    approximate(model.encoder)
+    assert model.predict(random_photos(), postprocess="none").scene.provenance["fast"] is True
+    with pytest.raises(UserError, match="the encoder Wall has no approximate mode"):
+        approximate(Wall())
+
+
+def test_only_large_encoders_are_held_in_half():
+    encoder = load_model("token_groups_tiny").encoder
+    hold_in_half(encoder)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    large = VGGT(VGGTConfig(embed_dim=16, num_heads=1, dino_depth=1, camera_depth=1, camera_heads=1)).freeze()
+    for _ in range(2):
+        hold_in_half(large)
+        assert large.in_half

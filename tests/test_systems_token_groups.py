@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from tolerances import tolerance
 from toy_systems import ENCODER, GROUPS, random_photos
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural import generate_room
-from tokengroups.encoders import load_encoder, save_encoder
+from tokengroups.encoders import geometry_of, load_encoder, save_encoder
 from tokengroups.encoders.vggt import VGGT
 from tokengroups.errors import UserError
 from tokengroups.geometry import world_points
@@ -20,6 +21,8 @@ from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.systems import load_model, save_system
 from tokengroups.systems.token_groups import TokenGroups
+from tokengroups.systems.token_groups.context import ContextEmbedding
+from tokengroups.types import Cameras
 
 
 @pytest.fixture
@@ -224,3 +227,17 @@ def test_weights_that_do_not_fit_the_config_name_the_tensors(weights):
     path.write_text(json.dumps(saved))
     with pytest.raises(UserError, match=r"group_tokens \[6, 32\] for \[7, 32\]"):
         load_model(weights)
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+def test_context_of_some_views_at_a_time_equals_all_at_once(patch):
+    """More views than are embedded together, on the encoder's own grid of patches and on a coarser one."""
+    torch.manual_seed(0)
+    images, eye = torch.rand(2, 6, 3, 32, 48), torch.eye(4).expand(2, 6, 4, 4)
+    pinhole = torch.tensor([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]]).expand(2, 6, 3, 3)
+    depth = 1 + torch.rand(2, 6, 32, 48)
+    geometry = geometry_of(torch.randn(2, 6, 10, 4, 6), depth, 1 + depth, Cameras(eye, pinhole, (32, 48)))
+    embedding, scale = ContextEmbedding(12, 10, patch), torch.ones(2)
+    together = embedding(images, geometry, scale)
+    with torch.no_grad():
+        torch.testing.assert_close(embedding(images, geometry, scale), together, **tolerance("float32"))

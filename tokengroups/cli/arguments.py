@@ -80,7 +80,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--weights``, ``--encoder``, ``--postprocess`` and ``--device``."""
+    """Add ``--weights``, ``--encoder``, ``--postprocess``, ``--fast`` and ``--device``."""
     add = parser.add_argument
     weights_help = """shipped name, weight folder, or published checkpoint of VGGT (groups by geometry alone), IGGT or
         SegVGGT: file, folder or hub id, like facebook/VGGT-1B; see `tokengroups info` (%(default)s)"""
@@ -89,6 +89,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     steps_help = f"""post-processing: 'none', 'default' (the weights' own) or names with commas between:
         {", ".join(STEP_NAMES)}, or package.module:Class, a step of your own (%(default)s)"""
     add("--postprocess", default="default", metavar="STEPS", help=steps_help)
+    fast_help = "approximate attention among 8 photos or more: faster from about 32 on, a little less exact"
+    add("--fast", action="store_true", help=fast_help)
     add_device_option(parser)
 
 
@@ -122,10 +124,13 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     Raises:
         UserError: Unusable weights, an unknown step, or one that needs evidence which the encoder does not predict.
     """
+    from tokengroups.encoders.weights import approximate
     from tokengroups.postprocess import check_evidence, choose_steps
     from tokengroups.systems import load_model
 
     model = load_model(args.weights, encoder=args.encoder).to(device)
+    if args.fast:
+        approximate(model.encoder)
     steps = choose_steps(args.postprocess, model.steps)
     check_evidence(steps, model.encoder)
     if licence := model.licence_with(steps):

@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> None:
         return made if encoder is None else embed_reconstruction(made, photos, encoder)
 
     examples = (cut_example(dataset[i], plan, size) for i in progress(scenes, len(scenes), "evaluating"))
-    result = evaluate_scenes(predict, examples, data, Path(args.weights).name, perceptual, semantics, metrics)
+    name = Path(args.weights).name + (" --fast" if args.fast else "")
+    result = evaluate_scenes(predict, examples, data, name, perceptual, semantics, metrics)
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n")
     for line in format_report(result).split("\n"):

@@ -42,6 +42,7 @@ EXAMPLES = """\
   tokengroups reconstruct left.jpg right.jpg -o scene.safetensors --weights my_weights/ --json
   tokengroups reconstruct photos/ -o scene.safetensors --embed clip-vit-base-patch16/      # then query by any text
   tokengroups reconstruct photos/ -o scene.safetensors --weights iggt_tiny --max-gaussians 50000
+  tokengroups reconstruct photos/ -o scene.safetensors --max-views 64 --fast   # approximate attention, recorded
   tokengroups reconstruct --batch rooms/ -o scenes/                            # every folder in it; run again: goes on
   torchrun --nproc_per_node 2 -m tokengroups reconstruct --batch rooms.txt -o scenes/     # or accelerate launch -m
 

@@ -158,4 +158,5 @@ def _origin(
 
     licence = {"licence": found} if (found := model.licence_with(steps)) else {}
     facts = {"weights": Path(args.weights).name, "system": system_name(type(model)), **licence, **adjusted}
+    facts |= {"fast": True} if args.fast else {}
     return {**facts, "intrinsics": "predicted" if args.focal is None else "given", "postprocess": describe_steps(steps)}

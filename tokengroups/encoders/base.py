@@ -45,6 +45,7 @@ class Encoder(Protocol):
     `image_size` is the longer side in pixels of the photos that suit it, photo sides must be multiples of `patch_size`,
     features have `feature_dim` channels, `evidence_dims` has the channels of each map of the evidence that it gives.
     One with an attribute `reads_full_photos` that is true also takes `full_images`, the photos with more pixels.
+    An attribute `fast`, false at first, says that it can approximate attention among many photos where that is set.
     Your own needs one file; name it ``package.module:Class`` wherever an encoder is asked for::
 
         class FlatWall:  # every photo shows a wall one unit away

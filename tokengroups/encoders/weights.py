@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tokengroups.checkpoint import adopt_state, find_weights, map_weights, read_config, save_weights
@@ -94,6 +95,31 @@ def save_encoder(folder: Path, state: Mapping[str, Tensor], config: VGGTConfig) 
     """Write the weight folder of a VGGT or a relative in half precision, as `load_encoder` reads it."""
     name = next(name for name, (_, kind) in ENCODERS.items() if kind is type(config))
     save_weights(folder, state, {"encoder": name, "config": config_to_dict(config)}, half=True)
+
+
+def place_encoder(encoder: Encoder, device: torch.device, *, lean: bool = False) -> None:
+    """Move an encoder to a device; `lean`: `hold_in_half` first, where the device is a GPU that computes in it."""
+    if isinstance(encoder, nn.Module):
+        if lean and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            hold_in_half(encoder)
+        encoder.to(device)
+
+
+def hold_in_half(encoder: nn.Module) -> None:
+    """Hold the trunk of a frozen VGGT in bfloat16, if that suits its weights and is not done yet."""
+    if isinstance(encoder, VGGT) and encoder.half_suits and not encoder.in_half:
+        encoder.hold_in_half()
+
+
+def approximate(encoder: Any) -> None:
+    """Let an encoder approximate attention among many photos; scenes record it as ``fast`` = true.
+
+    Raises:
+        UserError: The encoder has no such mode.
+    """
+    if not hasattr(encoder, "fast"):
+        raise UserError(f"--fast: the encoder {type(encoder).__name__} has no approximate mode; leave the option out")
+    encoder.fast = True
 
 
 def freeze_unused(encoder: VGGT) -> None:

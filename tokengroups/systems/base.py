@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
+from tokengroups.encoders.weights import place_encoder
 from tokengroups.evaluation.evaluate import evaluate_scenes
 from tokengroups.evaluation.protocol import EvaluationData
 from tokengroups.losses.terms import LossTerms
@@ -106,6 +107,7 @@ class SceneSystem(nn.Module):
     network: nn.Module
     adjustable: ClassVar[Mapping[str, str]] = {}  # options that change settings after loading: attribute.field
     training_photos: TrainingPhotos | None = None  # None: not known
+    lean: bool = False  # loaded for inference: a large VGGT has a trunk in bfloat16 on a GPU
     licence: str = ""  # of published weights that ask for one, for notes and the provenance of scenes
 
     def __init__(self, encoder: Encoder, steps: Sequence[Step], patch: int = 1) -> None:
@@ -164,8 +166,7 @@ class SceneSystem(nn.Module):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None, full_images: Tensor | None = None) -> Geometry:
         """Run the encoder where the photos are: training moves the network alone, and may evaluate first."""
-        if isinstance(self.encoder, nn.Module):
-            self.encoder.to(images.device)
+        place_encoder(self.encoder, images.device, lean=self.lean)
         if full_images is not None and getattr(self.encoder, "reads_full_photos", False):
             return self.encoder.encode(images, intrinsics, full_images=full_images)  # pyright: ignore[reportCallIssue]
         return self.encoder.encode(images, intrinsics)
@@ -266,6 +267,8 @@ class SceneSystem(nn.Module):
             "intrinsics": "given" if draft.intrinsics_given else "predicted",
             "postprocess": describe_steps(steps),
         }
+        if getattr(self.encoder, "fast", False):
+            provenance["fast"] = True
         if licence := self.licence_with(steps):
             provenance["licence"] = licence
         prediction = draft.predicted()

@@ -87,10 +87,15 @@ def load_model(source: str | Path = DEFAULT_WEIGHTS, *, encoder: str | Path | No
     where = f"{folder}/config.json"
     if "system" not in content:
         _refuse_encoder(source, encoder)
-        return importlib.import_module(PUBLISHED["VGGT"]).on_encoder(folder)
+        return _for_inference(importlib.import_module(PUBLISHED["VGGT"]).on_encoder(folder))
     tensors, _ = map_weights(folder)
     system = _build(build_config(_Saved, content, where), tensors, where, encoder)
     adopt_state(system.network, tensors, folder)
+    return _for_inference(system)
+
+
+def _for_inference(system: SceneSystem) -> SceneSystem:
+    system.lean = True
     return system.eval()
 
 
@@ -109,7 +114,7 @@ def _load_published(source: str | Path, encoder: str | Path | None) -> SceneSyst
         source = published_file(source)
         kind = kind_of_file(source)
     _refuse_encoder(source, encoder)
-    return importlib.import_module(PUBLISHED[kind]).load_published(source)
+    return _for_inference(importlib.import_module(PUBLISHED[kind]).load_published(source))
 
 
 def _refuse_encoder(source: str | Path, encoder: str | Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 
 from tokengroups.encoders.vggt.config import VGGTConfig
 from tokengroups.encoders.vggt.dino import DinoViT
-from tokengroups.nn.blocks import TransformerBlock, run_block
+from tokengroups.encoders.vggt.merging import MIN_VIEWS, merged_attention
+from tokengroups.nn.blocks import TransformerBlock, attend, run_block
 from tokengroups.nn.rope import rope_tables
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +28,7 @@ class Aggregator(nn.Module):
         super().__init__()
         dim = config.embed_dim
         self.num_special = config.num_special
+        self.fast = False  # approximate attention among many views
         self.recompute = False  # the layers' inner values in the backward pass, to save memory
         self.head_dim = dim // config.num_heads
         # Index 0 is for the first frame, which defines the world; index 1 for all others.
@@ -58,18 +62,23 @@ class Aggregator(nn.Module):
         special = torch.cat([first, others], dim=1).expand(batch, -1, -1, -1)
         return torch.cat([special, patches], dim=2)
 
-    def layer(
+    def mix_frames(
         self, index: int, tokens: Float[Tensor, "B V P C"], grid_hw: tuple[int, int]
-    ) -> tuple[Float[Tensor, "B V P C"], Float[Tensor, "B V P C"]]:
-        """Frame block, then global block `index`: both outputs. The second one goes on to the next layer."""
-        views = tokens.shape[1]
+    ) -> Float[Tensor, "B V P C"]:
+        """Frame block `index`: the tokens of every frame among themselves."""
         rope = rope_tables(grid_hw, self.head_dim, self.num_special, device=tokens.device)
         own = rearrange(tokens, "b v p c -> (b v) p c")
-        in_frames = run_block(self.frame_blocks[index], own, rope, recompute=self.recompute)
-        in_scenes = rearrange(in_frames, "(b v) p c -> b (v p) c", v=views)
-        mixed = run_block(self.global_blocks[index], in_scenes, rope, recompute=self.recompute)
-        shape = tokens.shape
-        return in_frames.reshape(shape), mixed.reshape(shape)
+        return run_block(self.frame_blocks[index], own, rope, recompute=self.recompute).reshape(tokens.shape)
+
+    def mix_scenes(
+        self, index: int, tokens: Float[Tensor, "B V P C"], grid_hw: tuple[int, int]
+    ) -> Float[Tensor, "B V P C"]:
+        """Global block `index`: the tokens of all frames of a scene."""
+        rope = rope_tables(grid_hw, self.head_dim, self.num_special, device=tokens.device)
+        scenes, mix = rearrange(tokens, "b v p c -> b (v p) c"), attend
+        if self.fast and tokens.shape[1] >= MIN_VIEWS:
+            mix = partial(merged_attention, grid_hw=grid_hw, num_special=self.num_special)
+        return run_block(self.global_blocks[index], scenes, rope, mix, recompute=self.recompute).reshape(tokens.shape)
 
 
 def normalised_frames(images: Float[Tensor, "B V 3 H W"]) -> Float[Tensor, "N 3 H W"]:

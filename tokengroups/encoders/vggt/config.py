@@ -31,7 +31,7 @@ class VGGTConfig(Settings):
     dpt_channels: tuple[Channels, ...] = (256, 512, 1024, 1024)
     dpt_features: Annotated[int, Between(2, 16_384)] = 256
     dpt_hidden: Channels = 32
-    dpt_chunk: Count = 8  # frames at a time when no gradient is wanted: bounds the memory
+    dpt_chunk: Count = 8  # at most so many frames at a time in a dense head, where no gradient is wanted
 
     def __post_init__(self) -> None:
         """Reject sizes that do not fit together."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokengroups.encoders.vggt.config import VGGTConfig
+from tokengroups.nn.linear import linear
 
 UV_WEIGHT = 0.1
 UV_BASE = 100.0
@@ -21,11 +22,12 @@ UV_BASE = 100.0
 @lru_cache(maxsize=64)
 def uv_embedding(
     size_hw: tuple[int, int], channels: int, aspect: float, device: torch.device
-) -> Float[Tensor, "1 D h w"]:
+) -> tuple[Float[Tensor, "1 D 1 w"], Float[Tensor, "1 D h 1"]]:
     """Sine-cosine embedding, times 0.1, of where a cell lies in an image of width/height ratio `aspect`.
 
-    The first half of the channels stands for x, the second for y; each half is its sines, then its cosines.
-    Shared between calls, so never write into it; channels-last in memory.
+    The first half of the channels stands for x, the second for y; each half is its sines, then its cosines. They come
+    apart, each with zeros in the other half: the sum has the size of a map. Shared between calls, so never write into
+    them; channels-last in memory.
     """
     # A table first asked for under inference mode must still serve autograd later.
     with torch.inference_mode(False), torch.no_grad():
@@ -39,15 +41,17 @@ def uv_embedding(
             angles = torch.linspace(-limit, limit, count, dtype=torch.float64)[:, None] * frequencies
             return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-        x = encode(width, aspect / diagonal).expand(height, -1, -1)
-        y = encode(height, 1 / diagonal)[:, None].expand(-1, width, -1)
-        table = torch.cat([x, y], dim=-1).float().to(device)[None] * UV_WEIGHT
-        return table.permute(0, 3, 1, 2)
+        half = 2 * quarter
+        x = functional.pad(encode(width, aspect / diagonal).float().to(device) * UV_WEIGHT, (0, half))
+        y = functional.pad(encode(height, 1 / diagonal).float().to(device) * UV_WEIGHT, (half, 0))
+        return x[None, None].permute(0, 3, 1, 2), y[None, :, None].permute(0, 3, 1, 2)
 
 
-def add_uv(x: Float[Tensor, "N D h w"], aspect: float) -> Float[Tensor, "N D h w"]:
-    """Add the position embedding in the dtype of `x`."""
-    return x + uv_embedding((x.shape[-2], x.shape[-1]), x.shape[1], aspect, x.device).to(x.dtype)
+def add_uv_(x: Float[Tensor, "N D h w"], aspect: float) -> Float[Tensor, "N D h w"]:
+    """Add the position embedding to `x` itself, the largest map of the head."""
+    for table in uv_embedding((x.shape[-2], x.shape[-1]), x.shape[1], aspect, x.device):
+        x += table.to(x.dtype)
+    return x
 
 
 def resize(x: Float[Tensor, "N D h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
@@ -168,12 +172,15 @@ class DPTHead(nn.Module):
         rows = size_hw[0] // self.patch_size
         maps = []
         for layer, project, enlarge in zip(tokens, self.projects, self.resize_layers, strict=True):
+            assert isinstance(project, nn.Conv2d)
             patches = self.norm(layer[:, self.num_special :])
-            grid = project(rearrange(patches, "n (h w) c -> n c h w", h=rows))
-            maps.append(enlarge(add_uv(grid, aspect)))
+            # A 1x1 convolution, without the copy to channels-first.
+            projected = linear(patches, project.weight.flatten(1), project.bias)
+            grid = rearrange(projected, "n (h w) c -> n c h w", h=rows)
+            maps.append(enlarge(add_uv_(grid, aspect)))
         return maps
 
     def finish(self, x: Float[Tensor, "N C h w"], size_hw: tuple[int, int]) -> Float[Tensor, "N D H W"]:
         """Enlarge the fused map to the image's resolution and predict the raw maps."""
-        x = add_uv(resize(x, size_hw), size_hw[1] / size_hw[0])
+        x = add_uv_(resize(x, size_hw), size_hw[1] / size_hw[0])
         return self.scratch.output_conv2(x)

@@ -32,7 +32,7 @@ def load_official(source: str | Path, config: VGGTConfig | None = None, *, typed
 
     Raises:
         UserError: If the file is missing, or its tensors are not exactly those of the configuration plus the
-            tracking head, which this package does not have.
+            tracking head, which this package does not have; the point head may be missing.
     """
     path = find_official(source, typed=typed)
     tensors = map_checkpoint(path)

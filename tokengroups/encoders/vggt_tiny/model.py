@@ -18,8 +18,9 @@ from tokengroups.encoders.base import (
     Geometry,
     geometry_of,
 )
+from tokengroups.encoders.vggt.dense import run_in_chunks
 from tokengroups.encoders.vggt.dpt_head import DPTHead
-from tokengroups.encoders.vggt.model import VGGT, Embedding, LayerVisitor, VGGTOutput, run_in_chunks
+from tokengroups.encoders.vggt.model import VGGT, Embedding, LayerVisitor, VGGTOutput
 from tokengroups.encoders.vggt.pose_encoding import decode_pose
 from tokengroups.encoders.vggt_tiny.cell_matching import CellMatching
 from tokengroups.encoders.vggt_tiny.config import VGGTTinyConfig
@@ -53,6 +54,7 @@ class VGGTTiny(VGGT):
 
     config: VGGTTinyConfig
     reads_full_photos = True
+    half_suits = False  # small, and measured in float32
     aggregator_class = StemAggregator
     dense_head_class = StemDPTHead
 
@@ -77,13 +79,15 @@ class VGGTTiny(VGGT):
             dims[PAIR_AFFINITY] = (len(PAIR_OFFSETS),)
         return dims
 
-    def forward(self, images: Float[Tensor, "B V 3 H W"], after_layer: LayerVisitor | None = None) -> VGGTTinyOutput:
+    def forward(
+        self, images: Float[Tensor, "B V 3 H W"], after_layer: LayerVisitor | None = None, *, with_points: bool = True
+    ) -> VGGTTinyOutput:
         """Predict poses, depth, points and match descriptors; arguments and results as VGGT's."""
         embedding = self.embed(images)
-        layers, camera_tokens = self.run_layers(embedding, after_layer)
+        kept, camera_tokens = self.run_layers(embedding, after_layer)
         stem_maps = [x.unflatten(0, images.shape[:2]) for x in embedding.stem_maps]
         size_hw = (images.shape[-2], images.shape[-1])
-        output = self.predict(layers, camera_tokens, [*layers, *stem_maps], size_hw)
+        output = self.predict(kept, camera_tokens, stem_maps, size_hw, with_points)
         return VGGTTinyOutput(**vars(output), match_descriptors=embedding.match_descriptors)
 
     def embed(self, images: Float[Tensor, "B V 3 H W"]) -> StemEmbedding:
@@ -118,6 +122,7 @@ class VGGTTiny(VGGT):
         loss should see the heads' own errors.
         """
         assert output.depth is not None and output.depth_confidence is not None, "needs a depth head"
+        assert output.features is not None
         single = None if self.training else self.predict_single_view(images if full_images is None else full_images)
         size_hw = (images.shape[-2], images.shape[-1])
         with torch.autocast(images.device.type, enabled=False):
@@ -127,7 +132,7 @@ class VGGTTiny(VGGT):
                 predicted = fuse_focal(predicted, single, size_hw)
                 depth = fuse_depth(depth, single)
             return geometry_of(
-                self.patch_features(output.tokens, size_hw),
+                output.features,
                 depth,
                 output.depth_confidence.float(),
                 Cameras(poses, predicted if intrinsics is None else intrinsics, size_hw),

@@ -14,7 +14,7 @@ from tokengroups.bounds import Settings, Weight
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTOutput
-from tokengroups.encoders.vggt.model import predict_points
+from tokengroups.encoders.vggt.dense import predict_points
 from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.encoder import EncoderLossWeights, encoder_losses
@@ -75,8 +75,9 @@ class JointNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "B V 3 H W"]) -> tuple[VGGTOutput, Float[Tensor, "B V E H W"]]:
         """Raw geometry, the branch's points included, and the instance field."""
         output, size_hw = self.encoder(images), (images.shape[-2], images.shape[-1])
-        features = self.encoder.patch_features(output.tokens, size_hw).flatten(0, 1)
-        maps = self.branch(patch_layers(features, LAYERS), size_hw)
+        assert output.features is not None
+        maps = self.branch(patch_layers(output.features.flatten(0, 1), LAYERS), size_hw)
+        assert maps.points is not None
         points, confidence = predict_points(maps.points.unflatten(0, images.shape[:2]))
         joined = replace(output, points=points, points_confidence=confidence)
         return joined, maps.field.unflatten(0, images.shape[:2])
@@ -141,7 +142,8 @@ class IGGT(InstanceFieldSystem):
     def field(self, images: Float[Tensor, "B V 3 H W"], geometry: Geometry) -> Float[Tensor, "B V E H W"]:
         """Instance field at the photos' resolution."""
         layers = patch_layers(geometry.features.flatten(0, 1), LAYERS)
-        return self.branch(layers, (images.shape[-2], images.shape[-1])).field.unflatten(0, images.shape[:2])
+        size_hw = (images.shape[-2], images.shape[-1])
+        return self.branch(layers, size_hw, with_points=False).field.unflatten(0, images.shape[:2])
 
     def losses(self, example: Example, step: int, precision: Precision) -> LossTerms:
         """The field's loss, and VGGT's where the encoder is trained."""

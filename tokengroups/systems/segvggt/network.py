@@ -14,7 +14,7 @@ from torch.nn import functional
 from tokengroups.encoders import Geometry
 from tokengroups.encoders.base import SINGLE_VIEW_FEATURES
 from tokengroups.encoders.vggt import VGGT, VGGTConfig, VGGTOutput
-from tokengroups.encoders.vggt.model import run_in_chunks
+from tokengroups.encoders.vggt.dense import run_in_chunks
 from tokengroups.encoders.vggt_tiny import VGGTTiny
 from tokengroups.systems.segvggt.config import SegVGGTConfig
 from tokengroups.systems.segvggt.lora import add_lora
@@ -176,7 +176,9 @@ class SegVGGTNetwork(nn.Module):
         """Raw geometry, and what the queries read."""
         tokens: dict[int, Tensor] = {}
         wanted = self.branch.aggregator.layers
-        output = self.encoder(images, lambda index, x: tokens.update({index: x} if index in wanted else {}))
+        output = self.encoder(
+            images, lambda index, x: tokens.update({index: x} if index in wanted else {}), with_points=False
+        )
         return output, [tokens[index] for index in wanted]
 
     def _segment(

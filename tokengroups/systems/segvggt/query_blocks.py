@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokengroups.nn.blocks import LayerScale, Mlp, attend
+from tokengroups.nn.linear import Linear
 
 QUERY_BLOCK = 128  # queries at a time: bounds the memory where torch has no fused kernel
 MASK_THRESHOLD = 0.4  # probability above which a query with mask attention reads a patch
@@ -34,12 +35,12 @@ class QueryCrossAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
+        self.q_proj = Linear(dim, dim)
+        self.k_proj = Linear(dim, dim)
+        self.v_proj = Linear(dim, dim)
         self.q_norm = nn.LayerNorm(dim // num_heads)
         self.k_norm = nn.LayerNorm(dim // num_heads)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(
         self, queries: Float[Tensor, "B Q C"], tokens: Float[Tensor, "B N C"], gaze: Gaze

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tokengroups.encoders.vggt import VGGTConfig
-from tokengroups.encoders.vggt.dpt_head import DPTHead, add_uv, resize
+from tokengroups.encoders.vggt.dpt_head import DPTHead, add_uv_, resize
 from tokengroups.systems.photo_skips import PhotoSkips
 from tokengroups.systems.segvggt.config import SegVGGTConfig
 
@@ -62,7 +62,7 @@ class SemanticHead(DPTHead, PhotoSkips):
         else:
             fused = self.scratch.output_conv1(self.scratch.fuse(maps))
         # The position is added at full resolution: at half of it, the features would differ by a percent.
-        full = add_uv(resize(fused, size_hw), size_hw[1] / size_hw[0])
+        full = add_uv_(resize(fused, size_hw), size_hw[1] / size_hw[0])
         return resize(full, (size_hw[0] // RATIO, size_hw[1] // RATIO))
 
     def classify(self, queries: Float[Tensor, "*b Q E"]) -> Float[Tensor, "*b Q K1"]:

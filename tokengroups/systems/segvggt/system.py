@@ -16,7 +16,7 @@ from torch.nn import functional
 from tokengroups.data.example import Example
 from tokengroups.encoders import Encoder, Geometry
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
-from tokengroups.encoders.weights import freeze_unused, load_vggt, save_encoder
+from tokengroups.encoders.weights import freeze_unused, load_vggt, place_encoder, save_encoder
 from tokengroups.errors import UserError
 from tokengroups.losses.terms import LossTerms
 from tokengroups.nn.limits import unfilled
@@ -114,6 +114,7 @@ class SegVGGT(SceneSystem):
 
     def _encode(self, images: Tensor, intrinsics: Tensor | None = None, full_images: Tensor | None = None) -> Geometry:
         """Geometry with masks and classes as evidence, in one pass."""
+        place_encoder(self.encoder, images.device, lean=self.lean)
         self.joint.to(images.device)
         geometry, found = self.joint.encode(images, intrinsics, full_images)
         evidence = {QUERIES: found.queries, FEATURES: found.features, LOGITS: found.class_logits}
