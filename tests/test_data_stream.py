@@ -212,3 +212,27 @@ def test_each_photo_of_a_scene_turns_by_itself(config):
         if (got.cameras.intrinsics[0, 0, 0] / views.cameras.intrinsics[0, 0, 0]) > 1.2:
             assert len(cosines.unique()) == len(cosines) and (cosines.max() < 1)
         assert (cosines > np.cos(np.deg2rad(8 * 3**0.5 + 0.1))).all()
+
+
+def test_every_second_step_has_images_of_another_shape(config):
+    stream = PathStream(dataclasses.replace(config, size=64, aspect=2.0), seed=0, multiple=8)
+    shapes = [stream.shape(step) for step in range(400)]
+    assert shapes == [PathStream(stream.config, seed=0, multiple=8).shape(step) for step in range(400)]
+    squares = sum(shape == (64, 64) for shape in shapes) / len(shapes)
+    assert 0.45 < squares < 0.7 and {max(shape) for shape in shapes} == {64}
+    assert {min(shape) for shape in shapes} == {32, 40, 48, 56, 64}
+    portraits = sum(height > width for height, width in shapes) / sum(height != width for height, width in shapes)
+    assert 0.15 < portraits < 0.35
+    views = stream.views(stream.path(0), [0, 1], (40, 64), np.random.default_rng(0))
+    assert views.images.shape[-2:] == (40, 64) and views.cameras.size_hw == (40, 64)
+
+
+def test_views_that_are_not_square_keep_points_on_their_pixels():
+    """Every pixel's point, from its depth and camera, lies in the whole frame on the pixel that it was cut from."""
+    frames = generate_room(2, 0, num_views=2, size=64)
+    whole, cut = to_views(frames, [0, 1]), to_views(frames, [0, 1], (16, 32))
+    points = world_points(cut.depth, cut.cameras.cam_from_world, cut.cameras.intrinsics).flatten(1, 2)
+    in_cam = transform_points(whole.cameras.cam_from_world, points)
+    pixels, depth = project(in_cam, whole.cameras.intrinsics)
+    column, row = pixels.floor().long().unbind(-1)
+    assert float((whole.depth[torch.arange(2)[:, None], row, column] / depth - 1).abs().median()) < 0.02

@@ -6,7 +6,6 @@ rendering, and hold for all views of a scene.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from functools import cache
@@ -15,11 +14,11 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from tokengroups.geometry import world_points
+from tokengroups.io.pixels import jpeg_round_trip
 from tokengroups.types import Views
 
 GAMMA = 2.2  # of encoded colours
@@ -71,7 +70,7 @@ def paint(views: Views, rng: np.random.Generator) -> Views:
     contrast = draw(0, 1, 1) ** 2 * rng.uniform(0.1, 0.6)
     owner = views.group_ids
     places = points / tile[owner] + draw(0, 1, 3)[owner]
-    volume = _noise_volumes()[int(rng.integers(VOLUMES))].to(points)
+    volume = noise_volumes()[int(rng.integers(VOLUMES))].to(points)
     noise = _looked_up(volume, places)
     tinted = noise[..., :1] + draw(0, 0.6, 1)[owner] * noise[..., 1:]
     change = rearrange(contrast[owner] * tinted, "v h w c -> v c h w")
@@ -79,8 +78,8 @@ def paint(views: Views, rng: np.random.Generator) -> Views:
 
 
 @cache
-def _noise_volumes() -> Float[Tensor, "n d d d 4"]:
-    """Periodic noise of amplitude 1/f^1.5, so 1/f on a surface: one channel of grey, three of colour; deviation 1."""
+def noise_volumes() -> Float[Tensor, "n d d d 4"]:
+    """Make periodic noise of amplitude 1/f^1.5, so 1/f on a surface: one channel of grey, three of colour; deviation 1."""
     rng = np.random.default_rng(0)
     axis = np.fft.fftfreq(VOLUME_SIDE) * VOLUME_SIDE
     frequency = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
@@ -124,7 +123,4 @@ def _blurred(photo: Float[Tensor, "1 3 H W"], rng: np.random.Generator) -> Float
 def _jpeg(photo: Float[Tensor, "3 H W"], quality: int) -> Float[Tensor, "3 H W"]:
     """Encode and decode a photo."""
     pixels = (rearrange(photo, "c h w -> h w c").clamp(0, 1) * 255).round().byte().cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    decoded = np.array(Image.open(buffer, formats=["JPEG"]))
-    return rearrange(torch.from_numpy(decoded).to(photo) / 255, "h w c -> c h w")
+    return rearrange(torch.from_numpy(jpeg_round_trip(pixels, quality)).to(photo) / 255, "h w c -> c h w")

@@ -118,3 +118,10 @@ def same_aspect(one: Sequence[int], other: Sequence[int]) -> bool:
     (height, width), (other_height, other_width) = one, other
     slack = _ASPECT_TOLERANCE + 1 / min(height, other_height) + 1 / min(width, other_width)
     return abs(math.log(height * other_width / (width * other_height))) <= slack
+
+
+def jpeg_round_trip(pixels: UInt8[np.ndarray, "H W 3"], quality: int) -> UInt8[np.ndarray, "H W 3"]:
+    """What a JPEG of some quality, 1 to 95, keeps of a picture."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return np.array(Image.open(buffer, formats=["JPEG"]))
