@@ -42,6 +42,7 @@ class Scene:
     cam_from_world: np.ndarray  # [V, 4, 4]
     foreign: np.ndarray  # [V]: of another room
     mask: Tensor | None = None
+    full_images: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def real_scenes(root: Path, size: int, multiple: int) -> Iterator[Scene]:
 
 def _loaded(kind: str, files: list[Path], poses: np.ndarray, size: int, multiple: int) -> Scene:
     photos = load_photos(files, size, patch_size=multiple)
-    return Scene(kind, photos.images, poses, np.zeros(len(files), bool), photos.mask)
+    return Scene(kind, photos.images, poses, np.zeros(len(files), bool), photos.mask, photos.full_images)
 
 
 def _tensor(images: np.ndarray) -> Tensor:
@@ -101,7 +102,9 @@ def _tensor(images: np.ndarray) -> Tensor:
 @torch.no_grad()
 def score(model: SceneSystem, scene: Scene) -> Scored:
     steps = choose_steps("bundle_adjustment", model.steps) or build_steps(["bundle_adjustment"], "benchmark")
-    draft = run_steps(model.begin(scene.images, None, steps, None, scene.mask), steps, "before_decoding")
+    draft = run_steps(
+        model.begin(scene.images, None, steps, None, scene.mask, scene.full_images), steps, "before_decoding"
+    )
     found = draft.geometry.cameras.cam_from_world.double().numpy()
     return Scored(scene.kind, compare_photos(draft.photos, draft.geometry), degrees_off(found, scene))
 

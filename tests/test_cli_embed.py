@@ -80,7 +80,9 @@ def test_a_scene_is_embedded_from_its_photos(
     assert [Path(each).name for each in answer["photos"]] == ["1.png", "2.png"]
     scene = load_scene(plain)
     labels = [columns_of(scene, view.group_map) for view in render_views(scene, scene.cameras)]
-    images = load_photos(photos, 64).images
+    loaded = load_photos(photos, 64, patch_size=load_model(str(random_weights)).size_multiple)
+    images, mask = loaded.images, loaded.mask
+    labels = labels if mask is None else [torch.where(m, each, -1) for each, m in zip(labels, mask, strict=True)]
     expected = pool_masks(Colours().encode_images(images), labels, len(scene.group_ids))
     torch.testing.assert_close(embeddings(later), expected)
     assert answer["groups_without_embedding"] == scene.group_ids[~expected.any(dim=1)].tolist()
@@ -95,8 +97,10 @@ def test_a_system_that_segments_photos_is_embedded_by_its_own_masks(
     out, later = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     words = ["reconstruct", photos, "-o", out, "--weights", instance_field, "--size", 64, "--embed", COLOURS]
     assert run(*words, "--keep-all") == 0
-    images = load_photos(photos, 64).images
-    made = load_model(str(instance_field)).predict(images)
+    model = load_model(str(instance_field))
+    loaded = load_photos(photos, 64, patch_size=model.size_multiple)
+    images = loaded.images
+    made = model.predict(images, mask=loaded.mask, full_photos=loaded.full_images)
     assert made.photo_groups is not None
     labels = columns_of(made.scene, made.photo_groups.labels)
     expected = pool_masks(Colours().encode_images(images), labels, len(made.scene.group_ids))

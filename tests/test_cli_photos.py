@@ -59,7 +59,7 @@ def test_videos_and_photos_share_the_views(
         write_video(tmp_path / place / "clip.mp4", 12)
     Image.new("RGB", (96, 64), "teal").save(tmp_path / "first.png")
     words = [tmp_path / "first.png", tmp_path / "a" / "clip.mp4", tmp_path / "b"]
-    options = ("--weights", random_weights, "--max-views", 5, "--fps", 10, "--json")
+    options = ("--keep-all", "--weights", random_weights, "--max-views", 5, "--fps", 10, "--json")
     assert run("reconstruct", *words, "-o", tmp_path / "s.safetensors", *options) == 0
     summary = json.loads(capsys.readouterr().out)
     names = [Path(photo).name for photo in summary["photos"]]
@@ -127,12 +127,14 @@ def test_nothing_is_made_of_ignored_pixels(
     labels = read_pixels(out / "masks" / "0.png")
     assert (labels[:, 64:] == 0).all() and labels[:, :64].min() > 0
     scene_file = tmp_path / "s.safetensors"
-    assert run("reconstruct", *inputs, "-o", scene_file, "--weights", random_weights, "--postprocess", "none") == 0
+    options = ("--keep-all", "--weights", random_weights, "--postprocess", "none")
+    assert run("reconstruct", *inputs, "-o", scene_file, *options) == 0
     model = load_model(random_weights)
     photos = load_photos(tmp_path / "photos", model.image_size, patch_size=model.size_multiple)
     photos = ignore_pixels(photos, tmp_path / "people", [photo.path for photo in photos.photos])
     with torch.no_grad():
-        expected = model.predict(photos.images, mask=photos.mask, postprocess=())
+        full = photos.full_images
+        expected = model.predict(photos.images, mask=photos.mask, full_photos=full, postprocess=())
     assert torch.equal(load_scene(scene_file).gaussians.means, expected.scene.gaussians.means)
     assert photos.mask is not None
     assert all(photos.mask[view, int(y), int(x)] for view, y, x in expected.anchor_pixels.tolist())

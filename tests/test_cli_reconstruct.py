@@ -85,7 +85,7 @@ def test_focal_length_in_pixels_or_from_exif(
     exif.get_ifd(0x8769)[0xA405] = 26  # mm, 35 mm equivalent
     Image.new("RGB", (120, 90), "gray").save(photos.parent / "phone.jpg", exif=exif)
     output = photos.parent / "scene.safetensors"
-    common = ("-o", output, "--weights", random_weights, "--size", 64)
+    common = ("--crop", "-o", output, "--weights", random_weights, "--size", 64)
     assert reconstruct(photos.parent / "phone.jpg", *common, "--focal", "exif") == 0
     expected = 26 / (36**2 + 24**2) ** 0.5 * (120**2 + 90**2) ** 0.5 * 64 / 90
     intrinsics = load_scene(output).cameras.intrinsics
@@ -120,7 +120,7 @@ def test_postprocessing_is_a_choice(photos: Path, random_weights: Path, capsys: 
         scenes.append(load_scene(path))
         assert json.loads(capsys.readouterr().out)["postprocess"] == [choice] * (choice != "none")
     recorded = [scene.provenance["postprocess"] for scene in scenes]
-    assert recorded == [[], [{"name": "photometric_refinement", "steps": 20}]]
+    assert recorded == [[], [{"name": "photometric_refinement", "steps": 20, "full_steps": 40, "full_size": 256}]]
     assert build_steps(recorded[1], "the scene", typed=False) == (PhotometricRefinement(20),)
     assert torch.equal(scenes[0].anchors, scenes[1].anchors)
     assert not torch.equal(scenes[0].gaussians.means, scenes[1].gaussians.means)

@@ -38,7 +38,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for index in range(10):
         frames = generate_room(3, index, num_views=3, size=16)
-        arrays = {f.name: getattr(frames, f.name) for f in fields(frames) if f.name not in ("name", "instance_classes")}
+        values = {f.name: getattr(frames, f.name) for f in fields(frames) if f.name not in ("name", "instance_classes")}
+        arrays = {name: value for name, value in values.items() if value is not None}
         names = [frames.instance_classes[number] for number in range(len(frames.instance_classes))]
         np.savez(folder / f"room{index}.npz", class_of_id=np.array(names), **arrays)
     return folder

@@ -115,7 +115,7 @@ def test_system():
     follow("A system")
     scene = load_scene("patches.safetensors")
     assert scene.group_ids.tolist() == [0, 1]  # one group a photo
-    assert len(scene.anchors) == 2 * 8 * 8 and len(scene.gaussians.means) == len(scene.anchors)
+    assert len(scene.anchors) == 2 * 4 * 4 and len(scene.gaussians.means) == len(scene.anchors)
     assert scene.gaussians.scales.max() < 0.3
     main(["train", "my_system.yaml", "training.steps=20", "training.output=out/longer", "training.warmup_steps=0"])
     first, *_, last = [row["evaluate/psnr"] for row in train_rows("out/longer") if "evaluate/psnr" in row]

@@ -360,7 +360,7 @@ def test_large_photos_are_held_one_at_a_time(tmp_path: Path) -> None:
     for index in range(6):
         gradient(1000, 1000).save(tmp_path / f"{index}.png")
     tracemalloc.start()
-    load_photos([tmp_path], 64)
+    load_photos([tmp_path], 64, full_size=64)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * 3_000_000  # one decoded photo has 3 MB

@@ -112,7 +112,7 @@ def test_readme_quick_start_runs(tmp_path: Path, random_weights: Path, monkeypat
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "edited.safetensors").is_file()
-    assert [tuple(view.color.shape) for view in names["views"]] == [(64, 64, 3)] * 2
+    assert [tuple(view.color.shape) for view in names["views"]] == [(48, 64, 3)] * 2
 
 
 def test_pinned_versions_lie_in_the_declared_ranges() -> None:

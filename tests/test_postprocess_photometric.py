@@ -124,6 +124,6 @@ def test_every_photo_of_many_is_used(scene):
 
 @pytest.mark.parametrize(("photos", "steps"), [(1, 10), (2, 20), (3, 30), (4, 40), (8, 40)])
 def test_photos_are_rendered_equally_often_up_to_four_of_them(photos, steps):
-    assert PhotometricRefinement(steps=20).steps_for(photos) == steps
+    assert photometric.steps_for(20, photos) == steps
     rendered = steps * min(photos, photometric.PHOTOS_PER_STEP)
     assert rendered == (20 * min(photos, 4) if photos > 1 else 10)

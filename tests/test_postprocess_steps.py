@@ -170,7 +170,7 @@ def test_descriptions_build_the_same_steps_again():
         Silence(0.125),
     )
     described = describe_steps(steps)
-    assert described[1] == {"name": "photometric_refinement", "steps": 3}
+    assert described[1] == {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256}
     assert described[4] == {"name": f"{__name__}:Silence", "volume": 0.125}
     assert all(set(entry) == {"name", *(f.name for f in fields(s))} for entry, s in zip(described, steps, strict=True))
     assert build_steps(described, "a file", typed=False) == steps

@@ -46,7 +46,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def scene(photos: Path) -> TokenScene:
     """A scene of the central squares of the photos, with poses that are no whole numbers."""
-    loaded = load_photos([photos / "turned.jpg", photos / "my photo.png"], SIZE)
+    loaded = load_photos([photos / "turned.jpg", photos / "my photo.png"], SIZE, square=True)
     rows = [
         {"name": each.path.name, "size_hw": list(each.size_hw), "crop_box": list(each.crop_box)}
         for each in loaded.photos

@@ -79,7 +79,9 @@ def test_points_and_given_intrinsics_are_asked_for_as_segment_asks(model, photos
     other = step.system
     other.clustering = replace(other.clustering, smoothing=2)  # pyright: ignore[reportAttributeAccessIssue]
     encode = other.encode
-    monkeypatch.setattr(other, "encode", lambda images, given: (asked.append(given), encode(images, given))[1])
+    monkeypatch.setattr(
+        other, "encode", lambda images, given, *full: (asked.append(given), encode(images, given, *full))[1]
+    )
     intrinsics = torch.tensor([[60.0, 0, 32], [0, 60, 32], [0, 0, 1]]).expand(2, 3, 3)
     for given in (None, intrinsics):
         with torch.no_grad():

@@ -63,7 +63,10 @@ def test_a_folder_names_its_system_encoder_and_steps(folder):
     saved = json.loads((folder / "config.json").read_text())
     assert saved["system"] == "token_groups" and saved["encoder"] == str(folder.parent / "encoder")
     assert saved["config"]["num_groups"] == 6
-    assert saved["postprocess"] == [{"name": "flip_ensemble"}, {"name": "photometric_refinement", "steps": 3}]
+    assert saved["postprocess"] == [
+        {"name": "flip_ensemble"},
+        {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256},
+    ]
     loaded = load_model(folder)
     assert type(loaded) is TokenGroups and loaded.steps == (FlipEnsemble(), PhotometricRefinement(3))
     assert not any(parameter.requires_grad for parameter in loaded.encoder.parameters())

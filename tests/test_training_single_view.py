@@ -129,7 +129,7 @@ def test_a_resumed_network_gets_details(task: SingleViewTask, experiment: Single
     batch = resumed.batch(0, range(2))
     optimizer = torch.optim.AdamW(resumed.model.parameters(), lr=3e-3)
     first = resumed.losses(batch, 0)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         losses = resumed.losses(batch, 0)
         losses.total.backward()

@@ -79,7 +79,7 @@ def paint(views: Views, rng: np.random.Generator) -> Views:
 
 @cache
 def noise_volumes() -> Float[Tensor, "n d d d 4"]:
-    """Make periodic noise of amplitude 1/f^1.5, so 1/f on a surface: one channel of grey, three of colour; deviation 1."""
+    """Make periodic noise of amplitude 1/f^1.5, so 1/f on a surface, and deviation 1: grey, and three of colour."""
     rng = np.random.default_rng(0)
     axis = np.fft.fftfreq(VOLUME_SIDE) * VOLUME_SIDE
     frequency = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)

@@ -124,4 +124,5 @@ def jpeg_round_trip(pixels: UInt8[np.ndarray, "H W 3"], quality: int) -> UInt8[n
     """What a JPEG of some quality, 1 to 95, keeps of a picture."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return np.array(Image.open(buffer, formats=["JPEG"]))
+    with opened_picture("memory", ("JPEG",), "", content=buffer.getvalue()) as opened:
+        return np.array(opened)

@@ -61,9 +61,14 @@ class PhotometricRefinement(Settings):
             photos, steps = reduced_photos(draft.full_photos, self.full_size), self.full_steps
             cameras = resized_cameras(cameras, (photos.shape[-2], photos.shape[-1]))
             mask = None if mask is None else resized_mask(mask, cameras.size_hw)
-        steps = steps * min(len(photos), MAX_PHOTOS) // PHOTOS_PER_STEP
+        steps = steps_for(steps, len(photos))
         gaussians = refine_gaussians(prediction.gaussians, photos, cameras, steps, mask=mask)
         return replace(draft, prediction=replace(prediction, gaussians=gaussians))
+
+
+def steps_for(steps: int, num_photos: int) -> int:
+    """Number of steps for so many photos, from that for two."""
+    return steps * min(num_photos, MAX_PHOTOS) // PHOTOS_PER_STEP
 
 
 def refine_gaussians(

@@ -73,7 +73,7 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
         >>> from tokengroups.postprocess import build_steps, describe_steps
         >>> steps = build_steps([{"name": "photometric_refinement", "steps": 5}], "an example")
         >>> describe_steps(steps)
-        [{'name': 'photometric_refinement', 'steps': 5}]
+        [{'name': 'photometric_refinement', 'steps': 5, 'full_steps': 40, 'full_size': 256}]
     """
     steps = []
     for spec in specs:

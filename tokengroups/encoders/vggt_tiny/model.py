@@ -107,7 +107,7 @@ class VGGTTiny(VGGT):
         full_images: Float[Tensor, "B V 3 F G"] | None = None,
     ) -> Geometry:
         """Encode photos as `Encoder` says; the single-view network reads them with more pixels, if there are such."""
-        return self.geometry(images, self(images), intrinsics, full_images)
+        return self.geometry(images, self(images, with_points=False), intrinsics, full_images)
 
     def geometry(
         self,

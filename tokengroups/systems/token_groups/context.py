@@ -76,6 +76,7 @@ def _views(geometry: Geometry, part: slice) -> Geometry:
         depth=geometry.depth[:, part],
         confidence=geometry.confidence[:, part],
         cameras=Cameras(cameras.cam_from_world[:, part], cameras.intrinsics[:, part], cameras.size_hw),
+        mask=None,
     )
 
 
