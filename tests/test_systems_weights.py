@@ -65,7 +65,7 @@ def test_a_folder_names_its_system_encoder_and_steps(folder):
     assert saved["config"]["num_groups"] == 6
     assert saved["postprocess"] == [
         {"name": "flip_ensemble"},
-        {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256},
+        {"name": "photometric_refinement", **vars(PhotometricRefinement(3))},
     ]
     loaded = load_model(folder)
     assert type(loaded) is TokenGroups and loaded.steps == (FlipEnsemble(), PhotometricRefinement(3))

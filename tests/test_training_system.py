@@ -190,7 +190,7 @@ def test_training_goes_on_from_weights_of_the_same_system(experiment, task, tmp_
 
 
 def test_the_steps_of_a_configuration_are_those_of_its_weights(experiment, tmp_path):
-    spec = ["flip_ensemble", {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256}]
+    spec = ["flip_ensemble", {"name": "photometric_refinement", "steps": 3}]
     task = experiment(postprocess=spec).build()
     task.export(tmp_path, task.model.state_dict())
     saved = json.loads((tmp_path / "config.json").read_text())["postprocess"]
