@@ -290,6 +290,23 @@ def test_photos_of_other_shapes_are_padded_around_their_middle(tmp_path: Path) -
         assert (y, x) == pytest.approx((photo.size_hw[0] / 2, photo.size_hw[1] / 2))
 
 
+def test_photos_with_more_pixels_show_the_same(tmp_path: Path) -> None:
+    """A multiple of the pixels, up to the largest photo's own; the mean of their cells is the small photo."""
+    gradient(400, 300).save(tmp_path / "a.png")
+    gradient(150, 200).save(tmp_path / "b.png")
+    photos = load_photos(tmp_path, 64, patch_size=16)
+    assert photos.images.shape == (2, 3, 64, 64) and photos.full_images is not None
+    assert photos.full_images.shape == (2, 3, 384, 384)
+    assert photos.mask is not None
+    small = torch.nn.functional.avg_pool2d(photos.full_images, 6)
+    inside = torch.nn.functional.max_pool2d((~photos.mask).float()[:, None], 3, 1, 1)[:, 0] == 0
+    assert float((small - photos.images).abs().amax(dim=1)[inside].max()) < 0.02
+    assert load_photos(tmp_path, 64, patch_size=16, full_size=64).full_images is None
+    assert load_photos(tmp_path / "b.png", 128).full_images is None  # it has no more
+    chosen = photos.select([1])
+    assert chosen.full_images is not None and torch.equal(chosen.full_images[0], photos.full_images[1])
+
+
 def test_alpha_is_composited_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((64, 64, 4), np.uint8)
     pixels[:, 32:] = (255, 0, 0, 255)

@@ -124,7 +124,7 @@ def load_photos(
     loaded, too_large = [], []
     for path in kept:
         try:
-            loaded.append(_load_photo(path, side, patch_size, square, full_size // side, max_megapixels))
+            loaded.append(_load_photo(path, side, patch_size, square, full_size, max_megapixels))
         except TooManyPixels as error:
             too_large.append(error)
     if not loaded:
@@ -141,13 +141,22 @@ def load_photos(
     padded = [_pad(image, photo, size_hw) for image, _, photo in loaded]
     photos = tuple(photo for _, photo in padded)
     mask = torch.from_numpy(np.stack([photo.shown_in(size_hw) for photo in photos]))
-    full = None
-    if full_size >= 2 * side and any(max(photo.size_hw) >= 2 * side for photo in photos):
-        factor = full_size // side
+    full, factor = None, max(image.shape[0] // small.shape[0] for small, image, _ in loaded)
+    if factor > 1:
         full_hw = (factor * size_hw[0], factor * size_hw[1])
-        full = _to_tensor([_pad(image, photo, full_hw)[0] for _, image, photo in loaded])
+        full = _to_tensor([_pad(_enlarged(each, small, factor), photo, full_hw)[0] for small, each, photo in loaded])
     images = _to_tensor([image for image, _ in padded])
     return Photos(images, photos, tuple(notes), None if bool(mask.all()) else mask, full)
+
+
+def _enlarged(
+    pixels: UInt8[np.ndarray, "F G 3"], small: UInt8[np.ndarray, "h w 3"], factor: int
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A photo with `factor` times the pixels of a small copy of it, if it has fewer."""
+    height, width = factor * small.shape[0], factor * small.shape[1]
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _to_tensor(images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "V 3 H W"]:
@@ -226,9 +235,12 @@ def is_video(path: Path) -> bool:
 
 
 def _load_photo(
-    path: Path, size: int, patch_size: int, square: bool, factor: int, max_megapixels: float
+    path: Path, size: int, patch_size: int, square: bool, full_size: int, max_megapixels: float
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "F G 3"], Photo]:
-    """One photo, or its central square, resized but not yet padded; and with `factor` times as many pixels a side."""
+    """One photo, or its central square, resized but not yet padded; and the same with a multiple of the pixels.
+
+    Its longer side has `full_size` pixels at most, and no more than the photo.
+    """
     image, orientation, notes = decode_photo(path, max_megapixels=max_megapixels)
     check_side(path, image)
     width, height = image.size
@@ -247,6 +259,7 @@ def _load_photo(
     box = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     photo = Photo(path, (height, width), orientation, box, tuple(notes), _map(box, model_hw))
     small = resize_window(image, box, model_hw)
+    factor = min(full_size, max(cut_hw)) // size
     full = small if factor < 2 else resize_window(image, box, (factor * model_hw[0], factor * model_hw[1]))
     return small, full, photo
 
