@@ -116,6 +116,16 @@ def test_photos_become_masks_that_are_the_same_in_all(
     assert any("cropped from 96x64" in note for note in summary["notes"])
 
 
+def test_masks_and_depth_cover_whole_photos(photos: Path, colors: Path) -> None:
+    out = photos.parent / "out"
+    assert main(["segment", *map(str, (photos, "-o", out, "--weights", colors, "--size", 96))]) == 0
+    for entry in content_of(out)["photos"]:
+        assert entry["crop_box"] == [0, 0, 96, 64]
+        assert (read_pixels(out / entry["mask"]) > 0).all() and (read_pixels(out / entry["depth"]) > 0).all()
+    for camera in load_named_cameras(out / "cameras.json").cameras:
+        np.testing.assert_allclose(camera.intrinsics[:2, 2], [48, 32], rtol=1e-4)
+
+
 def test_cameras_and_depth_are_those_of_the_scene(photos: Path, colors: Path) -> None:
     out, scene_file = photos.parent / "out", photos.parent / "scene.safetensors"
     options = ("--crop", "--weights", colors, "--size", 2 * SIZE, "--postprocess", "bundle_adjustment")
@@ -361,7 +371,7 @@ def test_a_scene_of_instances_goes_through_all_commands(
     photos: Path, colors: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene, folder = photos.parent / "a.safetensors", photos.parent
-    common = ("--weights", colors, "--size", SIZE)
+    common = ("--crop", "--weights", colors, "--size", SIZE)
     summary = json.loads(
         run(capsys, "reconstruct", "--keep-all", photos, "-o", scene, *common, "--max-gaussians", 4000, "--json")
     )
@@ -424,7 +434,7 @@ def test_the_published_checkpoint_by_every_name(
     scene, out = photos.parent / "a.safetensors", photos.parent / "out"
     assert main(["reconstruct", "--keep-all", str(photos), "-o", str(scene), "--weights", str(weights)]) == 0
     said = capsys.readouterr()
-    assert said.err.count(published.LICENCE) == 1 and f"at {SIZES.image_size}x{SIZES.image_size}" in said.out
+    assert said.err.count(published.LICENCE) == 1 and f"at {SIZES.image_size}x42" in said.out  # 3:2, padded
     assert load_scene(scene).provenance["licence"] == published.LICENCE
     assert load_scene(scene).provenance["weights"] == Path(weights).name
     edited = photos.parent / "b.safetensors"
