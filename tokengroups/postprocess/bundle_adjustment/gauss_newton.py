@@ -49,10 +49,11 @@ class BundleAdjustmentSettings(Settings):
     fine_sizes: FineSizes = (256, 512)  # longer sides of photos with more pixels, for further stages on corners
     fine_search_radii_px: SearchRadii = (9, 6, 5)  # around the expected pixel, one stage each
     corner_weight: Weight = 1.0  # of a corner's match
+    fine_focal_prior_std: Std = 0.014  # where there are such photos: their many matches outweigh a wider prior
     rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit
-    focal_prior_std: Std = 0.02  # of the log focal length, one error for all views
+    focal_prior_std: Std = 0.06  # of the log focal length, one error for all views
     fixed_cameras: bool = False  # cameras are known: only depth is adjusted
 
     def __post_init__(self) -> None:

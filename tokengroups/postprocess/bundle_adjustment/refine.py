@@ -81,6 +81,10 @@ def refine_geometry(
     """
     if images.shape[1] == 1:
         return cameras, depth
+    sizes = fine_sizes(settings, images, full_photos)
+    if sizes:
+        std = min(settings.focal_prior_std, settings.fine_focal_prior_std)
+        settings = replace(settings, focal_prior_std=std)
     poses, intrinsics, depths = [], [], []
     with torch.autocast(images.device.type, enabled=False):
         for scene in range(len(images)):
@@ -91,7 +95,7 @@ def refine_geometry(
             own = None if descriptors is None else descriptors[scene]
             counts = None if mask is None else mask[scene]
             refined = _refine(frames, start, own, settings, counts)
-            for size in fine_sizes(settings, images, full_photos):
+            for size in sizes:
                 assert full_photos is not None
                 refined = _refine_finely(frames, refined, reduced_photos(full_photos[scene], size), settings, counts)
             poses.append(_scaled(refined.poses, unit))
