@@ -14,13 +14,16 @@ from tokengroups.data.procedural import generate_room
 from tokengroups.postprocess import Draft, Reconstruction, Step, token_scene
 from tokengroups.postprocess.boundary_crf import BoundaryCRF
 from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
+from tokengroups.postprocess.densify import Densify
 from tokengroups.postprocess.flip_ensemble import FlipEnsemble
+from tokengroups.postprocess.multi_view_stereo import MultiViewStereo
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.systems import SceneSystem, load_model
 from tokengroups.systems.mask_votes import MaskVotes
 
-STEPS = (BundleAdjustment(), FlipEnsemble(), PhotometricRefinement(3), BoundaryCRF(iterations=2), MaskVotes())
-AFTER = STEPS[1:]
+BEFORE = (BundleAdjustment(), MultiViewStereo())
+AFTER = (FlipEnsemble(), PhotometricRefinement(3), Densify(steps=1), BoundaryCRF(iterations=2), MaskVotes())
+STEPS = BEFORE + AFTER
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +146,7 @@ def test_the_order_of_the_list_counts_within_a_phase(model, photos, decoded):
 def test_default_steps_are_those_of_the_weights(model, photos):
     default = model.predict(photos)
     assert_equal(default, model.predict(photos, postprocess=model.steps))
-    names = "bundle_adjustment,flip_ensemble,photometric_refinement,boundary_crf"
+    names = "bundle_adjustment,multi_view_stereo,flip_ensemble,photometric_refinement,densify,boundary_crf"
     assert_equal(default, model.predict(photos, postprocess=names))
     assert [step["name"] for step in default.scene.provenance["postprocess"]] == names.split(",")
 

@@ -27,7 +27,9 @@ from tokengroups.postprocess import (
 )
 from tokengroups.postprocess.boundary_crf import BoundaryCRF
 from tokengroups.postprocess.bundle_adjustment import BundleAdjustment
+from tokengroups.postprocess.densify import Densify
 from tokengroups.postprocess.flip_ensemble import FlipEnsemble
+from tokengroups.postprocess.multi_view_stereo import MultiViewStereo
 from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.registry import resolve
 from tokengroups.systems import load_model
@@ -36,8 +38,10 @@ from tokengroups.systems.token_groups import TokenGroups
 
 KINDS = {
     "bundle_adjustment": BundleAdjustment,
+    "multi_view_stereo": MultiViewStereo,
     "flip_ensemble": FlipEnsemble,
     "photometric_refinement": PhotometricRefinement,
+    "densify": Densify,
     "boundary_crf": BoundaryCRF,
     "mask_votes": MaskVotes,
 }
@@ -170,7 +174,7 @@ def test_descriptions_build_the_same_steps_again():
         Silence(0.125),
     )
     described = describe_steps(steps)
-    assert described[1] == {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256}
+    assert described[1] == {"name": "photometric_refinement", "steps": 3, "full_steps": 30, "full_size": 256}
     assert described[4] == {"name": f"{__name__}:Silence", "volume": 0.125}
     assert all(set(entry) == {"name", *(f.name for f in fields(s))} for entry, s in zip(described, steps, strict=True))
     assert build_steps(described, "a file", typed=False) == steps

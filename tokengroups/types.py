@@ -39,6 +39,11 @@ def stack(items: Sequence[T]) -> T:
     return _combine(items, torch.stack)
 
 
+def cat(items: Sequence[T]) -> T:
+    """Join dataclasses of equal form along their first axis; fields that are no tensors are the first one's."""
+    return _combine(items, torch.cat)
+
+
 def _combine(values: Sequence[Any], function: Callable[[list[Tensor]], Tensor]) -> Any:
     """Apply `function` to the lists of corresponding tensors; other parts are those of the first value."""
     first = values[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,10 @@ _MOST_PIXELS = 2**26  # of all frames of one generated room, which are in memory
 DEVICES = ("auto", "cpu", "cuda")
 # Copies of `tokengroups.postprocess.STEPS`, `tokengroups.systems.DEFAULT_WEIGHTS` and
 # `tokengroups.io.decoding.MAX_MEGAPIXELS`: their import slows --help down.
-STEP_NAMES = ("bundle_adjustment", "flip_ensemble", "photometric_refinement", "boundary_crf", "mask_votes")
+STEP_NAMES = (
+    "bundle_adjustment", "multi_view_stereo", "flip_ensemble", "photometric_refinement", "densify", "boundary_crf",
+    "mask_votes",
+)  # fmt: skip
 DEFAULT_WEIGHTS = "token_groups_tiny"
 MAX_MEGAPIXELS = 120.0
 
@@ -136,6 +141,13 @@ def load_model_and_steps(args: argparse.Namespace, device: str) -> tuple[SceneSy
     if licence := model.licence_with(steps):
         note(licence)
     return model, steps
+
+
+def with_budget(steps: Sequence[Step], max_gaussians: int | None) -> tuple[tuple[Step, ...], bool]:
+    """Steps that keep to a number of Gaussians, and whether one of them takes it; None changes nothing."""
+    taking = [step for step in steps if max_gaussians is not None and hasattr(step, "max_gaussians")]
+    kept = [replace(step, max_gaussians=max_gaussians) if step in taking else step for step in steps]  # pyright: ignore[reportArgumentType]
+    return tuple(kept), bool(taking)
 
 
 def adjust_model(model: SceneSystem, weights: str, **settings: Any) -> dict[str, Any]:

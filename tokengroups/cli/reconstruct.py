@@ -19,6 +19,7 @@ from tokengroups.cli.arguments import (
     adjust_model,
     load_model_and_steps,
     pick_device,
+    with_budget,
 )
 from tokengroups.cli.output import print_summary, scene_summary
 from tokengroups.errors import UserError
@@ -64,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     known.add_camera_options(parser)
     add_model_options(parser)
     add_embed_option(parser)
-    budget_help = "at most N Gaussians, of a system with one per cell of pixels, such as iggt_tiny"
+    budget_help = "at most N Gaussians: of the step densify, and of systems with one per cell of pixels (300000)"
     add_number(parser, "--max-gaussians", 1, MAX_GAUSSIANS, metavar="N", help=budget_help)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -125,6 +126,9 @@ def _load(args: argparse.Namespace, device: str) -> _Tools:
 
     model, steps = load_model_and_steps(args, device)
     encoder = None if args.embed is None else load_dense_encoder(args.embed)
+    steps, kept_to = with_budget(steps, args.max_gaussians)
+    if kept_to and "max_gaussians" not in model.adjustable:
+        return _Tools(model, steps, encoder, {"max_gaussians": args.max_gaussians}, device)
     return _Tools(model, steps, encoder, adjust_model(model, args.weights, max_gaussians=args.max_gaussians), device)
 
 
@@ -153,6 +157,9 @@ def _make(
     notes = [*notes, *more, *known.registration_notes(found, names, given.cam_from_world is not None)]
     made = known_length.apply_length(model.complete(found.draft, tools.steps), found.kept, args.scale_between, places)
     notes += [NOTHING_FOUND] if made.photo_groups is not None and len(made.photo_groups.scores) == 0 else []
+    count = len(made.scene.gaussians.means)
+    if args.max_gaussians is not None and count > args.max_gaussians:
+        notes.append(f"--max-gaussians {args.max_gaussians}: the anchors alone have {count:,} Gaussians")
     scene = made.scene if tools.encoder is None else embed_reconstruction(made, photos.images, tools.encoder).scene
     seconds = time.perf_counter() - start
     origin = photo_options.origin(args, photos, tools.adjusted) | ({} if args.poses is None else {"poses": args.poses})

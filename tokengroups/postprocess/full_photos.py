@@ -6,7 +6,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from tokengroups.postprocess.draft import Draft
 from tokengroups.types import Cameras
+
+
+def finest_photos(draft: Draft, size: int) -> tuple[Float[Tensor, "V 3 F G"], Cameras, Bool[Tensor, "V F G"] | None]:
+    """Photos of a draft for renderings to be compared with, their cameras, and the mask of the pixels that count.
+
+    They have `size` pixels on the longer side where there are as many, and never fewer than those of the encoder.
+    """
+    cameras, mask = draft.geometry.cameras, draft.geometry.mask
+    if draft.full_photos is None:
+        return draft.photos, cameras, mask
+    photos = reduced_photos(draft.full_photos, max(size, *cameras.size_hw))
+    size_hw = (photos.shape[-2], photos.shape[-1])
+    return photos, resized_cameras(cameras, size_hw), None if mask is None else resized_mask(mask, size_hw)
 
 
 def reduced_photos(photos: Float[Tensor, "V 3 F G"], size: int) -> Float[Tensor, "V 3 H W"]:

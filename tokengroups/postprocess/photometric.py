@@ -16,12 +16,12 @@ from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
 from tokengroups.postprocess.draft import Draft
-from tokengroups.postprocess.full_photos import reduced_photos, resized_cameras, resized_mask
+from tokengroups.postprocess.full_photos import finest_photos
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
 PHOTOS_PER_STEP = 2  # more steps gain more than more photos in each
-MAX_PHOTOS = 4  # the number of steps grows up to so many photos
+MAX_PHOTOS = 8  # the number of steps grows up to so many photos
 BETAS = (0.8, 0.95)  # shorter memories than Adam's own, for few steps
 EPSILON = 1e-8
 LOGIT_LIMIT = 1e-5  # opacities nearer to 0 or 1 could never move
@@ -42,12 +42,12 @@ class LearningRates:
 class PhotometricRefinement(Settings):
     """Fit the decoded Gaussians to the photos (a `Step`).
 
-    `steps` are for two photos: half for a single one, which is soon overfitted, twice as many from four on. Where the
+    `steps` are for two photos: half for a single one, which is soon overfitted, and more for more. Where the
     photos are there with more pixels, `full_steps` take the place of `steps`, on photos of `full_size` pixels a side.
     """
 
     steps: Annotated[int, Between(0, 1000)] = 20
-    full_steps: Annotated[int, Between(0, 1000)] = 40
+    full_steps: Annotated[int, Between(0, 1000)] = 30
     full_size: Annotated[int, Between(32, 4096)] = 256
 
     when: ClassVar[str] = "after_decoding"
@@ -55,13 +55,9 @@ class PhotometricRefinement(Settings):
 
     def __call__(self, draft: Draft) -> Draft:
         """Replace the Gaussians of the prediction."""
-        prediction, photos, mask = draft.predicted(), draft.photos, draft.geometry.mask
-        cameras, steps = draft.geometry.cameras, self.steps
-        if draft.full_photos is not None:
-            photos, steps = reduced_photos(draft.full_photos, self.full_size), self.full_steps
-            cameras = resized_cameras(cameras, (photos.shape[-2], photos.shape[-1]))
-            mask = None if mask is None else resized_mask(mask, cameras.size_hw)
-        steps = steps_for(steps, len(photos))
+        prediction = draft.predicted()
+        photos, cameras, mask = finest_photos(draft, self.full_size)
+        steps = steps_for(self.steps if draft.full_photos is None else self.full_steps, len(photos))
         gaussians = refine_gaussians(prediction.gaussians, photos, cameras, steps, mask=mask)
         return replace(draft, prediction=replace(prediction, gaussians=gaussians))
 

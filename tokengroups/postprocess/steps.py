@@ -15,8 +15,10 @@ from tokengroups.registry import resolve
 
 STEPS = {
     "bundle_adjustment": "tokengroups.postprocess.bundle_adjustment:BundleAdjustment",
+    "multi_view_stereo": "tokengroups.postprocess.multi_view_stereo:MultiViewStereo",
     "flip_ensemble": "tokengroups.postprocess.flip_ensemble:FlipEnsemble",
     "photometric_refinement": "tokengroups.postprocess.photometric:PhotometricRefinement",
+    "densify": "tokengroups.postprocess.densify:Densify",
     "boundary_crf": "tokengroups.postprocess.boundary_crf:BoundaryCRF",
     "mask_votes": "tokengroups.systems.mask_votes:MaskVotes",
 }
@@ -73,7 +75,7 @@ def build_steps(specs: Iterable[StepSpec], where: str, *, typed: bool = True) ->
         >>> from tokengroups.postprocess import build_steps, describe_steps
         >>> steps = build_steps([{"name": "photometric_refinement", "steps": 5}], "an example")
         >>> describe_steps(steps)
-        [{'name': 'photometric_refinement', 'steps': 5, 'full_steps': 40, 'full_size': 256}]
+        [{'name': 'photometric_refinement', 'steps': 5, 'full_steps': 30, 'full_size': 256}]
     """
     steps = []
     for spec in specs:
