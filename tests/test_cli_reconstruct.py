@@ -319,3 +319,21 @@ def test_a_size_that_does_not_fit_names_one_that_does(photos: Path, random_weigh
     words = (photos, "-o", photos.parent / "x.safetensors", "--weights", random_weights, "--size", 100)
     assert reconstruct(*words) == 2
     assert "96 or 112" in capsys.readouterr().err
+
+
+def test_a_budget_of_gaussians_is_that_of_densify(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photos.parent / "scene.safetensors"
+    arguments = (photos, "-o", output, "--weights", random_weights, "--json", "--postprocess")
+    assert reconstruct(*arguments, "none") == 0
+    plain = json.loads(capsys.readouterr().out)["num_gaussians"]
+    assert reconstruct(*arguments, "densify", "--max-gaussians", plain + 100) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert plain < summary["num_gaussians"] <= plain + 100
+    scene = load_scene(output)
+    assert scene.provenance["max_gaussians"] == scene.provenance["postprocess"][0]["max_gaussians"] == plain + 100
+    assert reconstruct(*arguments, "densify", "--max-gaussians", plain - 1) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["num_gaussians"] == plain
+    assert f"--max-gaussians {plain - 1}: the anchors alone have {plain:,} Gaussians" in summary["notes"]
