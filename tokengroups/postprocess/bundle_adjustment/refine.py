@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tokengroups.geometry import rigid, transform_points
+from tokengroups.geometry import invert_rigid, rigid, transform_points
 from tokengroups.postprocess.bundle_adjustment.corner_matching import corner_matches, corner_pixels
 from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, overlap_shares
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
@@ -48,6 +48,8 @@ WIDE_SEARCH_RADIUS_PX = 16
 WIDE_SEARCH_STD_PX = 2.0
 FINE_PARTNERS = 4  # of every view
 CORNER_CELLS = 32  # along the longer side of a photo, with one corner each
+PARALLAX_SHARE = 0.1  # of a photo's longer side: `fine_focal_prior_std` is for so much or less, and grows with it
+LARGEST_PARALLAX_FACTOR = 4.0
 CORNER_STD_PX = 1.0  # of the match of a corner
 DEPTH_STD = 0.2  # relative, of a pixel's depth
 CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
@@ -82,9 +84,6 @@ def refine_geometry(
     if images.shape[1] == 1:
         return cameras, depth
     sizes = fine_sizes(settings, images, full_photos)
-    if sizes:
-        std = min(settings.focal_prior_std, settings.fine_focal_prior_std)
-        settings = replace(settings, focal_prior_std=std)
     poses, intrinsics, depths = [], [], []
     with torch.autocast(images.device.type, enabled=False):
         for scene in range(len(images)):
@@ -94,10 +93,11 @@ def refine_geometry(
             start = _scaled(cameras.cam_from_world[scene], 1 / unit)
             own = None if descriptors is None else descriptors[scene]
             counts = None if mask is None else mask[scene]
-            refined = _refine(frames, start, own, settings, counts)
+            used = replace(settings, focal_prior_std=fine_focal_std(settings, frames, start)) if sizes else settings
+            refined = _refine(frames, start, own, used, counts)
             for size in sizes:
                 assert full_photos is not None
-                refined = _refine_finely(frames, refined, reduced_photos(full_photos[scene], size), settings, counts)
+                refined = _refine_finely(frames, refined, reduced_photos(full_photos[scene], size), used, counts)
             poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -171,6 +171,25 @@ def fine_sizes(settings: BundleAdjustmentSettings, images: Tensor, full_photos: 
         return []
     own, largest = max(images.shape[-2:]), max(full_photos.shape[-2:])
     return sorted({min(size, largest) for size in settings.fine_sizes if min(size, largest) > own})
+
+
+def fine_focal_std(
+    settings: BundleAdjustmentSettings, frames: list[Frame], poses: Float[Tensor, "V 4 4"]
+) -> float:
+    """Standard deviation of the prior on the focal length where many matches of fine photos are to come.
+
+    Their noise hardly counts, but what is common to all of them does, such as lens distortion: it moves the focal length
+    the more, the less parallax there is between covisible photos.
+    """
+    centres = invert_rigid(poses)[:, :3, 3]
+    shares = []
+    for first, second in covisible_pairs(overlap_shares(frames, poses)):
+        distance = torch.stack([frames[view].depth.median() for view in (first, second)]).mean()
+        baseline = (centres[first] - centres[second]).norm()
+        shares.append(baseline / distance * frames[first].focal[0] / max(frames[first].size_hw))
+    factor = float(torch.stack(shares).median()) / PARALLAX_SHARE
+    std = settings.fine_focal_prior_std * min(max(factor, 1.0), LARGEST_PARALLAX_FACTOR)
+    return min(settings.focal_prior_std, std)
 
 
 def _refine_finely(
