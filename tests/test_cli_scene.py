@@ -356,6 +356,12 @@ def test_splats_are_no_scene_file(scene_file: Path, tmp_path: Path, capsys: pyte
     assert run("list", tmp_path / "splats.ply") == 0
 
 
+def test_gltf_is_written_and_not_read(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", scene_file, "-o", tmp_path / "splats.glb") == 0
+    line = refused(capsys, "import", tmp_path / "splats.glb", "-o", tmp_path / "again.safetensors")
+    assert "splats.glb: glTF is written, not read; export the scene as .ply or .spz" in line
+
+
 def test_export_then_import_gives_the_groups_back(
     scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
