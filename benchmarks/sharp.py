@@ -65,9 +65,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(
-    model: SceneSystem, rooms: list[SceneFrames], plan: FramePlan, variant: str, seed: int
-) -> dict[str, float]:
+def measure(model: SceneSystem, rooms: list[SceneFrames], plan: FramePlan, variant: str, seed: int) -> dict[str, float]:
     """Means over rooms."""
     if variant == BASELINE:
         steps = tuple(step for step in model.steps if step_name(step) not in NEW_STEPS)

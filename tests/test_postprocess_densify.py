@@ -26,7 +26,6 @@ from tokengroups.postprocess.densify.surface_gaussians import (
 )
 from tokengroups.postprocess.densify.upsampling import COLOR_STD, LEAST_WEIGHT, SPREAD_CELLS, upsample_depth
 from tokengroups.postprocess.full_photos import finest_photos
-from tokengroups.postprocess.gaussian_fitting import steps_for
 from tokengroups.render import render
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.systems import SceneSystem, load_model
@@ -135,10 +134,6 @@ def test_the_parts_of_higher_degrees_are_zero(decoded: Draft) -> None:
     higher = replace(decoded, prediction=replace(prediction, gaussians=replace(prediction.gaussians, sh=sh)))
     made = Densify(steps=0)(higher).predicted().gaussians
     assert made.sh.shape[1] == 4 and not made.sh[len(sh) :, 1:].any()
-
-
-def test_more_photos_get_more_steps() -> None:
-    assert [steps_for(20, count) for count in (1, 2, 4, 8, 100)] == [10, 20, 40, 80, 80]
 
 
 # --- choice of pixels -----------------------------------------------------------------------------------------------
