@@ -69,10 +69,7 @@ class Densify(Settings):
 
 
 def rendering_errors(
-    gaussians: Gaussians,
-    photos: Float[Tensor, "V 3 H W"],
-    cameras: Cameras,
-    mask: Bool[Tensor, "V H W"] | None = None,
+    gaussians: Gaussians, photos: Float[Tensor, "V 3 H W"], cameras: Cameras, mask: Bool[Tensor, "V H W"] | None = None
 ) -> Float[Tensor, "V H W"]:
     """Mean absolute difference of colours between a rendering and each photo, over 3 x 3 pixels, those that count."""
     errors = []
