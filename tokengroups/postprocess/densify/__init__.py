@@ -98,7 +98,7 @@ def choose_pixels(
         Depth moved to the mean of the photos that see the same surface; the pixels that differ from the rendering,
         that no earlier photo has, and that no more photos see through than confirm.
     """
-    fused, chosen = depth.clone(), errors > least_error
+    fused, chosen = depth.clone(), (errors > least_error) & (depth > 0)
     for view in range(len(depth)):
         said = compare_depth(depth, cameras, view, mask)
         fused[view] = depth[view] * said.log_offset.exp()
