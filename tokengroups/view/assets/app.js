@@ -1,0 +1,260 @@
+// The page: a scene, the view of it, and what is hidden, hovered and selected. Everything is drawn on demand.
+import { listen } from "./controls.js";
+import { Panel, groupName } from "./panel.js";
+import { fromBase64, groupIndices, gunzip, sortedPositions, unpack } from "./packed.js";
+import { pickAt, projectSplats } from "./pick.js";
+import { Renderer } from "./renderer.js";
+import { Sorter } from "./sort.js";
+import { cameraFor, contextView, focusOn } from "./view.js";
+
+const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
+const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
+const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
+
+const byId = (id) => document.getElementById(id);
+
+export class App {
+  constructor(scene) {
+    this.scene = scene;
+    this.canvas = byId("canvas");
+    this.renderer = new Renderer(this.canvas, scene);
+    const count = scene.header.groups.length;
+    this.matrices = new Float32Array(12 * count);
+    for (let g = 0; g < count; g++) for (const k of [0, 5, 10]) this.matrices[12 * g + k] = 1;
+    this.tints = new Float32Array(4 * count);
+    this.hidden = new Uint8Array(count);
+    this.hovered = this.selected = this.photo = -1;
+    this.changes = 0; // of what the order depends on
+    this.asked = this.shown = -1; // changes for which an order was asked for, and is drawn
+    this.waiting = [];
+    this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
+    this.panel = new Panel(this, byId("groups"));
+    this.showPhoto(0);
+    this.watch();
+  }
+
+  watch() {
+    const { canvas } = this;
+    new ResizeObserver(() => this.resize()).observe(canvas);
+    const theme = () => this.setBackground(getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
+    theme();
+    canvas.addEventListener("webglcontextlost", (event) => {
+      event.preventDefault();
+      say("The graphics card was reset; the picture comes back by itself.");
+    });
+    canvas.addEventListener("webglcontextrestored", () => {
+      this.renderer.setUp();
+      if (this.order) this.renderer.setOrder(this.order, this.count);
+      this.tinted = false;
+      say("");
+      this.invalidate();
+    });
+    this.resize();
+    listen(this, canvas);
+  }
+
+  resize() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / Math.max(width * height, 1)));
+    this.setSize(Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1));
+  }
+
+  /** Set the picture's size in pixels. */
+  setSize(width, height) {
+    if (width === this.canvas.width && height === this.canvas.height) return;
+    Object.assign(this.canvas, { width, height });
+    this.change();
+  }
+
+  camera() {
+    return cameraFor(this.view, this.canvas.width, this.canvas.height);
+  }
+
+  setView(view) {
+    this.view = view;
+    this.change();
+  }
+
+  setBackground(rgb) {
+    this.renderer.background = rgb;
+    this.invalidate();
+  }
+
+  /** See the scene as a photo did. */
+  showPhoto(index) {
+    const count = this.scene.header.cameras.length;
+    this.photo = (index + count) % count;
+    this.setView(contextView(this.scene.header, this.photo));
+    byId("photo").textContent = `Photo ${this.photo + 1} of ${count}`;
+  }
+
+  setHidden(index, hidden) {
+    this.hidden[index] = hidden ? 1 : 0;
+    this.panel.update();
+    this.change();
+  }
+
+  /** Move a group by a 3x4 matrix of the scene's world (12 numbers): x -> A x + t. */
+  setMatrix(index, matrix) {
+    const { origin } = this.scene.header, rows = Float32Array.from(matrix);
+    for (let i = 0; i < 3; i++) rows[4 * i + 3] = matrix[4 * i + 3] - origin[i] + origin.reduce((sum, value, k) => sum + matrix[4 * i + k] * value, 0);
+    this.matrices.set(rows, 12 * index);
+    this.tinted = false;
+    this.change();
+  }
+
+  hover(index) {
+    if (index === this.hovered) return;
+    this.hovered = index;
+    this.paint();
+  }
+
+  select(index) {
+    if (index === this.selected) return;
+    this.selected = index;
+    this.paint();
+    this.panel.reveal(index);
+    const group = this.scene.header.groups[index];
+    byId("selection").textContent = group ? groupName(group) : "";
+  }
+
+  focusGroup(index) {
+    const { groups, origin } = this.scene.header;
+    if (groups[index]) this.setView(focusOn(this.view, groups[index].centre.map((value, k) => value - origin[k])));
+  }
+
+  /** Show in colours what is hovered and selected. */
+  paint() {
+    this.tints.fill(0);
+    if (this.selected >= 0) this.tints.set(SELECTED_TINT, 4 * this.selected);
+    if (this.hovered >= 0 && this.hovered !== this.selected) this.tints.set(HOVER_TINT, 4 * this.hovered);
+    this.tinted = false;
+    this.panel.update();
+    this.invalidate();
+  }
+
+  /** Keys that are no movement; false if there is no such command. */
+  command(key) {
+    const commands = {
+      "[": () => this.showPhoto(this.photo - 1), "]": () => this.showPhoto(this.photo + 1), Home: () => this.showPhoto(0),
+      h: () => this.selected >= 0 && this.setHidden(this.selected, !this.hidden[this.selected]),
+      u: () => this.hidden.forEach((hidden, index) => hidden && this.setHidden(index, false)),
+      f: () => this.focusGroup(this.selected), Escape: () => this.select(-1),
+      g: () => document.body.classList.toggle("alone"), "?": () => byId("help").toggleAttribute("open"),
+    };
+    commands[key]?.();
+    return key in commands;
+  }
+
+  // --- picking ---
+
+  /** What shows at a pixel of the picture, x and y from its upper left corner: alpha, depth, group index (-1 = none). */
+  pick(x, y) {
+    if (this.projectedFor !== this.shown) {
+      this.projected = projectSplats(this.scene, this.matrices, this.camera(), this.order, this.count);
+      this.projectedFor = this.shown;
+    }
+    return pickAt(this.scene, this.projected, x, y);
+  }
+
+  pickCss(x, y) {
+    const pixels = this.canvas.width / this.canvas.clientWidth;
+    return this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
+  }
+
+  hoverAt(x, y) {
+    const late = !this.pointer;
+    this.pointer = [x, y];
+    if (late) setTimeout(() => (this.hover(this.pickCss(...this.pointer)), (this.pointer = null)), 30);
+  }
+
+  clickAt(x, y) {
+    this.select(this.pickCss(x, y));
+  }
+
+  // --- drawing ---
+
+  /** Say that the view, a matrix or what is hidden has changed. */
+  change() {
+    this.changes++;
+    this.invalidate();
+  }
+
+  invalidate() {
+    this.frame ??= requestAnimationFrame(() => this.update());
+  }
+
+  update() {
+    this.frame = null;
+    if (this.asked === this.changes) return this.draw();
+    this.asked = this.changes;
+    this.began = performance.now();
+    this.sorter.sort(this.depthRows(), this.changes);
+    if (this.sortMs > SLOW_SORT_MS) this.draw();
+  }
+
+  /** Third row of camera-from-group for every group, as the sorter takes them. */
+  depthRows() {
+    const { rotation: r, translation: t } = this.camera(), { matrices, hidden } = this, rows = new Float32Array(4 * hidden.length);
+    for (let g = 0; g < hidden.length; g++) {
+      for (let k = 0; k < 4; k++) {
+        rows[4 * g + k] = (k === 3 ? t[2] : 0) + [0, 1, 2].reduce((sum, i) => sum + r[6 + i] * matrices[12 * g + 4 * i + k], 0);
+      }
+      if (hidden[g]) rows[4 * g] = NaN;
+    }
+    return rows;
+  }
+
+  sorted(order, count, job) {
+    this.sortMs = performance.now() - this.began;
+    Object.assign(this, { order, count, shown: job });
+    this.renderer.setOrder(order, count);
+    this.draw();
+  }
+
+  draw() {
+    if (!this.tinted) this.renderer.setGroups(this.matrices, this.tints);
+    this.tinted = true;
+    this.renderer.draw(this.camera());
+    if (this.shown === this.changes) for (const resolve of this.waiting.splice(0)) resolve();
+  }
+
+  /** Wait until the picture shows the present state. */
+  async settled() {
+    this.invalidate();
+    await new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  /** Draw, and return the picture's bytes: rows from the top, red green blue alpha. */
+  async pixels() {
+    await this.settled();
+    this.draw();
+    return this.renderer.pixels();
+  }
+}
+
+function say(text) {
+  byId("message").textContent = text;
+}
+
+async function open() {
+  try {
+    if (!globalThis.DecompressionStream) throw new Error("This browser is too old to open the page.");
+    const text = byId("scene").textContent;
+    byId("scene").remove();
+    const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
+    byId("facts").textContent = `${groups.length} groups, ${gaussians.toLocaleString()} Gaussians` + (gaussians < total ? ` of ${total.toLocaleString()}` : "");
+    const app = new App(scene);
+    for (const button of document.querySelectorAll("[data-key]")) button.addEventListener("click", () => app.command(button.dataset.key));
+    await app.settled();
+    document.documentElement.dataset.state = "ready";
+    return app;
+  } catch (error) {
+    say(error.message);
+    document.documentElement.dataset.state = "failed";
+    throw error;
+  }
+}
+
+globalThis.tokengroups = open();

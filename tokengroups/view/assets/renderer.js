@@ -1,0 +1,166 @@
+// WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
+import { jacobianLimits } from "./pick.js";
+import { WORDS } from "./packed.js";
+import { COPY_FRAGMENT, COPY_VERTEX, SPLAT_FRAGMENT, SPLAT_VERTEX } from "./shaders.js";
+
+const ROW = 512; // splats in a row of their textures
+const BATCH = 1024; // splats of one instance: an instance for each would be slow
+
+export class NoWebGL extends Error {}
+
+export class Renderer {
+  /** @throws NoWebGL where the browser has no WebGL 2 */
+  constructor(canvas, scene) {
+    const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
+    this.gl = canvas.getContext("webgl2", options);
+    if (!this.gl) throw new NoWebGL("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
+    this.canvas = canvas;
+    this.scene = scene;
+    this.background = [0, 0, 0];
+    this.setUp();
+  }
+
+  /** Make everything that lies on the GPU; again after a lost context. */
+  setUp() {
+    const { gl, scene } = this, { count, words, harmonics } = scene, degree = scene.header.sh_degree;
+    const deep = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
+    this.format = deep ? gl.RGBA16F : gl.RGBA8; // 8 bits would round at every splat
+    this.rows = Math.max(Math.ceil(count / ROW), 1);
+    if (this.rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new NoWebGL("This graphics card holds no scene of this size.");
+    this.program = this.link(SPLAT_VERTEX, SPLAT_FRAGMENT);
+    this.copying = this.link(COPY_VERTEX, COPY_FRAGMENT);
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT];
+    this.textures = {
+      splats: this.table(2 * ROW, this.rows, integers, words, (WORDS / 4) * 4 * ROW),
+      harmonics: degree ? this.table(degree * ROW, this.rows, integers, harmonics, 4 * degree * ROW) : this.table(1, 1, integers),
+      order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
+      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
+    };
+    const corners = new Uint16Array(6 * BATCH);
+    for (let i = 0; i < BATCH; i++) corners.set([0, 1, 2, 2, 1, 3].map((corner) => 4 * i + corner), 6 * i);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
+    this.target = null;
+    this.drawn = 0;
+  }
+
+  link(vertex, fragment) {
+    const { gl } = this, program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost()) throw new Error(gl.getShaderInfoLog(shader));
+    }
+    gl.linkProgram(program);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program));
+    const at = {};
+    for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
+      const { name } = gl.getActiveUniform(program, i);
+      at[name] = gl.getUniformLocation(program, name);
+    }
+    return { program, at };
+  }
+
+  /** Texture of numbers; `values` may end before its last row does. */
+  table(width, height, [inner, format, type], values, perRow) {
+    const { gl } = this, texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, inner, width, height);
+    // Integer textures are incomplete, and read as zeros, with any other filter.
+    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
+    if (!values?.length) return { texture, width, format, type };
+    const whole = Math.floor(values.length / perRow), rest = new values.constructor(perRow);
+    if (whole) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, whole, format, type, values, 0);
+    rest.set(values.subarray(whole * perRow));
+    if (whole < height) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, whole, width, 1, format, type, rest, 0);
+    return { texture, width, format, type };
+  }
+
+  /** Replace the first `length` texels of a texture; `values` has whole rows, or is padded to them. */
+  fill({ texture, width, format, type }, values, length) {
+    const { gl } = this, rows = Math.ceil(length / width), perTexel = format === gl.RED_INTEGER ? 1 : 4;
+    if (!rows) return;
+    const missing = rows * width * perTexel > values.length;
+    const padded = missing ? new values.constructor(rows * width * perTexel) : values;
+    if (missing) padded.set(values);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, rows, format, type, padded, 0);
+  }
+
+  setOrder(order, count) {
+    this.fill(this.textures.order, order, count);
+    this.drawn = count;
+  }
+
+  /** Four texels a group: the rows of its 3x4 matrix, and its tint with the tint's strength. */
+  setGroups(matrices, tints) {
+    const count = tints.length / 4, texels = new Float32Array(16 * count);
+    for (let g = 0; g < count; g++) texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g), texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
+    this.fill(this.textures.groups, texels, 4 * count);
+  }
+
+  draw(camera) {
+    const { gl } = this, { width, height } = this.canvas;
+    if (gl.isContextLost()) return;
+    this.bindTarget(width, height);
+    gl.viewport(0, 0, width, height);
+    gl.clearColor(0, 0, 0, 0);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    this.drawSplats(camera);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.disable(gl.BLEND);
+    gl.useProgram(this.copying.program);
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, this.target.texture);
+    gl.uniform1i(this.copying.at.picture, 0);
+    gl.uniform3fv(this.copying.at.background, this.background);
+    gl.uniform1i(this.copying.at.height, height);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  drawSplats(camera) {
+    const { gl, scene } = this, { at } = this.program, { low, high } = jacobianLimits(camera);
+    gl.useProgram(this.program.program);
+    Object.entries(this.textures).forEach(([name, { texture }], unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.uniform1i(at[name], unit);
+    });
+    gl.uniformMatrix3fv(at.rotation, true, camera.rotation);
+    gl.uniform3fv(at.translation, camera.translation);
+    gl.uniform3fv(at.eye, camera.eye);
+    gl.uniform2f(at.focal, camera.fx, camera.fy);
+    gl.uniform2f(at.centre, camera.cx, camera.cy);
+    gl.uniform2f(at.size, camera.width, camera.height);
+    gl.uniform2fv(at.low, low);
+    gl.uniform2fv(at.high, high);
+    gl.uniform1f(at.scaleUnit, scene.header.scale_unit);
+    gl.uniform1i(at.count, this.drawn);
+    gl.uniform1i(at.degree, scene.header.sh_degree);
+    if (this.drawn) gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(this.drawn / BATCH));
+  }
+
+  bindTarget(width, height) {
+    const { gl } = this;
+    if (this.target?.width !== width || this.target?.height !== height) {
+      if (this.target) gl.deleteTexture(this.target.texture), gl.deleteFramebuffer(this.target.buffer);
+      const { texture } = this.table(width, height, [this.format]), buffer = gl.createFramebuffer();
+      gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+      this.target = { width, height, texture, buffer };
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.target.buffer);
+  }
+
+  /** Bytes of the picture after `draw` in the same task: rows from the top, red green blue alpha. */
+  pixels() {
+    const { gl } = this, { width, height } = this.canvas, bytes = new Uint8Array(4 * width * height), rows = new Uint8Array(bytes.length);
+    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
+    for (let y = 0; y < height; y++) rows.set(bytes.subarray(4 * width * (height - 1 - y), 4 * width * (height - y)), 4 * width * y);
+    return rows;
+  }
+}
