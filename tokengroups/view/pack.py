@@ -61,7 +61,7 @@ def pack_scene(scene: TokenScene, title: str = "", max_gaussians: int | None = N
 
     Raises:
         UserError: More than 65,535 groups.
-        ValueError: The scene is inconsistent, or holds NaN.
+        ValueError: The scene is inconsistent, empty, or holds NaN.
 
     Example:
         >>> import tokengroups as tg
@@ -116,7 +116,7 @@ def _world(scene: TokenScene) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "up": cameras_up(scene.cameras).tolist(),
-        "focus_depth": focus_depth(scene) if len(scene.gaussians.means) else 1.0,
+        "focus_depth": focus_depth(scene),
         "size_hw": list(scene.cameras.size_hw),
         "cameras": [
             {"cam_from_world": pose, "pinhole": pinhole}
@@ -138,12 +138,12 @@ def _world(scene: TokenScene) -> dict[str, Any]:
 
 def _origin(means: Float[Tensor, "N 3"]) -> Float[Tensor, "3"]:
     """Middle of the Gaussians: relative to it, few bits are enough for positions."""
-    return means.double().median(dim=0).values if len(means) else means.new_zeros(3).double()
+    return means.double().median(dim=0).values
 
 
 def _scale_unit(scales: Float[Tensor, "N 3"]) -> float:
     """Power of two for which the largest scale, or what is left of it, is just below the largest half."""
-    if not scales.numel() or not scales.max() > 0:
+    if not scales.any():
         return 1.0
     largest = min(float(scales.max()), _SCALE_RANGE * float(scales[scales > 0].median()))
     return 2.0 ** math.ceil(math.log2(largest / _LARGEST_HALF))
@@ -186,7 +186,7 @@ def _harmonics(sh: Float[Tensor, "N C 3"]) -> UInt8[np.ndarray, "N bytes"]:
 
 def _shares(scene: TokenScene, kept: Int64[Tensor, " M"]) -> UInt8[np.ndarray, "M 3"] | None:
     """Second group and the shares of the first two; None where every anchor has one group only."""
-    if not len(kept) or len(scene.group_ids) < 2:
+    if len(scene.group_ids) < 2:
         return None
     first, owners = scene.assignment.max(dim=1, keepdim=True)
     if bool((first > _SURE).all()):

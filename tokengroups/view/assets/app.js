@@ -54,14 +54,17 @@ export class App {
     listen(this, canvas);
   }
 
+  /** Follow the window, unless `setSize` was called. */
   resize() {
+    if (this.fixed) return;
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / Math.max(width * height, 1)));
-    this.setSize(Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1));
+    this.setSize(Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1), false);
   }
 
-  /** Set the picture's size in pixels. */
-  setSize(width, height) {
+  /** Set the picture's size in pixels; it no longer follows the window. */
+  setSize(width, height, fixed = true) {
+    this.fixed = fixed;
     if (width === this.canvas.width && height === this.canvas.height) return;
     Object.assign(this.canvas, { width, height });
     this.change();
