@@ -36,7 +36,7 @@ from tokengroups.types import Gaussians, TokenScene
 
 FORMAT, VERSION, MAGIC = "tokengroups.packed", 1, b"TGPK"
 MAX_GROUPS = 65535
-_POSITION_BITS, _HALF_BITS, _SCALE_BITS = 17, 9, 8  # significant bits that rounding leaves
+_POSITION_BITS, _HALF_BITS, _SCALE_BITS = 16, 8, 7  # significant bits that rounding leaves
 _LARGEST_HALF = 57344.0  # rounds to no infinity
 _SCALE_RANGE = 2.0**20  # scales that are larger than the median by more are cut
 _SURE = 1 - 0.5 / 15  # a first share above rounds to 1
