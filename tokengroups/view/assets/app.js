@@ -2,7 +2,7 @@
 import { listen } from "./controls.js";
 import { Panel, groupName } from "./panel.js";
 import { fromBase64, groupIndices, gunzip, sortedPositions, unpack } from "./packed.js";
-import { pickAt, projectSplats } from "./pick.js";
+import { Picker } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
 import { cameraFor, contextView, focusOn } from "./view.js";
@@ -154,11 +154,11 @@ export class App {
 
   /** What shows at a pixel of the picture, x and y from its upper left corner: alpha, depth, group index (-1 = none). */
   pick(x, y) {
-    if (this.projectedFor !== this.shown) {
-      this.projected = projectSplats(this.scene, this.matrices, this.camera(), this.order, this.count);
-      this.projectedFor = this.shown;
+    if (this.pickedFrom !== this.shown) {
+      this.picker = new Picker(this.scene, this.matrices, this.camera(), this.order, this.count);
+      this.pickedFrom = this.shown;
     }
-    return pickAt(this.scene, this.projected, x, y);
+    return this.picker.at(x, y);
   }
 
   pickCss(x, y) {
