@@ -284,3 +284,19 @@ def test_one_group_and_two_thousand(show: Any) -> None:
         opened = show(scene)
         assert difference(opened.picture(), ours(scene, opened.cameras)) < 0.5
         assert opened.page.locator("#groups li").count() == len(scene.group_ids)
+
+
+def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
+    opened = show(dense_scene())
+    before = opened.picture()
+    opened.page.evaluate("""async () => {
+      const app = await tokengroups;
+      app.widths = [];
+      app.renderer.draw = ((draw) => function (...words) { draw.apply(this, words); app.widths.push(this.target.width); })(
+        app.renderer.draw);
+      app.frameMs = 1000;
+      app.setView(app.view);
+    }""")
+    opened.page.wait_for_timeout(600)
+    assert opened.run("app.widths") == [128, 256]
+    assert np.array_equal(opened.picture(), before)

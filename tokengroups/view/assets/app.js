@@ -9,6 +9,7 @@ import { cameraFor, contextView, focusOn } from "./view.js";
 
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
+const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
 
 const byId = (id) => document.getElementById(id);
@@ -26,6 +27,7 @@ export class App {
     this.hovered = this.selected = this.photo = -1;
     this.changes = 0; // of what the order depends on
     this.asked = this.shown = -1; // changes for which an order was asked for, and is drawn
+    this.frameMs = 0;
     this.waiting = [];
     this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
     this.panel = new Panel(this, byId("groups"));
@@ -181,6 +183,7 @@ export class App {
   /** Say that the view, a matrix or what is hidden has changed. */
   change() {
     this.changes++;
+    this.movedAt = performance.now();
     this.invalidate();
   }
 
@@ -219,12 +222,17 @@ export class App {
   draw() {
     if (!this.tinted) this.renderer.setGroups(this.matrices, this.tints);
     this.tinted = true;
-    this.renderer.draw(this.camera());
+    const coarse = this.frameMs > SLOW_FRAME_MS && performance.now() - this.movedAt < STILL_MS;
+    clearTimeout(this.refining);
+    if (coarse) this.refining = setTimeout(() => this.invalidate(), STILL_MS);
+    this.renderer.draw(this.camera(), coarse ? 0.5 : 1);
+    if (!coarse) this.renderer.finished((ms) => (this.frameMs = ms));
     if (this.shown === this.changes) for (const resolve of this.waiting.splice(0)) resolve();
   }
 
   /** Wait until the picture shows the present state. */
   async settled() {
+    this.movedAt = 0;
     this.invalidate();
     await new Promise((resolve) => this.waiting.push(resolve));
   }
@@ -247,7 +255,8 @@ async function open() {
     const text = byId("scene").textContent;
     byId("scene").remove();
     const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
-    byId("facts").textContent = `${groups.length} groups, ${gaussians.toLocaleString()} Gaussians` + (gaussians < total ? ` of ${total.toLocaleString()}` : "");
+    const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}` + (gaussians < total ? ` of ${total.toLocaleString()}` : "");
     const app = new App(scene);
     for (const button of document.querySelectorAll("[data-key]")) button.addEventListener("click", () => app.command(button.dataset.key));
     await app.settled();

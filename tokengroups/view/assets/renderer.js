@@ -101,8 +101,9 @@ export class Renderer {
     this.fill(this.textures.groups, texels, 4 * count);
   }
 
-  draw(camera) {
-    const { gl } = this, { width, height } = this.canvas;
+  /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
+  draw(camera, detail = 1) {
+    const { gl } = this, [width, height] = [camera.width, camera.height].map((side) => Math.ceil(side * detail));
     if (gl.isContextLost()) return;
     this.bindTarget(width, height);
     gl.viewport(0, 0, width, height);
@@ -110,16 +111,32 @@ export class Renderer {
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    this.drawSplats(camera);
+    const scaled = Object.fromEntries(["fx", "fy", "cx", "cy"].map((name) => [name, camera[name] * detail]));
+    this.drawSplats({ ...camera, ...scaled, width, height });
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, camera.width, camera.height);
     gl.disable(gl.BLEND);
     gl.useProgram(this.copying.program);
     gl.activeTexture(gl.TEXTURE0);
     gl.bindTexture(gl.TEXTURE_2D, this.target.texture);
     gl.uniform1i(this.copying.at.picture, 0);
     gl.uniform3fv(this.copying.at.background, this.background);
-    gl.uniform1i(this.copying.at.height, height);
+    gl.uniform1i(this.copying.at.height, camera.height);
+    gl.uniform1f(this.copying.at.detail, detail);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  /** Call `done(milliseconds)` when the GPU has drawn all that it was told to; drawing itself returns at once. */
+  finished(done) {
+    const { gl } = this, began = performance.now(), fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    const look = () => {
+      const status = fence ? gl.clientWaitSync(fence, 0, 0) : gl.WAIT_FAILED;
+      if (status === gl.TIMEOUT_EXPIRED) return setTimeout(look, 4);
+      gl.deleteSync(fence);
+      done(performance.now() - began);
+    };
+    look();
   }
 
   drawSplats(camera) {
