@@ -140,7 +140,11 @@ def third_party(folder: Path) -> TokenScene:
 
 @pytest.mark.parametrize("kind", ["harmonics", "edited", "third party"])
 def test_pictures_and_groups_are_those_of_our_renderer(kind: str, show: Any, tmp_path: Path) -> None:
-    makers = {"harmonics": lambda: dense_scene(degree=3), "edited": edited, "third party": lambda: third_party(tmp_path)}
+    makers = {
+        "harmonics": lambda: dense_scene(degree=3),
+        "edited": edited,
+        "third party": lambda: third_party(tmp_path),
+    }
     scene = makers[kind]()
     opened = show(scene)
     last = len(scene.cameras.intrinsics) - 1
@@ -210,11 +214,14 @@ def test_click_hover_and_keys(show: Any) -> None:
         assert opened.run(f"app.hidden[{column}]") == value
     opened.page.keyboard.press("Escape")
     assert opened.run("app.selected") == -1
+    eye = opened.run("app.view.eye")
     opened.page.mouse.down()
     opened.page.mouse.move(place[0] + 60, place[1] + 20, steps=3)
     opened.page.mouse.up()
     assert opened.run("app.selected") == -1  # a drag is no click
     assert np.abs(opened.picture(None) - picture).mean() > 5
+    moved = np.array(opened.run("app.view.eye")) - eye
+    assert moved[0] < 0 and moved[1] < 0  # near things follow the pointer: the eye goes the other way
     opened.page.keyboard.press("Home")
     opened.page.mouse.move(*AWAY)
     assert np.array_equal(opened.picture(), picture)
@@ -292,8 +299,10 @@ def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
     opened.page.evaluate("""async () => {
       const app = await tokengroups;
       app.widths = [];
-      app.renderer.draw = ((draw) => function (...words) { draw.apply(this, words); app.widths.push(this.target.width); })(
-        app.renderer.draw);
+      app.renderer.draw = ((draw) => function (...words) {
+        draw.apply(this, words);
+        app.widths.push(this.target.width);
+      })(app.renderer.draw);
       app.frameMs = 1000;
       app.setView(app.view);
     }""")

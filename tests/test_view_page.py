@@ -57,7 +57,9 @@ def test_the_page_holds_the_packed_scene_and_refers_to_nothing() -> None:
     assert "default-src 'none'" in page
 
 
-@pytest.mark.parametrize("title", [HOSTILE, '"><img src=x onerror=alert(1)>', "$scene ${script} $$", "\\u0000 \u2028", ""])
+@pytest.mark.parametrize(
+    "title", [HOSTILE, '"><img src=x onerror=alert(1)>', "$scene ${script} $$", "\\u0000 \u2028", ""]
+)
 def test_names_never_become_markup(title: str) -> None:
     scene = replace(random_scene(), group_names=(HOSTILE, "<!--", "&lt;"))
     plain = Elements(page_html(pack_scene(random_scene()).data, "plain")).tags

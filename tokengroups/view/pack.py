@@ -6,7 +6,7 @@ byte (all first bytes, all second bytes, ...), and values are rounded to few bit
 
 Splat, 32 bytes: position relative to `origin` (3 float32), quaternion (uint32: index of the largest component in the
 upper 2 bits, then the other three in w x y z order, 10 bits each, round(511 sqrt(2) q) + 511), then uint16: scales
-over `scale_unit`, opacity, and colour of the constant harmonic (0.5 + C0 sh, not clipped) as halves, index of the group.
+over `scale_unit`, opacity and colour (0.5 + C0 sh, not clipped) as halves, index of the group.
 Harmonics, 16, 32 or 48 bytes for degree 1, 2, 3: the others, coefficient by coefficient, int8 over 127 times their
 largest, which is a half in the last two bytes. Shares, 3 bytes, of scenes with soft groups only: index of the second
 group (uint16), and probabilities of the first (upper 4 bits) and the second, over 15.

@@ -22,14 +22,14 @@ function zoom(app, factor) {
   app.setView(dolly(app.view, factor, app.scene.header.focus_depth));
 }
 
-/** Turn or shift by a movement in CSS pixels. */
+/** Turn or shift by a movement in CSS pixels; what lies under the pointer goes the same way. */
 function drag(app, canvas, dx, dy, how) {
   const side = Math.min(canvas.clientWidth, canvas.clientHeight), { up } = app.scene.header;
   if (how === "shift") {
     const { fx } = app.camera(), pixel = canvas.width / canvas.clientWidth / fx;
     app.setView(shift(app.view, [-dx * pixel, -dy * pixel, 0]));
-  } else if (how === "look") app.setView(look(app.view, (-TURN * dx) / side / 2, (TURN * dy) / side / 2, up));
-  else app.setView(orbit(app.view, (TURN * dx) / side, (-TURN * dy) / side, up));
+  } else if (how === "look") app.setView(look(app.view, (TURN * dx) / side / 2, (-TURN * dy) / side / 2, up));
+  else app.setView(orbit(app.view, (-TURN * dx) / side, (TURN * dy) / side, up));
 }
 
 function pointers(app, canvas) {
@@ -72,7 +72,7 @@ function keyboard(app) {
     last = now;
     for (const key of down) {
       if (FLYING[key]) app.setView(shift(app.view, FLYING[key].map((value) => value * step)));
-      else app.setView(orbit(app.view, ARROWS[key][0] * step, ARROWS[key][1] * step, app.scene.header.up));
+      else app.setView(orbit(app.view, -ARROWS[key][0] * step, ARROWS[key][1] * step, app.scene.header.up));
     }
     if (down.size) requestAnimationFrame(fly);
   };
