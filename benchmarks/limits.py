@@ -45,7 +45,11 @@ TRUE_PARTS: dict[str, tuple[str, ...]] = {
     "true depth": ("depth",),
     "all true": ("depth", "pose", "focal"),
 }
-WORDS = {"boundary_crf": "boundary CRF"}  # names of steps that do not read as words by themselves
+WORDS = {  # names of steps that do not read as words by themselves
+    "boundary_crf": "boundary CRF",
+    "multi_view_stereo": "multi-view stereo",
+    "densify": "densification",
+}
 
 
 class TrueGeometry:

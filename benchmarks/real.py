@@ -5,7 +5,8 @@
 DIR has `scannet_pairs/pairs_with_gt.txt` (two photos and their relative pose a line) and `rgbd_*/*` in ScanNet's
 exported layout. Photos are loaded whole, as `reconstruct` loads them; no camera is given. Of a stretch, frames 1 and 3
 are the photos and frames 0, 2 and 4 are left out, as in `tokengroups evaluate --views 2`: their central squares are
-rendered at 128 pixels from true cameras, with one scale a scene. `flagged_share_*` are of `benchmarks/registration.py`.
+rendered at 128 and 256 pixels from true cameras, with one scale a scene. `flagged_share_*` are of
+`benchmarks/registration.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from tokengroups.evaluation.evaluate import nearest_view_psnr, target_cameras
 from tokengroups.evaluation.geometry_metrics import direction_angle_deg, geometry_metrics
 from tokengroups.geometry import invert_rigid
 from tokengroups.io.images import load_photos
-from tokengroups.losses.photometric import psnr
+from tokengroups.losses.photometric import psnr, ssim
 from tokengroups.postprocess import run_steps
+from tokengroups.postprocess.full_photos import resized_cameras
 from tokengroups.postprocess.registration import REGISTERED, compare_photos
 from tokengroups.render import render
 from tokengroups.systems import SceneSystem, load_model
@@ -35,6 +37,7 @@ from tokengroups.types import Cameras, Views
 
 PLAN = FramePlan(2)
 TARGET_SIZE = 128
+FINE_SIZE = 256
 AUC_DEGREES = 10.0
 
 
@@ -100,11 +103,15 @@ def measure_stretches(model: SceneSystem, root: Path):
         context = at_size(to_views(frames, (1, 3)), (photos.images.shape[-2], photos.images.shape[-1]))
         squares = to_views(frames, (0, 2, 4), TARGET_SIZE)
         cameras, _ = target_cameras(made, context, squares.cameras)
-        poses = cameras.cam_from_world, cameras.intrinsics, cameras.size_hw
-        colors = render(made.scene.gaussians, *poses).colors.movedim(-1, 1).clamp(0, 1)
+        fine, shown = to_views(frames, (0, 2, 4), FINE_SIZE).images, []
+        for each in (cameras, resized_cameras(cameras, (FINE_SIZE, FINE_SIZE))):
+            drawn = render(made.scene.gaussians, each.cam_from_world, each.intrinsics, each.size_hw)
+            shown.append(drawn.colors.movedim(-1, 1).clamp(0, 1))
         geometry = geometry_metrics(made.depth, made.scene.cameras, context.depth, context.cameras)
         yield {
-            "rgbd_psnr": float(psnr(colors, squares.images).mean()),
+            "rgbd_psnr": float(psnr(shown[0], squares.images).mean()),
+            "rgbd_psnr_256": float(psnr(shown[1], fine).mean()),
+            "rgbd_ssim_256": float(ssim(shown[1], fine).mean()),
             "rgbd_psnr_nearest_view": nearest_view_psnr(to_views(frames, (1, 3), TARGET_SIZE), squares),
             "rgbd_absrel": geometry.depth_absrel,
             "rgbd_point_error": geometry.point_error,

@@ -20,7 +20,7 @@ from quality import print_rows
 from tqdm import tqdm
 
 from tokengroups.data.augment import to_views
-from tokengroups.data.base import FrameSequence
+from tokengroups.data.base import SceneFrames
 from tokengroups.data.example import FramePlan, cut_example
 from tokengroups.data.procedural import generate_room
 from tokengroups.evaluation.evaluate import evaluate_scenes, target_cameras
@@ -65,9 +65,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(
-    model: SceneSystem, rooms: list[FrameSequence], plan: FramePlan, variant: str, seed: int
-) -> dict[str, float]:
+def measure(model: SceneSystem, rooms: list[SceneFrames], plan: FramePlan, variant: str, seed: int) -> dict[str, float]:
     """Means over rooms."""
     if variant == BASELINE:
         steps = tuple(step for step in model.steps if step_name(step) not in NEW_STEPS)

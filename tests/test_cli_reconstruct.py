@@ -120,7 +120,7 @@ def test_postprocessing_is_a_choice(photos: Path, random_weights: Path, capsys: 
         scenes.append(load_scene(path))
         assert json.loads(capsys.readouterr().out)["postprocess"] == [choice] * (choice != "none")
     recorded = [scene.provenance["postprocess"] for scene in scenes]
-    assert recorded == [[], [{"name": "photometric_refinement", "steps": 20, "full_steps": 40, "full_size": 256}]]
+    assert recorded == [[], [{"name": "photometric_refinement", "steps": 20, "full_steps": 30, "full_size": 256}]]
     assert build_steps(recorded[1], "the scene", typed=False) == (PhotometricRefinement(20),)
     assert torch.equal(scenes[0].anchors, scenes[1].anchors)
     assert not torch.equal(scenes[0].gaussians.means, scenes[1].gaussians.means)
@@ -129,7 +129,7 @@ def test_postprocessing_is_a_choice(photos: Path, random_weights: Path, capsys: 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("sharpening", "--postprocess: no step 'sharpening'; choose from bundle_adjustment, flip_ensemble, "),
+        ("sharpening", "--postprocess: no step 'sharpening'; choose from bundle_adjustment, multi_view_stereo, "),
         ("flip_ensemble,", "--postprocess: no step ''; choose from"),
         ("none,flip_ensemble", "--postprocess: no step 'none'"),
         ("no_module_of_this_name:Step", "there is no module no_module_of_this_name"),
@@ -154,7 +154,7 @@ def test_the_shipped_weights_keep_the_settings_of_their_steps(photos: Path) -> N
         assert reconstruct(photos, "-o", output, "--size", 64, "--postprocess", choice) == 0
         recorded.append(load_scene(output).provenance["postprocess"])
     assert [step["name"] for step in recorded[0]] == [name for name in STEPS if name != "mask_votes"]
-    assert recorded[1] == recorded[0][1:3]
+    assert recorded[1] == [step for step in recorded[0] if step["name"] in ("flip_ensemble", "photometric_refinement")]
 
 
 def test_a_step_of_ones_own_needs_one_file_in_the_working_folder(photos: Path, random_weights: Path) -> None:
@@ -319,3 +319,21 @@ def test_a_size_that_does_not_fit_names_one_that_does(photos: Path, random_weigh
     words = (photos, "-o", photos.parent / "x.safetensors", "--weights", random_weights, "--size", 100)
     assert reconstruct(*words) == 2
     assert "96 or 112" in capsys.readouterr().err
+
+
+def test_a_budget_of_gaussians_is_that_of_densify(
+    photos: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photos.parent / "scene.safetensors"
+    arguments = (photos, "-o", output, "--weights", random_weights, "--json", "--postprocess")
+    assert reconstruct(*arguments, "none") == 0
+    plain = json.loads(capsys.readouterr().out)["num_gaussians"]
+    assert reconstruct(*arguments, "densify", "--max-gaussians", plain + 100) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert plain < summary["num_gaussians"] <= plain + 100
+    scene = load_scene(output)
+    assert scene.provenance["max_gaussians"] == scene.provenance["postprocess"][0]["max_gaussians"] == plain + 100
+    assert reconstruct(*arguments, "densify", "--max-gaussians", plain - 1) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["num_gaussians"] == plain
+    assert f"--max-gaussians {plain - 1}: the anchors alone have {plain:,} Gaussians" in summary["notes"]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scenes import random_scene
 
-from tokengroups.postprocess import photometric
-from tokengroups.postprocess.photometric import LearningRates, PhotometricRefinement, refine_gaussians
+from tokengroups.postprocess import gaussian_fitting
+from tokengroups.postprocess.gaussian_fitting import LearningRates, refine_gaussians
+from tokengroups.postprocess.photometric import PhotometricRefinement
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians
 
@@ -75,9 +76,9 @@ def test_steps_are_those_of_torchs_adam():
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
     ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
-    adam = photometric._Adam(ours, [0.1, 0.02])
+    adam = gaussian_fitting._Adam(ours, [0.1, 0.02])
     groups = [{"params": [theirs[0]], "lr": 0.1}, {"params": [theirs[1]], "lr": 0.02}]
-    reference = torch.optim.Adam(groups, betas=photometric.BETAS)
+    reference = torch.optim.Adam(groups, betas=gaussian_fitting.BETAS)
 
     def loss(parameters: list[torch.Tensor]) -> torch.Tensor:
         return (parameters[0].square().sum() - 1).square() + (3 * parameters[1]).sin().sum()
@@ -122,8 +123,8 @@ def test_every_photo_of_many_is_used(scene):
     assert error(result, last, photos[1:]) < 0.8 * error(start, last, photos[1:])
 
 
-@pytest.mark.parametrize(("photos", "steps"), [(1, 10), (2, 20), (3, 30), (4, 40), (8, 40)])
-def test_photos_are_rendered_equally_often_up_to_four_of_them(photos, steps):
-    assert photometric.steps_for(20, photos) == steps
-    rendered = steps * min(photos, photometric.PHOTOS_PER_STEP)
-    assert rendered == (20 * min(photos, 4) if photos > 1 else 10)
+@pytest.mark.parametrize(("photos", "steps"), [(1, 10), (2, 20), (3, 30), (8, 80), (100, 80)])
+def test_photos_are_rendered_equally_often_up_to_eight_of_them(photos, steps):
+    assert gaussian_fitting.steps_for(20, photos) == steps
+    rendered = steps * min(photos, gaussian_fitting.PHOTOS_PER_STEP)
+    assert rendered == (20 * min(photos, 8) if photos > 1 else 10)

@@ -104,7 +104,7 @@ def test_every_built_in_step_has_its_name_and_keeps_the_interface():
     for name, kind in KINDS.items():
         step = kind()
         assert isinstance(step, Step) and step_name(step) == name
-        assert step.when == ("before_decoding" if kind is BundleAdjustment else "after_decoding")
+        assert step.when == ("before_decoding" if kind in (BundleAdjustment, MultiViewStereo) else "after_decoding")
 
 
 def test_names_and_settings_build_steps_in_their_order():
@@ -118,7 +118,7 @@ def test_names_and_settings_build_steps_in_their_order():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("sharpening", "x.yaml: no step 'sharpening'; choose from bundle_adjustment, flip_ensemble, "),
+        ("sharpening", "x.yaml: no step 'sharpening'; choose from bundle_adjustment, multi_view_stereo, "),
         ({"steps": 3}, "x.yaml: a step is a name or a mapping with 'name', got {'steps': 3}"),
         ({"name": 3}, "x.yaml: a step is a name or a mapping with 'name', got {'name': 3}"),
         (

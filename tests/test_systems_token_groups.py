@@ -85,7 +85,7 @@ def test_photometric_refinement_changes_the_gaussians_alone_and_can_be_left_out(
     assert torch.equal(without.scene.gaussians.sh, decoded.scene.gaussians.sh)
     assert not torch.equal(refined.scene.gaussians.sh, decoded.scene.gaussians.sh)
     recorded = [p.scene.provenance["postprocess"] for p in (decoded, refined, without)]
-    assert recorded == [[], [{"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256}], []]
+    assert recorded == [[], [{"name": "photometric_refinement", "steps": 3, "full_steps": 30, "full_size": 256}], []]
     with torch.inference_mode():
         inference = model.predict(photos)
     torch.testing.assert_close(inference.scene.gaussians.sh, refined.scene.gaussians.sh)

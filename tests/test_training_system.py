@@ -196,7 +196,7 @@ def test_the_steps_of_a_configuration_are_those_of_its_weights(experiment, tmp_p
     saved = json.loads((tmp_path / "config.json").read_text())["postprocess"]
     assert saved == [
         {"name": "flip_ensemble"},
-        {"name": "photometric_refinement", "steps": 3, "full_steps": 40, "full_size": 256},
+        {"name": "photometric_refinement", "steps": 3, "full_steps": 30, "full_size": 256},
     ]
     assert load_model(tmp_path).steps == task.system.steps
 

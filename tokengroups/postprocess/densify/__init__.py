@@ -19,10 +19,10 @@ from tokengroups.bounds import Between, Settings
 from tokengroups.nearest import nearest
 from tokengroups.postprocess.densify.surface_gaussians import pixel_gaussians
 from tokengroups.postprocess.densify.upsampling import upsample_depth
+from tokengroups.postprocess.depth_agreement import compare_depth
 from tokengroups.postprocess.draft import Draft
 from tokengroups.postprocess.full_photos import finest_photos
-from tokengroups.postprocess.multi_view_stereo import compare_depth
-from tokengroups.postprocess.photometric import refine_gaussians, steps_for
+from tokengroups.postprocess.gaussian_fitting import refine_gaussians, steps_for
 from tokengroups.render import render
 from tokengroups.types import Cameras, Gaussians, cat
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from tokengroups.bounds import Between, Settings
 from tokengroups.geometry import world_points
+from tokengroups.postprocess.depth_agreement import compare_depth
 from tokengroups.postprocess.draft import Draft
 from tokengroups.postprocess.multi_view_stereo.cost_volume import matching_costs, stereo_partners
-from tokengroups.postprocess.multi_view_stereo.fusion import Agreement, compare_depth
 from tokengroups.postprocess.multi_view_stereo.semi_global import aggregate, best_label
 from tokengroups.types import Cameras
 
-__all__ = ["Agreement", "MultiViewStereo", "compare_depth", "refine_depth"]
+__all__ = ["MultiViewStereo", "refine_depth"]
 
 PRIOR_COST = 0.4  # of a change of log depth by 1, beside matching costs of 0 to 1
 
