@@ -80,15 +80,23 @@ class Opened:
         """Value of an expression about `app`."""
         return self.page.evaluate(f"async () => {{ const app = await tokengroups; return {script}; }}")
 
+    def becomes(self, script: str, value: Any) -> bool:
+        """Whether an expression about `app` has this value soon."""
+        for _ in range(100):
+            if self.run(script) == value:
+                return True
+            self.page.wait_for_timeout(50)
+        return False
+
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
     contexts = []
 
-    def open_page(scene: TokenScene, *, height: int = 192, before: str = "") -> Opened:
+    def open_page(scene: TokenScene, *, height: int = 192, before: str = "", **device: Any) -> Opened:
         path = tmp_path / f"room {len(contexts)} #1.html"
         path.write_text(page_html(pack_scene(scene, "a room").data, "a room"), encoding="utf-8")
-        context = browser.new_context(viewport={"width": 700, "height": 300}, offline=True)
+        context = browser.new_context(**{"viewport": {"width": 700, "height": 300}, "offline": True} | device)
         contexts.append(context)
         page, cameras = context.new_page(), resize_cameras(scene.cameras, height)
         opened = Opened(page, cameras, [], [])
@@ -97,7 +105,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
         if before:
             page.add_init_script(before)
         page.goto(path.as_uri())
-        if not before:
+        if not before and not device:
             page.evaluate(PREPARE, [*reversed(cameras.size_hw), DARK])
         return opened
 
@@ -202,8 +210,7 @@ def test_click_hover_and_keys(show: Any) -> None:
     box = opened.page.locator("#canvas").bounding_box()
     place = (box["x"] + 128.5 * box["width"] / 256, box["y"] + 96.5 * box["width"] / 256)
     opened.page.mouse.move(*place)
-    opened.page.wait_for_timeout(100)
-    assert opened.run("app.hovered") == column
+    assert opened.becomes("app.hovered", column)
     assert np.abs(opened.picture(None) - picture)[view.group_map == group_id].mean() > 5  # it lights up
     opened.page.mouse.click(*place)
     assert opened.run("app.selected") == column
@@ -261,12 +268,11 @@ def test_a_lost_context_comes_back(show: Any) -> None:
     opened = show(dense_scene(degree=1))
     before = opened.picture()
     opened.run("(app.lose = app.renderer.gl.getExtension('WEBGL_lose_context'), app.lose.loseContext())")
-    opened.page.wait_for_timeout(50)
-    assert "reset" in opened.page.locator("#message").inner_text()
+    message = "document.getElementById('message').textContent"
+    assert opened.becomes(f"{message}.includes('reset')", True)
     opened.run("app.lose.restoreContext()")
-    opened.page.wait_for_timeout(50)
+    assert opened.becomes(message, "")
     assert np.array_equal(opened.picture(), before)
-    assert opened.page.locator("#message").inner_text() == ""
 
 
 def test_a_browser_without_webgl_is_told(show: Any) -> None:
@@ -293,6 +299,40 @@ def test_one_group_and_two_thousand(show: Any) -> None:
         assert opened.page.locator("#groups li").count() == len(scene.group_ids)
 
 
+def test_a_dense_screen_a_dark_theme_and_a_new_window_size(show: Any) -> None:
+    opened = show(dense_scene(), device_scale_factor=2, color_scheme="dark")
+    size = "[app.canvas.width, app.canvas.height, app.canvas.clientWidth, app.canvas.clientHeight]"
+    assert opened.becomes(size, [880, 600, 440, 300])
+    dark = opened.run("app.renderer.background")
+    opened.page.emulate_media(color_scheme="light")
+    opened.page.set_viewport_size({"width": 900, "height": 400})
+    assert opened.becomes(size, [1280, 800, 640, 400])
+    assert max(dark) < 0.2 and min(opened.run("app.renderer.background")) > 0.8
+
+
+def test_a_phone(show: Any) -> None:
+    """A tap selects, one finger turns, two fingers come nearer; the list lies below the picture."""
+    opened = show(dense_scene(), viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+    panel, canvas = (opened.page.locator(name).bounding_box() for name in ("#panel", "#canvas"))
+    assert panel["y"] >= canvas["y"] + canvas["height"] - 1 and canvas["width"] == 360
+    opened.run("app.settled()")
+    opened.page.touchscreen.tap(180, canvas["height"] / 2)
+    assert opened.run("app.selected") == opened.run(f"app.pick(180, {canvas['height'] / 2}).group") >= 0
+    touch = opened.page.context.new_cdp_session(opened.page)
+
+    def move(*steps: list[tuple[float, float]]) -> None:
+        for kind, points in zip(["touchStart", *["touchMove"] * (len(steps) - 1)], steps, strict=True):
+            places = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    distance = opened.run("app.view.distance")
+    move([(100, 100)], [(130, 100)], [(160, 100)])
+    assert opened.run("app.view.eye")[0] < -0.1 and opened.run("app.view.distance") == distance
+    move([(150, 200), (210, 200)], [(120, 200), (240, 200)])
+    assert opened.run("app.view.distance") < 0.8 * distance
+
+
 def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
     opened = show(dense_scene())
     before = opened.picture()
@@ -306,6 +346,5 @@ def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
       app.frameMs = 1000;
       app.setView(app.view);
     }""")
-    opened.page.wait_for_timeout(600)
-    assert opened.run("app.widths") == [128, 256]
+    assert opened.becomes("app.widths", [128, 256])
     assert np.array_equal(opened.picture(), before)
