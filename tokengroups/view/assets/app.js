@@ -1,7 +1,7 @@
 // The page: a scene, the view of it, and what is hidden, hovered and selected. Everything is drawn on demand.
 import { listen } from "./controls.js";
 import { Panel, groupName } from "./panel.js";
-import { fromBase64, groupIndices, gunzip, sortedPositions, unpack } from "./packed.js";
+import { groupIndices, sortedPositions } from "./packed.js";
 import { Picker } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
@@ -12,7 +12,12 @@ const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
 
-const byId = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
+
+/** Show a message over the picture; "" takes it away. */
+export function say(text) {
+  byId("message").textContent = text;
+}
 
 export class App {
   constructor(scene) {
@@ -244,29 +249,3 @@ export class App {
     return this.renderer.pixels();
   }
 }
-
-function say(text) {
-  byId("message").textContent = text;
-}
-
-async function open() {
-  try {
-    if (!globalThis.DecompressionStream) throw new Error("This browser is too old to open the page.");
-    const text = byId("scene").textContent;
-    byId("scene").remove();
-    const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
-    const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
-    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}` + (gaussians < total ? ` of ${total.toLocaleString()}` : "");
-    const app = new App(scene);
-    for (const button of document.querySelectorAll("[data-key]")) button.addEventListener("click", () => app.command(button.dataset.key));
-    await app.settled();
-    document.documentElement.dataset.state = "ready";
-    return app;
-  } catch (error) {
-    say(error.message);
-    document.documentElement.dataset.state = "failed";
-    throw error;
-  }
-}
-
-globalThis.tokengroups = open();

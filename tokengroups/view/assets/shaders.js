@@ -118,7 +118,7 @@ void main() { gl_Position = vec4(vec2((gl_VertexID & 1) * 4 - 1, (gl_VertexID & 
 
 export const COPY_FRAGMENT = `#version 300 es
 precision highp float;
-uniform sampler2D picture;
+uniform highp sampler2D picture;
 uniform vec3 background;
 uniform int height;
 uniform float detail; // 1 = pixel for pixel
