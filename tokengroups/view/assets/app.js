@@ -1,8 +1,9 @@
 // The page: a scene, the view of it, and what is hidden, hovered and selected. Everything is drawn on demand.
 import { listen } from "./controls.js";
+import { dot } from "./maths.js";
 import { Panel, groupName } from "./panel.js";
 import { groupIndices, sortedPositions } from "./packed.js";
-import { Picker } from "./pick.js";
+import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
 import { cameraFor, contextView, focusOn } from "./view.js";
@@ -43,7 +44,10 @@ export class App {
   watch() {
     const { canvas } = this;
     new ResizeObserver(() => this.resize()).observe(canvas);
-    const theme = () => this.setBackground(getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255));
+    const theme = () => {
+      const [red, green, blue] = getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g);
+      this.setBackground([red / 255, green / 255, blue / 255]);
+    };
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
     theme();
     canvas.addEventListener("webglcontextlost", (event) => {
@@ -107,8 +111,8 @@ export class App {
 
   /** Move a group by a 3x4 matrix of the scene's world (12 numbers): x -> A x + t. */
   setMatrix(index, matrix) {
-    const { origin } = this.scene.header, rows = Float32Array.from(matrix);
-    for (let i = 0; i < 3; i++) rows[4 * i + 3] = matrix[4 * i + 3] - origin[i] + origin.reduce((sum, value, k) => sum + matrix[4 * i + k] * value, 0);
+    const { origin } = this.scene.header, rows = Array.from(matrix);
+    for (let i = 0; i < 3; i++) rows[4 * i + 3] += dot(rows.slice(4 * i, 4 * i + 3), origin) - origin[i];
     this.matrices.set(rows, 12 * index);
     this.tinted = false;
     this.change();
@@ -147,11 +151,15 @@ export class App {
   /** Keys that are no movement; false if there is no such command. */
   command(key) {
     const commands = {
-      "[": () => this.showPhoto(this.photo - 1), "]": () => this.showPhoto(this.photo + 1), Home: () => this.showPhoto(0),
+      "[": () => this.showPhoto(this.photo - 1),
+      "]": () => this.showPhoto(this.photo + 1),
+      Home: () => this.showPhoto(0),
       h: () => this.selected >= 0 && this.setHidden(this.selected, !this.hidden[this.selected]),
       u: () => this.hidden.forEach((hidden, index) => hidden && this.setHidden(index, false)),
-      f: () => this.focusGroup(this.selected), Escape: () => this.select(-1),
-      g: () => document.body.classList.toggle("alone"), "?": () => byId("help").toggleAttribute("open"),
+      f: () => this.focusGroup(this.selected),
+      Escape: () => this.select(-1),
+      g: () => document.body.classList.toggle("alone"),
+      "?": () => byId("help").toggleAttribute("open"),
     };
     commands[key]?.();
     return key in commands;
@@ -159,7 +167,7 @@ export class App {
 
   // --- picking ---
 
-  /** What shows at a pixel of the picture, x and y from its upper left corner: alpha, depth, group index (-1 = none). */
+  /** What shows at a point of the picture, in pixels from its upper left corner: alpha, depth, group (-1 = none). */
   pick(x, y) {
     if (this.pickedFrom !== this.shown) {
       this.picker = new Picker(this.scene, this.matrices, this.camera(), this.order, this.count);
@@ -205,15 +213,10 @@ export class App {
     if (this.sortMs > SLOW_SORT_MS) this.draw();
   }
 
-  /** Third row of camera-from-group for every group, as the sorter takes them. */
+  /** Third row of camera-from-group for every group, as the sorter takes them: depth of a position; NaN = hidden. */
   depthRows() {
-    const { rotation: r, translation: t } = this.camera(), { matrices, hidden } = this, rows = new Float32Array(4 * hidden.length);
-    for (let g = 0; g < hidden.length; g++) {
-      for (let k = 0; k < 4; k++) {
-        rows[4 * g + k] = (k === 3 ? t[2] : 0) + [0, 1, 2].reduce((sum, i) => sum + r[6 + i] * matrices[12 * g + 4 * i + k], 0);
-      }
-      if (hidden[g]) rows[4 * g] = NaN;
-    }
+    const views = groupViews(this.camera(), this.matrices), rows = new Float32Array(4 * this.hidden.length);
+    this.hidden.forEach((hidden, g) => rows.set(hidden ? [NaN] : views.subarray(12 * g + 8, 12 * g + 12), 4 * g));
     return rows;
   }
 

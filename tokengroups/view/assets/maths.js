@@ -48,7 +48,9 @@ export function rotationAbout([x, y, z], angle) {
 
 export function multiply3(a, b) {
   const out = new Array(9).fill(0);
-  for (let i = 0; i < 3; i++) for (let j = 0; j < 3; j++) for (let k = 0; k < 3; k++) out[3 * i + j] += a[3 * i + k] * b[3 * k + j];
+  for (let i = 0; i < 3; i++) {
+    for (let j = 0; j < 3; j++) for (let k = 0; k < 3; k++) out[3 * i + j] += a[3 * i + k] * b[3 * k + j];
+  }
   return out;
 }
 
@@ -63,4 +65,5 @@ export function applyTransposed3(m, v) {
 
 export const add = (a, b) => a.map((value, i) => value + b[i]);
 export const scaled = (a, factor) => a.map((value) => value * factor);
+export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);

@@ -31,7 +31,9 @@ export function unpack(bytes) {
     const planes = bytes.subarray(start, start + count * width), records = new Uint8Array(count * width);
     if (planes.length !== records.length) throw new Error("the packed scene is cut off");
     start += records.length;
-    for (let k = 0; k < width; k++) for (let i = 0, at = k * count; i < count; i++) records[i * width + k] = planes[at + i];
+    for (let k = 0; k < width; k++) {
+      for (let i = 0; i < count; i++) records[i * width + k] = planes[k * count + i];
+    }
     return records;
   };
   const words = new Uint32Array(block(4 * WORDS).buffer);

@@ -16,7 +16,8 @@ export class Panel {
   constructor(app, list) {
     this.app = app;
     const { groups } = app.scene.header;
-    const order = groups.map((_, index) => index).sort((a, b) => groups[b].share - groups[a].share || groups[a].id - groups[b].id);
+    const byShare = (a, b) => groups[b].share - groups[a].share || groups[a].id - groups[b].id;
+    const order = groups.map((_, index) => index).sort(byShare);
     this.rows = new Array(groups.length);
     list.append(...order.map((index) => (this.rows[index] = this.row(groups[index], index))));
   }
@@ -27,11 +28,11 @@ export class Panel {
     shown.addEventListener("change", () => app.setHidden(index, !shown.checked));
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = `rgb(${group.color})`;
-    const label = element("button", { type: "button", className: "name", title: `group ${group.id}: ${group.count} Gaussians` });
-    label.append(swatch, element("span", { className: "text", textContent: name }));
+    const title = `group ${group.id}: ${group.count} Gaussians`, text = element("span", { className: "text" }, name);
+    const label = element("button", { type: "button", className: "name", title }, swatch, text);
     label.addEventListener("click", () => app.select(index === app.selected ? -1 : index));
     label.addEventListener("dblclick", () => app.focusGroup(index));
-    const row = element("li", {}, shown, label, element("span", { className: "share", textContent: percent(group.share) }));
+    const row = element("li", {}, shown, label, element("span", { className: "share" }, percent(group.share)));
     row.addEventListener("pointerenter", () => app.hover(index));
     row.addEventListener("pointerleave", () => app.hover(-1));
     return row;

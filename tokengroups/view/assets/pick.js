@@ -1,5 +1,5 @@
 // What shows at a pixel, on the CPU: the renderer's maths once more, for the few splats that lie near it.
-import { fromHalf, rotationFromQuaternion, unpackQuaternion } from "./maths.js";
+import { cross, dot, fromHalf, rotationFromQuaternion, unpackQuaternion } from "./maths.js";
 import { MIN_ALPHA, WORDS } from "./packed.js";
 
 const BLUR = 0.3, MAX_ALPHA = 0.999, MIN_TRANSMITTANCE = 1e-4, MAX_DETERMINANT = 1e30;
@@ -27,16 +27,17 @@ export function groupViews({ rotation, translation }, matrices) {
   return views;
 }
 
-/** Largest projected x, y and half side of every splat: 3 numbers for each of the first `count` of `order`. */
+/** Squares that hold the first `count` splats of `order`: 3 numbers each, the centre's x and y and half the side. */
 function boundSplats(scene, views, camera, order, count) {
   const { words } = scene, floats = new Float32Array(words.buffer), unit = scene.header.scale_unit;
   const { fx, fy, cx, cy } = camera, { low, high } = jacobianLimits(camera), bounds = new Float32Array(3 * count);
-  const slopes = [0, 1].map((k) => 1 + Math.max(low[k] ** 2, high[k] ** 2)), focal = Math.sqrt(Math.max(fx * fx * slopes[0], fy * fy * slopes[1]));
+  const steepest = [0, 1].map((k) => Math.hypot(1, Math.max(-low[k], high[k]))); // of rows of the Jacobian, times z / f
+  const focal = Math.max(fx * steepest[0], fy * steepest[1]);
   for (let k = 0; k < count; k++) {
     const w = WORDS * order[k], v = 12 * (words[w + 7] >>> 16), px = floats[w], py = floats[w + 1], pz = floats[w + 2];
     const z = views[v + 8] * px + views[v + 9] * py + views[v + 10] * pz + views[v + 11];
     const size = unit * Math.max(fromHalf(words[w + 4]), fromHalf(words[w + 4] >>> 16), fromHalf(words[w + 5]));
-    const grown = views[v] * views[v] + views[v + 4] * views[v + 4] + views[v + 8] * views[v + 8]; // matrices are similarities
+    const grown = views[v] ** 2 + views[v + 4] ** 2 + views[v + 8] ** 2; // the same for all columns of a similarity
     bounds[3 * k] = (fx * (views[v] * px + views[v + 1] * py + views[v + 2] * pz + views[v + 3])) / z + cx;
     bounds[3 * k + 1] = (fy * (views[v + 4] * px + views[v + 5] * py + views[v + 6] * pz + views[v + 7])) / z + cy;
     bounds[3 * k + 2] = FARTHEST * Math.sqrt(grown * ((size * focal) / z) ** 2 + BLUR) + 0.01;
@@ -46,20 +47,21 @@ function boundSplats(scene, views, camera, order, count) {
 
 /** Projection of one splat; `out` gets its centre x y, the Cholesky factor ux uy vy of its conic, and its depth. */
 function projectSplat(scene, views, camera, limits, index, out) {
-  const { words } = scene, floats = new Float32Array(words.buffer), w = WORDS * index, start = 12 * (words[w + 7] >>> 16);
-  const view = views.subarray(start, start + 12), turn = rotationFromQuaternion(unpackQuaternion(words[w + 3], [0, 0, 0, 0]));
-  const [x, y, z] = [0, 4, 8].map((i) => view[i] * floats[w] + view[i + 1] * floats[w + 1] + view[i + 2] * floats[w + 2] + view[i + 3]);
-  const scales = [words[w + 4], words[w + 4] >>> 16, words[w + 5]].map((bits) => fromHalf(bits) * scene.header.scale_unit);
-  const axis = (i, b) => (view[4 * i] * turn[b] + view[4 * i + 1] * turn[3 + b] + view[4 * i + 2] * turn[6 + b]) * scales[b];
+  const { words, header } = scene, w = WORDS * index, start = 12 * (words[w + 7] >>> 16);
+  const view = views.subarray(start, start + 12), [px, py, pz] = new Float32Array(words.buffer, 4 * w, 3);
+  const turn = rotationFromQuaternion(unpackQuaternion(words[w + 3], [0, 0, 0, 0]));
+  const [x, y, z] = [0, 4, 8].map((i) => view[i] * px + view[i + 1] * py + view[i + 2] * pz + view[i + 3]);
+  const scales = [words[w + 4], words[w + 4] >>> 16, words[w + 5]].map((bits) => fromHalf(bits) * header.scale_unit);
+  const axis = (i, k) => scales[k] * dot(view.subarray(4 * i, 4 * i + 3), [turn[k], turn[3 + k], turn[6 + k]]);
   const clamp = (value, k) => Math.min(limits.high[k], Math.max(limits.low[k], value));
-  const tx = clamp(x / z, 0), ty = clamp(y / z, 1), a = [], b = [];
-  for (let k = 0; k < 3; k++) a.push((camera.fx / z) * (axis(0, k) - tx * axis(2, k))), b.push((camera.fy / z) * (axis(1, k) - ty * axis(2, k)));
-  const xx = a[0] * a[0] + a[1] * a[1] + a[2] * a[2], yy = b[0] * b[0] + b[1] * b[1] + b[2] * b[2];
-  const xy = a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-  const c0 = a[1] * b[2] - a[2] * b[1], c1 = a[2] * b[0] - a[0] * b[2], c2 = a[0] * b[1] - a[1] * b[0];
-  const determinant = c0 * c0 + c1 * c1 + c2 * c2 + BLUR * (xx + yy + BLUR); // by Lagrange's identity: needles keep digits
-  const ux = determinant <= MAX_DETERMINANT ? Math.sqrt((yy + BLUR) / determinant) : NaN;
-  out.set([(camera.fx * x) / z + camera.cx, (camera.fy * y) / z + camera.cy, ux, (-ux * xy) / (yy + BLUR), 1 / Math.sqrt(yy + BLUR), z]);
+  const tx = clamp(x / z, 0), ty = clamp(y / z, 1);
+  const a = [0, 1, 2].map((k) => (camera.fx / z) * (axis(0, k) - tx * axis(2, k)));
+  const b = [0, 1, 2].map((k) => (camera.fy / z) * (axis(1, k) - ty * axis(2, k)));
+  const xx = dot(a, a), yy = dot(b, b) + BLUR, xy = dot(a, b), area = cross(a, b);
+  const determinant = dot(area, area) + BLUR * (xx + yy); // by Lagrange's identity: needles keep their digits
+  const ux = determinant <= MAX_DETERMINANT ? Math.sqrt(yy / determinant) : NaN;
+  const centre = [(camera.fx * x) / z + camera.cx, (camera.fy * y) / z + camera.cy];
+  out.set([...centre, ux, (-ux * xy) / yy, 1 / Math.sqrt(yy), z]);
 }
 
 /** What shows where in one picture. Made once per view; every look then is fast. */
@@ -80,8 +82,8 @@ export class Picker {
   /**
    * Composite what lies at the point (x, y) of the picture, the centre of its first pixel being (0.5, 0.5).
    *
-   * @returns alpha, depth (mean z, 0 where nothing is), and group: index of the one with the largest weight, -1 where less
-   *   than half is covered. Weights of soft groups are split between the two most probable ones.
+   * @returns alpha, depth (mean z, 0 where nothing is), and group: index of the one with the largest weight, -1 where
+   *   less than half is covered. Weights of soft groups are split between the two most probable ones.
    */
   at(x, y) {
     const { scene: { words, shares }, order, bounds, splat } = this, weights = new Map();
@@ -100,8 +102,7 @@ export class Picker {
       if (mixed & 15) give(shares[3 * index] | (shares[3 * index + 1] << 8), (weight * (mixed & 15)) / 15);
       alpha += weight, depth += weight * splat[5], transmittance *= 1 - a;
     }
-    let group = -1, most = 0;
-    for (const [index, weight] of weights) if (weight > most || (weight === most && index < group)) (group = index), (most = weight);
+    const [group] = [...weights].reduce((best, each) => (each[1] > best[1] ? each : best), [-1, 0]);
     return { alpha, depth: alpha > 0 ? depth / alpha : 0, group: alpha < GROUP_ALPHA ? -1 : group };
   }
 }

@@ -26,13 +26,14 @@ export class Renderer {
     const deep = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
     this.format = deep ? gl.RGBA16F : gl.RGBA8; // 8 bits would round at every splat
     this.rows = Math.max(Math.ceil(count / ROW), 1);
-    if (this.rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new NoWebGL("This graphics card holds no scene of this size.");
+    const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    if (this.rows > most) throw new NoWebGL("The scene is too large for this graphics card; see --max-gaussians.");
     this.program = this.link(SPLAT_VERTEX, SPLAT_FRAGMENT);
     this.copying = this.link(COPY_VERTEX, COPY_FRAGMENT);
-    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT];
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], perSplat = harmonics ? degree : 1; // texels
     this.textures = {
-      splats: this.table(2 * ROW, this.rows, integers, words, (WORDS / 4) * 4 * ROW),
-      harmonics: degree ? this.table(degree * ROW, this.rows, integers, harmonics, 4 * degree * ROW) : this.table(1, 1, integers),
+      splats: this.table((WORDS / 4) * ROW, this.rows, integers, words),
+      harmonics: this.table(perSplat * ROW, harmonics ? this.rows : 1, integers, harmonics),
       order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
       groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
     };
@@ -51,10 +52,12 @@ export class Renderer {
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost()) throw new Error(gl.getShaderInfoLog(shader));
+      const good = gl.getShaderParameter(shader, gl.COMPILE_STATUS) || gl.isContextLost();
+      if (!good) throw new Error(gl.getShaderInfoLog(shader));
     }
     gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program));
+    const good = gl.getProgramParameter(program, gl.LINK_STATUS) || gl.isContextLost();
+    if (!good) throw new Error(gl.getProgramInfoLog(program));
     const at = {};
     for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
       const { name } = gl.getActiveUniform(program, i);
@@ -63,42 +66,45 @@ export class Renderer {
     return { program, at };
   }
 
-  /** Texture of numbers; `values` may end before its last row does. */
-  table(width, height, [inner, format, type], values, perRow) {
-    const { gl } = this, texture = gl.createTexture();
+  /** Texture of numbers, and what `fill` needs to know of it; no `values` = zeros. */
+  table(width, height, [inner, format, type], values) {
+    const { gl } = this, texture = gl.createTexture(), table = { texture, width, format, type };
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, inner, width, height);
     // Integer textures are incomplete, and read as zeros, with any other filter.
-    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
-    if (!values?.length) return { texture, width, format, type };
-    const whole = Math.floor(values.length / perRow), rest = new values.constructor(perRow);
-    if (whole) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, whole, format, type, values, 0);
-    rest.set(values.subarray(whole * perRow));
-    if (whole < height) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, whole, width, 1, format, type, rest, 0);
-    return { texture, width, format, type };
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    if (values) this.fill(table, values);
+    return table;
   }
 
-  /** Replace the first `length` texels of a texture; `values` has whole rows, or is padded to them. */
-  fill({ texture, width, format, type }, values, length) {
-    const { gl } = this, rows = Math.ceil(length / width), perTexel = format === gl.RED_INTEGER ? 1 : 4;
-    if (!rows) return;
-    const missing = rows * width * perTexel > values.length;
-    const padded = missing ? new values.constructor(rows * width * perTexel) : values;
-    if (missing) padded.set(values);
+  /** Replace the first texels of a texture; the last row may be incomplete. */
+  fill({ texture, width, format, type }, values) {
+    const { gl } = this, perRow = width * (format === gl.RED_INTEGER ? 1 : 4);
+    const whole = Math.floor(values.length / perRow);
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, rows, format, type, padded, 0);
+    const send = (row, height, numbers) => {
+      if (numbers.length) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, row, width, height, format, type, numbers);
+    };
+    send(0, whole, values.subarray(0, whole * perRow));
+    const rest = values.subarray(whole * perRow), padded = new values.constructor(rest.length ? perRow : 0);
+    padded.set(rest);
+    send(whole, 1, padded);
   }
 
   setOrder(order, count) {
-    this.fill(this.textures.order, order, count);
+    this.fill(this.textures.order, order.subarray(0, count));
     this.drawn = count;
   }
 
   /** Four texels a group: the rows of its 3x4 matrix, and its tint with the tint's strength. */
   setGroups(matrices, tints) {
     const count = tints.length / 4, texels = new Float32Array(16 * count);
-    for (let g = 0; g < count; g++) texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g), texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
-    this.fill(this.textures.groups, texels, 4 * count);
+    for (let g = 0; g < count; g++) {
+      texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g);
+      texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
+    }
+    this.fill(this.textures.groups, texels);
   }
 
   /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
@@ -158,7 +164,8 @@ export class Renderer {
     gl.uniform1f(at.scaleUnit, scene.header.scale_unit);
     gl.uniform1i(at.count, this.drawn);
     gl.uniform1i(at.degree, scene.header.sh_degree);
-    if (this.drawn) gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(this.drawn / BATCH));
+    const batches = Math.ceil(this.drawn / BATCH);
+    if (batches) gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, batches);
   }
 
   bindTarget(width, height) {
@@ -175,9 +182,10 @@ export class Renderer {
 
   /** Bytes of the picture after `draw` in the same task: rows from the top, red green blue alpha. */
   pixels() {
-    const { gl } = this, { width, height } = this.canvas, bytes = new Uint8Array(4 * width * height), rows = new Uint8Array(bytes.length);
-    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
-    for (let y = 0; y < height; y++) rows.set(bytes.subarray(4 * width * (height - 1 - y), 4 * width * (height - y)), 4 * width * y);
-    return rows;
+    const { gl } = this, { width, height } = this.canvas, row = 4 * width;
+    const upwards = new Uint8Array(row * height), downwards = new Uint8Array(row * height);
+    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, upwards);
+    for (let y = 0; y < height; y++) downwards.set(upwards.subarray(row * y, row * (y + 1)), row * (height - 1 - y));
+    return downwards;
   }
 }

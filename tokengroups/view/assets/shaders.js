@@ -91,7 +91,8 @@ void main() {
   factor.z = inversesqrt(yy);
 
   color = vec4(base, opacity);
-  if (degree > 0) color.rgb += higherHarmonics(row, column, normalize((world - eye) * moved)); // in the group's own frame
+  vec3 direction = normalize((world - eye) * moved); // in the group's own frame
+  if (degree > 0) color.rgb += higherHarmonics(row, column, direction);
   color.rgb = mix(max(color.rgb, 0.0), tint.rgb, tint.a);
   // A parallelogram around the ellipse in which alpha is at least 1 / 255, and a little more.
   vec2 corner = (reach * 1.02 + 0.01) * vec2((gl_VertexID & 1) * 2 - 1, (gl_VertexID & 2) - 1);

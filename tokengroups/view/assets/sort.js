@@ -12,7 +12,7 @@ function sortBuffers(count) {
  * Sort splats from near to far, those of equal depth by index; `order` is filled, the number of splats is returned.
  *
  * Depth is `row . (position, 1)` with the row of the splat's group in `rows` (4 numbers a group, NaN = hidden). What is
- * nearer than 0.01 is left out. Bits of positive floats sort like their values: two counting sorts of 16 bits are exact.
+ * nearer than 0.01 is left out. Bits of positive floats sort like their values: two counting sorts by 16 bits do it.
  */
 function depthOrder(positions, groups, rows, order, buffers) {
   const { keys, passed, kept, low, high } = buffers, depth = new Float32Array(1), bits = new Uint32Array(depth.buffer);
@@ -45,7 +45,7 @@ function sortService() {
   };
 }
 
-/** Sorts in a worker, or here where workers are forbidden; `done(order, count, job)` gets the order until the next one. */
+/** Sorts in a worker, or here where there are none; `done(order, count, job)` may read the order until the next. */
 export class Sorter {
   constructor(positions, groups, done) {
     this.done = done;

@@ -9,9 +9,12 @@ async function openScene() {
     byId("scene").remove();
     const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
     const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
-    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}` + (gaussians < total ? ` of ${total.toLocaleString()}` : "");
+    const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
+    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`;
     const app = new App(scene);
-    for (const button of document.querySelectorAll("[data-key]")) button.addEventListener("click", () => app.command(button.dataset.key));
+    for (const button of document.querySelectorAll("[data-key]")) {
+      button.addEventListener("click", () => app.command(button.dataset.key));
+    }
     await app.settled();
     document.documentElement.dataset.state = "ready";
     return app;

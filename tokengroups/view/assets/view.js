@@ -1,5 +1,5 @@
-// Where one looks from. A view is an immutable object: rotation (camera from world, 9 numbers, rows right, down, forward),
-// eye, distance to the point that it turns about, and lens (fx fy cx cy width height of the picture that must be seen).
+// Where one looks from. A view is an immutable object: rotation (camera from world, 9 numbers: rows right, down,
+// forward), eye, distance to the point that it turns about, and lens (fx fy cx cy width height of the picture to see).
 import { add, apply3, applyTransposed3, dot, multiply3, rotationAbout, scaled } from "./maths.js";
 
 const STEEPEST = 0.995; // cosine between up and the viewing direction
@@ -9,7 +9,7 @@ const CLOSEST = 1e-3; // of the distance at the start
 export function contextView(header, index) {
   const { cam_from_world: m, pinhole: [fx, fy, cx, cy] } = header.cameras[index], [height, width] = header.size_hw;
   const rotation = [...m[0].slice(0, 3), ...m[1].slice(0, 3), ...m[2].slice(0, 3)];
-  const eye = add(scaled(applyTransposed3(rotation, m.slice(0, 3).map((row) => row[3])), -1), scaled(header.origin, -1));
+  const world = applyTransposed3(rotation, [m[0][3], m[1][3], m[2][3]]), eye = scaled(add(world, header.origin), -1);
   return { rotation, eye, distance: header.focus_depth, lens: { fx, fy, cx, cy, width, height } };
 }
 
@@ -18,7 +18,8 @@ export function cameraFor({ rotation, eye, lens }, width, height) {
   const zoom = Math.min(width / lens.width, height / lens.height);
   const middle = (centre, side, whole) => (whole - side * zoom) / 2 + centre * zoom;
   return {
-    rotation, translation: scaled(apply3(rotation, eye), -1), eye, width, height, fx: lens.fx * zoom, fy: lens.fy * zoom,
+    rotation, translation: scaled(apply3(rotation, eye), -1), eye, width, height,
+    fx: lens.fx * zoom, fy: lens.fy * zoom,
     cx: middle(lens.cx, lens.width, width), cy: middle(lens.cy, lens.height, height),
   };
 }
