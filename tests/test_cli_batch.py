@@ -127,6 +127,23 @@ def test_photos_beside_a_batch_are_refused(rooms: Path, tmp_path: Path, capsys: 
     assert not (tmp_path / "out").exists()
 
 
+def test_masks_are_those_of_one_scene_each(
+    rooms: Path, tmp_path: Path, random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks, options = tmp_path / "masks", ("--weights", random_weights, "--postprocess", "none")
+    masks.mkdir()
+    half = np.repeat(np.array([[0, 255]], np.uint8), 32, axis=1).repeat(64, axis=0)
+    Image.fromarray(half).save(masks / "0.png")
+    assert reconstruct("--batch", rooms, "-o", tmp_path / "out", "--ignore", masks, *options) == 2
+    assert "cannot tell which mask is whose: 0.png for" in capsys.readouterr().err
+    for name in ("room2", "room10"):
+        (masks / name).mkdir()
+        Image.fromarray(half if name == "room2" else half[:, ::-1]).save(masks / name / "0.png")
+    (masks / "0.png").unlink()
+    assert reconstruct("--batch", rooms, "-o", tmp_path / "out", "--ignore", masks, *options) == 0
+    assert capsys.readouterr().out.count("note: 25.0% of the pixels are ignored") == 2
+
+
 def scenes_of(out: Path, count: int) -> list[BatchScene]:
     return [BatchScene(f"s{index}", out / f"photos{index}", out / f"s{index}.safetensors") for index in range(count)]
 

@@ -66,6 +66,12 @@ def test_the_scene_is_in_the_world_of_the_cameras(
     assert load_scene(photos.parent / "scene.safetensors").provenance["cameras"] == "refined"
 
 
+def test_one_camera_does_not_tell_the_unit(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reconstruct(photos, "--cameras", photos.parent / "transforms.json", "--max-views", 1) == 0
+    assert "\ncameras given: one photo; lengths are not in their unit" in capsys.readouterr().out
+    assert load_scene(photos.parent / "scene.safetensors").provenance["unit"] == "relative"
+
+
 def test_a_photo_of_another_room_is_left_out_and_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reconstruct(photos) == 0
     assert "note: left out 1 of 4 photos that do not fit the others: -1.png (0." in capsys.readouterr().out
@@ -116,6 +122,8 @@ def test_two_pixels_and_a_length_give_metres(
         (("--cameras", "missing"), "missing"),
         (("--scale-between", "1,2", "3,4", "0"), "--scale-between 1,2 3,4 0: give U,V U,V METRES"),
         (("--scale-between", "900,2", "3,4", "1"), "900,2: the scene shows no such pixel; 0.png has 128x128 pixels"),
+        (("--scale-between", "9,2", "10,2", "1"), "less than 2 pixels between them; choose others"),
+        (("--max-gaussians", "9"), "has no such setting; keep the step densify, or leave the option out"),
         (("--scale-between", "x:9,2", "3,4", "1"), "--scale-between x: is no photo of the scene"),
     ],
 )
@@ -126,6 +134,11 @@ def test_what_does_not_fit_is_refused_in_one_line(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and message in line
     assert not (photos.parent / "scene.safetensors").exists()
+
+
+def test_cameras_of_a_video_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reconstruct(tmp_path / "clip.mp4", "--cameras", "x") == 2
+    assert "clip.mp4 is a video; give the folder of its frames" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["1", "1,2,3", "a,b", "1,nan", ":1", "1;2", ""])

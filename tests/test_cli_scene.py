@@ -336,6 +336,32 @@ def test_read_only_folder_is_refused(scene_file: Path, tmp_path: Path, capsys: p
 # --- export and import ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["out.ply", "out.SPZ", "out.glb"])
+def test_scene_files_are_not_named_as_splats(
+    name: str, scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"{name}: a scene file is none of splats; name it out.safetensors"
+    assert words in refused(capsys, "edit", scene_file, "remove", "2", "-o", tmp_path / name)
+    assert words in refused(capsys, "import", tmp_path, "-o", tmp_path / name)
+    assert words in refused(capsys, "reconstruct", tmp_path, "-o", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_splats_are_no_scene_file(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", scene_file, "-o", tmp_path / "splats.ply") == 0
+    for command in ("list", "info"):
+        line = refused(capsys, command, tmp_path / "splats.ply")
+        assert line.endswith("splats.ply: no scene file; make one of it with `tokengroups import`\n")
+    scene_file.rename(tmp_path / "splats.ply")  # a scene by its content
+    assert run("list", tmp_path / "splats.ply") == 0
+
+
+def test_gltf_is_written_and_not_read(scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", scene_file, "-o", tmp_path / "splats.glb") == 0
+    line = refused(capsys, "import", tmp_path / "splats.glb", "-o", tmp_path / "again.safetensors")
+    assert "splats.glb: glTF is written, not read; export the scene as .ply or .spz" in line
+
+
 def test_export_then_import_gives_the_groups_back(
     scene_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

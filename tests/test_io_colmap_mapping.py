@@ -69,6 +69,8 @@ def test_photos_of_nothing_are_refused_in_one_line(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), "teal").save(tmp_path / f"{index}.png")
     with pytest.raises(UserError, match="--poses colmap: COLMAP found no cameras for 2 photos; take more photos"):
         map_photos(load_photos(tmp_path, 64).photos)
+    with pytest.raises(UserError, match="--poses colmap: one photo has no others to match; take more photos"):
+        map_photos(load_photos(tmp_path / "0.png", 64).photos)
 
 
 def test_without_pycolmap_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,18 @@ def test_a_single_path_is_a_source(tmp_path: Path) -> None:
     assert len(load_photos(tmp_path, 64).images) == len(load_photos(str(tmp_path / "a.png"), 64).images) == 1
 
 
+def test_what_is_true_of_many_photos_is_one_line(tmp_path: Path) -> None:
+    for name in range(6):
+        gradient(128 if name != 4 else 96, 64).save(tmp_path / f"{name}.png")
+    said = "reduced from 128x64 to 64x32"
+    assert load_photos(tmp_path, 64).messages()[:2] == [
+        f"0.png, 1.png and 3 more: {said}",
+        "4.png: reduced from 96x64 to 64x43",
+    ]
+    few = load_photos([tmp_path / f"{name}.png" for name in range(3)], 64)
+    assert few.messages() == [f"{name}.png: {said}" for name in range(3)]
+
+
 def test_names_are_shown_on_one_line(tmp_path: Path) -> None:
     name = os.fsdecode(b"a\n\x1b[31m\xff.jpg")
     save(gradient(64, 64).transpose(STORED[6]), tmp_path / name, 6)

@@ -106,6 +106,19 @@ def test_nothing_comes_from_pixels_that_do_not_count(decoded: Draft) -> None:
     assert len(Densify(steps=0)(none).predicted().gaussians.means) == own
 
 
+def test_errors_are_those_of_pixels_that_count(decoded: Draft) -> None:
+    gaussians, cameras = decoded.predicted().gaussians, decoded.geometry.cameras
+    mask = torch.rand(decoded.photos[:, 0].shape, generator=torch.Generator().manual_seed(0)) > 0.4
+    padded = torch.where(mask[:, None], decoded.photos, 1.0)
+    errors = rendering_errors(gaussians, padded, cameras, mask)
+    assert torch.equal(errors, rendering_errors(gaussians, decoded.photos, cameras, mask)) and bool((errors >= 0).all())
+    shown = render(gaussians, cameras.cam_from_world, cameras.intrinsics, cameras.size_hw).colors.movedim(-1, 1)
+    apart = (shown - decoded.photos).abs().mean(dim=1)
+    for view, row, column in ((0, 0, 0), (1, 20, 31), (2, 63, 40)):
+        near = view, slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+        assert float(errors[view, row, column]) == pytest.approx(float(apart[near][mask[near]].mean()), rel=1e-4)
+
+
 def test_one_photo_is_enough(model: SceneSystem) -> None:
     photos = to_views(generate_room(5, 1, "test", num_views=3, size=PHOTO), (1,)).images
     steps: Any = [Densify(steps=2)]

@@ -8,14 +8,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from largest_tensor import LargestTensor
 from torch import Tensor
 
 from tokengroups.data.augment import to_views
 from tokengroups.data.procedural import generate_room
 from tokengroups.postprocess.depth_agreement import FINER, SAME_LOG_DEPTH, compare_depth
-from tokengroups.postprocess.multi_view_stereo import refine_depth
+from tokengroups.postprocess.multi_view_stereo import MultiViewStereo, refine_depth
 from tokengroups.postprocess.multi_view_stereo.cost_volume import (
     NOISE_VARIANCE,
+    PARTNERS,
     PATCH_RADIUS_PX,
     UNSEEN_COST,
     matching_costs,
@@ -169,6 +171,24 @@ def test_costs_are_least_at_the_true_depth_and_neutral_where_nothing_is_seen() -
     far = Cameras(cameras.cam_from_world.clone(), cameras.intrinsics, cameras.size_hw)
     far.cam_from_world[2, 2, 3] = -100.0  # behind it
     assert bool((matching_costs(photos, far, true, 1, [2], logs) == UNSEEN_COST).all())
+
+
+def test_costs_of_pixels_that_do_not_count_are_neutral() -> None:
+    photos, cameras, true = tilted_plane()
+    mask = torch.ones_like(true, dtype=torch.bool)
+    mask[0, :9] = False
+    logs = torch.linspace(-0.3, 0.3, 5)
+    costs = matching_costs(photos, cameras, true, 0, [1, 2], logs, mask)
+    assert bool((costs[:, :9] == UNSEEN_COST).all())
+    assert torch.equal(costs[:, 9:], matching_costs(photos, cameras, true, 0, [1, 2], logs)[:, 9:])
+
+
+def test_costs_are_those_of_one_photo_at_a_time() -> None:
+    """Those of 100 photos of 518x392 pixels would take 2.5 GB, and the sums along paths seven times as much."""
+    photos, cameras, true = tilted_plane(8)
+    with LargestTensor() as watched:
+        refine_depth(photos, cameras, true)
+    assert watched.numel <= PARTNERS * MultiViewStereo().planes * SIZE**2
 
 
 def test_patch_means_count_only_pixels_of_the_photo() -> None:

@@ -206,3 +206,9 @@ def test_settings_of_another_system_are_unknown(experiment):
         experiment(model__anchor_growth=0.5)
     config = experiment("token_groups_tiny", model__anchor_growth=0.5).config
     assert config.model.anchor_growth == 0.5
+
+
+def test_images_of_other_shapes_have_sides_that_the_encoder_takes(experiment):
+    """Patches of 16 and 24 pixels: multiples of 48 alone do."""
+    examples = experiment(data__size=96, data__aspect=2.0, model__context_patch=24).build().examples
+    assert {side for step in range(40) for side in examples.paths.shape(step)} == {48, 96}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from sklearn.cluster import HDBSCAN
 
 MAX_PLANES = 5
 PLANE_TRIALS = 1000  # random triples of anchors per plane
@@ -37,6 +36,8 @@ def planes_hdbscan(points: Float[np.ndarray, "K 3"]) -> Int64[np.ndarray, " K"]:
         >>> labels.shape, int(labels.min())
         ((613,), 0)
     """
+    from sklearn.cluster import HDBSCAN  # takes half a second to import, and few commands cluster
+
     points = points.astype(np.float64) / max(float(np.median(np.linalg.norm(points, axis=1))), 1e-9)
     labels = np.full(len(points), -1, dtype=np.int64)
     random = np.random.default_rng(0)

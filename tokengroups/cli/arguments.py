@@ -160,6 +160,7 @@ def adjust_model(model: SceneSystem, weights: str, **settings: Any) -> dict[str,
     for name in given:
         if name not in model.adjustable:
             option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option}: the system of {shown(weights)} has no such setting; leave the option out")
+            cure = "keep the step densify, or leave" if name == "max_gaussians" else "leave"
+            raise UserError(f"{option}: the system of {shown(weights)} has no such setting; {cure} the option out")
     model.adjust(**given)
     return given

@@ -59,6 +59,23 @@ def find_scenes(given: Sequence[str], out: Path) -> list[BatchScene]:
     return [BatchScene(name, path, out / f"{name}.safetensors") for name, path in zip(names, sources, strict=True)]
 
 
+def check_masks(scenes: Sequence[BatchScene], folder: Path) -> None:
+    """Refuse masks of ignored pixels that photos of several scenes would share.
+
+    Raises:
+        UserError: No mask of any photo, or one of several photos.
+    """
+    from tokengroups.io.images import find_photos, is_video
+    from tokengroups.io.matching import find_masks
+
+    photos = []
+    for scene in scenes:
+        with contextlib.suppress(UserError):  # what is wrong with a scene shows when it is made
+            photos += [] if is_video(scene.source) else find_photos(scene.source)
+    if photos:
+        find_masks(folder, photos)
+
+
 def run_batch(scenes: Sequence[BatchScene], out: Path, make: Make, processes: Processes, as_json: bool) -> int:
     """Make the scenes of this process's share; returns the exit code, 1 if any scene of any process failed.
 

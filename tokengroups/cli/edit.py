@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> None:
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
     from tokengroups.editing import parse_edits
-    from tokengroups.io.files import atomic_path, check_folder, check_writable
+    from tokengroups.io.files import atomic_path, check_folder, check_scene_name
     from tokengroups.scene import load_scene, render_views, save_scene
 
     edits = parse_edits(words)
-    check_writable(args.output)
+    check_scene_name(args.output)
     if args.render:
         check_folder(args.render)
     before = load_scene(args.scene)

@@ -32,13 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load scene, photos and encoder; write the scene with embeddings."""
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import check_scene_name
     from tokengroups.io.scene_photos import find_scene_photos
     from tokengroups.retrieval import embed_groups
     from tokengroups.scene import load_scene, save_scene
     from tokengroups.text import load_dense_encoder
 
-    check_writable(args.out)
+    check_scene_name(args.out)
     scene = load_scene(args.scene)
     if scene.provenance.get("edits"):
         raise UserError(f"{args.scene} was edited, so its photos show something else; embed it before you edit it")

@@ -77,11 +77,11 @@ def run(args: argparse.Namespace) -> None:
     from tokengroups.data.readers.capture import find_capture
     from tokengroups.evaluation.fit import score_fit
     from tokengroups.fitting import FitConfig
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import check_scene_name
     from tokengroups.io.scene_photos import whole_photo_record
     from tokengroups.scene import save_scene
 
-    check_writable(args.out)
+    check_scene_name(args.out)
     device = pick_device(args.device)
     capture = find_capture(args.photos, args.cameras, args.masks, args.points, args.unlabelled or (0,))
     capture = capture if args.ignore is None else capture.ignoring(args.ignore)

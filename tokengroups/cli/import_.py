@@ -33,10 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read the files and write the scene."""
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import check_scene_name
     from tokengroups.scene import import_scene, save_scene
 
-    check_writable(args.output)
+    check_scene_name(args.output)
     imported = import_scene(args.source, fov_degrees=args.fov, size=args.size, drop_invalid=args.drop_invalid)
     save_scene(args.output, imported.scene)
     if args.json:

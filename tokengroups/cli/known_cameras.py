@@ -70,12 +70,16 @@ def given_photos(
     """
     from tokengroups.data.readers.capture import photos_of_cameras
     from tokengroups.io.camera_files import load_camera_set
+    from tokengroups.io.images import is_video
     from tokengroups.io.matching import match_photos
 
     if args.cameras is None:
         with photo_options.given_photos(args, args.photos, frames) as (paths, notes):
             yield paths, None, notes
         return
+    videos = [name for name in args.photos if is_video(Path(name))]
+    if videos:
+        raise UserError(f"--cameras is for photos, and {shown(videos[0])} is a video; give the folder of its frames")
     found, _ = load_camera_set(Path(args.cameras), "--cameras")
     pairs, notes = match_photos(found.cameras, photos_of_cameras(args.photos, found))
     yield [path for path, _ in pairs], dict(pairs), notes
@@ -136,7 +140,7 @@ def report(made: Reconstruction, registered: Registered) -> dict[str, Any]:
     facts = {
         "cameras": provenance.get("cameras", "predicted"),
         "unit": provenance.get("unit", "relative"),
-        "matched": round(median(each.matched for each in kept), 3),
+        "matched": round(median(each.matched for each in kept), 3) if len(kept) > 1 else None,
         "reprojection_px": round(median(distances), 3) if distances else None,
     }
     facts |= {
@@ -150,9 +154,12 @@ def report_lines(facts: dict[str, Any]) -> str:
     lines = []
     if len(facts) > 4:
         error = "" if facts["reprojection_px"] is None else f", {facts['reprojection_px']:.2f} px off (median)"
-        lines.append(f"cameras {facts['cameras']}: {facts['matched']:.0%} of patches matched{error}")
+        matched = "one photo" if facts["matched"] is None else f"{facts['matched']:.0%} of patches matched{error}"
+        lines.append(f"cameras {facts['cameras']}: {matched}")
     if facts["unit"] == "that of the cameras":
         lines[-1] += f"; a unit of predicted depth is {facts['depth_unit']:.3g} of theirs"
+    elif facts["unit"] == "relative" and facts["cameras"] != "predicted":
+        lines[-1] += "; lengths are not in their unit, which takes photos from several places"
     if changes := facts.get("camera_changes"):
         turned, moved = (max(change[name] for change in changes) for name in ("degrees", "distance"))
         lines.append(f"refined by up to {turned:.2g} degrees and {moved:.2g} units")

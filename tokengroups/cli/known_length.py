@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tokengroups.postprocess import Reconstruction
 
 _FORM = "U,V U,V METRES, or PHOTO:U,V in place of U,V"
+CLOSEST_PX = 2.0  # pixels of the model's image: depth of neighbours says nothing about their distance
 Pixel = tuple[str | None, float, float]  # photo's name (None: the first), x and y in the upright photo
 Place = tuple[int, float, float]  # view, and x and y in the model's image
 
@@ -76,9 +77,14 @@ def find_places(photos: Photos, known: KnownLength | None) -> list[Place]:
     """Places of a length's two pixels among the photos; none without a length.
 
     Raises:
-        UserError: No photo of that name, or no such pixel.
+        UserError: No photo of that name, no such pixel, or two that are nearly the same.
     """
-    return [] if known is None else [_place(photos, known.first), _place(photos, known.second)]
+    if known is None:
+        return []
+    places = [_place(photos, known.first), _place(photos, known.second)]
+    if places[0][0] == places[1][0] and math.dist(places[0][1:], places[1][1:]) < CLOSEST_PX:
+        raise UserError(f"--scale-between: the scene has less than {CLOSEST_PX:g} pixels between them; choose others")
+    return places
 
 
 def apply_length(

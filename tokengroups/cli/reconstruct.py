@@ -83,12 +83,12 @@ class _Tools:
 
 def run(args: argparse.Namespace) -> int | None:
     """Load weights, reconstruct one scene or a batch."""
-    from tokengroups.io.files import check_writable
+    from tokengroups.io.files import check_scene_name
 
     known.check_options(args)
     if args.batch:
         return _run_batch(args)
-    check_writable(args.out)
+    check_scene_name(args.out)
     with known.given_photos(args, _frames_of(args.out)) as (paths, cameras, notes):
         summary = _make(args, _load(args, pick_device(args.device)), paths, notes, args.out, cameras)
     peak = summary["peak_memory_gb"]
@@ -99,13 +99,15 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _run_batch(args: argparse.Namespace) -> int:
     """Reconstruct the scenes of this process's share."""
-    from tokengroups.cli.batch import find_scenes, run_batch
+    from tokengroups.cli.batch import check_masks, find_scenes, run_batch
     from tokengroups.io.files import check_folder, make_folder
     from tokengroups.training.shares import join_processes
 
     if args.photos:
         raise UserError("--batch names all scenes itself; leave the other photos out")
     scenes = find_scenes(args.batch, check_folder(args.out))
+    if args.ignore is not None:
+        check_masks(scenes, args.ignore)
     processes = join_processes(pick_device(args.device))
     tools = _load(args, processes.device)
 

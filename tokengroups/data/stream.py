@@ -140,11 +140,17 @@ class PathStream:
 class ExampleStream:
     """Augmented training examples, a pure function of (seed, step, slot).
 
+    Args:
+        config: Scenes, augmentation and choice of frames.
+        seed: Of everything random.
+        batch_size: Slots of a step.
+        multiple: As in `PathStream`.
+
     Raises:
         UserError: Paths too short for the views asked for.
     """
 
-    def __init__(self, config: ExampleConfig, seed: int, batch_size: int) -> None:
+    def __init__(self, config: ExampleConfig, seed: int, batch_size: int, multiple: int = 16) -> None:
         if config.context_views < 1 or config.num_frames < 2 * config.context_views + 1:
             raise UserError(
                 "data: num_frames must be at least 2 * context_views + 1, "
@@ -157,7 +163,7 @@ class ExampleStream:
             )
         self.config, self.seed, self.batch_size = config, seed, batch_size
         self.counts = self._scene_counts()
-        self.paths = PathStream(config, seed)
+        self.paths = PathStream(config, seed, multiple)
 
     def batch(self, step: int, slots: range) -> Example:
         """Examples of some slots, stacked; with a budget of photos, of the share of them that the step has."""

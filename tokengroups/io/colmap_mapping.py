@@ -64,6 +64,8 @@ def map_photos(
     """
     check_colmap()
     files = list(dict.fromkeys(photo.path for photo in photos))
+    if len(files) < FEWEST:
+        raise UserError(f"--poses colmap: one photo has no others to match; {_CURE}")
     with tempfile.TemporaryDirectory() as temporary:
         names = _copies({photo.path: photo for photo in photos}, Path(temporary, "images"), watch)
         model = _largest_model(Path(temporary), names, watch)

@@ -20,6 +20,7 @@ try:
 except ImportError:  # Windows: no locks, so files of killed processes stay
     fcntl = None
 
+SPLATS = (".ply", ".spz", ".glb", ".gltf", ".splat", ".ksplat", ".sog")  # names of files of splats
 _STAGING_SUFFIX = ".staging"
 _NAME_LENGTH = (
     50,
@@ -177,6 +178,16 @@ def check_writable(target: str | os.PathLike[str]) -> Path:
     else:
         return target
     raise write_error(target, OSError(code, os.strerror(code)))
+
+
+def check_scene_name(target: str | os.PathLike[str]) -> Path:
+    """Refuse to write a scene file that other programs would take for splats; else as `check_writable`."""
+    if Path(target).suffix.lower() in SPLATS:
+        raise UserError(
+            f"{shown(target)}: a scene file is none of splats; name it {shown(Path(target).stem)}.safetensors, and "
+            "`tokengroups export` makes .ply, .spz or .glb of it"
+        )
+    return check_writable(target)
 
 
 def write_error(target: Path, error: OSError | ValueError) -> UserError:

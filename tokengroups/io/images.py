@@ -29,6 +29,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".p
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 8192
 FULL_SIZE = 512  # largest side of the photos that refinements read beside those that an encoder reads
+NAMED = 3  # photos with the same notes that have a line each
 MAX_STRETCH = 0.03  # a photo is stretched by so much to fit whole patches, as VGGT does; beyond it is padded
 PADDING = 255  # white, as in VGGT's own demo
 
@@ -70,8 +71,14 @@ class Photos:
         return replace(self, images=self.images[chosen], photos=photos, mask=mask, full_images=full)
 
     def messages(self) -> list[str]:
-        """All notes for the user, one line each."""
-        about_photos = [f"{shown(photo.path.name)}: {', '.join(photo.notes)}" for photo in self.photos if photo.notes]
+        """All notes for the user, one line each; what is true of many photos is one line."""
+        alike: dict[str, list[str]] = {}
+        for photo in self.photos:
+            alike.setdefault(", ".join(photo.notes), []).append(shown(photo.path.name))
+        about_photos = []
+        for words, names in alike.items():
+            some = [", ".join(names[:2]) + f" and {len(names) - 2} more"] if len(names) > NAMED else names
+            about_photos += [f"{name}: {words}" for name in some if words]
         return [*about_photos, *self.notes]
 
 

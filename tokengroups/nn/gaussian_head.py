@@ -89,6 +89,8 @@ class GaussianHead(nn.Module):
 
 def init_small_cloud(output: nn.Linear, per_anchor: int, offset_bound: float) -> None:
     """Initialise offsets spread over one unit, or half of a tighter bound, and all other values as neutral."""
+    if output.weight.is_meta:
+        return  # to be loaded; besides, torch imports for most of a second to draw normal numbers on "meta"
     nn.init.normal_(output.weight, std=0.01)
     nn.init.zeros_(output.bias)
     spread = torch.empty(per_anchor, 3).uniform_(-0.5, 0.5) / max(1.0, offset_bound)

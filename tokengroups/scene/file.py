@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.errors import UserError
-from tokengroups.reading import malformed, shown
+from tokengroups.io.files import SPLATS
+from tokengroups.reading import malformed, path_kind, shown
 from tokengroups.scene.consistency import (
     CAMERA_FIELDS,
     GAUSSIAN_FIELDS,
@@ -104,7 +105,12 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata and check that the file is a scene of this version."""
-    metadata = read_metadata(path)
+    try:
+        metadata = read_metadata(path)
+    except UserError:
+        if path_kind(path) == "file" and path.suffix.lower() in SPLATS:
+            raise UserError(f"{shown(path)}: no scene file; make one of it with `tokengroups import`") from None
+        raise
     if metadata.get("format") != FORMAT:
         raise UserError(f"{shown(path)}: a safetensors file, but no token scene; make one with reconstruct or import")
     for name, version in _VERSIONS.items():

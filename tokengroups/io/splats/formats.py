@@ -17,6 +17,7 @@ from tokengroups.types import Gaussians
 Load = Callable[[Path], Gaussians]
 FORMATS: dict[str, Load] = {".splat": load_splat, ".ksplat": load_ksplat, ".spz": load_spz, ".sog": load_sog}
 _HEADER_BYTES = 2**16  # of a PLY, at most
+GLTF = b"glTF"
 _BEGINNINGS: dict[bytes, Load] = {GZIP: load_spz, MAGIC: load_spz, b"PK\x03\x04": load_sog}
 
 
@@ -24,7 +25,7 @@ def find_format(path: Path) -> Load | None:
     """The reader of a packed file; None for a plain PLY, and for what can only be a broken one.
 
     Raises:
-        UserError: The file cannot be read.
+        UserError: The file cannot be read, or is glTF.
     """
     if path.name == META and is_sog_meta(path):
         return load_sog
@@ -33,6 +34,8 @@ def find_format(path: Path) -> Load | None:
             start = file.read(_HEADER_BYTES)
     except OSError as error:
         raise UserError(f"cannot read {shown(path)}: {error.strerror}") from error
+    if start.startswith(GLTF):
+        raise UserError(f"{shown(path)}: glTF is written, not read; export the scene as .ply or .spz, and import that")
     if start.startswith(b"ply"):
         header, _, _ = start.partition(b"end_header")
         return load_compressed_ply if b"\nelement chunk " in header else None

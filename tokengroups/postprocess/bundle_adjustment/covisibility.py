@@ -62,3 +62,10 @@ def overlap_shares(frames: list[Frame], poses: Float[Tensor, "V 4 4"]) -> Float[
             seen[u, v] = (inside & (apart < DEPTH_TOLERANCE)).float().mean()
     off_diagonal = ~torch.eye(len(frames), dtype=torch.bool, device=poses.device)
     return torch.where(off_diagonal, (seen + seen.T) / 2, shares)
+
+
+def directions(pairs: list[tuple[int, int]], both_ways: bool) -> list[tuple[int, int]]:
+    """(source, target) pairs to search: both ways, or each pair once - from view 0, otherwise from the later view."""
+    if both_ways:
+        return [ends for first, second in pairs for ends in ((first, second), (second, first))]
+    return [(first, second) if first == 0 else (second, first) for first, second in pairs]

@@ -49,7 +49,7 @@ class BundleAdjustmentSettings(Settings):
     fine_sizes: FineSizes = (256, 512)  # longer sides of photos with more pixels, for further stages on corners
     fine_search_radii_px: SearchRadii = (9, 6, 5)  # around the expected pixel, one stage each
     corner_weight: Weight = 1.0  # of a corner's match
-    fine_focal_prior_std: Std = 0.014  # where there are such photos: their many matches outweigh a wider prior
+    fine_focal_prior_std: Std = 0.014  # where there are such photos and little parallax; see `fine_focal_std`
     rigid_stages: Annotated[int, Between(0, 16)] = 2  # stages before depths are corrected
     rotation_prior_std: Std = 0.3  # radians, under Cauchy's loss: predicted poses have outliers
     translation_prior_std: Std = 0.2  # in the geometry's unit

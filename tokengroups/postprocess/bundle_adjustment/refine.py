@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.geometry import rigid, transform_points
-from tokengroups.postprocess.bundle_adjustment.corner_matching import corner_matches, corner_pixels
-from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, overlap_shares
+from tokengroups.postprocess.bundle_adjustment.covisibility import covisible_pairs, directions, overlap_shares
+from tokengroups.postprocess.bundle_adjustment.fine_stages import fine_focal_std, fine_sizes, refine_finely
 from tokengroups.postprocess.bundle_adjustment.frames import Frame
 from tokengroups.postprocess.bundle_adjustment.gauss_newton import (
     CORRECTION_NODES,
@@ -36,8 +36,14 @@ from tokengroups.postprocess.bundle_adjustment.patch_matching import (
     inside_by,
     patch_matches,
 )
-from tokengroups.postprocess.bundle_adjustment.residuals import Noise
-from tokengroups.postprocess.full_photos import reduced_photos, resized_mask
+from tokengroups.postprocess.bundle_adjustment.residuals import (
+    CORRECTED_DEPTH_STD,
+    DEPTH_CONSISTENCY_STD,
+    DEPTH_CONSISTENCY_WEIGHT,
+    DEPTH_STD,
+    Noise,
+)
+from tokengroups.postprocess.full_photos import reduced_photos
 from tokengroups.postprocess.mutual_matches import cells_that_count, mutual_shares
 from tokengroups.types import Cameras
 
@@ -46,13 +52,6 @@ PATCH_STEP_PX = 4  # between the patches of a view
 MANY_VIEWS_PATCH_STEP_PX = 5  # where many views see each patch
 WIDE_SEARCH_RADIUS_PX = 16
 WIDE_SEARCH_STD_PX = 2.0
-FINE_PARTNERS = 4  # of every view
-CORNER_CELLS = 32  # along the longer side of a photo, with one corner each
-CORNER_STD_PX = 1.0  # of the match of a corner
-DEPTH_STD = 0.2  # relative, of a pixel's depth
-CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
-DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
-DEPTH_CONSISTENCY_WEIGHT = 0.3
 MANY_VIEWS = 4  # from here on, searching patches in one direction is enough for poses, and fewer patches are
 MAX_UNIT_POWER = 8
 
@@ -82,9 +81,6 @@ def refine_geometry(
     if images.shape[1] == 1:
         return cameras, depth
     sizes = fine_sizes(settings, images, full_photos)
-    if sizes:
-        std = min(settings.focal_prior_std, settings.fine_focal_prior_std)
-        settings = replace(settings, focal_prior_std=std)
     poses, intrinsics, depths = [], [], []
     with torch.autocast(images.device.type, enabled=False):
         for scene in range(len(images)):
@@ -94,10 +90,11 @@ def refine_geometry(
             start = _scaled(cameras.cam_from_world[scene], 1 / unit)
             own = None if descriptors is None else descriptors[scene]
             counts = None if mask is None else mask[scene]
-            refined = _refine(frames, start, own, settings, counts)
+            used = replace(settings, focal_prior_std=fine_focal_std(settings, frames, start)) if sizes else settings
+            refined = _refine(frames, start, own, used, counts)
             for size in sizes:
                 assert full_photos is not None
-                refined = _refine_finely(frames, refined, reduced_photos(full_photos[scene], size), settings, counts)
+                refined = refine_finely(frames, refined, reduced_photos(full_photos[scene], size), used, counts)
             poses.append(_scaled(refined.poses, unit))
             frames = refined.frames(frames)
             intrinsics.append(torch.stack([frame.intrinsics for frame in frames]))
@@ -141,7 +138,7 @@ def _refine(
     pixels = grid_pixels(predicted[0].depth, MANY_VIEWS_PATCH_STEP_PX if many else PATCH_STEP_PX)
 
     def match(radius: int, both_ways: bool) -> list[ViewMatches]:
-        frames, ways = estimate.frames(predicted), _directions(pairs, both_ways or not many)
+        frames, ways = estimate.frames(predicted), directions(pairs, both_ways or not many)
         found = _match_patches(photos, frames, estimate, ways, pixels, radius)
         return [match.within(interior) for match in found]
 
@@ -165,53 +162,6 @@ def _refine(
     return estimate
 
 
-def fine_sizes(settings: BundleAdjustmentSettings, images: Tensor, full_photos: Tensor | None) -> list[int]:
-    """Sides of further stages: those of the settings, above the photos' own and up to the full photos'."""
-    if full_photos is None:
-        return []
-    own, largest = max(images.shape[-2:]), max(full_photos.shape[-2:])
-    return sorted({min(size, largest) for size in settings.fine_sizes if min(size, largest) > own})
-
-
-def _refine_finely(
-    predicted: list[Frame],
-    estimate: Estimate,
-    photos: Float[Tensor, "V 3 F G"],
-    settings: BundleAdjustmentSettings,
-    mask: Bool[Tensor, "V H W"] | None,
-) -> Estimate:
-    """Go on with corners of photos that have more pixels, poses first, then depth too.
-
-    Priors of poses and depths start anew, that of the focal length does not: what is not observed would drift.
-    """
-    size_hw = (photos.shape[-2], photos.shape[-1])
-    nodes = torch.zeros_like(estimate.nodes)
-    corrected = replace(estimate, log_focal=torch.zeros_like(estimate.log_focal)).frames(predicted)
-    frames = [frame.resized(photo) for frame, photo in zip(corrected, photos, strict=True)]
-    start = Estimate(estimate.poses, torch.zeros_like(estimate.log_focal), nodes)
-    fine = Estimate(estimate.poses, estimate.log_focal, nodes)
-    pairs = covisible_pairs(overlap_shares(fine.frames(frames), estimate.poses), FINE_PARTNERS)
-    searched = [SearchedPhoto.of(photo) for photo in photos]
-    corners = [corner_pixels(photo, max(size_hw) // CORNER_CELLS) for photo in searched]
-    if mask is not None:
-        mask = inside_by(resized_mask(mask, size_hw), PATCH_RADIUS)
-    for stage, radius in enumerate(settings.fine_search_radii_px):
-        now, matches = fine.frames(frames), []
-        for source, target in _directions(pairs, both_ways=True):
-            ends, motion = (now[source], now[target]), fine.relative(source, target)
-            grey = searched[source], searched[target]
-            found = corner_matches(*ends, motion, *grey, corners[source], radius)
-            matches.append(ViewMatches(source, target, found).within(mask))
-        if stage < len(settings.fine_search_radii_px) - 1 and not settings.fixed_cameras:
-            noise = Noise(CORNER_STD_PX, settings.corner_weight, DEPTH_STD)
-            fine = adjust(frames, start, fine, matches, noise, settings)
-        else:
-            consistency = DEPTH_CONSISTENCY_WEIGHT, DEPTH_CONSISTENCY_STD
-            noise = Noise(CORNER_STD_PX, settings.corner_weight, CORRECTED_DEPTH_STD, *consistency)
-            fine = adjust(frames, start, fine, matches, noise, settings, fine.log_focal)
-    return replace(fine, nodes=estimate.nodes + fine.nodes)
-
-
 def _match_cells(
     frames: list[Frame], descriptors: Float[Tensor, "V Q D"], pairs: list[tuple[int, int]]
 ) -> list[ViewMatches]:
@@ -223,13 +173,6 @@ def _match_cells(
         matches.append(ViewMatches(first, second, found))
         matches.append(ViewMatches(second, first, PixelMatches(found.target, found.source, found.weight)))
     return matches
-
-
-def _directions(pairs: list[tuple[int, int]], both_ways: bool) -> list[tuple[int, int]]:
-    """(source, target) pairs to search: both ways, or each pair once - from view 0, otherwise from the later view."""
-    if both_ways:
-        return [ends for first, second in pairs for ends in ((first, second), (second, first))]
-    return [(first, second) if first == 0 else (second, first) for first, second in pairs]
 
 
 def _match_patches(

@@ -17,6 +17,11 @@ from tokengroups.geometry import cross_matrix, rigid, rotation_from_vector
 from tokengroups.postprocess.bundle_adjustment.frames import MIN_DEPTH, Pinhole, node_weights
 from tokengroups.postprocess.bundle_adjustment.patch_matching import PixelMatches
 
+DEPTH_STD = 0.2  # relative, of a pixel's depth
+CORRECTED_DEPTH_STD = 0.03  # relative, of a corrected depth
+DEPTH_CONSISTENCY_STD = 0.05  # of the difference of two views' log depths of one point
+DEPTH_CONSISTENCY_WEIGHT = 0.3
+
 
 @dataclass(frozen=True)
 class Noise:

@@ -52,7 +52,7 @@ class Densify(Settings):
         photos, cameras, mask = finest_photos(draft, self.full_size)
         if photos.shape != draft.photos.shape:
             depth = upsample_depth(depth, draft.photos, photos)
-        errors = rendering_errors(prediction.gaussians, photos, cameras)
+        errors = rendering_errors(prediction.gaussians, photos, cameras, mask)
         depth, chosen = choose_pixels(depth, cameras, errors, self.least_error, mask)
         room = max(self.max_gaussians - len(prediction.gaussians.means), 0)
         if int(chosen.sum()) > room:
@@ -69,15 +69,20 @@ class Densify(Settings):
 
 
 def rendering_errors(
-    gaussians: Gaussians, photos: Float[Tensor, "V 3 H W"], cameras: Cameras
+    gaussians: Gaussians, photos: Float[Tensor, "V 3 H W"], cameras: Cameras, mask: Bool[Tensor, "V H W"] | None = None
 ) -> Float[Tensor, "V H W"]:
-    """Mean absolute difference of colours between a rendering and each photo, over 3 x 3 pixels."""
+    """Mean absolute difference of colours between a rendering and each photo, over 3 x 3 pixels, those that count."""
     errors = []
     for view, photo in enumerate(photos):
         one = slice(view, view + 1)
         shown = render(gaussians, cameras.cam_from_world[one], cameras.intrinsics[one], cameras.size_hw).colors[0]
-        errors.append((shown.movedim(-1, 0) - photo).abs().mean(dim=0, keepdim=True))
-    return functional.avg_pool2d(torch.stack(errors), 3, 1, 1, count_include_pad=False)[:, 0]
+        errors.append((shown.movedim(-1, 0) - photo).abs().mean(dim=0))
+    counts = torch.ones_like(photos[:, 0]) if mask is None else mask.to(photos)
+    near = [
+        functional.avg_pool2d(each[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+        for each in (torch.stack(errors) * counts, counts)
+    ]
+    return near[0] / near[1].clamp_min(1e-6)
 
 
 def choose_pixels(
@@ -93,7 +98,7 @@ def choose_pixels(
         Depth moved to the mean of the photos that see the same surface; the pixels that differ from the rendering,
         that no earlier photo has, and that no more photos see through than confirm.
     """
-    fused, chosen = depth.clone(), errors > least_error
+    fused, chosen = depth.clone(), (errors > least_error) & (depth > 0)
     for view in range(len(depth)):
         said = compare_depth(depth, cameras, view, mask)
         fused[view] = depth[view] * said.log_offset.exp()

@@ -67,12 +67,13 @@ def refine_depth(
         return depth
     logs = torch.linspace(-settings.log_range, settings.log_range, settings.planes, device=depth.device)
     partners = stereo_partners(depth, cameras)
+    labels = torch.empty_like(depth)
     with torch.autocast(photos.device.type, enabled=False):
-        costs = torch.stack(
-            [matching_costs(photos, cameras, depth, view, partners[view], logs, mask) for view in range(len(photos))]
-        )
-        costs = aggregate(costs + PRIOR_COST * logs.abs()[:, None, None], photos)
-        found = depth * (logs[0] + best_label(costs) * (logs[1] - logs[0])).exp()
+        for view in range(len(photos)):  # costs of all photos at once would take gigabytes
+            costs = matching_costs(photos, cameras, depth, view, partners[view], logs, mask)
+            costs = aggregate((costs + PRIOR_COST * logs.abs()[:, None, None])[None], photos[view : view + 1])
+            labels[view] = best_label(costs)[0]
+    found = depth * (logs[0] + labels * (logs[1] - logs[0])).exp()
     refined = depth.clone()
     for view in range(len(photos)):
         said = compare_depth(found, cameras, view, mask)

@@ -55,7 +55,7 @@ def matching_costs(
     """Cost of each depth at every pixel of a photo: 0 where the other photos show the same patch, 1 where not alike.
 
     It is 1 minus the normalised correlation of grey patches, at least 0, the mean of the better half of the photos:
-    the others may not see the place. Photos that do not reach it cost .5.
+    the others may not see the place. Photos that do not reach it, and pixels that do not count, cost .5.
 
     Args:
         photos: In [0, 1].
@@ -83,6 +83,7 @@ def matching_costs(
         if mask is not None:
             counts = mask[partner][None, None].to(grey).expand(len(places), -1, -1, -1)
             reached &= functional.grid_sample(counts, places, mode="nearest", align_corners=False)[:, 0] > 0
+            reached &= mask[view]
         shown = functional.grid_sample(
             layers.expand(len(places), -1, -1, -1), places, padding_mode="border", align_corners=False
         )[:, 0]

@@ -33,7 +33,6 @@ class SystemTask:
         torch.manual_seed(experiment.training.seed)
         self.experiment = experiment
         training = experiment.training
-        self.examples = ExampleStream(experiment.data, training.seed, training.batch_size)
         names = [field.name for field in fields(create.settings_class) if field.init]
         settings = create.settings_class(**{name: getattr(experiment, name) for name in names})
         self.system: System = create.for_training(settings)
@@ -43,6 +42,7 @@ class SystemTask:
         multiple = getattr(self.system, "size_multiple", 1)
         if experiment.data.size % multiple:
             raise UserError(f"data.size must be a multiple of {multiple}, got {experiment.data.size}")
+        self.examples = ExampleStream(experiment.data, training.seed, training.batch_size, multiple)
 
     def batch(self, step: int, slots: range) -> Example:
         """Draw the examples of some slots."""
