@@ -71,7 +71,8 @@ function keyboard(app) {
     const step = Math.min((now - last) / 1000, 0.1);
     last = now;
     for (const key of down) {
-      if (FLYING[key]) app.setView(shift(app.view, FLYING[key].map((value) => value * step)));
+      const far = app.scene.header.focus_depth / app.view.distance; // flying is as fast near the focus as far from it
+      if (FLYING[key]) app.setView(shift(app.view, FLYING[key].map((value) => value * step * far)));
       else app.setView(orbit(app.view, -ARROWS[key][0] * step, ARROWS[key][1] * step, app.scene.header.up));
     }
     if (down.size) requestAnimationFrame(fly);
