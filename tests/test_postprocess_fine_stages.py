@@ -22,7 +22,7 @@ def photos(views: int, distance: float, depth: float) -> tuple[list[Frame], torc
 
 
 @pytest.mark.parametrize(
-    ("parallax", "std"), [(0.0, 0.014), (0.05, 0.014), (0.1, 0.014), (0.2, 0.028), (0.4, 0.056), (0.6, 0.056)]
+    ("parallax", "std"), [(0.0, 0.014), (0.1, 0.014), (0.15, 0.014), (0.21, 0.02744), (0.3, 0.056), (0.6, 0.056)]
 )
 @pytest.mark.parametrize("depth", [1.0, 3.0])
 def test_the_prior_widens_with_the_parallax(parallax: float, std: float, depth: float) -> None:

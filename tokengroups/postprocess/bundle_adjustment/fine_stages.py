@@ -30,7 +30,7 @@ from tokengroups.postprocess.full_photos import resized_mask
 
 FINE_PARTNERS = 4  # of every view
 CORNER_CELLS = 32  # along the longer side of a photo, with one corner each
-PARALLAX_SHARE = 0.1  # of a photo's longer side: `fine_focal_prior_std` is for so much or less, and grows with it
+PARALLAX_SHARE = 0.15  # of a photo's longer side: `fine_focal_prior_std` is for so much or less, and grows beyond
 LARGEST_PARALLAX_FACTOR = 4.0
 CORNER_STD_PX = 1.0  # of the match of a corner
 
@@ -55,7 +55,7 @@ def fine_focal_std(settings: BundleAdjustmentSettings, frames: list[Frame], pose
         distance = torch.stack([frames[view].depth.median() for view in (first, second)]).mean()
         baseline = (centres[first] - centres[second]).norm()
         shares.append(baseline / distance * frames[first].focal[0] / max(frames[first].size_hw))
-    factor = float(torch.stack(shares).median()) / PARALLAX_SHARE
+    factor = (float(torch.stack(shares).median()) / PARALLAX_SHARE) ** 2
     std = settings.fine_focal_prior_std * min(max(factor, 1.0), LARGEST_PARALLAX_FACTOR)
     return min(settings.focal_prior_std, std)
 
