@@ -135,13 +135,17 @@ def turn(degrees: float, axis: tuple[float, float, float]) -> torch.Tensor:
 
 
 def edited() -> TokenScene:
-    return tg.rotate(tg.move(dense_scene(degree=2), 5, (0.3, -0.2, 0.4)), 5, (0.3, 1.0, 0.2), 50)
+    """Seen from among the Gaussians: some are behind the camera, or large and beside the picture."""
+    scene = tg.rotate(tg.move(dense_scene(degree=2), 5, (0.3, -0.2, 0.4)), 5, (0.3, 1.0, 0.2), 50)
+    poses = scene.cameras.cam_from_world.clone()
+    poses[:, 2, 3] -= 2.4
+    return replace(scene, cameras=replace(scene.cameras, cam_from_world=poses))
 
 
 def third_party(folder: Path) -> TokenScene:
-    """What a 3DGS training writes: no cameras, no groups, harmonics of degree 3, needles, colours beyond [0, 1]."""
+    """What a 3DGS training writes: no groups, harmonics of degree 3, needles far below a pixel, colours beyond 1."""
     gaussians = dense_scene(degree=3, groups=4).gaussians
-    stretched = gaussians.scales * torch.tensor([3.0, 1.0, 0.05])
+    stretched = gaussians.scales * torch.tensor([1.0, 0.05, 0.02])
     save_ply(folder / "splats.ply", replace(gaussians, scales=stretched, sh=2 * gaussians.sh))
     return import_scene(folder / "splats.ply").scene
 
@@ -157,7 +161,7 @@ def test_pictures_and_groups_are_those_of_our_renderer(kind: str, show: Any, tmp
     opened = show(scene)
     last = len(scene.cameras.intrinsics) - 1
     view = ours(scene, opened.cameras, last)
-    assert view.alpha.mean() > 0.4
+    assert view.alpha.mean() > 0.2
     assert difference(opened.picture(last), view) < 0.5  # 2 is asked for
     step = 3
     picks = np.array(opened.page.evaluate(PICKS, step))
