@@ -19,8 +19,8 @@ from tokengroups.errors import UserError
 from tokengroups.registry import import_plugin
 
 COMMANDS = (
-    "reconstruct", "segment", "fit", "embed", "list", "query", "ask", "render", "edit", "export", "import", "evaluate",
-    "data", "train", "demo", "info",
+    "reconstruct", "segment", "fit", "embed", "list", "query", "ask", "render", "view", "edit", "export", "import",
+    "evaluate", "data", "train", "demo", "info",
 )  # fmt: skip
 OUTPUT_LOST, USAGE_ERROR, SIGNALLED, INTERRUPTED = 1, 2, 128, 130
 

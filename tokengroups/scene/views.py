@@ -136,7 +136,7 @@ def orbit_cameras(scene: TokenScene, count: int, degrees: float = 360.0) -> Came
     """
     pose = scene.cameras.cam_from_world[0].double()
     world_from_cam = invert_rigid(pose)
-    focus = world_from_cam[:3, 3] + _focus_depth(scene) * world_from_cam[:3, 2]
+    focus = world_from_cam[:3, 3] + focus_depth(scene) * world_from_cam[:3, 2]
     up = cameras_up(scene.cameras)
     full = degrees >= 360
     angles = torch.arange(count) * (360 / count) if full else torch.linspace(-degrees / 2, degrees / 2, count)
@@ -184,7 +184,7 @@ def look_at(eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Ten
     return rigid(rotation, -rotation @ eye)
 
 
-def _focus_depth(scene: TokenScene) -> float:
+def focus_depth(scene: TokenScene) -> float:
     """Opacity-weighted median depth (z) in the first view; if that shows none, the mean distance of all."""
     cameras, pose = scene.cameras, scene.cameras.cam_from_world[0]
     points = transform_points(pose.double(), scene.gaussians.means.double())

@@ -1,0 +1,354 @@
+"""The page in a real browser, with the network off: its pictures and picked groups against our own renderer."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scenes import random_scene
+
+import tokengroups as tg
+from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.io.ply import save_ply
+from tokengroups.scene import SceneView, group_centre, import_scene, render_views
+from tokengroups.scene.views import resize_cameras
+from tokengroups.types import Cameras, TokenScene
+from tokengroups.view import pack_scene, page_html
+
+# No process of the browser may wait for a graphics card: Chromium draws with SwiftShader on the CPU.
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+HOSTILE = "</script><script>hacked = true</script><img src=x onerror='hacked = true'>"
+DARK = (0.0, 0.0, 0.0)
+AWAY = (690, 5)  # where the mouse is over no group, in a window of 700 x 300
+
+PREPARE = """async ([width, height, background]) => {
+  const app = await tokengroups;
+  app.setSize(width, height);
+  app.setBackground(background);
+}"""
+PIXELS = """async (photo) => {
+  const app = await tokengroups;
+  if (photo !== null) app.showPhoto(photo);
+  const bytes = await app.pixels();
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}"""
+PICKS = """async (step) => {
+  const app = await tokengroups, { width, height } = app.canvas, picks = [];
+  await app.settled();
+  for (let y = 0; y < height; y += step) for (let x = 0; x < width; x += step) {
+    const { group, alpha, depth } = app.pick(x + 0.5, y + 0.5);
+    picks.push([group, alpha, depth]);
+  }
+  return picks;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("needs Chromium (apt install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The page of a scene in a browser, and what it asked for or complained about."""
+
+    page: Any
+    cameras: Cameras
+    requests: list[str]
+    errors: list[str]
+
+    def picture(self, photo: int | None = 0) -> np.ndarray:
+        height, width = self.cameras.size_hw
+        data = np.frombuffer(base64.b64decode(self.page.evaluate(PIXELS, photo)), np.uint8)
+        return data.reshape(height, width, 4)[..., :3].astype(float)
+
+    def run(self, script: str) -> Any:
+        """Value of an expression about `app`."""
+        return self.page.evaluate(f"async () => {{ const app = await tokengroups; return {script}; }}")
+
+    def becomes(self, script: str, value: Any) -> bool:
+        """Whether an expression about `app` has this value soon."""
+        for _ in range(100):
+            if self.run(script) == value:
+                return True
+            self.page.wait_for_timeout(50)
+        return False
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    contexts = []
+
+    def open_page(scene: TokenScene, *, height: int = 192, before: str = "", **device: Any) -> Opened:
+        path = tmp_path / f"room {len(contexts)} #1.html"
+        path.write_text(page_html(pack_scene(scene, "a room").data, "a room"), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 700, "height": 300}, "offline": True} | device)
+        contexts.append(context)
+        page, cameras = context.new_page(), resize_cameras(scene.cameras, height)
+        opened = Opened(page, cameras, [], [])
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        if before:
+            page.add_init_script(before)
+        page.goto(path.as_uri())
+        if not before and not device:
+            page.evaluate(PREPARE, [*reversed(cameras.size_hw), DARK])
+        return opened
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def dense_scene(degree: int = 0, groups: int = 6) -> TokenScene:
+    """Enough Gaussians to cover most of the picture, in two views of 256 x 192 pixels."""
+    return random_scene(groups=groups, anchors_per_group=8, per_anchor=24, degree=degree)
+
+
+def ours(scene: TokenScene, cameras: Cameras, photo: int = 0) -> SceneView:
+    return list(render_views(scene, cameras))[photo]
+
+
+def difference(picture: np.ndarray, view: SceneView) -> float:
+    """Mean absolute difference of 8-bit values; rounding alone makes 0.25."""
+    return float(np.abs(picture - 255 * view.color.clamp(0, 1).numpy()).mean())
+
+
+def turn(degrees: float, axis: tuple[float, float, float]) -> torch.Tensor:
+    half = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64)) / 2
+    unit = torch.nn.functional.normalize(torch.tensor(axis, dtype=torch.float64), dim=0)
+    return rotation_from_quaternion(torch.cat([half.cos()[None], half.sin() * unit]))
+
+
+def edited() -> TokenScene:
+    """Seen from among the Gaussians: some are behind the camera, or large and beside the picture."""
+    scene = tg.rotate(tg.move(dense_scene(degree=2), 5, (0.3, -0.2, 0.4)), 5, (0.3, 1.0, 0.2), 50)
+    poses = scene.cameras.cam_from_world.clone()
+    poses[:, 2, 3] -= 2.4
+    return replace(scene, cameras=replace(scene.cameras, cam_from_world=poses))
+
+
+def third_party(folder: Path) -> TokenScene:
+    """What a 3DGS training writes: no groups, harmonics of degree 3, needles far below a pixel, colours beyond 1."""
+    gaussians = dense_scene(degree=3, groups=4).gaussians
+    stretched = gaussians.scales * torch.tensor([1.0, 0.05, 0.02])
+    save_ply(folder / "splats.ply", replace(gaussians, scales=stretched, sh=2 * gaussians.sh))
+    return import_scene(folder / "splats.ply").scene
+
+
+@pytest.mark.parametrize("kind", ["harmonics", "edited", "third party"])
+def test_pictures_and_groups_are_those_of_our_renderer(kind: str, show: Any, tmp_path: Path) -> None:
+    makers = {
+        "harmonics": lambda: dense_scene(degree=3),
+        "edited": edited,
+        "third party": lambda: third_party(tmp_path),
+    }
+    scene = makers[kind]()
+    opened = show(scene)
+    last = len(scene.cameras.intrinsics) - 1
+    view = ours(scene, opened.cameras, last)
+    assert view.alpha.mean() > 0.2
+    assert difference(opened.picture(last), view) < 0.5  # 2 is asked for
+    step = 3
+    picks = np.array(opened.page.evaluate(PICKS, step))
+    alpha, groups = view.alpha[::step, ::step].flatten().numpy(), view.group_map[::step, ::step].flatten().numpy()
+    ids = np.append(scene.group_ids.numpy(), -1)[picks[:, 0].astype(int)]
+    assert (ids == groups)[alpha > 0.5].mean() >= 0.99
+    assert np.abs(picks[:, 1] - alpha).mean() < 2e-3
+    depth = view.depth[::step, ::step].flatten().numpy()
+    assert np.median(np.abs(picks[:, 2] - depth)[alpha > 0.5]) < 2e-3
+    assert opened.errors == []
+
+
+def test_a_moved_group_looks_like_the_edited_scene(show: Any) -> None:
+    """Matrices act where the harmonics were made, so that the colours turn with the group; sizes change with it."""
+    scene = dense_scene(degree=3)
+    opened = show(scene)
+    rotation, factor, offset = turn(70, (0.2, 1.0, -0.4)), 1.3, torch.tensor([0.3, 0.1, 0.2]).double()
+    centre = group_centre(scene, 2).double()
+    linear = factor * rotation
+    matrix = torch.cat([linear, (centre + offset - linear @ centre)[:, None]], dim=1)
+    before = opened.picture(1)
+    opened.run(f"app.setMatrix(2, {matrix.flatten().tolist()})")
+    axis, degrees = torch.nn.functional.normalize(torch.tensor([0.2, 1.0, -0.4]), dim=0).tolist(), 70
+    wanted = tg.scale(tg.rotate(tg.move(scene, 8, offset.tolist()), 8, axis, degrees), 8, factor)
+    after = opened.picture(1)
+    assert difference(after, ours(wanted, opened.cameras, 1)) < 0.5
+    assert np.abs(after - before).mean() > 1
+
+
+def test_a_hidden_group_is_gone(show: Any) -> None:
+    scene = dense_scene()
+    opened = show(scene)
+    before = opened.picture()
+    opened.page.get_by_label("show thing 1", exact=True).uncheck()
+    rest = tg.remove(scene, 5)
+    hidden = opened.picture()
+    assert difference(hidden, ours(rest, opened.cameras)) < 0.5 < np.abs(hidden - before).mean()
+    assert 1 not in {pick[0] for pick in opened.page.evaluate(PICKS, 8)}
+    opened.page.mouse.move(*AWAY)
+    opened.page.keyboard.press("u")
+    assert np.array_equal(opened.picture(), before)
+
+
+def test_click_hover_and_keys(show: Any) -> None:
+    scene = dense_scene()
+    opened = show(scene)
+    picture, view = opened.picture(), ours(scene, opened.cameras)
+    group_id = int(view.group_map[96, 128])
+    column = scene.group_ids.tolist().index(group_id)
+    box = opened.page.locator("#canvas").bounding_box()
+    place = (box["x"] + 128.5 * box["width"] / 256, box["y"] + 96.5 * box["width"] / 256)
+    opened.page.mouse.move(*place)
+    assert opened.becomes("app.hovered", column)
+    assert np.abs(opened.picture(None) - picture)[view.group_map == group_id].mean() > 5  # it lights up
+    opened.page.mouse.click(*place)
+    assert opened.run("app.selected") == column
+    assert opened.page.locator("#selection").inner_text() == f"thing {column}"
+    assert opened.page.locator("li.selected").count() == 1
+    for key, value in (("h", 1), ("h", 0)):
+        opened.page.keyboard.press(key)
+        assert opened.run(f"app.hidden[{column}]") == value
+    opened.page.keyboard.press("Escape")
+    assert opened.run("app.selected") == -1
+    eye = opened.run("app.view.eye")
+    opened.page.mouse.down()
+    opened.page.mouse.move(place[0] + 60, place[1] + 20, steps=3)
+    opened.page.mouse.up()
+    assert opened.run("app.selected") == -1  # a drag is no click
+    assert np.abs(opened.picture(None) - picture).mean() > 5
+    moved = np.array(opened.run("app.view.eye")) - eye
+    assert moved[0] < 0 and moved[1] < 0  # near things follow the pointer: the eye goes the other way
+    opened.page.keyboard.press("Home")
+    opened.page.mouse.move(*AWAY)
+    assert np.array_equal(opened.picture(), picture)
+
+
+def test_names_are_text(show: Any) -> None:
+    scene = replace(dense_scene(groups=3), group_names=(HOSTILE, "<b>bold</b>", ""))
+    opened = show(scene)
+    names = opened.page.locator("#groups .text").all_inner_texts()
+    assert sorted(names) == sorted([HOSTILE, "<b>bold</b>", "group 8"])
+    opened.run("app.select(0)")
+    assert opened.page.locator("#selection").inner_text() == HOSTILE
+    assert opened.page.evaluate("typeof hacked") == "undefined"
+    assert opened.page.locator("img, #groups b, main script").count() == 0
+
+
+def test_nothing_but_the_file_is_asked_for(show: Any) -> None:
+    opened = show(dense_scene())
+    opened.picture()
+    assert [url for url in opened.requests if not url.startswith(("file:", "blob:"))] == []
+    assert [url.startswith("file:") for url in opened.requests].count(True) == 1
+    assert opened.run("app.sorter.worker instanceof Worker")
+
+
+def test_nothing_is_drawn_while_nothing_changes(show: Any) -> None:
+    opened = show(dense_scene())
+    opened.picture()
+    opened.run("(app.drawn = 0, app.draw = ((draw) => function () { this.drawn++; draw.call(this); })(app.draw))")
+    opened.page.wait_for_timeout(300)
+    assert opened.run("app.drawn") == 0
+    opened.page.keyboard.press("+")
+    opened.picture(None)
+    assert 0 < opened.run("app.drawn") < 5
+
+
+def test_a_lost_context_comes_back(show: Any) -> None:
+    opened = show(dense_scene(degree=1))
+    before = opened.picture()
+    opened.run("(app.lose = app.renderer.gl.getExtension('WEBGL_lose_context'), app.lose.loseContext())")
+    message = "document.getElementById('message').textContent"
+    assert opened.becomes(f"{message}.includes('reset')", True)
+    opened.run("app.lose.restoreContext()")
+    assert opened.becomes(message, "")
+    assert np.array_equal(opened.picture(), before)
+
+
+def test_a_browser_without_webgl_is_told(show: Any) -> None:
+    opened = show(dense_scene(), before="HTMLCanvasElement.prototype.getContext = () => null")
+    opened.page.locator("html[data-state=failed]").wait_for()
+    assert "WebGL 2" in opened.page.locator("#message").inner_text()
+
+
+def test_a_browser_without_float_targets_and_workers_still_shows_the_scene(show: Any) -> None:
+    scene = dense_scene()
+    opened = show(
+        scene,
+        before="""WebGL2RenderingContext.prototype.getExtension = () => null;
+        Worker = class { constructor() { throw new Error("forbidden"); } };""",
+    )
+    opened.page.evaluate(PREPARE, [256, 192, DARK])
+    assert difference(opened.picture(), ours(scene, opened.cameras)) < 3  # 8 bits round at every Gaussian
+
+
+def test_one_group_and_two_thousand(show: Any) -> None:
+    for scene in (dense_scene(groups=1), random_scene(groups=2000, anchors_per_group=1, per_anchor=2)):
+        opened = show(scene)
+        assert difference(opened.picture(), ours(scene, opened.cameras)) < 0.5
+        assert opened.page.locator("#groups li").count() == len(scene.group_ids)
+
+
+def test_a_dense_screen_a_dark_theme_and_a_new_window_size(show: Any) -> None:
+    opened = show(dense_scene(), device_scale_factor=2, color_scheme="dark")
+    size = "[app.canvas.width, app.canvas.height, app.canvas.clientWidth, app.canvas.clientHeight]"
+    assert opened.becomes(size, [880, 600, 440, 300])
+    dark = opened.run("app.renderer.background")
+    opened.page.emulate_media(color_scheme="light")
+    opened.page.set_viewport_size({"width": 900, "height": 400})
+    assert opened.becomes(size, [1280, 800, 640, 400])
+    assert max(dark) < 0.2 and min(opened.run("app.renderer.background")) > 0.5
+
+
+def test_a_phone(show: Any) -> None:
+    """A tap selects, one finger turns, two fingers come nearer; the list lies below the picture."""
+    opened = show(dense_scene(), viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+    panel, canvas = (opened.page.locator(name).bounding_box() for name in ("#panel", "#canvas"))
+    assert panel["y"] >= canvas["y"] + canvas["height"] - 1 and canvas["width"] == 360
+    opened.run("app.settled()")
+    opened.page.touchscreen.tap(180, canvas["height"] / 2)
+    assert opened.run("app.selected") == opened.run(f"app.pick(180, {canvas['height'] / 2}).group") >= 0
+    touch = opened.page.context.new_cdp_session(opened.page)
+
+    def move(*steps: list[tuple[float, float]]) -> None:
+        for kind, points in zip(["touchStart", *["touchMove"] * (len(steps) - 1)], steps, strict=True):
+            places = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    distance = opened.run("app.view.distance")
+    move([(100, 100)], [(130, 100)], [(160, 100)])
+    assert opened.run("app.view.eye")[0] < -0.1 and opened.run("app.view.distance") == distance
+    move([(150, 200), (210, 200)], [(120, 200), (240, 200)])
+    assert opened.run("app.view.distance") < 0.8 * distance
+
+
+def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
+    opened = show(dense_scene())
+    before = opened.picture()
+    opened.page.evaluate("""async () => {
+      const app = await tokengroups;
+      app.widths = [];
+      app.renderer.draw = ((draw) => function (...words) {
+        draw.apply(this, words);
+        app.widths.push(this.target.width);
+      })(app.renderer.draw);
+      app.frameMs = 1000;
+      app.setView(app.view);
+    }""")
+    assert opened.becomes("app.widths", [128, 256])
+    assert np.array_equal(opened.picture(), before)

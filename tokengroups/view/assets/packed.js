@@ -1,0 +1,59 @@
+// Packed scenes, as tokengroups/view/pack.py writes and documents them.
+import { fromHalf } from "./maths.js";
+
+export const WORDS = 8; // of 32 bits, per splat
+export const MIN_ALPHA = 1 / 255; // fainter contributions are dropped
+
+/** Bytes of base64 text. */
+export function fromBase64(text) {
+  const binary = atob(text.trim()), bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+export async function gunzip(bytes) {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/**
+ * Take a packed scene apart: the header's facts, `words` (8 per splat, as in the file), and `harmonics` (4, 8 or 12
+ * words per splat) and `shares` (3 bytes each) or null.
+ */
+export function unpack(bytes) {
+  if (String.fromCharCode(...bytes.subarray(0, 4)) !== "TGPK") throw new Error("this is no packed scene");
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  if (header.version !== 1) throw new Error(`packed scene of version ${header.version}; this page reads 1`);
+  const count = header.gaussians;
+  let start = 8 + length;
+  const block = (width) => {
+    const planes = bytes.subarray(start, start + count * width), records = new Uint8Array(count * width);
+    if (planes.length !== records.length) throw new Error("the packed scene is cut off");
+    start += records.length;
+    for (let k = 0; k < width; k++) {
+      for (let i = 0; i < count; i++) records[i * width + k] = planes[k * count + i];
+    }
+    return records;
+  };
+  const words = new Uint32Array(block(4 * WORDS).buffer);
+  const harmonics = header.sh_degree ? new Uint32Array(block(16 * header.sh_degree).buffer) : null;
+  return { header, count, words, harmonics, shares: header.soft ? block(3) : null };
+}
+
+/** Positions as the sorter takes them; NaN for splats that are too faint to be drawn anywhere. */
+export function sortedPositions({ words, count }) {
+  const floats = new Float32Array(words.buffer), positions = new Float32Array(3 * count);
+  for (let i = 0; i < count; i++) {
+    const seen = fromHalf(words[WORDS * i + 5] >>> 16) >= MIN_ALPHA;
+    for (let k = 0; k < 3; k++) positions[3 * i + k] = seen ? floats[WORDS * i + k] : NaN;
+  }
+  return positions;
+}
+
+/** Index of every splat's group. */
+export function groupIndices({ words, count }) {
+  const groups = new Uint16Array(count);
+  for (let i = 0; i < count; i++) groups[i] = words[WORDS * i + 7] >>> 16;
+  return groups;
+}

@@ -1,0 +1,191 @@
+// WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
+import { jacobianLimits } from "./pick.js";
+import { WORDS } from "./packed.js";
+import { COPY_FRAGMENT, COPY_VERTEX, SPLAT_FRAGMENT, SPLAT_VERTEX } from "./shaders.js";
+
+const ROW = 512; // splats in a row of their textures
+const BATCH = 1024; // splats of one instance: an instance for each would be slow
+
+export class NoWebGL extends Error {}
+
+export class Renderer {
+  /** @throws NoWebGL where the browser has no WebGL 2 */
+  constructor(canvas, scene) {
+    const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
+    this.gl = canvas.getContext("webgl2", options);
+    if (!this.gl) throw new NoWebGL("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
+    this.canvas = canvas;
+    this.scene = scene;
+    this.background = [0, 0, 0];
+    this.setUp();
+  }
+
+  /** Make everything that lies on the GPU; again after a lost context. */
+  setUp() {
+    const { gl, scene } = this, { count, words, harmonics } = scene, degree = scene.header.sh_degree;
+    const deep = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
+    this.format = deep ? gl.RGBA16F : gl.RGBA8; // 8 bits would round at every splat
+    this.rows = Math.max(Math.ceil(count / ROW), 1);
+    const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+    if (this.rows > most) throw new NoWebGL("The scene is too large for this graphics card; see --max-gaussians.");
+    this.program = this.link(SPLAT_VERTEX, SPLAT_FRAGMENT);
+    this.copying = this.link(COPY_VERTEX, COPY_FRAGMENT);
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], perSplat = harmonics ? degree : 1; // texels
+    this.textures = {
+      splats: this.table((WORDS / 4) * ROW, this.rows, integers, words),
+      harmonics: this.table(perSplat * ROW, harmonics ? this.rows : 1, integers, harmonics),
+      order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
+      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
+    };
+    const corners = new Uint16Array(6 * BATCH);
+    for (let i = 0; i < BATCH; i++) corners.set([0, 1, 2, 2, 1, 3].map((corner) => 4 * i + corner), 6 * i);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
+    this.target = null;
+    this.drawn = 0;
+  }
+
+  link(vertex, fragment) {
+    const { gl } = this, program = gl.createProgram();
+    for (const [kind, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(program, shader);
+      const good = gl.getShaderParameter(shader, gl.COMPILE_STATUS) || gl.isContextLost();
+      if (!good) throw new Error(gl.getShaderInfoLog(shader));
+    }
+    gl.linkProgram(program);
+    const good = gl.getProgramParameter(program, gl.LINK_STATUS) || gl.isContextLost();
+    if (!good) throw new Error(gl.getProgramInfoLog(program));
+    const at = {};
+    for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
+      const { name } = gl.getActiveUniform(program, i);
+      at[name] = gl.getUniformLocation(program, name);
+    }
+    return { program, at };
+  }
+
+  /** Texture of numbers, and what `fill` needs to know of it; no `values` = zeros. */
+  table(width, height, [inner, format, type], values) {
+    const { gl } = this, texture = gl.createTexture(), table = { texture, width, format, type };
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, inner, width, height);
+    // Integer textures are incomplete, and read as zeros, with any other filter.
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    if (values) this.fill(table, values);
+    return table;
+  }
+
+  /** Replace the first texels of a texture; the last row may be incomplete. */
+  fill({ texture, width, format, type }, values) {
+    const { gl } = this, perRow = width * (format === gl.RED_INTEGER ? 1 : 4);
+    const whole = Math.floor(values.length / perRow);
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    const send = (row, height, numbers) => {
+      if (numbers.length) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, row, width, height, format, type, numbers);
+    };
+    send(0, whole, values.subarray(0, whole * perRow));
+    const rest = values.subarray(whole * perRow), padded = new values.constructor(rest.length ? perRow : 0);
+    padded.set(rest);
+    send(whole, 1, padded);
+  }
+
+  setOrder(order, count) {
+    this.fill(this.textures.order, order.subarray(0, count));
+    this.drawn = count;
+  }
+
+  /** Four texels a group: the rows of its 3x4 matrix, and its tint with the tint's strength. */
+  setGroups(matrices, tints) {
+    const count = tints.length / 4, texels = new Float32Array(16 * count);
+    for (let g = 0; g < count; g++) {
+      texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g);
+      texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
+    }
+    this.fill(this.textures.groups, texels);
+  }
+
+  /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
+  draw(camera, detail = 1) {
+    const { gl } = this, [width, height] = [camera.width, camera.height].map((side) => Math.ceil(side * detail));
+    if (gl.isContextLost()) return;
+    this.bindTarget(width, height);
+    gl.viewport(0, 0, width, height);
+    gl.clearColor(0, 0, 0, 0);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    const scaled = Object.fromEntries(["fx", "fy", "cx", "cy"].map((name) => [name, camera[name] * detail]));
+    this.drawSplats({ ...camera, ...scaled, width, height });
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, camera.width, camera.height);
+    gl.disable(gl.BLEND);
+    gl.useProgram(this.copying.program);
+    gl.activeTexture(gl.TEXTURE0);
+    gl.bindTexture(gl.TEXTURE_2D, this.target.texture);
+    gl.uniform1i(this.copying.at.picture, 0);
+    gl.uniform3fv(this.copying.at.background, this.background);
+    gl.uniform1i(this.copying.at.height, camera.height);
+    gl.uniform1f(this.copying.at.detail, detail);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  /** Call `done(milliseconds)` when the GPU has drawn all that it was told to; drawing itself returns at once. */
+  finished(done) {
+    const { gl } = this, began = performance.now(), fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    const look = () => {
+      const status = fence ? gl.clientWaitSync(fence, 0, 0) : gl.WAIT_FAILED;
+      if (status === gl.TIMEOUT_EXPIRED) return setTimeout(look, 4);
+      gl.deleteSync(fence);
+      done(performance.now() - began);
+    };
+    look();
+  }
+
+  drawSplats(camera) {
+    const { gl, scene } = this, { at } = this.program, { low, high } = jacobianLimits(camera);
+    gl.useProgram(this.program.program);
+    Object.entries(this.textures).forEach(([name, { texture }], unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.uniform1i(at[name], unit);
+    });
+    gl.uniformMatrix3fv(at.rotation, true, camera.rotation);
+    gl.uniform3fv(at.translation, camera.translation);
+    gl.uniform3fv(at.eye, camera.eye);
+    gl.uniform2f(at.focal, camera.fx, camera.fy);
+    gl.uniform2f(at.centre, camera.cx, camera.cy);
+    gl.uniform2f(at.size, camera.width, camera.height);
+    gl.uniform2fv(at.low, low);
+    gl.uniform2fv(at.high, high);
+    gl.uniform1f(at.scaleUnit, scene.header.scale_unit);
+    gl.uniform1i(at.count, this.drawn);
+    gl.uniform1i(at.degree, scene.header.sh_degree);
+    const batches = Math.ceil(this.drawn / BATCH);
+    if (batches) gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, batches);
+  }
+
+  bindTarget(width, height) {
+    const { gl } = this;
+    if (this.target?.width !== width || this.target?.height !== height) {
+      if (this.target) gl.deleteTexture(this.target.texture), gl.deleteFramebuffer(this.target.buffer);
+      const { texture } = this.table(width, height, [this.format]), buffer = gl.createFramebuffer();
+      gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+      this.target = { width, height, texture, buffer };
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.target.buffer);
+  }
+
+  /** Bytes of the picture after `draw` in the same task: rows from the top, red green blue alpha. */
+  pixels() {
+    const { gl } = this, { width, height } = this.canvas, row = 4 * width;
+    const upwards = new Uint8Array(row * height), downwards = new Uint8Array(row * height);
+    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, upwards);
+    for (let y = 0; y < height; y++) downwards.set(upwards.subarray(row * y, row * (y + 1)), row * (height - 1 - y));
+    return downwards;
+  }
+}

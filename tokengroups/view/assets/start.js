@@ -1,0 +1,28 @@
+// Opens the page: unpacks the scene that it holds, and shows it, or why it cannot be shown.
+import { App, byId, say } from "./app.js";
+import { fromBase64, gunzip, unpack } from "./packed.js";
+
+async function openScene() {
+  try {
+    if (!globalThis.DecompressionStream) throw new Error("This browser is too old to open the page.");
+    const text = byId("scene").textContent;
+    byId("scene").remove();
+    const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
+    const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+    const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
+    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`;
+    const app = new App(scene);
+    for (const button of document.querySelectorAll("[data-key]")) {
+      button.addEventListener("click", () => app.command(button.dataset.key));
+    }
+    await app.settled();
+    document.documentElement.dataset.state = "ready";
+    return app;
+  } catch (error) {
+    say(error.message);
+    document.documentElement.dataset.state = "failed";
+    throw error;
+  }
+}
+
+globalThis.tokengroups = openScene();

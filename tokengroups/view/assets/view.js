@@ -1,0 +1,59 @@
+// Where one looks from. A view is an immutable object: rotation (camera from world, 9 numbers: rows right, down,
+// forward), eye, distance to the point that it turns about, and lens (fx fy cx cy width height of the picture to see).
+import { add, apply3, applyTransposed3, dot, multiply3, rotationAbout, scaled } from "./maths.js";
+
+const STEEPEST = 0.995; // cosine between up and the viewing direction
+const CLOSEST = 1e-3; // of the distance at the start
+
+/** View of a context camera of the header, in the world relative to the scene's origin. */
+export function contextView(header, index) {
+  const { cam_from_world: m, pinhole: [fx, fy, cx, cy] } = header.cameras[index], [height, width] = header.size_hw;
+  const rotation = [...m[0].slice(0, 3), ...m[1].slice(0, 3), ...m[2].slice(0, 3)];
+  const world = applyTransposed3(rotation, [m[0][3], m[1][3], m[2][3]]), eye = scaled(add(world, header.origin), -1);
+  return { rotation, eye, distance: header.focus_depth, lens: { fx, fy, cx, cy, width, height } };
+}
+
+/** Camera that shows the whole picture of a view's lens, as large as it fits, in the middle of a canvas. */
+export function cameraFor({ rotation, eye, lens }, width, height) {
+  const zoom = Math.min(width / lens.width, height / lens.height);
+  const middle = (centre, side, whole) => (whole - side * zoom) / 2 + centre * zoom;
+  return {
+    rotation, translation: scaled(apply3(rotation, eye), -1), eye, width, height,
+    fx: lens.fx * zoom, fy: lens.fy * zoom,
+    cx: middle(lens.cx, lens.width, width), cy: middle(lens.cy, lens.height, height),
+  };
+}
+
+/** Point that a view turns about. */
+export const focusOf = ({ rotation, eye, distance }) => add(eye, scaled(rotation.slice(6), distance));
+
+/** Turn about the focus: `yaw` about the up axis, `pitch` about the picture's horizontal; radians. */
+export function orbit(view, yaw, pitch, up) {
+  const focus = focusOf(view), forward = view.rotation.slice(6), right = view.rotation.slice(0, 3);
+  const turned = applyTransposed3(rotationAbout(right, -pitch), forward), level = dot(turned, up);
+  const tooSteep = Math.abs(level) > STEEPEST && Math.abs(level) > Math.abs(dot(forward, up));
+  let rotation = multiply3(view.rotation, rotationAbout(up, -yaw));
+  if (!tooSteep) rotation = multiply3(rotationAbout([1, 0, 0], pitch), rotation);
+  return { ...view, rotation, eye: add(focus, scaled(rotation.slice(6), -view.distance)) };
+}
+
+/** Turn on the spot. */
+export function look(view, yaw, pitch, up) {
+  return { ...orbit({ ...view, distance: 0 }, yaw, pitch, up), distance: view.distance };
+}
+
+/** Shift by camera axes (right, down, forward), in units of the distance to the focus. */
+export function shift(view, offset) {
+  return { ...view, eye: add(view.eye, scaled(applyTransposed3(view.rotation, offset), view.distance)) };
+}
+
+/** Come nearer to the focus (`factor` below 1) or go away from it. */
+export function dolly(view, factor, start) {
+  const distance = Math.max(view.distance * factor, CLOSEST * start);
+  return { ...view, distance, eye: add(focusOf(view), scaled(view.rotation.slice(6), -distance)) };
+}
+
+/** Look at a point from the same direction and distance. */
+export function focusOn(view, point) {
+  return { ...view, eye: add(point, scaled(view.rotation.slice(6), -view.distance)) };
+}
