@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the page."""
     from tokengroups.io.files import check_writable, write_text
     from tokengroups.scene import load_scene
-    from tokengroups.view import pack_scene, page_html
+    from tokengroups.viewer import pack_scene, page_html
 
     path = Path(args.html)
     if path.suffix.lower() not in (".html", ".htm"):

@@ -16,9 +16,9 @@ from scenes import random_scene
 
 import tokengroups as tg
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
-from tokengroups.view import pack_scene
+from tokengroups.viewer import pack_scene
 
-ASSETS = Path(tg.__file__).parent / "view" / "assets"
+ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
 PURE = ("maths", "packed", "sort", "pick", "view")
 
 

@@ -1,4 +1,4 @@
-// Packed scenes, as tokengroups/view/pack.py writes and documents them.
+// Packed scenes, as tokengroups/viewer/pack.py writes and documents them.
 import { fromHalf } from "./maths.js";
 
 export const WORDS = 8; // of 32 bits, per splat

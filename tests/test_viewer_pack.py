@@ -18,7 +18,7 @@ from tokengroups.render import render
 from tokengroups.scene.groups import gaussian_columns
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians, TokenScene
-from tokengroups.view import pack, pack_scene
+from tokengroups.viewer import pack, pack_scene
 
 # Relative errors of numbers that are rounded to half precision first and then to fewer bits.
 SCALES, SHADES = 2**-7 + 2**-11, 2**-8 + 2**-11

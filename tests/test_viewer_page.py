@@ -16,8 +16,8 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians, TokenScene
-from tokengroups.view import pack_scene, page_html
-from tokengroups.view.page import bundle
+from tokengroups.viewer import pack_scene, page_html
+from tokengroups.viewer.page import bundle
 
 ASSETS = Path(tg.__file__).parent / "view" / "assets"
 HOSTILE = "</script><script>alert(1)</script>"

@@ -20,7 +20,7 @@ from tokengroups.io.ply import save_ply
 from tokengroups.scene import SceneView, group_centre, import_scene, render_views
 from tokengroups.scene.views import resize_cameras
 from tokengroups.types import Cameras, TokenScene
-from tokengroups.view import pack_scene, page_html
+from tokengroups.viewer import pack_scene, page_html
 
 # No process of the browser may wait for a graphics card: Chromium draws with SwiftShader on the CPU.
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -22,12 +22,12 @@ def page_html(packed: bytes, title: str) -> str:
     """Write the page of a packed scene, complete: style, scripts and data.
 
     Args:
-        packed: As `tokengroups.view.pack_scene` makes it.
+        packed: As `tokengroups.viewer.pack_scene` makes it.
         title: Any text.
 
     Example:
         >>> import tokengroups as tg
-        >>> from tokengroups.view import pack_scene, page_html
+        >>> from tokengroups.viewer import pack_scene, page_html
         >>> page = page_html(pack_scene(tg.example_scene()).data, "a <small> scene")
         >>> page[:15], "<title>a &lt;small&gt; scene</title>" in page
         ('<!doctype html>', True)

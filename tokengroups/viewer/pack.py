@@ -65,7 +65,7 @@ def pack_scene(scene: TokenScene, title: str = "", max_gaussians: int | None = N
 
     Example:
         >>> import tokengroups as tg
-        >>> from tokengroups.view import pack_scene
+        >>> from tokengroups.viewer import pack_scene
         >>> packed = pack_scene(tg.example_scene(), max_gaussians=500)
         >>> packed.shown, packed.total, packed.data[:4]
         (500, 613, b'TGPK')
