@@ -58,7 +58,7 @@ KINDS = ("color", "Colours, depth", "groups,groups", "GROUP depths", "", ",", "a
 COLORS = ("white", "Light Grey", "#12f", "ff8800", "1,2,3", "300,0,0", "#12345g", "rgb(1,2,3)", "", "\udc80")
 EDITS = (
     "remove 2", "keep 1 ball", "move 3 0.1 0 -.5", "rotate box --axis Y --degrees 30", "scale 2 0.5", "duplicate 1",
-    "insert scene.safetensors:3 --at 0 0 1",
+    "insert scene.safetensors:3 --at 0 0 1", "rename 2 lamp", "merge 1 ball", "split 2 -9 -9 -9 -0.6 9 9", "split 1",
 )  # fmt: skip
 OPERATIONS = (
     "remove",
@@ -68,6 +68,9 @@ OPERATIONS = (
     "scale",
     "duplicate",
     "insert",
+    "rename",
+    "merge",
+    "split",
     "paint",
     "pathlib:Path",
     "no_such:Edit",

@@ -47,6 +47,9 @@ EDITS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "scale": st.tuples(group, number),
     "duplicate": st.tuples(group, vector),
     "insert": st.tuples(group, vector),
+    "rename": st.tuples(group, st.sampled_from(("lamp", "", " a  b ", "7", "-x", "\udc80", None, 5, b"x"))),
+    "merge": st.tuples(st.one_of(group, st.lists(group, max_size=3))),
+    "split": st.tuples(group, st.one_of(st.none(), vector, st.tuples(*[number] * 6))),
 }
 edit = st.one_of(*(values.map(lambda words, name=name: (name, words)) for name, values in EDITS.items()))
 
@@ -74,6 +77,7 @@ def assert_equal(one: Any, two: Any) -> None:
 @example(edits=[("scale", (2, 1e8))] * 5)
 @example(edits=[("move", (3, (1e38, 0, 0)))] * 9)
 @example(edits=[("insert", (3, (0, 0, 1)))] * 12)
+@example(edits=[("merge", ([2, 3],)), ("split", (2, None)), ("split", (2, (-9, -9, 3.2, 9, 9, 9))), ("split", (4,))])
 def test_an_edit_is_refused_or_its_scene_can_be_saved_and_rendered(edits: list[tuple[str, tuple[Any, ...]]]) -> None:
     scene = tg.example_scene()
     done = []

@@ -6,10 +6,13 @@ This stub lists the public names, each with the module it comes from, for type c
 from .editing import duplicate as duplicate
 from .editing import insert as insert
 from .editing import keep as keep
+from .editing import merge as merge
 from .editing import move as move
 from .editing import remove as remove
+from .editing import rename as rename
 from .editing import rotate as rotate
 from .editing import scale as scale
+from .editing import split as split
 from .errors import UserError as UserError
 from .io.images import load_photos as load_photos
 from .scene import example_scene as example_scene

@@ -1,4 +1,4 @@
-"""`tokengroups edit` and `edit.py`: remove, keep, move, rotate, scale, duplicate and insert groups."""
+"""`tokengroups edit` and `edit.py`: take groups out, move, copy, name, unite and divide them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EXAMPLES = """\
   %(prog)s scene.safetensors remove 7 move 3 0.4 0 0 -o edited.safetensors
   %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
   %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
+  %(prog)s scene.safetensors merge 4 9 rename 4 "red sofa" split 7 -o tidy.safetensors
   %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
   %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors"""
 NOTES = """\

@@ -11,6 +11,8 @@ from tokengroups.editing.base import EDITS, Edit
 from tokengroups.editing.removal import keep, remove  # isort: skip
 from tokengroups.editing.motion import move, rotate, scale  # isort: skip
 from tokengroups.editing.copies import duplicate, insert  # isort: skip
+from tokengroups.editing.grouping import merge, rename  # isort: skip
+from tokengroups.editing.parts import split  # isort: skip
 from tokengroups.editing.instructions import operations_help, parse_edits
 from tokengroups.editing.selection import EmbedText, select_groups
 
@@ -21,11 +23,14 @@ __all__ = [
     "duplicate",
     "insert",
     "keep",
+    "merge",
     "move",
     "operations_help",
     "parse_edits",
     "remove",
+    "rename",
     "rotate",
     "scale",
     "select_groups",
+    "split",
 ]

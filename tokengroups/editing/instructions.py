@@ -38,7 +38,8 @@ def parse_edits(words: Sequence[str]) -> list[Edit]:
     for index, word in enumerate(words):
         before = list(words[starts[-1] : index]) if starts else []
         needs_scene = before[:1] == ["insert"] and not any(":" in argument for argument in before)  # SCENE:GROUP
-        if word in EDITS or (_IMPORT_PATH.fullmatch(word) and not needs_scene):
+        needs_name = before[:1] == ["rename"] and len(before) == 2  # any text
+        if not needs_name and (word in EDITS or (_IMPORT_PATH.fullmatch(word) and not needs_scene)):
             starts.append(index)
     if starts[:1] != [0]:
         raise UserError(f"unknown operation '{shown(words[0])}'; there are {', '.join(EDITS)}")
