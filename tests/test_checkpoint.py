@@ -37,6 +37,17 @@ TENSORS = {
 }
 
 
+def test_equal_content_gives_equal_files(tmp_path: Path) -> None:
+    texts = {f"key {number}": f'é\x00\x1f\x7f\n\\"\u2028 {number}' for number in range(9)}
+    files = set()
+    for turn in range(5):
+        write_tensors(tmp_path / f"{turn}.safetensors", TENSORS, texts)
+        files.add((tmp_path / f"{turn}.safetensors").read_bytes())
+    assert len(files) == 1
+    assert read_metadata(tmp_path / "0.safetensors") == texts
+    assert torch.equal(read_tensors(tmp_path / "0.safetensors")["ids"], TENSORS["ids"])
+
+
 def test_tensors_and_metadata_come_back_bit_equal(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_tensors(path, TENSORS, {"note": "größe"})

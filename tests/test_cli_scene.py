@@ -262,7 +262,7 @@ def test_edit_takes_options_anywhere(scene_file: Path, tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["edits"] == ["removed 2", "moved 5 by -1 0 0"]
 
 
-def test_edit_script_is_the_same_command(
+def test_the_script_edit_py_is_the_same_command(
     scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "edited.safetensors"

@@ -78,6 +78,18 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return f"{_DIGEST_FORM}{crc:08x}"
 
 
+def _sort_metadata(path: Path) -> None:
+    """Sort metadata in place, which safetensors writes in random order: equal content gives equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # else it escapes characters otherwise, and stays as it is
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, durable: bool = True
 ) -> None:
@@ -106,6 +118,7 @@ def write_tensors(
     with atomic_path(path, durable=durable) as temporary:
         try:
             save_file(stored, temporary, texts)
+            _sort_metadata(temporary)
         except SafetensorError as error:  # wraps the system's error as text: "... (os error 28)"
             code = re.search(r"os error (\d+)", str(error))
             if code is None:

@@ -23,6 +23,7 @@ EXAMPLES = """\
   %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
   %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
   %(prog)s scene.safetensors merge 4 9 rename 4 "red sofa" split 7 -o tidy.safetensors
+  %(prog)s scene.safetensors --script edits.json -o edited.safetensors
   %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
   %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors"""
 NOTES = """\
@@ -30,14 +31,18 @@ GROUP is an id, or a text: the group of that name, else the one that matches the
 If a text matches several groups, they are listed and nothing is edited, unless --all is given.
 An operation of your own is named by its import path, package.module:Class (see tokengroups.editing.Edit)."""
 
-OPTIONS = {"-o": "output", "--output": "output", "--render": "render", "--text-encoder": "text_encoder"}
+OPTIONS = {
+    "-o": "output", "--output": "output", "--script": "script", "--render": "render", "--text-encoder": "text_encoder",
+}  # fmt: skip
 FLAGS = ("--json", "--all")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options; `split_options` finds those after the operations."""
     parser.usage = f"{parser.prog} SCENE (OPERATION [ARGUMENT ...]) ... -o OUT [--all] [--render DIR] [--json]"
+    parser.usage += f"\n       {parser.prog} SCENE --script FILE -o OUT [--all] [--render DIR] [--json]"
     parser.add_argument("-o", "--output", metavar="OUT", help="edited scene file")
+    parser.add_argument("--script", metavar="FILE", help="JSON file of operations, as the page of `view` exports it")
     parser.add_argument("--render", metavar="DIR", help="write the context views before and after as PNG")
     parser.add_argument("--all", action="store_true", help="a text may select several groups")
     add_text_encoder_option(parser)
@@ -59,11 +64,13 @@ def run(args: argparse.Namespace) -> None:
     words = split_options(args)
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")
-    from tokengroups.editing import parse_edits
+    from tokengroups.editing import parse_edits, read_script
     from tokengroups.io.files import atomic_path, check_folder, check_scene_name
     from tokengroups.scene import load_scene, render_views, save_scene
 
-    edits = parse_edits(words)
+    if args.script and words:
+        raise UserError(f"give operations or --script, not both: there is '{shown(' '.join(words))}', too")
+    edits = read_script(args.script) if args.script else parse_edits(words)
     check_scene_name(args.output)
     if args.render:
         check_folder(args.render)
@@ -100,13 +107,15 @@ def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -
             )
         return embed(of, args.text_encoder, [check_text(text)])[0]
 
+    from tokengroups.editing import apply_edit
+
     done = []
-    for edit in edits:
-        old_ids = set(scene.group_ids.tolist())
-        edit = edit.resolve(scene, embed_text, every=args.all)
-        scene = edit.apply(scene)
-        added = sorted(set(scene.group_ids.tolist()) - old_ids)
-        done.append(f"{edit}" + "".join(f" as group {group_id}" for group_id in added))
+    for number, edit in enumerate(edits, start=1):
+        try:
+            scene, line = apply_edit(scene, edit, embed_text, every=args.all)
+        except UserError as error:
+            raise UserError(f"{shown(args.script)}: edit {number}: {error}" if args.script else str(error)) from error
+        done.append(line)
     return scene, done
 
 

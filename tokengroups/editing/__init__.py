@@ -13,13 +13,15 @@ from tokengroups.editing.motion import move, rotate, scale  # isort: skip
 from tokengroups.editing.copies import duplicate, insert  # isort: skip
 from tokengroups.editing.grouping import merge, rename  # isort: skip
 from tokengroups.editing.parts import split  # isort: skip
-from tokengroups.editing.instructions import operations_help, parse_edits
+from tokengroups.editing.instructions import apply_edit, operations_help, parse_edits
+from tokengroups.editing.scripts import parse_words, read_script, script_content
 from tokengroups.editing.selection import EmbedText, select_groups
 
 __all__ = [
     "EDITS",
     "Edit",
     "EmbedText",
+    "apply_edit",
     "duplicate",
     "insert",
     "keep",
@@ -27,10 +29,13 @@ __all__ = [
     "move",
     "operations_help",
     "parse_edits",
+    "parse_words",
+    "read_script",
     "remove",
     "rename",
     "rotate",
     "scale",
+    "script_content",
     "select_groups",
     "split",
 ]

@@ -9,15 +9,21 @@ import re
 from collections.abc import Sequence
 
 from tokengroups.editing.base import EDITS, Edit
+from tokengroups.editing.selection import EmbedText
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 from tokengroups.registry import resolve
+from tokengroups.types import TokenScene
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Z]\w*")  # package.module:Class
 
 
-def parse_edits(words: Sequence[str]) -> list[Edit]:
+def parse_edits(words: Sequence[str], *, typed: bool = True) -> list[Edit]:
     """Parse operations in their order.
+
+    Args:
+        words: Of a command line.
+        typed: A user typed them; else modules of operations of one's own must be imported already.
 
     Raises:
         UserError: An unknown operation or wrong arguments; the message shows the right form.
@@ -43,7 +49,18 @@ def parse_edits(words: Sequence[str]) -> list[Edit]:
             starts.append(index)
     if starts[:1] != [0]:
         raise UserError(f"unknown operation '{shown(words[0])}'; there are {', '.join(EDITS)}")
-    return [_parse(*words[a:b]) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
+    return [_parse(*words[a:b], typed=typed) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
+
+
+def apply_edit(scene: TokenScene, edit: Edit, embed: EmbedText, *, every: bool = False) -> tuple[TokenScene, str]:
+    """Resolve the texts of an edit and apply it; returns the edited scene, and in words what was done.
+
+    Arguments and errors are those of `Edit.resolve` and `Edit.apply`.
+    """
+    edit = edit.resolve(scene, embed, every=every)
+    edited = edit.apply(scene)
+    added = sorted(set(edited.group_ids.tolist()) - set(scene.group_ids.tolist()))
+    return edited, f"{edit}" + "".join(f" as group {group_id}" for group_id in added)
 
 
 def operations_help() -> str:
@@ -53,8 +70,8 @@ def operations_help() -> str:
     return "\n".join(f"  {form:{width}}  {effect}" for form, effect in forms.items())
 
 
-def _parse(name: str, *arguments: str) -> Edit:
-    edit = EDITS.get(name) or resolve(name, {}, "operation")
+def _parse(name: str, *arguments: str, typed: bool) -> Edit:
+    edit = EDITS.get(name) or resolve(name, {}, "operation", typed=typed)
     if not (isinstance(edit, type) and issubclass(edit, Edit)):
         raise UserError(f"{name} is no operation; derive it from tokengroups.editing.Edit")
     try:
