@@ -107,15 +107,17 @@ def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -
             )
         return embed(of, args.text_encoder, [check_text(text)])[0]
 
-    from tokengroups.editing import apply_edit
+    from tokengroups.editing import describe as describe_edit
 
     done = []
     for number, edit in enumerate(edits, start=1):
         try:
-            scene, line = apply_edit(scene, edit, embed_text, every=args.all)
+            edit = edit.resolve(scene, embed_text, every=args.all)
+            edited = edit.apply(scene)
         except UserError as error:
             raise UserError(f"{shown(args.script)}: edit {number}: {error}" if args.script else str(error)) from error
-        done.append(line)
+        done.append(describe_edit(edit, scene, edited))
+        scene = edited
     return scene, done
 
 

@@ -13,20 +13,21 @@ from tokengroups.editing.motion import move, rotate, scale  # isort: skip
 from tokengroups.editing.copies import duplicate, insert  # isort: skip
 from tokengroups.editing.grouping import merge, rename  # isort: skip
 from tokengroups.editing.parts import split  # isort: skip
-from tokengroups.editing.instructions import apply_edit, operations_help, parse_edits
+from tokengroups.editing.instructions import describe, operations_help, parse_edits
 from tokengroups.editing.scripts import parse_words, read_script, script_content
-from tokengroups.editing.selection import EmbedText, select_groups
+from tokengroups.editing.selection import EmbedText, names_only, select_groups
 
 __all__ = [
     "EDITS",
     "Edit",
     "EmbedText",
-    "apply_edit",
+    "describe",
     "duplicate",
     "insert",
     "keep",
     "merge",
     "move",
+    "names_only",
     "operations_help",
     "parse_edits",
     "parse_words",

@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 
 from tokengroups.editing.base import EDITS, Edit
-from tokengroups.editing.selection import EmbedText
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 from tokengroups.registry import resolve
@@ -52,15 +51,10 @@ def parse_edits(words: Sequence[str], *, typed: bool = True) -> list[Edit]:
     return [_parse(*words[a:b], typed=typed) for a, b in zip(starts, [*starts[1:], len(words)], strict=True)]
 
 
-def apply_edit(scene: TokenScene, edit: Edit, embed: EmbedText, *, every: bool = False) -> tuple[TokenScene, str]:
-    """Resolve the texts of an edit and apply it; returns the edited scene, and in words what was done.
-
-    Arguments and errors are those of `Edit.resolve` and `Edit.apply`.
-    """
-    edit = edit.resolve(scene, embed, every=every)
-    edited = edit.apply(scene)
-    added = sorted(set(edited.group_ids.tolist()) - set(scene.group_ids.tolist()))
-    return edited, f"{edit}" + "".join(f" as group {group_id}" for group_id in added)
+def describe(edit: Edit, before: TokenScene, after: TokenScene) -> str:
+    """What an edit has done, in words: ``copied 3, shifted by 0.4 0 0 as group 9``."""
+    added = sorted(set(after.group_ids.tolist()) - set(before.group_ids.tolist()))
+    return f"{edit}" + "".join(f" as group {group_id}" for group_id in added)
 
 
 def operations_help() -> str:

@@ -51,7 +51,7 @@ def parse_words(words: Any) -> Edit:
         UserError: No list of texts, not one operation, one that the command line refuses, or one of a module that is
             not imported: only who types an operation decides that.
     """
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, list | tuple) or not words or not all(isinstance(word, str) for word in words):
         raise UserError(f"an edit is a list of texts, the words of a command line, got {shown(repr(words))}")
     edits = parse_edits(words, typed=False)
     if len(edits) != 1:

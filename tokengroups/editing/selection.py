@@ -57,7 +57,7 @@ def find_columns(scene: TokenScene, groups: Selector | Iterable[Selector]) -> li
         [(3, 2), (1, 0)]
     """
     selectors = read_groups(groups)
-    ids = [group for selector in selectors for group in select_groups(scene, [selector], _no_encoder)]
+    ids = [group for selector in selectors for group in select_groups(scene, [selector], names_only)]
     return [(group, column_of(scene, group)) for group in ids]
 
 
@@ -65,6 +65,15 @@ def find_column(scene: TokenScene, group: Selector) -> tuple[int, int]:
     """Id and column of one group; errors as in `find_columns`."""
     (found,) = find_columns(scene, read_group(group))
     return found
+
+
+def names_only(scene: TokenScene, text: str) -> Float[Tensor, " D"]:
+    """Stand for the text encoder where there is none: refuse texts that are no names."""
+    names = ", ".join(sorted({name for name in scene.group_names if name})) or "no names"
+    raise UserError(
+        f"no group has the name '{shown(text)}' (the scene has {shown(names)}); a description needs a text encoder: "
+        "find the id with tokengroups.retrieval.find_groups, or use the command tokengroups edit"
+    )
 
 
 def _matching(scene: TokenScene, text: str, embed: EmbedText, every: bool) -> list[int]:
@@ -82,15 +91,6 @@ def _matching(scene: TokenScene, text: str, embed: EmbedText, every: bool) -> li
             "line --all for all of them"
         )
     return list(found)
-
-
-def _no_encoder(scene: TokenScene, text: str) -> Float[Tensor, " D"]:
-    """Stands for the text encoder where there is none."""
-    names = ", ".join(sorted({name for name in scene.group_names if name})) or "no names"
-    raise UserError(
-        f"no group has the name '{shown(text)}' (the scene has {shown(names)}); a description needs a text encoder: "
-        "find the id with tokengroups.retrieval.find_groups, or use the command tokengroups edit"
-    )
 
 
 def _described(match: GroupMatch) -> str:

@@ -1,8 +1,21 @@
-"""Look at a scene in a browser: packed scenes and the page that draws them."""
+"""Look at a scene in a browser: packed scenes, the page that draws them, and sessions that edit them."""
 
 from tokengroups.viewer.pack import MAX_GROUPS as MAX_GROUPS
 from tokengroups.viewer.pack import PackedScene as PackedScene
 from tokengroups.viewer.pack import pack_scene as pack_scene
 from tokengroups.viewer.page import page_html as page_html
+from tokengroups.viewer.session import FileExists as FileExists
+from tokengroups.viewer.session import Session as Session
+from tokengroups.viewer.session import StaleVersion as StaleVersion
+from tokengroups.viewer.session import open_session as open_session
 
-__all__ = ["MAX_GROUPS", "PackedScene", "pack_scene", "page_html"]
+__all__ = [
+    "MAX_GROUPS",
+    "FileExists",
+    "PackedScene",
+    "Session",
+    "StaleVersion",
+    "open_session",
+    "pack_scene",
+    "page_html",
+]

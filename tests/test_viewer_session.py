@@ -1,0 +1,216 @@
+"""Editing sessions: undo, redo, versions, and the equal command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import random_scene
+
+import tokengroups as tg
+from tokengroups.cli.main import main
+from tokengroups.errors import UserError
+from tokengroups.types import TokenScene
+from tokengroups.viewer import FileExists, Session, StaleVersion, open_session
+from tokengroups.viewer.session import _KEPT
+
+EDITS = [
+    ["rename", "2", "a red box"],
+    ["duplicate", "a red box", "0.5", "0", "0"],
+    ["rename", "4", "move"],
+    ["rotate", "4", "--axis", "y", "--degrees", "-30"],
+    ["merge", "2", "3"],
+    ["split", "2"],
+    ["remove", "floor"],
+    ["scale", "4", "0.5"],
+]
+
+
+def same(one: Any, two: Any) -> bool:
+    """Equal bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if hasattr(one, "__dataclass_fields__"):
+        return all(same(getattr(one, name), getattr(two, name)) for name in one.__dataclass_fields__)
+    return one == two
+
+
+def edited(session: Session, edits: list[list[str]]) -> Session:
+    for words in edits:
+        session = session.edit(words)
+    return session
+
+
+@pytest.fixture
+def scene_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    tg.save_scene("my room.safetensors", tg.example_scene())
+    return "my room.safetensors"
+
+
+def test_the_command_line_and_the_script_make_the_saved_file(scene_file: str) -> None:
+    session = edited(open_session(scene_file), EDITS)
+    assert session.save("saved.safetensors") == [Path("saved.safetensors")]
+    tokengroups, *words = shlex.split(session.command("typed.safetensors"))
+    assert tokengroups == "tokengroups" and main(words) == 0
+    Path("edits.json").write_text(json.dumps(session.script()))
+    assert main(["edit", scene_file, "--script", "edits.json", "-o", "scripted.safetensors"]) == 0
+    saved = Path("saved.safetensors").read_bytes()
+    assert saved == Path("typed.safetensors").read_bytes() == Path("scripted.safetensors").read_bytes()
+
+
+def test_undo_and_redo_pass_through_the_same_scenes() -> None:
+    session = Session(tg.example_scene(), "a.safetensors")
+    scenes = [session.scene]
+    for words in EDITS:
+        session = session.edit(words)
+        scenes.append(session.scene)
+    for expected in reversed(scenes[:-1]):
+        session = session.undo()
+        assert same(session.scene, expected)
+    assert session.scene is session.first and session.command("b") == "" and session.script()["edits"] == []
+    for expected in scenes[1:]:
+        session = session.redo()
+        assert same(session.scene, expected)
+    assert session.version == 3 * len(EDITS)
+    with pytest.raises(UserError, match="nothing to redo"):
+        session.redo()
+
+
+def test_undo_has_no_limit_though_few_scenes_are_kept() -> None:
+    session = Session(random_scene(), "a.safetensors")
+    number = 3 * _KEPT
+    for _ in range(number):
+        session = session.edit(["move", "5", "0.1", "0", "0"])
+        assert len(session.recent) <= _KEPT
+    middle = edited(Session(random_scene(), "b"), [["move", "5", "0.1", "0", "0"]] * (_KEPT + 3))
+    for _ in range(number - _KEPT - 3):
+        session = session.undo()
+        assert 0 < len(session.recent) <= _KEPT
+    assert same(session.scene, middle.scene)
+    for _ in range(_KEPT + 3):
+        session = session.undo()
+    assert same(session.scene, random_scene())
+    with pytest.raises(UserError, match="nothing to undo"):
+        session.undo()
+
+
+ACTIONS = st.lists(st.sampled_from(["undo", "redo", *range(len(EDITS))]), max_size=12)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(actions=ACTIONS)
+def test_any_history_ends_where_its_edits_alone_end(actions: list[Any]) -> None:
+    """Model: two lists. What the session refuses changes nothing."""
+    session = Session(tg.example_scene(), "a.safetensors")
+    steps: list[list[str]] = []
+    undone: list[list[str]] = []
+    for version, action in enumerate(actions):
+        before = session
+        try:
+            session = session.edit(EDITS[action]) if isinstance(action, int) else getattr(session, action)()
+        except UserError:
+            assert before is session
+            continue
+        assert session.version == before.version + 1 <= version + 1
+        if action == "undo":
+            undone.append(steps.pop())
+        elif action == "redo":
+            steps.append(undone.pop())
+        else:
+            steps, undone = [*steps, EDITS[action]], []
+    assert session.script()["edits"] == steps
+    assert same(session.scene, edited(Session(tg.example_scene(), "a"), steps).scene)
+
+
+def test_sessions_are_values() -> None:
+    session = Session(tg.example_scene(), "a.safetensors")
+    other = session.edit(["remove", "box"])
+    assert (session.version, other.version) == (0, 1)
+    assert session.scene.group_names == ("floor", "box", "ball") and other.scene.group_names == ("floor", "ball")
+    assert other.steps[0].done == "removed 2" and session.edit(["duplicate", "3"]).steps[0].done.endswith("as group 4")
+
+
+def test_an_older_version_is_refused_with_the_present_one() -> None:
+    session = Session(tg.example_scene(), "a.safetensors").edit(["remove", "box"], version=0)
+    for attempt in (
+        lambda: session.edit(["remove", "ball"], version=0),
+        lambda: session.undo(version=0),
+        lambda: session.redo(version=7),
+        lambda: session.save("never.safetensors", version=0),
+    ):
+        with pytest.raises(StaleVersion, match=r"it is now version 1; look at it anew, or do the same with version 1"):
+            attempt()
+    with pytest.raises(StaleVersion) as caught:
+        session.undo(version=0)
+    assert session.undo(version=caught.value.version).version == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "an edit is a list of texts"),
+        (["remove", 2], "an edit is a list of texts"),
+        (["remove", "9"], "there is no group 9"),
+        (["remove", "a lamp"], "no group has the name 'a lamp'"),
+        (["remove", "2", "move", "3", "0", "0", "1"], "are 2 operations"),
+        (["remove", "1", "2", "3"], "no group would be left"),
+        (["os:System", "2"], "no operation|a file asks for the operation"),
+    ],
+)
+def test_a_refused_edit_changes_nothing(words: list[Any], message: str) -> None:
+    session = Session(tg.example_scene(), "a.safetensors")
+    with pytest.raises(UserError, match=message):
+        session.edit(words)
+    assert session.version == 0 and same(session.scene, tg.example_scene())
+
+
+def test_descriptions_find_groups_through_an_encoder() -> None:
+    scene = tg.example_scene()
+    assert scene.semantics is not None
+    embedding = scene.semantics.embeddings[2]
+
+    def embed(_scene: TokenScene, text: str) -> torch.Tensor:
+        assert text == "something round"
+        return embedding
+
+    session = Session(scene, "a.safetensors").edit(["remove", "something round"], embed=embed)
+    assert session.scene.group_names == ("floor", "box")
+    assert same(session.undo().redo().scene, session.scene)
+
+
+def test_an_inserted_group_stays_as_it_was_when_its_file_changes(scene_file: str) -> None:
+    session = Session(random_scene(), "a.safetensors").edit(["insert", f"{scene_file}:ball", "--at", "0", "0", "1"])
+    tg.save_scene(scene_file, tg.scale(tg.example_scene(), "ball", 3))
+    assert same(session.undo().redo().scene, session.scene)
+    Path(scene_file).unlink()
+    assert same(session.undo().redo().scene, session.scene)
+
+
+def test_saving_writes_what_is_asked_for(scene_file: str) -> None:
+    session = open_session(scene_file).edit(["remove", "box"])
+    assert [path.name for path in session.save("a.ply")] == ["a.ply", "groups.json", "cameras.json"]
+    files = session.save("parts", groups=True)
+    assert [path.name for path in files][:2] == ["group_001.ply", "group_003.ply"]
+    for again in (lambda: session.save("a.ply"), lambda: session.save("parts", groups=True)):
+        with pytest.raises(FileExists, match="exists; give another name, or say that it may be replaced"):
+            again()
+    assert session.save("a.ply", replace_file=True) and session.save("parts", groups=True, replace_file=True)
+    with pytest.raises(UserError, match="there is no folder"):
+        session.save("no/b.safetensors")
+
+
+def test_a_file_that_somebody_replaced_is_noticed(scene_file: str) -> None:
+    session = open_session(scene_file)
+    assert not session.file_changed()
+    tg.save_scene(scene_file, tg.remove(tg.example_scene(), 2))
+    assert session.file_changed() and not open_session(scene_file).file_changed()
+    Path(scene_file).unlink()
+    assert session.file_changed()
+    assert not Session(tg.example_scene(), "never.safetensors").file_changed()
