@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
 from tokengroups.cli import view
 from tokengroups.cli.main import main
 from tokengroups.scene import save_scene
+from tokengroups.viewer import server
 
 
 @pytest.fixture
@@ -74,8 +77,51 @@ def test_bad_input_is_one_line_and_changes_nothing(scene_file: Path, capsys: pyt
     assert page.read_text() == "of an earlier call" and scene_file.read_bytes() == before
 
 
-def test_a_page_is_asked_for(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        run(scene_file)
-    assert stopped.value.code == 2
-    assert "--html" in capsys.readouterr().err
+# --- serving --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Tokens of the servers that would have run."""
+    pytest.importorskip("aiohttp", reason="the extra 'view' is not installed")
+    tokens: list[str | None] = []
+    monkeypatch.setattr(server, "serve", lambda _room, _place, token: tokens.append(token))
+    return tokens
+
+
+def test_it_serves_on_this_machine_only(
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+) -> None:
+    assert run(scene_file, "--max-gaussians", 10) == 0
+    captured = capsys.readouterr()
+    assert re.fullmatch(r"serving .*my room.safetensors at http://127.0.0.1:\d+/  \(Ctrl-C ends\)\n", captured.out)
+    assert "the page shows 10 Gaussians of 24" in captured.err and "token" not in captured.err
+    assert served == [None]
+
+
+def test_other_addresses_warn_and_need_a_token(
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+) -> None:
+    for _ in range(2):
+        assert run(scene_file, "--host", "0.0.0.0") == 0
+    captured = capsys.readouterr()
+    assert "with --host 0.0.0.0 all who reach this machine and have the address below can see and edit" in captured.err
+    assert len(set(served)) == 2 and all(token and len(token) > 20 for token in served)
+    assert [line.split("?token=")[1].split()[0] for line in captured.out.splitlines()] == served
+
+
+def test_without_aiohttp_one_line_says_what_to_install(
+    scene_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    line = refused(capsys, scene_file)
+    assert "serving a page needs aiohttp: pip install 'tokengroups[view]'; --html writes a page" in line
+
+
+def test_what_cannot_be_served_is_refused(
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+) -> None:
+    assert "--host and --port are for serving" in refused(capsys, scene_file, "--html", "a.html", "--port", 9000)
+    assert "cannot read none.safetensors" in refused(capsys, "none.safetensors")
+    assert "cannot serve at no such host" in refused(capsys, scene_file, "--host", "no such host")
+    assert served == []

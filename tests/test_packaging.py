@@ -88,7 +88,7 @@ def test_every_imported_library_is_declared() -> None:
     project = PYPROJECT["project"]
     extras = (
         project["optional-dependencies"][name]
-        for name in ("colmap", "curation", "hdbscan", "heic", "spz", "text", "video")
+        for name in ("colmap", "curation", "hdbscan", "heic", "spz", "text", "video", "view")
     )
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}

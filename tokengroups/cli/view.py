@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import secrets
+import socket
 from pathlib import Path
 
 from tokengroups.cli.arguments import add_number
@@ -10,26 +12,40 @@ from tokengroups.cli.output import counted, note, say
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 
-HELP = "make a page that shows a scene in a browser: look around, click its groups, hide them"
+HELP = "show a scene in a browser: look around, click its groups, hide them"
 EXAMPLES = """\
-  %(prog)s scene.safetensors --html room.html
+  %(prog)s scene.safetensors                         # serves the page on this machine until Ctrl-C (extra: view)
+  %(prog)s scene.safetensors --html room.html        # writes the page instead
   %(prog)s large.safetensors --html room.html --max-gaussians 300000
 
-The page is one file that holds everything: it opens by a double click, without server or network, also at a
-colleague's. Browsers need WebGL 2 (Chrome or Edge 80, Firefox 113, Safari 16.4, or later). The page shows the keys."""
+The page of --html is one file that holds everything: it opens by a double click, without server or network, also at a
+colleague's. Browsers need WebGL 2 (Chrome or Edge 80, Firefox 113, Safari 16.4, or later). The page shows the keys.
+From another machine: ssh -L 8765:localhost:8765 THIS_MACHINE, and open http://localhost:8765 there."""
+HOST, PORT = "127.0.0.1", 8765
 MANY = 300_000  # Gaussians that common graphics cards still draw smoothly
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("scene", help="scene file")
-    parser.add_argument("--html", required=True, metavar="FILE", help="write the page to this .html file")
+    parser.add_argument("--html", metavar="FILE", help="write the page to this .html file; no server")
+    parser.add_argument("--host", metavar="NAME", help=f"address to serve at (default: {HOST}, this machine only)")
+    add_number(parser, "--port", 1, 65535, metavar="N", help=f"port, or the next free one (default: {PORT})")
     most_help = "show at most N Gaussians, those of largest opacity times area; the scene file keeps all"
     add_number(parser, "--max-gaussians", 1, metavar="N", help=most_help)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the page."""
+    """Write or serve the page."""
+    if args.html is None:
+        _serve(args)
+    elif args.host is not None or args.port is not None:
+        raise UserError("--host and --port are for serving the page; leave --html out, or them")
+    else:
+        _write(args)
+
+
+def _write(args: argparse.Namespace) -> None:
     from tokengroups.io.files import check_writable, write_text
     from tokengroups.scene import load_scene
     from tokengroups.viewer import pack_scene, page_html
@@ -42,9 +58,46 @@ def run(args: argparse.Namespace) -> None:
     packed = pack_scene(load_scene(args.scene), title, args.max_gaussians)
     page = page_html(packed.data, title)
     write_text(path, page)
-    what = counted(packed.shown, "Gaussian")
-    if packed.shown < packed.total:
-        note(f"the page shows {what} of {packed.total:,}, those of largest opacity times area")
-    if packed.shown > MANY:
+    _note_size(packed.shown, packed.total)
+    say(f"wrote {path} ({counted(packed.shown, 'Gaussian')}, {len(page) / 1e6:.1f} MB); open it in a browser")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from tokengroups.viewer import open_session
+    from tokengroups.viewer.access import is_loopback
+    from tokengroups.viewer.room import Room
+    from tokengroups.viewer.server import bind, check_installed, serve
+
+    check_installed()
+    host, port = args.host or HOST, args.port or PORT
+    session = open_session(args.scene)
+    total = len(session.scene.gaussians.means)
+    _note_size(min(total, args.max_gaussians or total), total)
+    token = None if is_loopback(host) else secrets.token_urlsafe(16)
+    with bind(host, port) as place:
+        taken = place.getsockname()[1]
+        if taken != port:
+            note(f"port {port} is busy; this is port {taken}")
+        if token is not None:
+            note(
+                f"with --host {shown(host)} all who reach this machine and have the address below can see and edit the "
+                "scene; it travels unencrypted"
+            )
+        name = f"{_url_host(host)}:{taken}/" + (f"?token={token}" if token else "")
+        say(f"serving {shown(args.scene)} at http://{name}  (Ctrl-C ends)")
+        serve(Room(session, args.max_gaussians), place, token)
+
+
+def _url_host(host: str) -> str:
+    """The address as a browser takes it."""
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _note_size(number: int, total: int) -> None:
+    what = counted(number, "Gaussian")
+    if number < total:
+        note(f"the page shows {what} of {total:,}, those of largest opacity times area")
+    if number > MANY:
         note(f"{what} may be slow to draw; --max-gaussians {MANY} shows the largest")
-    say(f"wrote {path} ({what}, {len(page) / 1e6:.1f} MB); open it in a browser")

@@ -87,7 +87,7 @@ class Session:
             StaleVersion: The session has another version.
             UserError: The command line would refuse the edit.
         """
-        self._check(version)
+        self.check(version)
         edit = parse_words(words).resolve(self.scene, embed)
         edited = edit.apply(self.scene)
         step = Step(tuple(words), edit, describe(edit, self.scene, edited))
@@ -95,7 +95,7 @@ class Session:
 
     def undo(self, version: int | None = None) -> Session:
         """Take the last edit back; `UserError` if there is none, `StaleVersion` as in `edit`."""
-        self._check(version)
+        self.check(version)
         if not self.steps:
             raise UserError("nothing to undo")
         steps, recent = self.steps[:-1], self.recent[:-1]
@@ -105,7 +105,7 @@ class Session:
 
     def redo(self, version: int | None = None) -> Session:
         """Apply the edit that was undone last; `UserError` if there is none, `StaleVersion` as in `edit`."""
-        self._check(version)
+        self.check(version)
         if not self.undone:
             raise UserError("nothing to redo")
         step = self.undone[-1]
@@ -145,7 +145,7 @@ class Session:
             StaleVersion: The session has another version.
             UserError: It cannot be written.
         """
-        self._check(version)
+        self.check(version)
         path = Path(path)
         if path_kind(path) == ("folder" if groups else "file") and not replace_file:
             raise FileExists(f"{shown(path)} exists; give another name, or say that it may be replaced")
@@ -156,7 +156,8 @@ class Session:
         save_scene(check_scene_name(path), self.scene)
         return [path]
 
-    def _check(self, version: int | None) -> None:
+    def check(self, version: int | None) -> None:
+        """Refuse what was meant for another version, by `StaleVersion`; None = the present one."""
         if version is not None and version != self.version:
             raise StaleVersion(version, self.version)
 

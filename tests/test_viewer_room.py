@@ -1,0 +1,144 @@
+"""Requests of browsers that share a scene, without a network."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tokengroups as tg
+from tokengroups.viewer import Session, open_session, pack_scene
+from tokengroups.viewer.room import Room
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    tg.save_scene(tmp_path / "my room.safetensors", tg.example_scene())
+    return Room(open_session(tmp_path / "my room.safetensors"))
+
+
+def post(room: Room, path: str, **order: Any) -> tuple[int, dict[str, Any]]:
+    answer = room.post(path, json.dumps(order).encode())
+    return answer.status, json.loads(answer.body)
+
+
+def folder(room: Room) -> list[str]:
+    return sorted(path.name for path in Path(room.session.source).parent.iterdir())
+
+
+def test_edits_undo_and_redo_answer_with_the_state(room: Room) -> None:
+    assert json.loads(room.get("/state").body) == {
+        "version": 0, "undo": 0, "redo": 0, "log": [], "command": "", "file_changed": False,
+    }  # fmt: skip
+    status, state = post(room, "/edit", words=["remove", "box"], version=0)
+    source = room.session.source
+    assert (status, state["version"], state["undo"], state["redo"]) == (200, 1, 1, 0)
+    assert state["log"] == [{"words": ["remove", "box"], "done": "removed 2"}]
+    assert state["command"] == f"tokengroups edit '{source}' remove box -o edited.safetensors"
+    assert json.loads(room.get("/script").body)["edits"] == [["remove", "box"]]
+    assert post(room, "/undo", version=1)[1]["redo"] == 1 and room.session.scene.group_names == ("floor", "box", "ball")
+    assert post(room, "/redo", version=2)[1]["version"] == 3 and room.session.scene.group_names == ("floor", "ball")
+    assert folder(room) == ["my room.safetensors"]
+
+
+def test_the_packed_scene_and_the_page_follow_the_edits(room: Room) -> None:
+    for words in (None, ["remove", "box"]):
+        if words:
+            post(room, "/edit", words=words, version=0)
+        answer = room.get("/scene")
+        assert answer.zipped and answer.kind == "application/octet-stream"
+        packed = gzip.decompress(answer.body)
+        assert packed == pack_scene(room.session.scene, "my room").data
+        page = room.get("/").body.decode()
+        assert "<title>my room</title>" in page
+    few = Room(room.session, max_gaussians=50)
+    assert gzip.decompress(few.get("/scene").body) == pack_scene(room.session.scene, "my room", 50).data
+
+
+def test_an_order_for_an_older_version_is_refused_with_a_choice(room: Room) -> None:
+    post(room, "/edit", words=["remove", "box"], version=0)
+    for path, more in (("/edit", {"words": ["remove", "ball"]}), ("/undo", {}), ("/save", {"name": "a.safetensors"})):
+        status, answer = post(room, path, version=0, **more)
+        assert (status, answer["version"], answer["choices"]) == (409, 1, ["reload", "repeat"])
+        assert "it is now version 1" in answer["error"]
+    assert room.version == 1 and folder(room) == ["my room.safetensors"]
+    assert post(room, "/undo", version=answer["version"])[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/edit", b"", "not JSON"),
+        ("/edit", b"\xff\x00", "not JSON"),
+        ("/edit", b"[" * 50_000, "not JSON"),
+        ("/edit", b"[]", "send a JSON object"),
+        ("/edit", b'{"words": ["remove", "2"]}', "send a JSON object"),
+        ("/edit", b'{"words": ["remove", "2"], "version": true}', "send a JSON object"),
+        ("/edit", b'{"words": ["remove", "2"], "version": "0"}', "send a JSON object"),
+        ("/edit", b'{"words": "remove 2", "version": 0}', "an edit is a list of texts"),
+        ("/edit", b'{"version": 0}', "an edit is a list of texts"),
+        ("/edit", b'{"words": ["remove", "9"], "version": 0}', "there is no group 9"),
+        ("/edit", b'{"words": ["trap:Edit", "2"], "version": 0}', "a file asks for the operation"),
+        (
+            "/edit",
+            b'{"words": ["insert", "/dev/zero:2", "--at", "0", "0", "1"], "version": 0}',
+            "cannot read /dev/zero",
+        ),
+        ("/undo", b'{"version": 0}', "nothing to undo"),
+        ("/redo", b'{"version": 0}', "nothing to redo"),
+        ("/save", b'{"version": 0}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": ""}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": ".."}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": ".hidden.ply"}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": "../a.ply"}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": "/tmp/a.ply"}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": "a\\u0000.safetensors"}', ""),
+    ],
+)
+def test_wrong_orders_change_nothing(room: Room, path: str, body: bytes, message: str) -> None:
+    answer = room.post(path, body)
+    error = json.loads(answer.body)["error"]
+    assert answer.status == 400 and message in error and "\n" not in error
+    assert room.version == 0 and folder(room) == ["my room.safetensors"]
+
+
+def test_saving_writes_beside_the_scene_and_asks_before_it_replaces(room: Room) -> None:
+    post(room, "/edit", words=["remove", "box"], version=0)
+    status, answer = post(room, "/save", name="new.safetensors", version=1)
+    assert status == 200 and [Path(file).name for file in answer["files"]] == ["new.safetensors"]
+    assert folder(room) == ["my room.safetensors", "new.safetensors"]
+    status, answer = post(room, "/save", name="my room.safetensors", version=1)
+    assert (status, answer["choices"]) == (409, ["rename", "replace"])
+    status, answer = post(room, "/save", name="parts", groups=True, version=1)
+    assert status == 200 and [Path(file).parent.name for file in answer["files"]] == ["parts"] * 4
+    assert post(room, "/save", name="new.safetensors", replace=True, version=1)[0] == 200
+
+
+def test_a_replaced_file_is_said_and_can_be_read_again(room: Room) -> None:
+    post(room, "/edit", words=["remove", "floor"], version=0)
+    tg.save_scene(room.session.source, tg.remove(tg.example_scene(), 2))
+    assert json.loads(room.get("/state").body)["file_changed"]
+    status, state = post(room, "/reload", version=1)
+    assert (status, state["version"], state["undo"], state["file_changed"]) == (200, 2, 0, False)
+    assert room.session.scene.group_names == ("floor", "ball")
+    Path(room.session.source).unlink()
+    assert post(room, "/reload", version=2)[0] == 400 and room.version == 2
+
+
+def test_requests_are_quick() -> None:
+    """CPU time of one edit and its new scene at 32,768 Gaussians; the bound is ten times what it takes."""
+    scene = tg.example_scene()
+    many = torch.randint(len(scene.anchor_ids), (32768,), generator=torch.Generator().manual_seed(0))
+    large = replace(scene, gaussians=scene.gaussians.map(lambda v: v[many]), anchor_ids=scene.anchor_ids[many])
+    room = Room(Session(large, "a.safetensors"))
+    start = time.process_time()
+    post(room, "/edit", words=["move", "ball", "0.1", "0", "0"], version=0)
+    edited = time.process_time()
+    room.get("/scene")
+    assert edited - start < 0.1 and time.process_time() - edited < 0.5
