@@ -150,7 +150,7 @@ LINES = {
         "render", scene, out,
         options("json", camera=word(CAMERAS, PATHS), what=word(KINDS), size=number, background=word(COLORS)),
     ),
-    "edit": line("edit", scene, edits, out, options("json", "all", render=output, text_encoder=path)),
+    "edit": line("edit", scene, edits, out, options("json", "all", render=output, text_encoder=path, script=path)),
     "export": line(
         "export", scene, named("o", word(OUTPUTS, right="new.ply")),
         options("json", groups=output, vocabulary=text, writer=text),
@@ -165,6 +165,7 @@ LINES = {
     "train": line("train", path, st.lists(word(SETTINGS), max_size=2)),
     "demo": line("demo", named("out", output), weights, options(scenes=word(("0", "-1", "nan", "1")), seed=number)),
     "info": line("info", options("json"), st.lists(scene, max_size=1)),
+    "view": line("view", scene, named("html", word(OUTPUTS, right="page.html")), options(max_gaussians=number)),
 }  # fmt: skip
 
 
