@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +17,7 @@ import torch
 from scenes import random_scene
 
 import tokengroups as tg
+from tokengroups.editing import parse_edits
 from tokengroups.geometry import rotation_from_quaternion
 from tokengroups.io.ply import save_ply
 from tokengroups.scene import SceneView, group_centre, import_scene, render_views
@@ -26,7 +29,7 @@ from tokengroups.viewer import pack_scene, page_html
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 HOSTILE = "</script><script>hacked = true</script><img src=x onerror='hacked = true'>"
 DARK = (0.0, 0.0, 0.0)
-AWAY = (690, 5)  # where the mouse is over no group, in a window of 700 x 300
+AWAY = (710, 5)  # where the mouse is over no group, in a window of 720 x 300
 
 PREPARE = """async ([width, height, background]) => {
   const app = await tokengroups;
@@ -96,7 +99,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
     def open_page(scene: TokenScene, *, height: int = 192, before: str = "", **device: Any) -> Opened:
         path = tmp_path / f"room {len(contexts)} #1.html"
         path.write_text(page_html(pack_scene(scene, "a room").data, "a room"), encoding="utf-8")
-        context = browser.new_context(**{"viewport": {"width": 700, "height": 300}, "offline": True} | device)
+        context = browser.new_context(**{"viewport": {"width": 720, "height": 300}, "offline": True} | device)
         contexts.append(context)
         page, cameras = context.new_page(), resize_cameras(scene.cameras, height)
         opened = Opened(page, cameras, [], [])
@@ -309,7 +312,7 @@ def test_a_dense_screen_a_dark_theme_and_a_new_window_size(show: Any) -> None:
     assert opened.becomes(size, [880, 600, 440, 300])
     dark = opened.run("app.renderer.background")
     opened.page.emulate_media(color_scheme="light")
-    opened.page.set_viewport_size({"width": 900, "height": 400})
+    opened.page.set_viewport_size({"width": 920, "height": 400})
     assert opened.becomes(size, [1280, 800, 640, 400])
     assert max(dark) < 0.2 and min(opened.run("app.renderer.background")) > 0.5
 
@@ -352,3 +355,76 @@ def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
     }""")
     assert opened.becomes("app.widths", [128, 256])
     assert np.array_equal(opened.picture(), before)
+
+
+def place_of(view: SceneView, group_id: int) -> tuple[float, float]:
+    """Point of the window inside a group: where a square of 7 pixels shows nothing else."""
+    mine = torch.from_numpy(np.asarray(view.group_map == group_id)).float()
+    inner = torch.nn.functional.avg_pool2d(mine[None], 7, stride=1)[0]
+    row, column = divmod(int(inner.argmax()), inner.shape[1])
+    assert inner.max() == 1
+    return column + 3.5, row + 3.5
+
+
+def small_window(show: Any, scene: TokenScene) -> Opened:
+    """A canvas of the cameras' 440 x 330 pixels, so that a pixel of the picture is one of the window."""
+    opened = show(scene, height=330, viewport={"width": 720, "height": 330}, accept_downloads=True)
+    opened.run(f"(await app.settled(), app.setBackground({list(DARK)}))")
+    assert opened.run("[app.canvas.width, app.canvas.height]") == [440, 330]
+    return opened
+
+
+def replayed(opened: Opened, scene: TokenScene) -> TokenScene:
+    """What the command line that the page shows makes of the scene."""
+    words = shlex.split(opened.page.locator("#line").inner_text())
+    assert words[:3] == ["tokengroups", "edit", "a room.safetensors"] and words[-2:] == ["-o", "edited.safetensors"]
+    for edit in parse_edits(words[3:-2]):
+        scene = edit.apply(scene)
+    return scene
+
+
+def plain_picture(opened: Opened) -> np.ndarray:
+    """What the page shows where nothing is selected and the mouse is far away."""
+    opened.page.mouse.move(*AWAY)
+    opened.run("app.select(-1)")
+    return opened.picture(None)
+
+
+def test_edits_are_those_of_the_command_line(show: Any) -> None:
+    """Click a group, move, turn and scale it by numbers, undo, redo, remove another, save."""
+    scene = dense_scene(degree=2)
+    opened = small_window(show, scene)
+    before, view = opened.picture(), ours(scene, opened.cameras)
+    first, second = view.group_map[view.group_map >= 0].unique(return_counts=True)[0][:2].tolist()
+    opened.page.mouse.click(*place_of(view, first))
+    assert opened.run("app.selected") == scene.group_ids.tolist().index(first)
+    amounts = {"move right": "0.25", "move up": "-0.1", "turn by degrees": "40", "scale by a factor": "1.2"}
+    for label, value in amounts.items():
+        opened.page.get_by_label(label).fill(value)
+        opened.page.get_by_label(label).press("Enter")
+    moved = plain_picture(opened)
+    assert difference(moved, ours(replayed(opened, scene), opened.cameras)) < 0.5 < np.abs(moved - before).mean()
+    opened.page.locator("#canvas").focus()
+    for _ in range(4):
+        opened.page.keyboard.press("Control+z")
+    assert np.array_equal(plain_picture(opened), before)
+    for _ in range(5):
+        opened.page.keyboard.press("Control+Shift+Z")
+    assert np.array_equal(plain_picture(opened), moved)
+    opened.run(f"app.select({scene.group_ids.tolist().index(second)})")
+    opened.page.keyboard.press("Delete")
+    wanted = replayed(opened, scene)
+    assert second not in wanted.group_ids and opened.page.locator("#groups li:visible").count() <= 5
+    assert difference(plain_picture(opened), ours(wanted, opened.cameras)) < 0.5
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Save edits").click()
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert saved == {"format": "tokengroups.edits", "version": 1, "edits": opened.run("app.editor.operations")}
+    assert opened.errors == []
+
+
+def test_the_last_group_stays(show: Any) -> None:
+    opened = show(dense_scene(groups=1))
+    opened.run("(app.select(0), app.command('Delete'))")
+    assert "at least one group" in opened.page.locator("#note").inner_text()
+    assert opened.run("app.editor.operations") == []

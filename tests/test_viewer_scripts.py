@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,11 +16,13 @@ import torch
 from scenes import random_scene
 
 import tokengroups as tg
+from tokengroups.editing import parse_edits
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
+from tokengroups.scene.groups import gaussian_columns
 from tokengroups.viewer import pack_scene
 
 ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
-PURE = ("maths", "packed", "sort", "pick", "view")
+PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo")
 
 
 def node() -> str:
@@ -142,3 +145,80 @@ def test_damaged_data_is_refused(folder: Path) -> None:
     script = "try { packed.unpack(packed.fromBase64(given)); } catch (error) { return error.message; }"
     for damaged, words in ((data[:-1], "cut off"), (b"PK\x03\x04" + data[4:], "no packed scene")):
         assert words in run(folder, script, base64.b64encode(damaged).decode())
+
+
+def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
+    """Moves, turns about any axis and scales, mixed: the centre and every Gaussian land where `editing` puts them."""
+    scene = random_scene(groups=4)
+    script = """
+    const { header } = packed.unpack(packed.fromBase64(given.data)), { groups } = header;
+    const steps = [
+      edits.moveWords(5, [0.123456, -2, 0], 4), edits.turnWords(5, maths.normalised([0.3, -0.9, 0.2]), 200),
+      edits.scaleWords(5, 1.5), edits.moveWords(8, [1, 0, 0], 4), edits.turnWords(8, [0, 1, 0], -30),
+      edits.turnWords(5, [0, 1, 0], 90), edits.moveWords(5, [0, 0, 0.25], 4), [["remove", "2", "11"]],
+    ];
+    const history = steps.reduce(edits.withStep, edits.NO_EDITS), operations = edits.operationsOf(history);
+    const { motions, gone } = edits.applyEdits(groups, operations);
+    const file = edits.editsFile(operations), line = edits.commandLine("my room", operations);
+    return { operations, matrices: motions.map(edits.matrixOf), gone: [...gone], file, line };"""
+    found = run(folder, script, {"data": base64.b64encode(pack_scene(scene).data).decode()})
+    words = [word for operation in found["operations"] for word in operation]
+    assert found["operations"][0] == ["move", "5", "0.1235", "-2", "0"]
+    assert [words[0] for words in found["operations"]].count("rotate") == 3 + 1 + 1
+    assert json.loads(found["file"]) == {
+        "format": "tokengroups.edits", "version": 1, "edits": found["operations"],
+    }  # fmt: skip
+    assert shlex.split(found["line"]) == [
+        "tokengroups",
+        "edit",
+        "my room.safetensors",
+        *words,
+        "-o",
+        "edited.safetensors",
+    ]
+    assert found["gone"] == [1, 0, 0, 1]
+    wanted = scene
+    for edit in parse_edits([word for operation in found["operations"][:-1] for word in operation]):
+        wanted = edit.apply(wanted)
+    matrices = torch.tensor(found["matrices"]).double().reshape(-1, 3, 4)[gaussian_columns(scene)]
+    means = torch.einsum("nij,nj->ni", matrices[..., :3], scene.gaussians.means.double()) + matrices[..., 3]
+    torch.testing.assert_close(means, wanted.gaussians.means.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_turns_about_any_axis_are_turns_about_the_axes(folder: Path) -> None:
+    """Also where the second one is a right angle, and three that the command line knows are needed for one."""
+    rng = np.random.default_rng(0)
+    axes = [*np.eye(3), *-np.eye(3), *rng.normal(size=(20, 3))]
+    turns = [(list(axis / np.linalg.norm(axis)), angle) for axis in axes for angle in (-180, -90, 17.5, 90, 179)]
+    script = """return given.map(([axis, degrees]) => {
+      const wanted = maths.rotationAbout(axis, (degrees * Math.PI) / 180), [a, b, c] = maths.rotationAngles(wanted);
+      const parts = [[[0, 0, 1], c], [[0, 1, 0], b], [[1, 0, 0], a]].map((each) => maths.rotationAbout(...each));
+      const found = parts.reduce(maths.multiply3), words = edits.turnWords(7, axis, degrees);
+      return [Math.max(...found.map((value, k) => Math.abs(value - wanted[k]))), words];
+    });"""
+    found = run(folder, script, turns)
+    assert max(error for error, _ in found) < 1e-6
+    assert found[5 + 2][1] == [["rotate", "7", "--axis", "y", "--degrees", "17.5"]]
+
+
+def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:
+    script = """
+    const { withStep, undone, redone, NO_EDITS } = edits, name = (history) => edits.operationsOf(history).join("");
+    let history = ["a", "b", "c"].map((each) => [each]).reduce(withStep, NO_EDITS);
+    const seen = [name(history)];
+    const another = (each) => withStep(each, ["d"]);
+    for (const act of [undone, undone, redone, another, redone, undone, undone, undone, undone]) {
+      seen.push(name((history = act(history))));
+    }
+    return [seen, history.steps.length];"""
+    assert run(folder, script) == [["abc", "ab", "a", "ab", "abd", "abd", "ab", "a", "", ""], 3]
+
+
+def test_words_of_edits_are_short_and_harmless_for_a_shell(folder: Path) -> None:
+    script = """return [
+      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4), edits.scaleWords(3, 1),
+      edits.scaleWords(3, -2), edits.scaleWords(3, 0.00001), edits.turnWords(3, [0, 1, 0], 0),
+      [0.002, 3, 40, 5e5].map(edits.digitsFor), edits.commandLine(given, [])];"""
+    *found, line = run(folder, script, "-it's $HOME; rm")
+    assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [], [], [7, 4, 3, 0]]
+    assert shlex.split(line)[2] == "./-it's $HOME; rm.safetensors"

@@ -57,7 +57,7 @@ function pointers(app, canvas) {
   });
   const end = (event) => {
     const clicked = held.delete(event.pointerId) && moved < CLICK && event.type === "pointerup" && event.button === 0;
-    if (clicked) app.clickAt(event.offsetX, event.offsetY);
+    if (clicked) app.clickAt(event.offsetX, event.offsetY, event.shiftKey);
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
@@ -79,7 +79,11 @@ function keyboard(app) {
   };
   const key = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=search]")) return;
+    if (event.altKey || event.target.closest("input:not([type=checkbox]), select")) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (app.command(`Ctrl-${event.shiftKey ? "Shift-" : ""}${key(event)}`)) event.preventDefault();
+      return;
+    }
     const name = key(event), inPanel = event.target.closest("#panel");
     if (FLYING[name] || (ARROWS[name] && !inPanel)) {
       if (!down.size) (last = performance.now()), requestAnimationFrame(fly);

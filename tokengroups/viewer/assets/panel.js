@@ -1,10 +1,5 @@
 // The list of groups beside the picture. Names come from files: they are text, never HTML.
-
-const element = (tag, properties, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
+import { element } from "./dom.js";
 
 export const groupName = (group) => group.name || `group ${group.id}`;
 
@@ -30,7 +25,10 @@ export class Panel {
     swatch.style.background = `rgb(${group.color})`;
     const title = `group ${group.id}: ${group.count} Gaussians`, text = element("span", { className: "text" }, name);
     const label = element("button", { type: "button", className: "name", title }, swatch, text);
-    label.addEventListener("click", () => app.select(index === app.selected ? -1 : index));
+    label.addEventListener("click", (event) => {
+      const more = event.shiftKey || event.ctrlKey || event.metaKey;
+      app.select(!more && app.selection.size === 1 && index === app.selected ? -1 : index, more);
+    });
     label.addEventListener("dblclick", () => app.focusGroup(index));
     const row = element("li", {}, shown, label, element("span", { className: "share" }, percent(group.share)));
     row.addEventListener("pointerenter", () => app.hover(index));
@@ -39,11 +37,12 @@ export class Panel {
   }
 
   update() {
-    const { hovered, selected, hidden } = this.app;
+    const { hovered, selection, hidden, gone } = this.app;
     this.rows.forEach((row, index) => {
       row.classList.toggle("hovered", index === hovered);
-      row.classList.toggle("selected", index === selected);
+      row.classList.toggle("selected", selection.has(index));
       row.classList.toggle("hidden", !!hidden[index]);
+      row.hidden = !!gone[index];
       row.firstChild.checked = !hidden[index];
     });
   }
