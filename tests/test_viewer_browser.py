@@ -428,3 +428,48 @@ def test_the_last_group_stays(show: Any) -> None:
     opened.run("(app.select(0), app.command('Delete'))")
     assert "at least one group" in opened.page.locator("#note").inner_text()
     assert opened.run("app.editor.operations") == []
+
+
+def drag_handle(opened: Opened, handle: str, offset: tuple[float, float], *, held: str = "", part: float = 1.0) -> None:
+    """Drag a handle of the selected group by pixels of the window; `part` says where along its line it is taken."""
+    script = f"""() => {{
+      const path = document.querySelector('[data-handle="{handle}"] path'), length = path.getTotalLength();
+      const {{ x, y }} = path.getPointAtLength({part} * length);
+      return [x, y];
+    }}"""
+    opened.run("app.settled()")
+    x, y = opened.page.evaluate(script)
+    opened.page.mouse.move(x, y)
+    if held:
+        opened.page.keyboard.down(held)
+    opened.page.mouse.down()
+    opened.page.mouse.move(x + offset[0], y + offset[1], steps=3)
+    opened.page.mouse.up()
+    if held:
+        opened.page.keyboard.up(held)
+
+
+def test_handles_move_and_turn_the_group_under_the_mouse(show: Any) -> None:
+    """Each drag is one step; its numbers are those of the command line; the picture is that of the edited scene."""
+    scene = dense_scene(degree=1)
+    opened = small_window(show, scene)
+    before, view = opened.picture(), ours(scene, opened.cameras)
+    group_id = int(view.group_map[view.group_map >= 0].mode().values)
+    opened.page.mouse.click(*place_of(view, group_id))
+    eye = opened.run("app.view.eye")
+    drag_handle(opened, "0", (40, 3), part=0.5)
+    ((_, moved_id, x, y, z),) = opened.run("app.editor.operations")
+    assert int(moved_id) == group_id and float(x) > 0.1 and (y, z) == ("0", "0")
+    depth = float(group_centre(scene, scene.group_ids.tolist().index(group_id))[2])
+    assert float(x) == pytest.approx(40 * depth / float(opened.cameras.intrinsics[0, 0, 0]), rel=0.1)
+    drag_handle(opened, "turn", (12, 6), held="Control", part=0.5)
+    turns = opened.run("app.editor.operations")[1:]
+    assert [words[:4] for words in turns] == [["rotate", str(group_id), "--axis", "y"]]
+    assert float(turns[0][5]) % 15 == 0 and float(turns[0][5]) != 0
+    assert opened.run("app.view.eye") == eye and opened.run("app.editor.history.done") == 2
+    edited_picture = plain_picture(opened)
+    assert difference(edited_picture, ours(replayed(opened, scene), opened.cameras)) < 0.5
+    assert np.abs(edited_picture - before).mean() > 0.5
+    for _ in range(2):
+        opened.page.keyboard.press("Control+z")
+    assert np.array_equal(plain_picture(opened), before) and opened.errors == []

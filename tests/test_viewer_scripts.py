@@ -222,3 +222,52 @@ def test_words_of_edits_are_short_and_harmless_for_a_shell(folder: Path) -> None
     *found, line = run(folder, script, "-it's $HOME; rm")
     assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [], [], [7, 4, 3, 0]]
     assert shlex.split(line)[2] == "./-it's $HOME; rm.safetensors"
+
+
+def gizmo_camera() -> dict[str, Any]:
+    """A camera in general position, as the page's scripts take it."""
+    rotation = rotation_from_quaternion(torch.tensor([0.95, 0.15, -0.2, 0.05]).double())
+    eye = torch.tensor([0.3, -0.4, -0.5]).double()
+    pose = {"rotation": rotation.flatten(), "translation": -rotation @ eye, "eye": eye}
+    lens = {"fx": 300.0, "fy": 310.0, "cx": 160.0, "cy": 118.0, "width": 320, "height": 240}
+    return {name: values.tolist() for name, values in pose.items()} | lens
+
+
+def test_dragging_a_handle_from_where_a_point_shows_to_where_it_should_show_moves_it_there(folder: Path) -> None:
+    script = """
+    const { camera, centre, up } = given, frame = gizmo.frameOf(up), results = { frame };
+    const pixel = (point) => gizmo.project(camera, point).slice(0, 2);
+    const offset = (...by) => by.map((value, k) => maths.scaled(frame[k], value)).reduce(maths.add, centre);
+    const drag = (handle, from, to, snap) => gizmo.dragged(camera, centre, frame, handle, pixel(from), pixel(to), snap);
+    results.arrows = [0, 1, 2].map((k) => {
+      const by = (value) => offset(...[0, 1, 2].map((i) => (i === k ? value : 0)));
+      return [drag(String(k), by(0.1), by(0.36)), drag(String(k), by(0.1), by(0.36), 0.1)];
+    });
+    results.floor = [0, 0.1].map((snap) => drag("4", offset(0.1, 0, 0.1), offset(0.37, 0, -0.16), snap));
+    const arm = (degrees) => {
+      const turn = maths.rotationAbout(frame[1], (degrees * Math.PI) / 180);
+      return maths.add(centre, maths.apply3(turn, maths.scaled(frame[0], 0.3)));
+    };
+    results.turns = [[0, 20], [170, 200], [10, -90]].map(([from, to]) => drag("turn", arm(from), arm(to)));
+    results.snapped = drag("turn", arm(0), arm(40), 0.1);
+    const [x, y, z] = gizmo.project(camera, centre);
+    results.again = gizmo.unproject(camera, [x, y], z);
+    results.behind = gizmo.handles(camera, [0, 0, -9], frame);
+    results.parallel = gizmo.alongAxis(camera, centre, maths.normalised(gizmo.rayThrough(camera, [5, 5])), [5, 5]);
+    results.sky = gizmo.onPlane(camera, maths.add(camera.eye, [0, 1, 0]), [0, 1, 0], [160, -400]);
+    results.ring = gizmo.handles(camera, centre, frame, 2).turn.length;
+    return results;"""
+    centre, up = [0.2, 0.1, 2.0], (np.array([0.1, -0.98, -0.15]) / np.linalg.norm([0.1, -0.98, -0.15])).tolist()
+    found = run(folder, script, {"camera": gizmo_camera(), "centre": centre, "up": up})
+    frame = np.array(found["frame"])
+    np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(frame[1], up, atol=1e-9)
+    assert frame[0, 0] > 0.9 and frame[2, 2] > 0.9  # right and forward, as the first camera has them
+    for k, (free, snapped) in enumerate(found["arrows"]):
+        assert free == {str(k): pytest.approx(0.26, abs=1e-6)} and snapped == {str(k): pytest.approx(0.3)}
+    assert list(found["floor"][0].values()) == pytest.approx([0.27, 0, -0.26], abs=1e-6)
+    assert list(found["floor"][1].values()) == pytest.approx([0.3, 0, -0.3])
+    assert [each["turn"] for each in found["turns"]] == pytest.approx([20, 30, -100], abs=1e-6)
+    assert found["snapped"] == {"turn": pytest.approx(45)}
+    assert found["again"] == pytest.approx(centre)
+    assert found["behind"] is None and found["parallel"] is None and found["sky"] is None and found["ring"] == 65

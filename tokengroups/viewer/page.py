@@ -13,7 +13,7 @@ from string import Template
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
     "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "dom", "shaders", "renderer", "controls", "panel",
-    "editor", "commands", "app", "start",
+    "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:\{[^}]*\};\n|(?=\w))", re.MULTILINE)

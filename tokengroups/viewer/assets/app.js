@@ -4,6 +4,7 @@ import { listen } from "./controls.js";
 import { Editor } from "./editor.js";
 import { dot } from "./maths.js";
 import { byId, say } from "./dom.js";
+import { Overlay } from "./overlay.js";
 import { Panel, groupName } from "./panel.js";
 import { groupIndices, sortedPositions } from "./packed.js";
 import { Picker, groupViews } from "./pick.js";
@@ -36,6 +37,7 @@ export class App {
     this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
     this.panel = new Panel(this, byId("groups"));
     this.editor = new Editor(this);
+    this.overlay = new Overlay(this);
     this.commands = commandsOf(this);
     this.showPhoto(0);
     this.watch();
@@ -251,6 +253,7 @@ export class App {
     clearTimeout(this.refining);
     if (coarse) this.refining = setTimeout(() => this.invalidate(), STILL_MS);
     this.renderer.draw(this.camera(), coarse ? 0.5 : 1);
+    this.overlay.update();
     if (!coarse) this.renderer.finished((ms) => (this.frameMs = ms));
     if (this.shown === this.changes) for (const resolve of this.waiting.splice(0)) resolve();
   }

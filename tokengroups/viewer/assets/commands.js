@@ -10,7 +10,7 @@ export function commandsOf(app) {
     h: () => app.setHidden([...app.selection], toggle(app.hidden)),
     u: () => app.setHidden([...app.hidden.keys()], 0),
     f: () => app.focusGroup(app.selected),
-    Escape: () => app.select(-1),
+    Escape: () => app.overlay.cancel() || app.select(-1),
     g: () => document.body.classList.toggle("alone"),
     "?": () => byId("help").toggleAttribute("open"),
     Delete: () => editor.remove(),

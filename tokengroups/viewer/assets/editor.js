@@ -13,6 +13,7 @@ export class Editor {
     const { groups, up, focus_depth: distance } = app.scene.header;
     this.digits = digitsFor(distance);
     this.frame = frameOf(up);
+    this.snap = 10 ** Math.round(Math.log10(distance / 30)); // steps in which handles move where that is asked for
     this.history = NO_EDITS;
     this.state = applyEdits(groups, []);
     for (const field of byId("amounts").querySelectorAll("input")) {

@@ -2,7 +2,7 @@
 import { add, apply3, applyTransposed3, cross, dot, normalised, scaled } from "./maths.js";
 
 const NEAR = 0.01;
-const ARROW = 84, RING = 60, PLANE = [22, 40]; // pixels of the screen
+const ARROW = 84, RING = 60, PLANE = [22, 44]; // pixels of the screen
 const RING_POINTS = 64;
 
 /** Unit axes right, up, forward: level in the room, with `right` close to the world's x. */
