@@ -325,6 +325,7 @@ def test_a_phone(show: Any) -> None:
     opened.run("app.settled()")
     opened.page.touchscreen.tap(180, canvas["height"] / 2)
     assert opened.run("app.selected") == opened.run(f"app.pick(180, {canvas['height'] / 2}).group") >= 0
+    opened.run("app.select(-1)")  # its handles would be under the fingers
     touch = opened.page.context.new_cdp_session(opened.page)
 
     def move(*steps: list[tuple[float, float]]) -> None:

@@ -158,6 +158,7 @@ export class App {
     this.paint();
     this.panel.reveal(this.selected);
     this.editor?.show();
+    this.overlay?.update(); // at once: handles of another group must not be touched
     const group = this.scene.header.groups[this.selected], others = this.selection.size - 1;
     byId("selection").textContent = group ? groupName(group) + (others ? ` and ${others} more` : "") : "";
   }
