@@ -19,6 +19,7 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.editing import parse_edits
 from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.io.pictures import group_colors
 from tokengroups.io.ply import save_ply
 from tokengroups.scene import SceneView, group_centre, import_scene, render_views
 from tokengroups.scene.views import resize_cameras
@@ -474,3 +475,77 @@ def test_handles_move_and_turn_the_group_under_the_mouse(show: Any) -> None:
     for _ in range(2):
         opened.page.keyboard.press("Control+z")
     assert np.array_equal(plain_picture(opened), before) and opened.errors == []
+
+
+def test_several_groups_are_selected_isolated_inverted_and_locked(show: Any) -> None:
+    scene = dense_scene()
+    opened = small_window(show, scene)
+    view = ours(scene, opened.cameras)
+    ids, counts = view.group_map[view.group_map >= 0].unique(return_counts=True)
+    first, second = ids[counts.argsort(descending=True)[:2]].tolist()
+    columns = [scene.group_ids.tolist().index(group_id) for group_id in (first, second)]
+    opened.run("app.settled()")
+    opened.page.mouse.click(*place_of(view, first))
+    opened.page.keyboard.down("Shift")
+    opened.page.locator("#groups .name", has_text=f"thing {columns[1]}").click()
+    opened.page.keyboard.up("Shift")
+    assert opened.run("[...app.selection]") == columns
+    opened.page.get_by_role("button", name="Isolate").click()
+    hidden = [int(column not in columns) for column in range(6)]
+    assert opened.run("[...app.hidden]") == hidden
+    both = plain_picture(opened)
+    assert difference(both, ours(tg.keep(scene, [first, second]), opened.cameras)) < 0.5
+    opened.run(f"(app.choose({columns}), app.command('x'))")
+    assert opened.run("[...app.selection]") == [column for column in range(6) if hidden[column]]
+    opened.run(f"(app.command('u'), app.select({columns[0]}), app.command('l'), app.select(-1), app.settled())")
+    opened.page.mouse.click(*place_of(view, first))
+    assert opened.run("app.selected") == -1 and opened.page.locator("li.locked").count() == 1
+    opened.page.keyboard.down("Control")
+    opened.page.mouse.move(2, 2)
+    opened.page.mouse.down()
+    opened.page.mouse.move(438, 328, steps=3)
+    opened.page.mouse.up()
+    opened.page.keyboard.up("Control")
+    assert sorted(opened.run("[...app.selection]")) == [column for column in range(6) if column != columns[0]]
+    assert opened.errors == []
+
+
+def test_search_sorting_and_colours(show: Any) -> None:
+    scene = dense_scene()
+    opened = show(scene)
+    opened.page.get_by_label("order of the groups").select_option("name")
+    names = [f"thing {column}" for column in range(6)]
+    assert opened.page.locator("#groups .text").all_text_contents() == names
+    opened.page.get_by_label("search groups").fill("thing 3")
+    assert opened.page.locator("#groups li:visible .text").all_text_contents() == ["thing 3"]
+    opened.page.mouse.move(*AWAY)
+    opened.page.get_by_role("button", name="Colours").click()
+    opened.page.mouse.move(*AWAY)
+    colours, view = opened.picture(), ours(scene, opened.cameras)
+    marks = group_colors(view.group_map).astype(float)
+    clear = (view.alpha > 0.95).numpy()
+    assert np.median(np.abs(colours - marks)[clear]) < 50
+    opened.run("app.command('c')")
+    assert difference(opened.picture(), view) < 0.5
+
+
+def test_a_measured_distance_is_that_of_the_points_that_show(show: Any) -> None:
+    scene = dense_scene()
+    opened = small_window(show, scene)
+    view = ours(scene, opened.cameras)
+    opened.run("app.settled()")
+    ids = view.group_map[view.group_map >= 0].unique(return_counts=True)[0].tolist()
+    places = [place_of(view, ids[0]), place_of(view, ids[1])]
+    opened.page.keyboard.press("m")
+    for place in places:
+        opened.page.mouse.click(*place)
+    shown = opened.page.locator("#amount").inner_text()
+    fx, _, cx, cy = opened.cameras.intrinsics[0].flatten()[[0, 4, 2, 5]].tolist()
+    points = []
+    for x, y in places:
+        depth = float(view.depth[int(y), int(x)])
+        points.append(depth * np.array([(x - cx) / fx, (y - cy) / fx, 1]))
+    assert float(shown.removeprefix("Distance ")) == pytest.approx(np.linalg.norm(points[0] - points[1]), rel=0.02)
+    assert opened.run("app.selected") == -1
+    opened.page.keyboard.press("m")
+    assert opened.page.locator("#amount").inner_text() == "" and opened.errors == []

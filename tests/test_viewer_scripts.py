@@ -22,7 +22,7 @@ from tokengroups.scene.groups import gaussian_columns
 from tokengroups.viewer import pack_scene
 
 ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
-PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo")
+PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects")
 
 
 def node() -> str:
@@ -271,3 +271,23 @@ def test_dragging_a_handle_from_where_a_point_shows_to_where_it_should_show_move
     assert found["snapped"] == {"turn": pytest.approx(45)}
     assert found["again"] == pytest.approx(centre)
     assert found["behind"] is None and found["parallel"] is None and found["sky"] is None and found["ring"] == 65
+
+
+def test_the_list_is_searched_and_sorted(folder: Path) -> None:
+    groups = [
+        {"id": 4, "name": "Chair 10", "share": 0.1, "size": [1, 1, 1]},
+        {"id": 12, "name": "", "share": 0.4, "size": [0, 3, 0]},
+        {"id": 7, "name": "chair 2", "share": 0.1, "size": [0.1, 0.1, 0.1]},
+    ]
+    script = """
+    const { listed, inBox, percent, sizeText } = objects, all = ["share", "name", "size"];
+    return [
+      ...all.map((sorting) => listed(given, "", sorting)),
+      ...[" CHAIR", "group 12", "7", "lamp"].map((text) => listed(given, text, "share")),
+      [[3, 1], [3, 4], [0, 1]].map((point) => inBox(point, [5, 0], [1, 2])),
+      [0, 0.0001, 0.12345].map(percent), sizeText([1.234, 0.05678, 12.3]),
+    ];"""
+    found = run(folder, script, groups)
+    assert found[:3] == [[1, 0, 2], [2, 0, 1], [1, 0, 2]]
+    assert found[3:7] == [[0, 2], [1], [2], []]
+    assert found[7:] == [[True, False, False], ["0.0 %", "< 0.1 %", "12.3 %"], "1.2 × 0.057 × 12"]

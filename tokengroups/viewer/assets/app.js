@@ -5,7 +5,8 @@ import { Editor } from "./editor.js";
 import { dot } from "./maths.js";
 import { byId, say } from "./dom.js";
 import { Overlay } from "./overlay.js";
-import { Panel, groupName } from "./panel.js";
+import { groupName } from "./objects.js";
+import { Panel } from "./panel.js";
 import { groupIndices, sortedPositions } from "./packed.js";
 import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
@@ -16,6 +17,7 @@ const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
+const markTint = (mark) => [...mark.map((value) => value / 255), 0.85];
 
 export class App {
   constructor(scene) {
@@ -28,6 +30,8 @@ export class App {
     this.tints = new Float32Array(4 * count);
     this.hidden = new Uint8Array(count);
     this.gone = new Uint8Array(count); // removed by an edit
+    this.locked = new Uint8Array(count); // cannot be picked
+    this.coloured = this.measuring = false;
     this.selection = new Set();
     this.hovered = this.photo = -1;
     this.changes = 0; // of what the order depends on
@@ -171,6 +175,7 @@ export class App {
   /** Show in colours what is hovered and selected. */
   paint() {
     this.tints.fill(0);
+    if (this.coloured) this.scene.header.groups.forEach(({ mark }, g) => this.tints.set(markTint(mark), 4 * g));
     for (const index of this.selection) this.tints.set(SELECTED_TINT, 4 * index);
     if (this.hovered >= 0 && !this.selection.has(this.hovered)) this.tints.set(HOVER_TINT, 4 * this.hovered);
     this.tinted = false;
@@ -197,7 +202,8 @@ export class App {
 
   pickCss(x, y) {
     const pixels = this.canvas.width / this.canvas.clientWidth;
-    return this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
+    const group = this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
+    return this.locked[group] ? -1 : group;
   }
 
   hoverAt(x, y) {
@@ -207,7 +213,8 @@ export class App {
   }
 
   clickAt(x, y, more) {
-    this.select(this.pickCss(x, y), more);
+    if (this.measuring) this.overlay.measure(x, y);
+    else this.select(this.pickCss(x, y), more);
   }
 
   // --- drawing ---

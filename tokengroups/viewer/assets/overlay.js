@@ -1,6 +1,8 @@
-// What lies over the picture: the handles of the selected group. Pixels here are those of the screen (CSS).
+// What lies over the picture: handles of the selected group, a box, a measured line. Pixels are the screen's (CSS).
 import { byId } from "./dom.js";
-import { dragged, handles } from "./gizmo.js";
+import { dragged, handles, project, unproject } from "./gizmo.js";
+import { add, scaled } from "./maths.js";
+import { inBox } from "./objects.js";
 
 const NAMES = { 0: "right", 1: "up", 2: "forward", turn: "turn" };
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
@@ -8,6 +10,7 @@ const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a pl
 export class Overlay {
   constructor(app) {
     this.app = app;
+    this.measured = []; // points of the world, relative to the scene's origin
     for (const handle of byId("gizmo").children) this.listen(handle, handle.dataset.handle);
   }
 
@@ -18,7 +21,9 @@ export class Overlay {
 
   update() {
     const { app, ratio } = this, { editor, selected } = app;
-    const lines = selected >= 0 && handles(app.camera(), editor.centre(selected), editor.frame, ratio);
+    this.drawMeasured();
+    const active = selected >= 0 && !app.measuring;
+    const lines = active && handles(app.camera(), editor.centre(selected), editor.frame, ratio);
     byId("gizmo").toggleAttribute("hidden", !lines);
     if (!lines) return;
     for (const handle of byId("gizmo").children) {
@@ -65,6 +70,44 @@ export class Overlay {
     this.app.editor.preview([]);
     this.tell("");
     return true;
+  }
+
+  /** Show the box between two corners; none without them. */
+  box(a, b) {
+    const line = a ? linePath([a, [b[0], a[1]], b, [a[0], b[1]]]) + "Z" : "";
+    byId("box").setAttribute("d", line);
+  }
+
+  /** Select the groups whose centres are in the box; with `more`, beside those that are selected. */
+  choose(a, b, more) {
+    const { app, ratio } = this, camera = app.camera();
+    const inside = (index) => {
+      const pixel = project(camera, app.editor.centre(index));
+      return pixel && inBox([pixel[0] / ratio, pixel[1] / ratio], a, b);
+    };
+    const free = [...app.hidden.keys()].filter((g) => !app.hidden[g] && !app.gone[g] && !app.locked[g]);
+    app.choose([...(more ? app.selection : []), ...free.filter(inside)]);
+  }
+
+  /** Add what shows at a point as an end of the line that is measured; without a point, begin anew. */
+  measure(x, y) {
+    const { app, ratio } = this, pixel = [x * ratio, y * ratio];
+    if (x === undefined) this.measured = [];
+    else {
+      const { alpha, depth } = app.pick(...pixel);
+      if (alpha < 0.5) return;
+      this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.camera(), pixel, depth)];
+    }
+    const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
+    this.tell(b ? `Distance ${+Math.hypot(...add(b, scaled(a, -1))).toPrecision(4)}` : hint);
+    this.update();
+  }
+
+  drawMeasured() {
+    const camera = this.app.camera(), pixels = this.measured.map((point) => project(camera, point)).filter(Boolean);
+    const points = pixels.map(([x, y]) => [x / this.ratio, y / this.ratio]);
+    byId("ruler").setAttribute("d", points.length ? linePath([...points, points.at(-1)]) : "");
+    byId("ends").setAttribute("d", points.map((point) => linePath([point, point])).join(""));
   }
 
   tell(text) {
