@@ -403,10 +403,9 @@ def test_edits_are_those_of_the_command_line(show: Any) -> None:
     amounts = {"move right": "0.25", "move up": "-0.1", "turn by degrees": "40", "scale by a factor": "1.2"}
     for label, value in amounts.items():
         opened.page.get_by_label(label).fill(value)
-        opened.page.get_by_label(label).press("Enter")
+        opened.page.get_by_label(label).press("Enter")  # leaves the field: keys are commands again
     moved = plain_picture(opened)
     assert difference(moved, ours(replayed(opened, scene), opened.cameras)) < 0.5 < np.abs(moved - before).mean()
-    opened.page.locator("#canvas").focus()
     for _ in range(4):
         opened.page.keyboard.press("Control+z")
     assert np.array_equal(plain_picture(opened), before)
@@ -547,5 +546,6 @@ def test_a_measured_distance_is_that_of_the_points_that_show(show: Any) -> None:
         points.append(depth * np.array([(x - cx) / fx, (y - cy) / fx, 1]))
     assert float(shown.removeprefix("Distance ")) == pytest.approx(np.linalg.norm(points[0] - points[1]), rel=0.02)
     assert opened.run("app.selected") == -1
-    opened.page.keyboard.press("m")
+    opened.page.keyboard.press("Escape")
+    assert not opened.run("app.measuring")
     assert opened.page.locator("#amount").inner_text() == "" and opened.errors == []

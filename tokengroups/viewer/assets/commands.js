@@ -30,7 +30,7 @@ export function commandsOf(app) {
       app.overlay.measure();
     },
     f: () => app.focusGroup(app.selected),
-    Escape: () => app.overlay.cancel() || app.select(-1),
+    Escape: () => app.overlay.cancel() || (app.measuring ? app.command("m") : app.select(-1)),
     g: () => document.body.classList.toggle("alone"),
     "?": () => byId("help").toggleAttribute("open"),
     Delete: () => editor.remove(),

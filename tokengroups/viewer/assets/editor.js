@@ -21,7 +21,10 @@ export class Editor {
         if (field.value) this.edit(this.step({ [field.dataset.axis]: Number(field.value) }));
         field.value = "";
       });
+      // Enter leaves the field, so that the next key is a command again, such as undo.
+      field.addEventListener("keydown", (event) => event.key === "Enter" && app.canvas.focus({ preventScroll: true }));
     }
+    addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault()); // the browser asks
     this.show();
   }
 
@@ -66,6 +69,7 @@ export class Editor {
   }
 
   become(history) {
+    this.unsaved = history.done > 0;
     this.history = history;
     this.preview([]);
     this.app.setGone(this.state.gone);
@@ -100,6 +104,7 @@ export class Editor {
       getSelection().selectAllChildren(line);
       document.execCommand("copy");
     }
+    this.unsaved = false;
     this.note("Copied.");
   }
 
@@ -108,6 +113,7 @@ export class Editor {
     const link = element("a", { href: URL.createObjectURL(file), download: "edits.json" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    this.unsaved = false;
     this.note("Apply them with: tokengroups edit SCENE --script edits.json -o OUT");
   }
 }

@@ -39,6 +39,7 @@ export class Overlay {
     handle.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       handle.setPointerCapture(event.pointerId);
+      app.canvas.focus({ preventScroll: true });
       const pixel = ({ clientX, clientY }) => {
         const { left, top } = app.canvas.getBoundingClientRect();
         return [(clientX - left) * this.ratio, (clientY - top) * this.ratio];
