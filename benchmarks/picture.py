@@ -20,15 +20,18 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from tokengroups.cli.demo.rooms import likely_objects
+from tokengroups.data.augment import to_views
 from tokengroups.data.procedural import generate_room
 from tokengroups.editing import move, remove
 from tokengroups.io.pictures import group_colors
+from tokengroups.postprocess.full_photos import resized_cameras
 from tokengroups.scene.groups import summarise
 from tokengroups.scene.views import render_views, select_cameras, visible_shares
 from tokengroups.systems import load_model
 from tokengroups.types import TokenScene
 
 SHIFT = 0.25  # of the moved group, to the right, as a part of the scene's median depth
+FULL_SIZE = 512  # pixels a side of the photos, of which the encoder reads a smaller copy, and of the views
 TITLES = ("photo", "photo", "rendered", "groups", "removed", "moved")
 
 
@@ -45,16 +48,16 @@ def main() -> None:
     model = load_model(args.weights)
     rows = []
     for number, (seed, index) in enumerate(args.rooms):
-        frames = generate_room(seed, index, "test", num_views=5, size=model.image_size)
-        photos = torch.from_numpy(frames.images[[1, 3]].copy()).float() / 255
+        frames = generate_room(seed, index, "test", num_views=5, size=FULL_SIZE)
+        photos, full = (to_views(frames, (1, 3), size).images for size in (model.image_size, FULL_SIZE))
         with torch.no_grad():
-            scene = model.reconstruct(photos.movedim(-1, 1))
+            scene = model.reconstruct(photos, full_photos=full)
         group = args.groups[number] if args.groups else most_visible_object(scene)
         if group not in scene.group_ids:
             known = ", ".join(map(str, scene.group_ids.tolist()))
             parser.error(f"room {seed}:{index} has no group {group}; its groups are {known}")
         print(f"room {seed}:{index}: group {group} removed and moved")
-        rows.append([*photos, *panels(scene, group)])
+        rows.append([*full.movedim(1, -1), *panels(scene, group)])
     draw(rows, args.out)
     print(f"wrote {args.out}")
 
@@ -75,7 +78,7 @@ def most_visible_object(scene: TokenScene) -> int:
 
 def panels(scene: TokenScene, group: int) -> list[Tensor]:
     """View of the first camera: colours, groups, and both edits of a group."""
-    camera = select_cameras(scene.cameras, [0])
+    camera = resized_cameras(select_cameras(scene.cameras, [0]), (FULL_SIZE, FULL_SIZE))
     shift = SHIFT * scene.gaussians.means[:, 2].median().item()
     edited = scene, remove(scene, [group]), move(scene, group, (shift, 0.0, 0.0))
     view, without, shifted = (next(iter(render_views(each, camera))) for each in edited)

@@ -4,7 +4,8 @@ For VGGT and its relatives. The arithmetic is counted from the architecture: tru
 1 percent of what torch counts at the published size; branches, clustering and later steps are left out. With random
 weights of that size in bfloat16, on one thread (AVX-512), it gave 15, 65 and 53 CPU s for 2 and 8 photos of 252x252 and
 2 of 518x392, where 15, 64 and 53 were measured; weights in float32 take 5 to 10 percent less. Memory beside the
-weights: 0.46, 1.84 and 1.47 GB, measured 0.37, 1.37 and 1.58 GB. Seconds are those of the machine as busy as it is.
+weights, on a CPU: 0.29 GB for 8 photos of 252x252 and 6.8 GB for 100 of 518x392, where `benchmarks/lean.py` gave 0.30
+and, by the line through 16 and 24, 6.3 GB. Seconds are those of the machine as busy as it is.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch import nn
 
 from tokengroups.encoders.vggt import VGGT, VGGTConfig
 from tokengroups.encoders.vggt.dpt_head import DPTScratch
+from tokengroups.nn.chunks import pixel_budget
 from tokengroups.systems.base import SceneSystem
 
-BYTES_PER_TOKEN = 100_000  # of VGGT-1B's width, beside the weights
-BYTES_PER_PIXEL = 500  # of all photos: maps, masks, Gaussians
-BYTES_PER_DENSE_PIXEL = 2_600  # of the frames that a dense head takes at a time
+BYTES_PER_TOKEN = 30_000  # of VGGT-1B's width, beside the weights
+BYTES_PER_PIXEL = 160  # of all photos: maps, masks, Gaussians
+BYTES_PER_DENSE_PIXEL = 2_000  # of the frames that a dense head takes at a time
 BYTES_ALWAYS = 350_000_000  # interpreter and libraries
 EFFICIENCY = 0.85  # of a network's arithmetic, beside that of a plain matrix product
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
@@ -53,7 +55,8 @@ def estimate(model: SceneSystem, num_photos: int, size_hw: tuple[int, int], rate
     config = model.encoder.config
     work = operations(config, num_photos, size_hw, _dense_heads(model))
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    memory = BYTES_ALWAYS + weights + working_bytes(config, num_photos, size_hw)
+    device = next(model.encoder.parameters()).device
+    memory = BYTES_ALWAYS + weights + working_bytes(config, num_photos, size_hw, device)
     return Cost(work, work / (EFFICIENCY * rate), memory)
 
 
@@ -84,12 +87,13 @@ def _dense_operations(config: VGGTConfig) -> float:
     return 2 * (projections + resizing + narrowing + fusion + output)
 
 
-def working_bytes(config: VGGTConfig, num_photos: int, size_hw: tuple[int, int]) -> int:
+def working_bytes(config: VGGTConfig, num_photos: int, size_hw: tuple[int, int], device: torch.device) -> int:
     """Peak memory beside the weights."""
     pixels = size_hw[0] * size_hw[1]
     tokens = num_photos * (pixels // config.patch_size**2 + config.num_special)
     width = config.embed_dim / VGGTConfig().embed_dim
-    dense = min(num_photos, config.dpt_chunk) * pixels * BYTES_PER_DENSE_PIXEL * config.dpt_features / 256
+    at_once = min(num_photos, config.dpt_chunk, max(pixel_budget(device) // pixels, 1))
+    dense = at_once * pixels * BYTES_PER_DENSE_PIXEL * config.dpt_features / 256
     return int(tokens * width * BYTES_PER_TOKEN + num_photos * pixels * BYTES_PER_PIXEL + dense)
 
 

@@ -28,6 +28,8 @@ class Gallery:
     commands: Sequence[str] = ()
     size_px: int = 220  # smallest width of a picture
     columns: int | None = None  # None = as many as fit
+    link: str = ""  # path of a file to open, relative to the page; "" = none
+    link_text: str = ""
 
 
 @dataclass(frozen=True)

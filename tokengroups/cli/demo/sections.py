@@ -43,7 +43,8 @@ def room_section(made: Reconstructed, donor: Reconstructed, scale: float) -> Sec
         scale: Scene units per metre, from the evaluation: it places the true target cameras in the scene.
     """
     room = made.room
-    galleries = [_photos(made), _novel_views(room, scale), _groups(made), *_answers(room), _edits(made, donor)]
+    galleries = [_photos(made), _viewer(room), _novel_views(room, scale), _groups(made)]
+    galleries += [*_answers(room), _edits(made, donor)]
     text = f"{len(room.context)} photos, {len(made.groups)} groups found."
     return Section(f"room-{room.number}", f"Room {room.number}", text, [*galleries, _export(room)])
 
@@ -74,6 +75,17 @@ def _photos(made: Reconstructed) -> Gallery:
         "The first photo's camera becomes the origin of the scene.",
         [_picture(made.room, f"photos/{index:03d}.png", f"photo {index + 1}") for index in range(count)],
         made.commands[:1],
+    )
+
+
+def _viewer(room: Room) -> Gallery:
+    """Write the room as a page of its own, and link it."""
+    return Gallery(
+        "Look around",
+        "The room in the browser: turn around it, click a group, hide it. The page is one file and needs no other.",
+        commands=[run_command("view", room.scene, "--html", room.folder / "view.html")],
+        link=f"{room.folder.name}/view.html",
+        link_text="Open the room",
     )
 
 
