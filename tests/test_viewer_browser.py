@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +17,9 @@ import torch
 from scenes import random_scene
 
 import tokengroups as tg
+from tokengroups.editing import parse_edits
 from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.io.pictures import group_colors
 from tokengroups.io.ply import save_ply
 from tokengroups.scene import SceneView, group_centre, import_scene, render_views
 from tokengroups.scene.views import resize_cameras
@@ -26,7 +30,7 @@ from tokengroups.viewer import pack_scene, page_html
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 HOSTILE = "</script><script>hacked = true</script><img src=x onerror='hacked = true'>"
 DARK = (0.0, 0.0, 0.0)
-AWAY = (690, 5)  # where the mouse is over no group, in a window of 700 x 300
+AWAY = (710, 5)  # where the mouse is over no group, in a window of 720 x 300
 
 PREPARE = """async ([width, height, background]) => {
   const app = await tokengroups;
@@ -96,7 +100,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
     def open_page(scene: TokenScene, *, height: int = 192, before: str = "", **device: Any) -> Opened:
         path = tmp_path / f"room {len(contexts)} #1.html"
         path.write_text(page_html(pack_scene(scene, "a room").data, "a room"), encoding="utf-8")
-        context = browser.new_context(**{"viewport": {"width": 700, "height": 300}, "offline": True} | device)
+        context = browser.new_context(**{"viewport": {"width": 720, "height": 300}, "offline": True} | device)
         contexts.append(context)
         page, cameras = context.new_page(), resize_cameras(scene.cameras, height)
         opened = Opened(page, cameras, [], [])
@@ -309,7 +313,7 @@ def test_a_dense_screen_a_dark_theme_and_a_new_window_size(show: Any) -> None:
     assert opened.becomes(size, [880, 600, 440, 300])
     dark = opened.run("app.renderer.background")
     opened.page.emulate_media(color_scheme="light")
-    opened.page.set_viewport_size({"width": 900, "height": 400})
+    opened.page.set_viewport_size({"width": 920, "height": 400})
     assert opened.becomes(size, [1280, 800, 640, 400])
     assert max(dark) < 0.2 and min(opened.run("app.renderer.background")) > 0.5
 
@@ -322,6 +326,7 @@ def test_a_phone(show: Any) -> None:
     opened.run("app.settled()")
     opened.page.touchscreen.tap(180, canvas["height"] / 2)
     assert opened.run("app.selected") == opened.run(f"app.pick(180, {canvas['height'] / 2}).group") >= 0
+    opened.run("app.select(-1)")  # its handles would be under the fingers
     touch = opened.page.context.new_cdp_session(opened.page)
 
     def move(*steps: list[tuple[float, float]]) -> None:
@@ -352,3 +357,195 @@ def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
     }""")
     assert opened.becomes("app.widths", [128, 256])
     assert np.array_equal(opened.picture(), before)
+
+
+def place_of(view: SceneView, group_id: int) -> tuple[float, float]:
+    """Point of the window inside a group: where a square of 7 pixels shows nothing else."""
+    mine = torch.from_numpy(np.asarray(view.group_map == group_id)).float()
+    inner = torch.nn.functional.avg_pool2d(mine[None], 7, stride=1)[0]
+    row, column = divmod(int(inner.argmax()), inner.shape[1])
+    assert inner.max() == 1
+    return column + 3.5, row + 3.5
+
+
+def small_window(show: Any, scene: TokenScene) -> Opened:
+    """A canvas of the cameras' 440 x 330 pixels, so that a pixel of the picture is one of the window."""
+    opened = show(scene, height=330, viewport={"width": 720, "height": 330}, accept_downloads=True)
+    opened.run(f"(await app.settled(), app.setBackground({list(DARK)}))")
+    assert opened.run("[app.canvas.width, app.canvas.height]") == [440, 330]
+    return opened
+
+
+def replayed(opened: Opened, scene: TokenScene) -> TokenScene:
+    """What the command line that the page shows makes of the scene."""
+    words = shlex.split(opened.page.locator("#line").inner_text())
+    assert words[:3] == ["tokengroups", "edit", "a room.safetensors"] and words[-2:] == ["-o", "edited.safetensors"]
+    for edit in parse_edits(words[3:-2]):
+        scene = edit.apply(scene)
+    return scene
+
+
+def plain_picture(opened: Opened) -> np.ndarray:
+    """What the page shows where nothing is selected and the mouse is far away."""
+    opened.page.mouse.move(*AWAY)
+    opened.run("app.select(-1)")
+    return opened.picture(None)
+
+
+def test_edits_are_those_of_the_command_line(show: Any) -> None:
+    """Click a group, move, turn and scale it by numbers, undo, redo, remove another, save."""
+    scene = dense_scene(degree=2)
+    opened = small_window(show, scene)
+    before, view = opened.picture(), ours(scene, opened.cameras)
+    first, second = view.group_map[view.group_map >= 0].unique(return_counts=True)[0][:2].tolist()
+    opened.page.mouse.click(*place_of(view, first))
+    assert opened.run("app.selected") == scene.group_ids.tolist().index(first)
+    amounts = {"move right": "0.25", "move up": "-0.1", "turn by degrees": "40", "scale by a factor": "1.2"}
+    for label, value in amounts.items():
+        opened.page.get_by_label(label).fill(value)
+        opened.page.get_by_label(label).press("Enter")  # leaves the field: keys are commands again
+    moved = plain_picture(opened)
+    assert difference(moved, ours(replayed(opened, scene), opened.cameras)) < 0.5 < np.abs(moved - before).mean()
+    for _ in range(4):
+        opened.page.keyboard.press("Control+z")
+    assert np.array_equal(plain_picture(opened), before)
+    for _ in range(5):
+        opened.page.keyboard.press("Control+Shift+Z")
+    assert np.array_equal(plain_picture(opened), moved)
+    opened.run(f"app.select({scene.group_ids.tolist().index(second)})")
+    opened.page.keyboard.press("Delete")
+    wanted = replayed(opened, scene)
+    assert second not in wanted.group_ids and opened.page.locator("#groups li:visible").count() <= 5
+    assert difference(plain_picture(opened), ours(wanted, opened.cameras)) < 0.5
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Save edits").click()
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert saved == {"format": "tokengroups.edits", "version": 1, "edits": opened.run("app.editor.operations")}
+    assert opened.errors == []
+
+
+def test_the_last_group_stays(show: Any) -> None:
+    opened = show(dense_scene(groups=1))
+    opened.run("(app.select(0), app.command('Delete'))")
+    assert "at least one group" in opened.page.locator("#note").inner_text()
+    assert opened.run("app.editor.operations") == []
+
+
+def drag_handle(opened: Opened, handle: str, offset: tuple[float, float], *, held: str = "", part: float = 1.0) -> None:
+    """Drag a handle of the selected group by pixels of the window; `part` says where along its line it is taken."""
+    script = f"""() => {{
+      const path = document.querySelector('[data-handle="{handle}"] path'), length = path.getTotalLength();
+      const {{ x, y }} = path.getPointAtLength({part} * length);
+      return [x, y];
+    }}"""
+    opened.run("app.settled()")
+    x, y = opened.page.evaluate(script)
+    opened.page.mouse.move(x, y)
+    if held:
+        opened.page.keyboard.down(held)
+    opened.page.mouse.down()
+    opened.page.mouse.move(x + offset[0], y + offset[1], steps=3)
+    opened.page.mouse.up()
+    if held:
+        opened.page.keyboard.up(held)
+
+
+def test_handles_move_and_turn_the_group_under_the_mouse(show: Any) -> None:
+    """Each drag is one step; its numbers are those of the command line; the picture is that of the edited scene."""
+    scene = dense_scene(degree=1)
+    opened = small_window(show, scene)
+    before, view = opened.picture(), ours(scene, opened.cameras)
+    group_id = int(view.group_map[view.group_map >= 0].mode().values)
+    opened.page.mouse.click(*place_of(view, group_id))
+    eye = opened.run("app.view.eye")
+    drag_handle(opened, "0", (40, 3), part=0.5)
+    ((_, moved_id, x, y, z),) = opened.run("app.editor.operations")
+    assert int(moved_id) == group_id and float(x) > 0.1 and (y, z) == ("0", "0")
+    depth = float(group_centre(scene, scene.group_ids.tolist().index(group_id))[2])
+    assert float(x) == pytest.approx(40 * depth / float(opened.cameras.intrinsics[0, 0, 0]), rel=0.1)
+    drag_handle(opened, "turn", (12, 6), held="Control", part=0.5)
+    turns = opened.run("app.editor.operations")[1:]
+    assert [words[:4] for words in turns] == [["rotate", str(group_id), "--axis", "y"]]
+    assert float(turns[0][5]) % 15 == 0 and float(turns[0][5]) != 0
+    assert opened.run("app.view.eye") == eye and opened.run("app.editor.history.done") == 2
+    edited_picture = plain_picture(opened)
+    assert difference(edited_picture, ours(replayed(opened, scene), opened.cameras)) < 0.5
+    assert np.abs(edited_picture - before).mean() > 0.5
+    for _ in range(2):
+        opened.page.keyboard.press("Control+z")
+    assert np.array_equal(plain_picture(opened), before) and opened.errors == []
+
+
+def test_several_groups_are_selected_isolated_inverted_and_locked(show: Any) -> None:
+    scene = dense_scene()
+    opened = small_window(show, scene)
+    view = ours(scene, opened.cameras)
+    ids, counts = view.group_map[view.group_map >= 0].unique(return_counts=True)
+    first, second = ids[counts.argsort(descending=True)[:2]].tolist()
+    columns = [scene.group_ids.tolist().index(group_id) for group_id in (first, second)]
+    opened.run("app.settled()")
+    opened.page.mouse.click(*place_of(view, first))
+    opened.page.keyboard.down("Shift")
+    opened.page.locator("#groups .name", has_text=f"thing {columns[1]}").click()
+    opened.page.keyboard.up("Shift")
+    assert opened.run("[...app.selection]") == columns
+    opened.page.get_by_role("button", name="Isolate").click()
+    hidden = [int(column not in columns) for column in range(6)]
+    assert opened.run("[...app.hidden]") == hidden
+    both = plain_picture(opened)
+    assert difference(both, ours(tg.keep(scene, [first, second]), opened.cameras)) < 0.5
+    opened.run(f"(app.choose({columns}), app.command('x'))")
+    assert opened.run("[...app.selection]") == [column for column in range(6) if hidden[column]]
+    opened.run(f"(app.command('u'), app.select({columns[0]}), app.command('l'), app.select(-1), app.settled())")
+    opened.page.mouse.click(*place_of(view, first))
+    assert opened.run("app.selected") == -1 and opened.page.locator("li.locked").count() == 1
+    opened.page.keyboard.down("Control")
+    opened.page.mouse.move(2, 2)
+    opened.page.mouse.down()
+    opened.page.mouse.move(438, 328, steps=3)
+    opened.page.mouse.up()
+    opened.page.keyboard.up("Control")
+    assert sorted(opened.run("[...app.selection]")) == [column for column in range(6) if column != columns[0]]
+    assert opened.errors == []
+
+
+def test_search_sorting_and_colours(show: Any) -> None:
+    scene = dense_scene()
+    opened = show(scene)
+    opened.page.get_by_label("order of the groups").select_option("name")
+    names = [f"thing {column}" for column in range(6)]
+    assert opened.page.locator("#groups .text").all_text_contents() == names
+    opened.page.get_by_label("search groups").fill("thing 3")
+    assert opened.page.locator("#groups li:visible .text").all_text_contents() == ["thing 3"]
+    opened.page.mouse.move(*AWAY)
+    opened.page.get_by_role("button", name="Colours").click()
+    opened.page.mouse.move(*AWAY)
+    colours, view = opened.picture(), ours(scene, opened.cameras)
+    marks = group_colors(view.group_map).astype(float)
+    clear = (view.alpha > 0.95).numpy()
+    assert np.median(np.abs(colours - marks)[clear]) < 50
+    opened.run("app.command('c')")
+    assert difference(opened.picture(), view) < 0.5
+
+
+def test_a_measured_distance_is_that_of_the_points_that_show(show: Any) -> None:
+    scene = dense_scene()
+    opened = small_window(show, scene)
+    view = ours(scene, opened.cameras)
+    opened.run("app.settled()")
+    ids = view.group_map[view.group_map >= 0].unique(return_counts=True)[0].tolist()
+    places = [place_of(view, ids[0]), place_of(view, ids[1])]
+    opened.page.keyboard.press("m")
+    for place in places:
+        opened.page.mouse.click(*place)
+    shown = opened.page.locator("#amount").inner_text()
+    fx, _, cx, cy = opened.cameras.intrinsics[0].flatten()[[0, 4, 2, 5]].tolist()
+    points = []
+    for x, y in places:
+        depth = float(view.depth[int(y), int(x)])
+        points.append(depth * np.array([(x - cx) / fx, (y - cy) / fx, 1]))
+    assert float(shown.removeprefix("Distance ")) == pytest.approx(np.linalg.norm(points[0] - points[1]), rel=0.02)
+    assert opened.run("app.selected") == -1
+    opened.page.keyboard.press("Escape")
+    assert not opened.run("app.measuring")
+    assert opened.page.locator("#amount").inner_text() == "" and opened.errors == []

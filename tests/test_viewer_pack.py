@@ -14,8 +14,9 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.errors import UserError
 from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.io.pictures import group_color
 from tokengroups.render import render
-from tokengroups.scene.groups import gaussian_columns
+from tokengroups.scene.groups import gaussian_columns, group_box
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians, TokenScene
 from tokengroups.viewer import pack, pack_scene
@@ -110,6 +111,9 @@ def test_the_header_describes_groups_and_cameras() -> None:
     ]  # fmt: skip
     assert header["groups"][1]["centre"] == pytest.approx([-0.6, 0.5, 3.2], abs=1e-3)
     assert header["groups"][1]["color"] == [204, 64, 51]
+    assert header["groups"][1]["mark"] == list(group_color(2))
+    low, high = group_box(scene, 1)
+    assert header["groups"][1]["size"] == pytest.approx((high - low).tolist(), rel=1e-3)
     assert sum(group["share"] for group in header["groups"]) == pytest.approx(0.36, abs=0.01)
     assert header["size_hw"] == [48, 64]
     assert header["cameras"][1]["cam_from_world"] == scene.cameras.cam_from_world[1].tolist()

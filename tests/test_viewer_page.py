@@ -19,7 +19,7 @@ from tokengroups.types import Gaussians, TokenScene
 from tokengroups.viewer import pack_scene, page_html
 from tokengroups.viewer.page import bundle
 
-ASSETS = Path(tg.__file__).parent / "view" / "assets"
+ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
 HOSTILE = "</script><script>alert(1)</script>"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,11 +16,13 @@ import torch
 from scenes import random_scene
 
 import tokengroups as tg
+from tokengroups.editing import parse_edits
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
+from tokengroups.scene.groups import gaussian_columns
 from tokengroups.viewer import pack_scene
 
 ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
-PURE = ("maths", "packed", "sort", "pick", "view")
+PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects")
 
 
 def node() -> str:
@@ -142,3 +145,149 @@ def test_damaged_data_is_refused(folder: Path) -> None:
     script = "try { packed.unpack(packed.fromBase64(given)); } catch (error) { return error.message; }"
     for damaged, words in ((data[:-1], "cut off"), (b"PK\x03\x04" + data[4:], "no packed scene")):
         assert words in run(folder, script, base64.b64encode(damaged).decode())
+
+
+def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
+    """Moves, turns about any axis and scales, mixed: the centre and every Gaussian land where `editing` puts them."""
+    scene = random_scene(groups=4)
+    script = """
+    const { header } = packed.unpack(packed.fromBase64(given.data)), { groups } = header;
+    const steps = [
+      edits.moveWords(5, [0.123456, -2, 0], 4), edits.turnWords(5, maths.normalised([0.3, -0.9, 0.2]), 200),
+      edits.scaleWords(5, 1.5), edits.moveWords(8, [1, 0, 0], 4), edits.turnWords(8, [0, 1, 0], -30),
+      edits.turnWords(5, [0, 1, 0], 90), edits.moveWords(5, [0, 0, 0.25], 4), [["remove", "2", "11"]],
+    ];
+    const history = steps.reduce(edits.withStep, edits.NO_EDITS), operations = edits.operationsOf(history);
+    const { motions, gone } = edits.applyEdits(groups, operations);
+    const file = edits.editsFile(operations), line = edits.commandLine("my room", operations);
+    return { operations, matrices: motions.map(edits.matrixOf), gone: [...gone], file, line };"""
+    found = run(folder, script, {"data": base64.b64encode(pack_scene(scene).data).decode()})
+    words = [word for operation in found["operations"] for word in operation]
+    assert found["operations"][0] == ["move", "5", "0.1235", "-2", "0"]
+    assert [words[0] for words in found["operations"]].count("rotate") == 3 + 1 + 1
+    assert json.loads(found["file"]) == {
+        "format": "tokengroups.edits", "version": 1, "edits": found["operations"],
+    }  # fmt: skip
+    assert shlex.split(found["line"]) == [
+        "tokengroups",
+        "edit",
+        "my room.safetensors",
+        *words,
+        "-o",
+        "edited.safetensors",
+    ]
+    assert found["gone"] == [1, 0, 0, 1]
+    wanted = scene
+    for edit in parse_edits([word for operation in found["operations"][:-1] for word in operation]):
+        wanted = edit.apply(wanted)
+    matrices = torch.tensor(found["matrices"]).double().reshape(-1, 3, 4)[gaussian_columns(scene)]
+    means = torch.einsum("nij,nj->ni", matrices[..., :3], scene.gaussians.means.double()) + matrices[..., 3]
+    torch.testing.assert_close(means, wanted.gaussians.means.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_turns_about_any_axis_are_turns_about_the_axes(folder: Path) -> None:
+    """Also where the second one is a right angle, and three that the command line knows are needed for one."""
+    rng = np.random.default_rng(0)
+    axes = [*np.eye(3), *-np.eye(3), *rng.normal(size=(20, 3))]
+    turns = [(list(axis / np.linalg.norm(axis)), angle) for axis in axes for angle in (-180, -90, 17.5, 90, 179)]
+    script = """return given.map(([axis, degrees]) => {
+      const wanted = maths.rotationAbout(axis, (degrees * Math.PI) / 180), [a, b, c] = maths.rotationAngles(wanted);
+      const parts = [[[0, 0, 1], c], [[0, 1, 0], b], [[1, 0, 0], a]].map((each) => maths.rotationAbout(...each));
+      const found = parts.reduce(maths.multiply3), words = edits.turnWords(7, axis, degrees);
+      return [Math.max(...found.map((value, k) => Math.abs(value - wanted[k]))), words];
+    });"""
+    found = run(folder, script, turns)
+    assert max(error for error, _ in found) < 1e-6
+    assert found[5 + 2][1] == [["rotate", "7", "--axis", "y", "--degrees", "17.5"]]
+
+
+def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:
+    script = """
+    const { withStep, undone, redone, NO_EDITS } = edits, name = (history) => edits.operationsOf(history).join("");
+    let history = ["a", "b", "c"].map((each) => [each]).reduce(withStep, NO_EDITS);
+    const seen = [name(history)];
+    const another = (each) => withStep(each, ["d"]);
+    for (const act of [undone, undone, redone, another, redone, undone, undone, undone, undone]) {
+      seen.push(name((history = act(history))));
+    }
+    return [seen, history.steps.length];"""
+    assert run(folder, script) == [["abc", "ab", "a", "ab", "abd", "abd", "ab", "a", "", ""], 3]
+
+
+def test_words_of_edits_are_short_and_harmless_for_a_shell(folder: Path) -> None:
+    script = """return [
+      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4), edits.scaleWords(3, 1),
+      edits.scaleWords(3, -2), edits.scaleWords(3, 0.00001), edits.turnWords(3, [0, 1, 0], 0),
+      [0.002, 3, 40, 5e5].map(edits.digitsFor), edits.commandLine(given, [])];"""
+    *found, line = run(folder, script, "-it's $HOME; rm")
+    assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [], [], [7, 4, 3, 0]]
+    assert shlex.split(line)[2] == "./-it's $HOME; rm.safetensors"
+
+
+def gizmo_camera() -> dict[str, Any]:
+    """A camera in general position, as the page's scripts take it."""
+    rotation = rotation_from_quaternion(torch.tensor([0.95, 0.15, -0.2, 0.05]).double())
+    eye = torch.tensor([0.3, -0.4, -0.5]).double()
+    pose = {"rotation": rotation.flatten(), "translation": -rotation @ eye, "eye": eye}
+    lens = {"fx": 300.0, "fy": 310.0, "cx": 160.0, "cy": 118.0, "width": 320, "height": 240}
+    return {name: values.tolist() for name, values in pose.items()} | lens
+
+
+def test_dragging_a_handle_from_where_a_point_shows_to_where_it_should_show_moves_it_there(folder: Path) -> None:
+    script = """
+    const { camera, centre, up } = given, frame = gizmo.frameOf(up), results = { frame };
+    const pixel = (point) => gizmo.project(camera, point).slice(0, 2);
+    const offset = (...by) => by.map((value, k) => maths.scaled(frame[k], value)).reduce(maths.add, centre);
+    const drag = (handle, from, to, snap) => gizmo.dragged(camera, centre, frame, handle, pixel(from), pixel(to), snap);
+    results.arrows = [0, 1, 2].map((k) => {
+      const by = (value) => offset(...[0, 1, 2].map((i) => (i === k ? value : 0)));
+      return [drag(String(k), by(0.1), by(0.36)), drag(String(k), by(0.1), by(0.36), 0.1)];
+    });
+    results.floor = [0, 0.1].map((snap) => drag("4", offset(0.1, 0, 0.1), offset(0.37, 0, -0.16), snap));
+    const arm = (degrees) => {
+      const turn = maths.rotationAbout(frame[1], (degrees * Math.PI) / 180);
+      return maths.add(centre, maths.apply3(turn, maths.scaled(frame[0], 0.3)));
+    };
+    results.turns = [[0, 20], [170, 200], [10, -90]].map(([from, to]) => drag("turn", arm(from), arm(to)));
+    results.snapped = drag("turn", arm(0), arm(40), 0.1);
+    const [x, y, z] = gizmo.project(camera, centre);
+    results.again = gizmo.unproject(camera, [x, y], z);
+    results.behind = gizmo.handles(camera, [0, 0, -9], frame);
+    results.parallel = gizmo.alongAxis(camera, centre, maths.normalised(gizmo.rayThrough(camera, [5, 5])), [5, 5]);
+    results.sky = gizmo.onPlane(camera, maths.add(camera.eye, [0, 1, 0]), [0, 1, 0], [160, -400]);
+    results.ring = gizmo.handles(camera, centre, frame, 2).turn.length;
+    return results;"""
+    centre, up = [0.2, 0.1, 2.0], (np.array([0.1, -0.98, -0.15]) / np.linalg.norm([0.1, -0.98, -0.15])).tolist()
+    found = run(folder, script, {"camera": gizmo_camera(), "centre": centre, "up": up})
+    frame = np.array(found["frame"])
+    np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(frame[1], up, atol=1e-9)
+    assert frame[0, 0] > 0.9 and frame[2, 2] > 0.9  # right and forward, as the first camera has them
+    for k, (free, snapped) in enumerate(found["arrows"]):
+        assert free == {str(k): pytest.approx(0.26, abs=1e-6)} and snapped == {str(k): pytest.approx(0.3)}
+    assert list(found["floor"][0].values()) == pytest.approx([0.27, 0, -0.26], abs=1e-6)
+    assert list(found["floor"][1].values()) == pytest.approx([0.3, 0, -0.3])
+    assert [each["turn"] for each in found["turns"]] == pytest.approx([20, 30, -100], abs=1e-6)
+    assert found["snapped"] == {"turn": pytest.approx(45)}
+    assert found["again"] == pytest.approx(centre)
+    assert found["behind"] is None and found["parallel"] is None and found["sky"] is None and found["ring"] == 65
+
+
+def test_the_list_is_searched_and_sorted(folder: Path) -> None:
+    groups = [
+        {"id": 4, "name": "Chair 10", "share": 0.1, "size": [1, 1, 1]},
+        {"id": 12, "name": "", "share": 0.4, "size": [0, 3, 0]},
+        {"id": 7, "name": "chair 2", "share": 0.1, "size": [0.1, 0.1, 0.1]},
+    ]
+    script = """
+    const { listed, inBox, percent, sizeText } = objects, all = ["share", "name", "size"];
+    return [
+      ...all.map((sorting) => listed(given, "", sorting)),
+      ...[" CHAIR", "group 12", "7", "lamp"].map((text) => listed(given, text, "share")),
+      [[3, 1], [3, 4], [0, 1]].map((point) => inBox(point, [5, 0], [1, 2])),
+      [0, 0.0001, 0.12345].map(percent), sizeText([1.234, 0.05678, 12.3]),
+    ];"""
+    found = run(folder, script, groups)
+    assert found[:3] == [[1, 0, 2], [2, 0, 1], [1, 0, 2]]
+    assert found[3:7] == [[0, 2], [1], [2], []]
+    assert found[7:] == [[True, False, False], ["0.0 %", "< 0.1 %", "12.3 %"], "1.2 × 0.057 × 12"]

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.gaussians import select
+from tokengroups.io.pictures import group_color
 from tokengroups.scene.consistency import scene_fault
 from tokengroups.scene.groups import gaussian_columns, summarise
 from tokengroups.scene.layout import cameras_up
@@ -128,7 +129,9 @@ def _world(scene: TokenScene) -> dict[str, Any]:
                 "name": group.name,
                 "count": group.num_gaussians,
                 "centre": group.centre,
+                "size": [float(f"{side:.4g}") for side in group.size],
                 "color": group.color,
+                "mark": group_color(group.id),
                 "share": round(group.visible_share, 6),
             }
             for group in groups

@@ -12,7 +12,8 @@ from string import Template
 
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
-    "maths", "packed", "sort", "pick", "view", "shaders", "renderer", "controls", "panel", "app", "start",
+    "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "shaders", "renderer", "controls",
+    "panel", "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:\{[^}]*\};\n|(?=\w))", re.MULTILINE)

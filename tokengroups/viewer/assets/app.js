@@ -1,7 +1,12 @@
 // The page: a scene, the view of it, and what is hidden, hovered and selected. Everything is drawn on demand.
+import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
+import { Editor } from "./editor.js";
 import { dot } from "./maths.js";
-import { Panel, groupName } from "./panel.js";
+import { byId, say } from "./dom.js";
+import { Overlay } from "./overlay.js";
+import { groupName } from "./objects.js";
+import { Panel } from "./panel.js";
 import { groupIndices, sortedPositions } from "./packed.js";
 import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
@@ -12,13 +17,7 @@ const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
-
-export const byId = (id) => document.getElementById(id);
-
-/** Show a message over the picture; "" takes it away. */
-export function say(text) {
-  byId("message").textContent = text;
-}
+const markTint = (mark) => [...mark.map((value) => value / 255), 0.85];
 
 export class App {
   constructor(scene) {
@@ -30,13 +29,20 @@ export class App {
     for (let g = 0; g < count; g++) for (const k of [0, 5, 10]) this.matrices[12 * g + k] = 1;
     this.tints = new Float32Array(4 * count);
     this.hidden = new Uint8Array(count);
-    this.hovered = this.selected = this.photo = -1;
+    this.gone = new Uint8Array(count); // removed by an edit
+    this.locked = new Uint8Array(count); // cannot be picked
+    this.coloured = this.measuring = false;
+    this.selection = new Set();
+    this.hovered = this.photo = -1;
     this.changes = 0; // of what the order depends on
     this.asked = this.shown = -1; // changes for which an order was asked for, and is drawn
     this.frameMs = 0;
     this.waiting = [];
     this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
     this.panel = new Panel(this, byId("groups"));
+    this.editor = new Editor(this);
+    this.overlay = new Overlay(this);
+    this.commands = commandsOf(this);
     this.showPhoto(0);
     this.watch();
   }
@@ -103,18 +109,33 @@ export class App {
     byId("photo").textContent = `Photo ${this.photo + 1} of ${count}`;
   }
 
-  setHidden(index, hidden) {
-    this.hidden[index] = hidden ? 1 : 0;
+  /** Hide a group or several, or show them. */
+  setHidden(indices, hidden) {
+    for (const index of [indices].flat()) this.hidden[index] = hidden ? 1 : 0;
     this.panel.update();
     this.change();
   }
 
   /** Move a group by a 3x4 matrix of the scene's world (12 numbers): x -> A x + t. */
   setMatrix(index, matrix) {
-    const { origin } = this.scene.header, rows = Array.from(matrix);
-    for (let i = 0; i < 3; i++) rows[4 * i + 3] += dot(rows.slice(4 * i, 4 * i + 3), origin) - origin[i];
-    this.matrices.set(rows, 12 * index);
+    this.setMatrices([[index, matrix]]);
+  }
+
+  setMatrices(pairs) {
+    const { origin } = this.scene.header;
+    for (const [index, matrix] of pairs) {
+      const rows = Array.from(matrix);
+      for (let i = 0; i < 3; i++) rows[4 * i + 3] += dot(rows.slice(4 * i, 4 * i + 3), origin) - origin[i];
+      this.matrices.set(rows, 12 * index);
+    }
     this.tinted = false;
+    this.change();
+  }
+
+  /** Take groups out of the picture and the list: 1 = gone. */
+  setGone(gone) {
+    this.gone = gone;
+    this.choose([...this.selection].filter((index) => !gone[index]));
     this.change();
   }
 
@@ -124,45 +145,48 @@ export class App {
     this.paint();
   }
 
-  select(index) {
-    if (index === this.selected) return;
-    this.selected = index;
+  /** Index of the group that was selected last; -1 = none. */
+  get selected() {
+    return [...this.selection].at(-1) ?? -1;
+  }
+
+  /** Select a group (-1 = none); with `more`, add it to those that are selected, or take it away from them. */
+  select(index, more = false) {
+    if (!more) return this.choose(index < 0 ? [] : [index]);
+    const others = [...this.selection].filter((each) => each !== index);
+    this.choose(others.length < this.selection.size || index < 0 ? others : [...others, index]);
+  }
+
+  choose(indices) {
+    this.selection = new Set(indices);
     this.paint();
-    this.panel.reveal(index);
-    const group = this.scene.header.groups[index];
-    byId("selection").textContent = group ? groupName(group) : "";
+    this.panel.reveal(this.selected);
+    this.editor?.show();
+    this.overlay?.update(); // at once: handles of another group must not be touched
+    const group = this.scene.header.groups[this.selected], others = this.selection.size - 1;
+    byId("selection").textContent = group ? groupName(group) + (others ? ` and ${others} more` : "") : "";
   }
 
   focusGroup(index) {
-    const { groups, origin } = this.scene.header;
-    if (groups[index]) this.setView(focusOn(this.view, groups[index].centre.map((value, k) => value - origin[k])));
+    const { groups } = this.scene.header;
+    if (groups[index]) this.setView(focusOn(this.view, this.editor.centre(index)));
   }
 
   /** Show in colours what is hovered and selected. */
   paint() {
     this.tints.fill(0);
-    if (this.selected >= 0) this.tints.set(SELECTED_TINT, 4 * this.selected);
-    if (this.hovered >= 0 && this.hovered !== this.selected) this.tints.set(HOVER_TINT, 4 * this.hovered);
+    if (this.coloured) this.scene.header.groups.forEach(({ mark }, g) => this.tints.set(markTint(mark), 4 * g));
+    for (const index of this.selection) this.tints.set(SELECTED_TINT, 4 * index);
+    if (this.hovered >= 0 && !this.selection.has(this.hovered)) this.tints.set(HOVER_TINT, 4 * this.hovered);
     this.tinted = false;
     this.panel.update();
     this.invalidate();
   }
 
-  /** Keys that are no movement; false if there is no such command. */
+  /** Do what a key or a button asks for; false if there is no such command. */
   command(key) {
-    const commands = {
-      "[": () => this.showPhoto(this.photo - 1),
-      "]": () => this.showPhoto(this.photo + 1),
-      Home: () => this.showPhoto(0),
-      h: () => this.selected >= 0 && this.setHidden(this.selected, !this.hidden[this.selected]),
-      u: () => this.hidden.forEach((hidden, index) => hidden && this.setHidden(index, false)),
-      f: () => this.focusGroup(this.selected),
-      Escape: () => this.select(-1),
-      g: () => document.body.classList.toggle("alone"),
-      "?": () => byId("help").toggleAttribute("open"),
-    };
-    commands[key]?.();
-    return key in commands;
+    this.commands[key]?.();
+    return key in this.commands;
   }
 
   // --- picking ---
@@ -178,7 +202,8 @@ export class App {
 
   pickCss(x, y) {
     const pixels = this.canvas.width / this.canvas.clientWidth;
-    return this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
+    const group = this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
+    return this.locked[group] ? -1 : group;
   }
 
   hoverAt(x, y) {
@@ -187,8 +212,9 @@ export class App {
     if (late) setTimeout(() => (this.hover(this.pickCss(...this.pointer)), (this.pointer = null)), 30);
   }
 
-  clickAt(x, y) {
-    this.select(this.pickCss(x, y));
+  clickAt(x, y, more) {
+    if (this.measuring) this.overlay.measure(x, y);
+    else this.select(this.pickCss(x, y), more);
   }
 
   // --- drawing ---
@@ -216,7 +242,8 @@ export class App {
   /** Third row of camera-from-group for every group, as the sorter takes them: depth of a position; NaN = hidden. */
   depthRows() {
     const views = groupViews(this.camera(), this.matrices), rows = new Float32Array(4 * this.hidden.length);
-    this.hidden.forEach((hidden, g) => rows.set(hidden ? [NaN] : views.subarray(12 * g + 8, 12 * g + 12), 4 * g));
+    const absent = (g) => this.hidden[g] || this.gone[g];
+    this.hidden.forEach((_, g) => rows.set(absent(g) ? [NaN] : views.subarray(12 * g + 8, 12 * g + 12), 4 * g));
     return rows;
   }
 
@@ -234,6 +261,7 @@ export class App {
     clearTimeout(this.refining);
     if (coarse) this.refining = setTimeout(() => this.invalidate(), STILL_MS);
     this.renderer.draw(this.camera(), coarse ? 0.5 : 1);
+    this.overlay.update();
     if (!coarse) this.renderer.finished((ms) => (this.frameMs = ms));
     if (this.shown === this.changes) for (const resolve of this.waiting.splice(0)) resolve();
   }

@@ -34,12 +34,13 @@ function drag(app, canvas, dx, dy, how) {
 
 function pointers(app, canvas) {
   const held = new Map(); // of every finger or button, where it is
-  let moved = 0;
+  let moved = 0, corner = null; // of the box that is drawn with Ctrl
   const middle = () => [...held.values()].reduce(([x, y], p) => [x + p.x / held.size, y + p.y / held.size], [0, 0]);
   const spread = () => Math.hypot(...[...held.values()].slice(0, 2).reduce(([x, y], p) => [p.x - x, p.y - y], [0, 0]));
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     if (!held.size) moved = 0;
+    corner = (event.ctrlKey || event.metaKey) && !event.button ? [event.offsetX, event.offsetY] : null;
     held.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
     canvas.focus({ preventScroll: true });
   });
@@ -51,13 +52,17 @@ function pointers(app, canvas) {
     const [newX, newY] = middle();
     moved += Math.hypot(event.offsetX - place.x, event.offsetY - place.y);
     if (moved < CLICK) return;
+    if (corner) return app.overlay.box(corner, [event.offsetX, event.offsetY]);
     const shifting = several || event.shiftKey || event.buttons & 6;
-    drag(app, canvas, newX - x, newY - y, shifting ? "shift" : event.altKey || event.ctrlKey ? "look" : "orbit");
+    drag(app, canvas, newX - x, newY - y, shifting ? "shift" : event.altKey ? "look" : "orbit");
     if (several && spread() > 0) zoom(app, wide / spread());
   });
   const end = (event) => {
     const clicked = held.delete(event.pointerId) && moved < CLICK && event.type === "pointerup" && event.button === 0;
-    if (clicked) app.clickAt(event.offsetX, event.offsetY);
+    if (corner && moved >= CLICK) app.overlay.choose(corner, [event.offsetX, event.offsetY], event.shiftKey);
+    corner = null;
+    app.overlay.box();
+    if (clicked) app.clickAt(event.offsetX, event.offsetY, event.shiftKey);
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
@@ -79,7 +84,11 @@ function keyboard(app) {
   };
   const key = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=search]")) return;
+    if (event.altKey || event.target.closest("input:not([type=checkbox]), select")) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (app.command(`Ctrl-${event.shiftKey ? "Shift-" : ""}${key(event)}`)) event.preventDefault();
+      return;
+    }
     const name = key(event), inPanel = event.target.closest("#panel");
     if (FLYING[name] || (ARROWS[name] && !inPanel)) {
       if (!down.size) (last = performance.now()), requestAnimationFrame(fly);

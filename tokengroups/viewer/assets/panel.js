@@ -1,25 +1,22 @@
 // The list of groups beside the picture. Names come from files: they are text, never HTML.
-
-const element = (tag, properties, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-
-export const groupName = (group) => group.name || `group ${group.id}`;
-
-export function percent(share) {
-  return share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
-}
+import { byId, element } from "./dom.js";
+import { groupName, listed, percent, sizeText } from "./objects.js";
 
 export class Panel {
   constructor(app, list) {
     this.app = app;
-    const { groups } = app.scene.header;
-    const byShare = (a, b) => groups[b].share - groups[a].share || groups[a].id - groups[b].id;
-    const order = groups.map((_, index) => index).sort(byShare);
-    this.rows = new Array(groups.length);
-    list.append(...order.map((index) => (this.rows[index] = this.row(groups[index], index))));
+    this.list = list;
+    this.rows = app.scene.header.groups.map((group, index) => this.row(group, index));
+    for (const id of ["search", "sorting"]) byId(id).addEventListener("input", () => this.arrange());
+    this.arrange();
+  }
+
+  /** Follow the search and the order that are asked for. */
+  arrange() {
+    const found = listed(this.app.scene.header.groups, byId("search").value, byId("sorting").value);
+    this.found = new Set(found);
+    this.list.append(...found.map((index) => this.rows[index]));
+    this.update();
   }
 
   row(group, index) {
@@ -27,23 +24,30 @@ export class Panel {
     const shown = element("input", { type: "checkbox", checked: true, ariaLabel: `show ${name}` });
     shown.addEventListener("change", () => app.setHidden(index, !shown.checked));
     const swatch = element("span", { className: "swatch" });
-    swatch.style.background = `rgb(${group.color})`;
+    for (const name of ["color", "mark"]) swatch.style.setProperty(`--${name}`, `rgb(${group[name]})`);
     const title = `group ${group.id}: ${group.count} Gaussians`, text = element("span", { className: "text" }, name);
     const label = element("button", { type: "button", className: "name", title }, swatch, text);
-    label.addEventListener("click", () => app.select(index === app.selected ? -1 : index));
+    label.addEventListener("click", (event) => {
+      const more = event.shiftKey || event.ctrlKey || event.metaKey;
+      app.select(!more && app.selection.size === 1 && index === app.selected ? -1 : index, more);
+    });
     label.addEventListener("dblclick", () => app.focusGroup(index));
-    const row = element("li", {}, shown, label, element("span", { className: "share" }, percent(group.share)));
+    const size = element("small", {}, sizeText(group.size));
+    const facts = element("span", { className: "share" }, percent(group.share), size);
+    const row = element("li", {}, shown, label, facts);
     row.addEventListener("pointerenter", () => app.hover(index));
     row.addEventListener("pointerleave", () => app.hover(-1));
     return row;
   }
 
   update() {
-    const { hovered, selected, hidden } = this.app;
+    const { hovered, selection, hidden, gone, locked } = this.app;
     this.rows.forEach((row, index) => {
       row.classList.toggle("hovered", index === hovered);
-      row.classList.toggle("selected", index === selected);
+      row.classList.toggle("selected", selection.has(index));
       row.classList.toggle("hidden", !!hidden[index]);
+      row.classList.toggle("locked", !!locked[index]);
+      row.hidden = gone[index] || !this.found.has(index);
       row.firstChild.checked = !hidden[index];
     });
   }

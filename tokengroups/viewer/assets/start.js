@@ -1,5 +1,6 @@
 // Opens the page: unpacks the scene that it holds, and shows it, or why it cannot be shown.
-import { App, byId, say } from "./app.js";
+import { App } from "./app.js";
+import { byId, say } from "./dom.js";
 import { fromBase64, gunzip, unpack } from "./packed.js";
 
 async function openScene() {
