@@ -69,6 +69,22 @@ def test_largest_part_keeps_the_id() -> None:
         assert int((owners(apart) == 2).sum()) > int((owners(apart) == 4).sum()) > 0
 
 
+def test_anchors_in_one_place_say_nothing_about_the_spacing() -> None:
+    scene = merge(tg.example_scene(), ["box", "ball"])
+    crowd = torch.nonzero(owners(scene) == 2)[:1].expand(1200, 1)[:, 0]  # 1200 more anchors where one of the box is
+    scene = replace(
+        scene,
+        gaussians=scene.gaussians.map(lambda values: torch.cat([values, values[crowd]])),
+        anchor_ids=torch.cat([scene.anchor_ids, len(scene.anchors) + torch.arange(1200)]),
+        anchors=torch.cat([scene.anchors, scene.anchors[scene.anchor_ids[crowd]]]),
+        assignment=torch.cat([scene.assignment, scene.assignment[scene.anchor_ids[crowd]]]),
+        semantics=None,
+    )
+    apart = split(scene, "box")
+    assert apart.group_ids.tolist() == [1, 2, 3]
+    assert torch.equal(owners(apart)[:-1200], owners(tg.example_scene()))
+
+
 def test_stray_anchors_join_the_nearest_part() -> None:
     scene = tg.keep(tg.example_scene(), "ball")
     means = scene.gaussians.means.clone()

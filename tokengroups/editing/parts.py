@@ -93,8 +93,9 @@ def _inside(points: Float[Tensor, "M 3"], corners: Float[Tensor, "2 3"]) -> Bool
 
 def _pieces(points: Float[Tensor, "M 3"], counts: Int64[Tensor, " M"]) -> Int64[Tensor, " M"]:
     """Label what hangs together."""
-    distances, _ = nearest(points, points, _SPACING_NEIGHBOUR + 1)  # the first neighbour is the point itself
-    labels = connected(points, _REACH * float(distances[:, -1].median()))
+    places, place = points.unique(dim=0, return_inverse=True)  # some scenes have hundreds of anchors in one place
+    distances, _ = nearest(places, places, _SPACING_NEIGHBOUR + 1)  # the first neighbour is the point itself
+    labels = connected(places, _REACH * float(distances[:, -1].median()))[place]
     sizes = torch.bincount(labels, counts.double())
     large = (sizes >= _SMALLEST_SHARE * sizes.sum())[labels]
     if bool(large.all()) or not bool(large.any()):
