@@ -88,7 +88,7 @@ def test_an_order_for_an_older_version_is_refused_with_a_choice(room: Room) -> N
         ("/edit", b'{"edits": ["remove 2"], "version": 0}', "an edit is a list of texts"),
         ("/edit", b'{"edits": "remove 2", "version": 0}', "a list of edits"),
         ("/edit", b'{"edits": [], "version": 0}', "no edit in this step"),
-        ("/edit", b'{"version": 0}', "an edit is a list of texts"),
+        ("/edit", b'{"version": 0}', "a list of edits"),
         ("/edit", b'{"edits": [["remove", "9"]], "version": 0}', "there is no group 9"),
         ("/edit", b'{"edits": [["trap:Edit", "2"]], "version": 0}', "a file asks for the operation"),
         (
