@@ -432,6 +432,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
     save_scene(tmp_path / "other.safetensors", other)
     words = (
         "remove 2 move 5 -0.4 1e-2 -.5 rotate 5 --axis y --degrees -30 rotate 5 --degrees=5 --axis=z scale 5 0.5 "
+        "rotate 5 --axis -0.6,0,0.8 --degrees 20 "
         f"duplicate 5 0 -1 0 duplicate 8 insert {tmp_path / 'other.safetensors'}:8 --at -1 0.2 1.5 keep 5 8 9 10 11"
     )
     edited = scene
@@ -439,6 +440,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         edited = edit.apply(edited)
     expected = move(remove(scene, 2), 5, (-0.4, 1e-2, -0.5))
     expected = scale(rotate(rotate(expected, 5, "y", -30.0), 5, "z", 5.0), 5, 0.5)
+    expected = rotate(expected, 5, (-0.6, 0.0, 0.8), 20.0)
     expected = duplicate(duplicate(expected, 5, (0.0, -1.0, 0.0)), 8)
     expected = keep(insert(expected, other, 8, (-1.0, 0.2, 1.5)), [5, 8, 9, 10, 11])
     assert torch.equal(edited.gaussians.means, expected.gaussians.means)
@@ -462,6 +464,11 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("rotate 3 --axis y", "--degrees is missing"),
         ("rotate 3 --degrees 30", "--axis is missing"),
         ("rotate 3 --axis w --degrees 30", "no axis 'w'"),
+        ("rotate 3 --axis 1,0 --degrees 30", "no axis '1,0'"),
+        (
+            "rotate 3 --axis 1,a,0 --degrees 30",
+            "'1 a 0' should be numbers; the form is: rotate GROUP --axis x|y|z|X,Y,Z",
+        ),
         ("rotate 3 --axis y --degrees", "--degrees needs 1 value"),
         ("rotate 3 --axis y --axis y --degrees 3", "--axis is given twice"),
         ("rotate 3 4 --axis y --degrees 3", "1 argument expected, 2 found"),

@@ -23,7 +23,7 @@ class Edit:
     A subclass is a frozen dataclass around a function. Its fields take the words of `FORM` after the group, in their
     order, and are the function's arguments after scene and group. A word in capitals is a number, and several of them
     are a tuple in one field. ``[X Y]`` may be left out if the field has a default. ``--option X`` is an option with one
-    field, and ``a|b`` a choice. An operation with arguments of other kinds overrides `parse` or `apply`.
+    field, and ``a|b`` a choice, in which ``X,Y,Z`` stands for three numbers. An operation with arguments of other kinds overrides `parse` or `apply`.
 
     The command line knows the edits of this package by their class name in lower case, and anybody's by its import
     path. With the following in ``fade.py``, ``tokengroups edit scene.safetensors fade:Fade 7 0.5 -o out.safetensors``
@@ -129,6 +129,8 @@ def split_words(form: str, words: Sequence[str]) -> tuple[Sequence[str], list[An
             values.append(_parse_numbers(found))
         elif found[0] in kinds[0].split("|"):
             values.append(found[0])
+        elif "|X,Y,Z" in kinds[0] and found[0].count(",") == 2:
+            values.append(_parse_numbers(found[0].split(",")))
         else:
             raise ValueError(f"no {option} '{found[0]}'")
     if numbers[:1] == ["[GROUP"]:

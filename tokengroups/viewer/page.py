@@ -13,7 +13,7 @@ from string import Template
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
     "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "renderer", "controls", "panel",
-    "editor", "overlay", "commands", "app", "start",
+    "link", "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
 _SHADERS = ("splat.vert", "splat.frag", "copy.vert", "copy.frag")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)

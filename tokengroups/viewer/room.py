@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,7 @@ class Room:
         self.session = session
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
+        self.source = _mark()  # of what was read from the file: another one after each time
         self._packed: tuple[int, bytes] = (-1, b"")  # version, and the scene of it
         self._gets = {"/": self._page, "/scene": self._scene, "/state": self._state, "/script": self._script}
         self._posts: dict[str, Callable[[dict[str, Any]], Answer]] = {
@@ -97,6 +99,7 @@ class Room:
         session = self.session
         return _json({
             "version": session.version,
+            "source": self.source,
             "steps": [{"edits": step.words, "done": step.done} for step in session.steps],
             "undone": [{"edits": step.words, "done": step.done} for step in session.undone],
             "command": session.command(EDITED),
@@ -122,6 +125,7 @@ class Room:
         """Read the scene's file again; the edits are gone."""
         self.session.check(order["version"])
         self.session = replace(open_session(self.session.source), version=self.version + 1)
+        self.source = _mark()
         return self._state()
 
     def _save(self, order: dict[str, Any]) -> Answer:
@@ -143,6 +147,10 @@ class Room:
 def refused(error: object, status: int, **more: Any) -> Answer:
     """Answer with what is wrong."""
     return _json({"error": str(error), **more}, status)
+
+
+def _mark() -> str:
+    return secrets.token_hex(8)
 
 
 def _json(content: Any, status: int = 200) -> Answer:
