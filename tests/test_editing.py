@@ -30,6 +30,7 @@ from tokengroups.editing import (
     parse_edits,
     remove,
     rename,
+    rescale,
     rotate,
     scale,
     split,
@@ -68,6 +69,7 @@ EXAMPLES: dict[str, Callable[[TokenScene], TokenScene]] = {
     "insert": lambda scene: insert(scene, random_scene(seed=9, degree=2), 2, (0, 0.2, 1.5)),
     "rename": lambda scene: rename(scene, 5, "red lamp"),
     "merge": lambda scene: merge(scene, [5, 2]),
+    "rescale": lambda scene: rescale(scene, 2.5),
     "split": lambda scene: split(scene, 5, (*scene.anchors[1] - 0.3, *scene.anchors[1] + 0.3)),
 }
 CHANGED = {"rename": [5], "merge": [5], "split": [5]}  # groups that get other names or members
@@ -530,6 +532,7 @@ def test_help_and_messages_list_every_edit() -> None:
         "rename",
         "merge",
         "split",
+        "rescale",
     ]
     lines = operations_help().splitlines()
     for line, (name, edit) in zip(lines, EDITS.items(), strict=True):
