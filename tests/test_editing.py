@@ -472,6 +472,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("duplicate 3 1", "4 arguments expected, 2 found"),
         ("insert other.safetensors --at 0 0 1", "written SCENE:GROUP"),
         ("insert :4 --at 0 0 1", "written SCENE:GROUP"),
+        ("insert -o=a:4 --at 0 0 1", "a file whose name begins with '-' is written ./-o=a, unlike an option"),
         ("insert a.safetensors:2.5 --at 0 0 1", "'2.5' is neither a group id nor a text"),
         ("insert a.safetensors:4 --at 0 0", "--at needs 3 values"),
         ("insert a.safetensors:4", "--at is missing"),
