@@ -59,9 +59,11 @@ words = st.one_of(
     st.lists(st.one_of(st.sampled_from(TEXTS), st.text(max_size=5)), max_size=4),
     st.sampled_from(ODD),
 )
+step = st.sampled_from([1] * 8 + [2, 3, 0]).flatmap(lambda n: st.lists(words, min_size=n, max_size=n))
+edits = st.one_of(*[step] * 9, st.sampled_from(ODD))
 names = st.one_of(st.sampled_from(NAMES[:5]), st.sampled_from(NAMES), st.sampled_from(ODD))
 settings_of_save = {"replace": st.sampled_from([True, True, False, "yes"]), "groups": st.sampled_from([True, False, 1])}
-edit = st.tuples(st.just("/edit"), st.fixed_dictionaries({"words": words}))
+edit = st.tuples(st.just("/edit"), st.fixed_dictionaries({"edits": edits}))
 save = st.tuples(st.just("/save"), st.fixed_dictionaries({"name": names}, optional=settings_of_save))
 plain = st.sampled_from(["/undo"] * 4 + ["/redo"] * 4 + ["/reload"]).map(lambda path: (path, {}))
 order = st.sampled_from([edit] * 6 + [save] + [plain] * 2).flatmap(lambda kind: kind)
