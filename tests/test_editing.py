@@ -30,6 +30,7 @@ from tokengroups.editing import (
     parse_edits,
     remove,
     rename,
+    rescale,
     rotate,
     scale,
     split,
@@ -68,6 +69,7 @@ EXAMPLES: dict[str, Callable[[TokenScene], TokenScene]] = {
     "insert": lambda scene: insert(scene, random_scene(seed=9, degree=2), 2, (0, 0.2, 1.5)),
     "rename": lambda scene: rename(scene, 5, "red lamp"),
     "merge": lambda scene: merge(scene, [5, 2]),
+    "rescale": lambda scene: rescale(scene, 2.5),
     "split": lambda scene: split(scene, 5, (*scene.anchors[1] - 0.3, *scene.anchors[1] + 0.3)),
 }
 CHANGED = {"rename": [5], "merge": [5], "split": [5]}  # groups that get other names or members
@@ -477,6 +479,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("duplicate 3 1", "4 arguments expected, 2 found"),
         ("insert other.safetensors --at 0 0 1", "written SCENE:GROUP"),
         ("insert :4 --at 0 0 1", "written SCENE:GROUP"),
+        ("insert -o=a:4 --at 0 0 1", "a file whose name begins with '-' is written ./-o=a, unlike an option"),
         ("insert a.safetensors:2.5 --at 0 0 1", "'2.5' is neither a group id nor a text"),
         ("insert a.safetensors:4 --at 0 0", "--at needs 3 values"),
         ("insert a.safetensors:4", "--at is missing"),
@@ -537,6 +540,7 @@ def test_help_and_messages_list_every_edit() -> None:
         "rename",
         "merge",
         "split",
+        "rescale",
     ]
     lines = operations_help().splitlines()
     for line, (name, edit) in zip(lines, EDITS.items(), strict=True):

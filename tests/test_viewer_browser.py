@@ -468,7 +468,7 @@ def test_handles_move_and_turn_the_group_under_the_mouse(show: Any) -> None:
     assert float(x) == pytest.approx(40 * depth / float(opened.cameras.intrinsics[0, 0, 0]), rel=0.1)
     drag_handle(opened, "7", (12, 6), held="Control", part=0.65)
     turns = opened.run("app.editor.operations")[1:]
-    assert [words[:4] for words in turns] == [["rotate", str(group_id), "--axis", "y"]]
+    assert [words[:4] for words in turns] == [["rotate", str(group_id), "--axis", "0,-1,0"]]  # up
     assert float(turns[0][5]) % 15 == 0 and float(turns[0][5]) != 0
     assert opened.run("app.view.eye") == eye and opened.run("app.editor.history.done") == 2
     edited_picture = plain_picture(opened)

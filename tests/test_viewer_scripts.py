@@ -163,14 +163,16 @@ def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
     ];
     const history = steps.reduce(edits.withStep, edits.NO_EDITS), operations = edits.operationsOf(history);
     const { columns, groups: left } = edits.applyEdits(groups, operations), copies = columns.slice(groups.length);
-    const shown = packed.withCopies(base, copies.map(({ from }) => from)), splats = new Float32Array(shown.words.buffer);
+    const shown = packed.withCopies(base, copies.map(({ from }) => from));
+    const splats = new Float32Array(shown.words.buffer);
     const points = Array.from(packed.groupIndices(shown), (column, i) => {
       const point = maths.add(Array.from(splats.subarray(8 * i, 8 * i + 3)), origin);
       return [columns[column].owner ?? -1, ...edits.moved(columns[column], point)];
     });
     const members = [...left.keys()].map((id) => columns.filter(({ owner }) => owner === id));
     return {
-      operations, points, file: edits.editsFile(operations), names: [...left.values()].map(({ id, name }) => [id, name]),
+      operations, points, file: edits.editsFile(operations),
+      names: [...left.values()].map(({ id, name }) => [id, name]),
       centres: members.map(edits.centreOf), growth: members.map(edits.growth),
       line: edits.commandLine("my room", operations), harmonics: shown.harmonics.length / shown.count,
     };"""
@@ -231,8 +233,10 @@ def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:
 
 def test_words_of_edits_are_short_and_harmless_for_a_shell(folder: Path) -> None:
     script = """return [
-      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4), edits.scaleWords(["scale", "3"], 1),
-      edits.scaleWords(["scale", "3"], -2), edits.scaleWords(["rescale"], 0.00001234567), edits.turnWords(3, [0, 1, 0], 0),
+      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4),
+      edits.scaleWords(["scale", "3"], 1),
+      edits.scaleWords(["scale", "3"], -2), edits.scaleWords(["rescale"], 0.00001234567),
+      edits.turnWords(3, [0, 1, 0], 0),
       edits.commandLine(given, [])];"""
     *found, line = run(folder, script, "-it's $HOME; rm")
     assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [["rescale", "0.000012346"]], []]
