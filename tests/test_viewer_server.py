@@ -64,11 +64,11 @@ def test_every_browser_hears_of_every_change() -> None:
         await gone.close()
         for browser in (one, two):
             assert await browser.receive_json() == {"version": 0}
-        answer = await client.post("/edit", json={"words": ["remove", "box"], "version": 0})
+        answer = await client.post("/edit", json={"edits": [["remove", "box"]], "version": 0})
         assert answer.status == 200 and (await answer.json())["version"] == 1
         for browser in (one, two):
             assert await browser.receive_json() == {"version": 1}
-        late = await client.post("/edit", json={"words": ["remove", "ball"], "version": 0})
+        late = await client.post("/edit", json={"edits": [["remove", "ball"]], "version": 0})
         assert late.status == 409 and (await late.json())["choices"] == ["reload", "repeat"]
         await client.post("/undo", json={"version": 1})
         assert await one.receive_json() == {"version": 2}  # the refused edit was no change
@@ -78,7 +78,7 @@ def test_every_browser_hears_of_every_change() -> None:
 
 def test_edits_at_the_same_time_are_done_one_by_one() -> None:
     async def talk(client: Client) -> None:
-        order = {"words": ["duplicate", "ball"], "version": 0}
+        order = {"edits": [["duplicate", "ball"]], "version": 0}
         answers = await asyncio.gather(*(client.post("/edit", json=order) for _ in range(8)))
         assert sorted(answer.status for answer in answers) == [200] + [409] * 7
 
@@ -87,7 +87,7 @@ def test_edits_at_the_same_time_are_done_one_by_one() -> None:
 
 def test_foreign_pages_and_forms_are_refused() -> None:
     async def talk(client: Client) -> None:
-        order = {"words": ["remove", "box"], "version": 0}
+        order = {"edits": [["remove", "box"]], "version": 0}
         foreign = {"Origin": "http://evil.org"}
         assert (await client.post("/edit", json=order, headers=foreign)).status == 403
         assert (await client.get("/scene", headers={"Host": "evil.org"})).status == 403
@@ -114,7 +114,7 @@ def test_with_a_token_only_who_has_it_is_answered() -> None:
         assert page.status == 200
         assert "HttpOnly" in page.headers["Set-Cookie"] and "SameSite=Strict" in page.headers["Set-Cookie"]
         cookies = {name: morsel.value for name, morsel in page.cookies.items()}
-        answer = await client.post("/edit", json={"words": ["remove", "box"], "version": 0}, cookies=cookies)
+        answer = await client.post("/edit", json={"edits": [["remove", "box"]], "version": 0}, cookies=cookies)
         assert answer.status == 200
 
     assert ask(talk, token="secret").version == 1

@@ -37,9 +37,9 @@ class Room:
         >>> from tokengroups.viewer import Session
         >>> from tokengroups.viewer.room import Room
         >>> room = Room(Session(tg.example_scene(), "room.safetensors"))
-        >>> room.post("/edit", b'{"words": ["remove", "box"], "version": 0}').status
+        >>> room.post("/edit", b'{"edits": [["remove", "box"]], "version": 0}').status
         200
-        >>> room.version, room.post("/edit", b'{"words": ["remove", "ball"], "version": 0}').status
+        >>> room.version, room.post("/edit", b'{"edits": [["remove", "ball"]], "version": 0}').status
         (1, 409)
     """
 
@@ -84,7 +84,7 @@ class Room:
             return refused(f"not JSON: {shown(error)}", 400)
 
     def _page(self) -> Answer:
-        return Answer(page_html(self._pack(), self.title).encode(), kind="text/html")
+        return Answer(page_html(self._pack(), self.title, self.version).encode(), kind="text/html")
 
     def _scene(self) -> Answer:
         zipped = gzip.compress(self._pack(), _QUICK, mtime=0)
@@ -97,15 +97,17 @@ class Room:
         session = self.session
         return _json({
             "version": session.version,
-            "undo": len(session.steps),
-            "redo": len(session.undone),
-            "log": [{"words": step.words, "done": step.done} for step in session.steps],
+            "steps": [{"edits": step.words, "done": step.done} for step in session.steps],
+            "undone": [{"edits": step.words, "done": step.done} for step in session.undone],
             "command": session.command(EDITED),
             "file_changed": session.file_changed(),
         })  # fmt: skip
 
     def _edit(self, order: dict[str, Any]) -> Answer:
-        self.session = self.session.edit(order.get("words"), order["version"])
+        edits = order.get("edits")
+        if not isinstance(edits, list):
+            raise UserError('send "edits", a list of edits, each a list of words')
+        self.session = self.session.edit(*edits, version=order["version"])
         return self._state()
 
     def _undo(self, order: dict[str, Any]) -> Answer:
