@@ -96,9 +96,8 @@ def fit_cameras(film: Film, cameras: Cameras, resized: bool) -> Cameras:
     (height, width), count = cameras.size_hw, len(cameras.intrinsics)
     if film.is_gif and not resized and max(height, width) > GIF_SIDE_PX:
         cameras = resize_cameras(cameras, max(round(height * GIF_SIDE_PX / max(height, width)), 1))
-        note(
-            f"pictures of {width}x{height} are reduced to {shown_size(cameras.size_hw)} for a .gif; --size sets the height"
-        )
+        reduced = f"are reduced to {shown_size(cameras.size_hw)} for a .gif"
+        note(f"pictures of {width}x{height} {reduced}; --size sets the height")
         height, width = cameras.size_hw
     if film.is_gif and height * width * count > MAX_PIXELS:
         limit = f"{counted(count, 'frame')} of {width}x{height} are more than {MAX_PIXELS / 1e6:.0f} megapixels in all"

@@ -81,14 +81,20 @@ def video_writer(
             context.bit_rate = min(max(bits, _LEAST_BITS), _MOST_BITS)
 
         def add(picture: UInt8[np.ndarray, "H W 3"]) -> None:
-            canvas = np.zeros((height, width, 3), np.uint8)
-            top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-            canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            canvas = _centred(picture, (height, width))
             frame = av.VideoFrame.from_ndarray(canvas, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
 
         yield add
         container.mux(stream.encode(None))
+
+
+def _centred(picture: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture in the middle of a black one."""
+    canvas = np.zeros((*size_hw, 3), np.uint8)
+    top, left = (size_hw[0] - picture.shape[0]) // 2, (size_hw[1] - picture.shape[1]) // 2
+    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas
 
 
 @contextlib.contextmanager
