@@ -33,12 +33,15 @@ def folder(room: Room) -> list[str]:
 
 
 def test_edits_undo_and_redo_answer_with_the_state(room: Room) -> None:
-    assert json.loads(room.get("/state").body) == {
+    state = json.loads(room.get("/state").body)
+    first = state.pop("source")
+    assert state == {
         "version": 0, "steps": [], "undone": [], "command": "", "file_changed": False,
     }  # fmt: skip
     status, state = post(room, "/edit", edits=[["remove", "box"]], version=0)
     source = room.session.source
     assert (status, state["version"], len(state["steps"]), state["undone"]) == (200, 1, 1, [])
+    assert state["source"] == first
     assert state["steps"] == [{"edits": [["remove", "box"]], "done": "removed 2"}]
     assert state["command"] == f"tokengroups edit '{source}' remove box -o edited.safetensors"
     assert json.loads(room.get("/script").body)["edits"] == [["remove", "box"]]
@@ -132,6 +135,7 @@ def test_a_replaced_file_is_said_and_can_be_read_again(room: Room) -> None:
     assert json.loads(room.get("/state").body)["file_changed"]
     status, state = post(room, "/reload", version=1)
     assert (status, state["version"], state["steps"], state["file_changed"]) == (200, 2, [], False)
+    assert state["source"] != Room(room.session).source
     assert room.session.scene.group_names == ("floor", "ball")
     Path(room.session.source).unlink()
     assert post(room, "/reload", version=2)[0] == 400 and room.version == 2
