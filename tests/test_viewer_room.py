@@ -201,9 +201,8 @@ JSON = st.recursive(
 )
 WORDS = ["remove", "move", "scale", "split", "merge", "rename", "duplicate", "insert", "2", "box", "-1", "1e400", "nan",
          "--at", "/:2", "\ud800", "\0", "", "x" * 300]  # fmt: skip
-ORDERS = st.fixed_dictionaries(
-    {"version": st.just(0) | JSON}, optional={"words": st.lists(st.sampled_from(WORDS), max_size=6) | JSON, "text": JSON}
-)
+EDITS = st.lists(st.sampled_from(WORDS), max_size=6)
+ORDERS = st.fixed_dictionaries({"version": st.just(0) | JSON}, optional={"words": EDITS | JSON, "text": JSON})
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

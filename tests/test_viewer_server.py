@@ -246,8 +246,9 @@ def test_a_browser_that_takes_no_messages_holds_nobody_up(monkeypatch: pytest.Mo
         browser = await client.ws_connect("/events")
         assert stuck and await browser.receive_json() == {"version": 0}
         silent.extend(await asyncio.open_connection(client.host, client.port))
-        key = "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        silent[1].write((key + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n").encode())
+        head = "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        silent[1].write((head + key).encode())
         await silent[1].drain()
         for version in range(3):
             order = {"words": ["duplicate", "2"], "version": version}

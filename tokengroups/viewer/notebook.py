@@ -37,7 +37,7 @@ class View:
         return path
 
     def _repr_html_(self) -> str:
-        style = f"width: 100%; height: {self.height}px; border: 0"
+        style = f"width: 100%; height: {self.height}px; border: 0; display: block"
         return f'<iframe srcdoc="{html.escape(self.page)}" {_ALLOWED} style="{style}"></iframe>'
 
 

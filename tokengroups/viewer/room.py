@@ -61,9 +61,7 @@ class Room:
         (1, 409)
     """
 
-    def __init__(
-        self, session: Session, max_gaussians: int | None = None, embed: EmbedText | None = None
-    ) -> None:
+    def __init__(self, session: Session, max_gaussians: int | None = None, embed: EmbedText | None = None) -> None:
         self.session = session
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
