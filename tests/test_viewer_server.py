@@ -78,11 +78,11 @@ def test_every_browser_hears_of_every_change() -> None:
         await gone.close()
         for browser in (one, two):
             assert await browser.receive_json() == {"version": 0}
-        answer = await client.post("/edit", json={"words": ["remove", "box"], "version": 0})
+        answer = await client.post("/edit", json={"edits": [["remove", "box"]], "version": 0})
         assert answer.status == 200 and (await answer.json())["version"] == 1
         for browser in (one, two):
             assert await browser.receive_json() == {"version": 1}
-        late = await client.post("/edit", json={"words": ["remove", "ball"], "version": 0})
+        late = await client.post("/edit", json={"edits": [["remove", "ball"]], "version": 0})
         assert late.status == 409 and (await late.json())["choices"] == ["reload", "repeat"]
         await client.post("/undo", json={"version": 1})
         assert await one.receive_json() == {"version": 2}  # the refused edit was no change
@@ -92,7 +92,7 @@ def test_every_browser_hears_of_every_change() -> None:
 
 def test_edits_at_the_same_time_are_done_one_by_one() -> None:
     async def talk(client: Client) -> None:
-        order = {"words": ["duplicate", "ball"], "version": 0}
+        order = {"edits": [["duplicate", "ball"]], "version": 0}
         answers = await asyncio.gather(*(client.post("/edit", json=order) for _ in range(8)))
         assert sorted(answer.status for answer in answers) == [200] + [409] * 7
 
@@ -101,7 +101,7 @@ def test_edits_at_the_same_time_are_done_one_by_one() -> None:
 
 def test_foreign_pages_and_forms_are_refused() -> None:
     async def talk(client: Client) -> None:
-        order = {"words": ["remove", "box"], "version": 0}
+        order = {"edits": [["remove", "box"]], "version": 0}
         foreign = {"Origin": "http://evil.org"}
         assert (await client.post("/edit", json=order, headers=foreign)).status == 403
         assert (await client.get("/scene", headers={"Host": "evil.org"})).status == 403
@@ -129,7 +129,7 @@ def test_with_a_token_only_who_has_it_is_answered() -> None:
         assert page.status == 200
         assert "HttpOnly" in page.headers["Set-Cookie"] and "SameSite=Strict" in page.headers["Set-Cookie"]
         cookies = {name: morsel.value for name, morsel in page.cookies.items()}
-        answer = await client.post("/edit", json={"words": ["remove", "box"], "version": 0}, cookies=cookies)
+        answer = await client.post("/edit", json={"edits": [["remove", "box"]], "version": 0}, cookies=cookies)
         assert answer.status == 200
 
     assert ask(talk, Access("secret")).version == 1
@@ -141,7 +141,7 @@ def test_behind_a_proxy_its_page_works_and_the_cookie_is_for_its_folder() -> Non
         assert page.status == 200 and "Path" not in page.headers["Set-Cookie"]
         cookies = {name: morsel.value for name, morsel in page.cookies.items()}
         for origin, status in (("https://hub.org", 200), ("https://evil.org", 403), ("http://hub.org", 403)):
-            order = {"words": ["duplicate", "box"], "version": 0}
+            order = {"edits": [["duplicate", "box"]], "version": 0}
             answer = await client.post("/edit", json=order, cookies=cookies, headers={"Origin": origin})
             assert answer.status == status
 
@@ -175,7 +175,7 @@ def test_while_the_encoder_is_loaded_all_else_is_answered() -> None:
         waiting = [asyncio.create_task(client.post("/query", json=question)) for _ in range(2)]
         await asyncio.to_thread(encoder.asked.wait, 20)
         assert (await client.get("/scene")).status == 200
-        assert (await client.post("/edit", json={"words": ["rename", "box", "crate"], "version": 0})).status == 200
+        assert (await client.post("/edit", json={"edits": [["rename", "box", "crate"]], "version": 0})).status == 200
         assert (await (await client.get("/state")).json())["version"] == 1
         assert not any(task.done() for task in waiting)
         encoder.go_on.set()
@@ -191,9 +191,9 @@ def test_during_a_slow_edit_readers_see_the_scene_before_and_other_edits_wait() 
     encoder = SlowEncoder()
 
     async def talk(client: Client) -> None:
-        slow = asyncio.create_task(client.post("/edit", json={"words": ["remove", "something round"], "version": 0}))
+        slow = asyncio.create_task(client.post("/edit", json={"edits": [["remove", "something round"]], "version": 0}))
         await asyncio.to_thread(encoder.asked.wait, 20)
-        other = asyncio.create_task(client.post("/edit", json={"words": ["remove", "box"], "version": 0}))
+        other = asyncio.create_task(client.post("/edit", json={"edits": [["remove", "box"]], "version": 0}))
         state = await client.get("/state")
         assert (await state.json())["version"] == 0 and state.headers["Tokengroups-Version"] == "0"
         await asyncio.sleep(0.05)
@@ -208,7 +208,7 @@ def test_a_client_that_goes_away_does_no_harm() -> None:
     """In the middle of an order, which is not carried out then, and before the answer."""
 
     async def talk(client: Client) -> None:
-        order = json.dumps({"words": ["duplicate", "box"], "version": 0}).encode()
+        order = json.dumps({"edits": [["duplicate", "box"]], "version": 0}).encode()
         head = b"POST /edit HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         for body in (order[:-1], order):
             _, writer = await asyncio.open_connection(client.host, client.port)
@@ -221,7 +221,7 @@ def test_a_client_that_goes_away_does_no_harm() -> None:
             if state["version"] == 1:
                 break
             await asyncio.sleep(0.02)
-        assert [step["words"] for step in state["log"]] == [["duplicate", "box"]]
+        assert [step["edits"] for step in state["steps"]] == [[["duplicate", "box"]]]
 
     assert ask(talk).version == 1
 
@@ -251,7 +251,7 @@ def test_a_browser_that_takes_no_messages_holds_nobody_up(monkeypatch: pytest.Mo
         silent[1].write((head + key).encode())
         await silent[1].drain()
         for version in range(3):
-            order = {"words": ["duplicate", "2"], "version": version}
+            order = {"edits": [["duplicate", "2"]], "version": version}
             assert (await client.post("/edit", json=order)).status == 200
             assert await browser.receive_json() == {"version": version + 1}
 

@@ -135,6 +135,18 @@ def test_any_history_ends_where_its_edits_alone_end(actions: list[Any]) -> None:
     assert same(session.scene, edited(Session(tg.example_scene(), "a"), steps).scene)
 
 
+def test_edits_of_one_step_are_undone_together() -> None:
+    session = Session(tg.example_scene(), "a.safetensors").edit(["remove", "box"])
+    step = session.edit(["duplicate", "ball"], ["move", "4", "0", "0", "1"], ["remove", "3"])
+    assert same(step.scene, edited(session, [list(words) for words in step.steps[-1].words]).scene)
+    assert step.version == 2 and step.steps[-1].done.count("; ") == 2
+    assert same(step.undo().scene, session.scene) and same(step.undo().redo().scene, step.scene)
+    with pytest.raises(UserError):
+        session.edit(["duplicate", "ball"], ["remove", "9"])
+    with pytest.raises(UserError, match="no edit"):
+        session.edit()
+
+
 def test_sessions_are_values() -> None:
     session = Session(tg.example_scene(), "a.safetensors")
     other = session.edit(["remove", "box"])

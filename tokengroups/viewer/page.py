@@ -12,19 +12,21 @@ from string import Template
 
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
-    "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "shaders", "renderer", "controls",
-    "panel", "editor", "overlay", "commands", "app", "start",
+    "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "renderer", "controls", "panel",
+    "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
+_SHADERS = ("splat.vert", "splat.frag", "copy.vert", "copy.frag")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:\{[^}]*\};\n|(?=\w))", re.MULTILINE)
 
 
-def page_html(packed: bytes, title: str) -> str:
+def page_html(packed: bytes, title: str, version: int | None = None) -> str:
     """Write the page of a packed scene, complete: style, scripts and data.
 
     Args:
         packed: As `tokengroups.viewer.pack_scene` makes it.
         title: Any text.
+        version: Of the scene, on the page that a server sends, which may ask it for more; None = offline.
 
     Example:
         >>> import tokengroups as tg
@@ -33,25 +35,32 @@ def page_html(packed: bytes, title: str) -> str:
         >>> page[:15], "<title>a &lt;small&gt; scene</title>" in page
         ('<!doctype html>', True)
     """
-    script, style = bundle(), (_ASSETS / "style.css").read_text(encoding="utf-8")
+    script, style = bundle(), _asset("style.css")
+    asking = "" if version is None else "; connect-src 'self'"
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; worker-src blob:; "
-        "img-src data: blob:"
+        f"img-src data: blob:{asking}"
     )
+    shaders = "".join(f'<script type="x-shader" id="{name}">{_asset(name)}</script>' for name in _SHADERS)
     data = base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()  # letters that no HTML parser reads as a tag
-    template = Template((_ASSETS / "page.html").read_text(encoding="utf-8"))
-    return template.substitute(title=html.escape(title), policy=policy, style=style, scene=data, script=script)
+    return Template(_asset("page.html")).substitute(
+        title=html.escape(title), policy=policy, style=style, scene=data, shaders=shaders, script=script,
+        version="" if version is None else version,
+    )  # fmt: skip
 
 
 def bundle() -> str:
     """All scripts as one module: without imports and exports of each other, each after those that it imports."""
     parts = []
     for name in _MODULES:
-        source = (_ASSETS / f"{name}.js").read_text(encoding="utf-8")
-        parts.append(_EXPORT.sub("", _IMPORT.sub("", source)))
+        parts.append(_EXPORT.sub("", _IMPORT.sub("", _asset(f"{name}.js"))))
     script = "\n".join(parts)
     assert "</script" not in script.lower() and "<!--" not in script  # would end the element, or hide its end
     return script
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

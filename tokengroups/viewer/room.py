@@ -55,9 +55,9 @@ class Room:
         >>> from tokengroups.viewer import Session
         >>> from tokengroups.viewer.room import Room
         >>> room = Room(Session(tg.example_scene(), "room.safetensors"))
-        >>> room.post("/edit", b'{"words": ["remove", "box"], "version": 0}').status
+        >>> room.post("/edit", b'{"edits": [["remove", "box"]], "version": 0}').status
         200
-        >>> room.version, room.post("/edit", b'{"words": ["remove", "ball"], "version": 0}').status
+        >>> room.version, room.post("/edit", b'{"edits": [["remove", "ball"]], "version": 0}').status
         (1, 409)
     """
 
@@ -102,7 +102,7 @@ class Room:
             return refused(error, 400)
 
     def _page(self, session: Session) -> Answer:
-        return Answer(page_html(self._pack(session), self.title).encode(), kind="text/html")
+        return Answer(page_html(self._pack(session), self.title, session.version).encode(), kind="text/html")
 
     def _scene(self, session: Session) -> Answer:
         zipped = gzip.compress(self._pack(session), _QUICK, mtime=0)
@@ -114,17 +114,19 @@ class Room:
     def _state(self, session: Session) -> Answer:
         return _json({
             "version": session.version,
-            "undo": len(session.steps),
-            "redo": len(session.undone),
-            "log": [{"words": step.words, "done": step.done} for step in session.steps],
+            "steps": [{"edits": step.words, "done": step.done} for step in session.steps],
+            "undone": [{"edits": step.words, "done": step.done} for step in session.undone],
             "command": session.command(EDITED),
             "file_changed": session.file_changed(),
             "query": can_ask(session.scene, self.embed),
         })  # fmt: skip
 
     def _edit(self, order: dict[str, Any]) -> Answer:
+        edits = order.get("edits")
+        if not isinstance(edits, list):
+            raise UserError('send "edits", a list of edits, each a list of words')
         embed = self._embed if self.embed else names_only
-        return self._become(self.session.edit(order.get("words"), order["version"], embed))
+        return self._become(self.session.edit(*edits, version=order["version"], embed=embed))
 
     def _undo(self, order: dict[str, Any]) -> Answer:
         return self._become(self.session.undo(order["version"]))

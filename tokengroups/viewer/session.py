@@ -38,11 +38,17 @@ class FileExists(UserError):
 
 @dataclass(frozen=True)
 class Step:
-    """One edit of a session."""
+    """What is done and undone at once: one edit, or several."""
 
-    words: tuple[str, ...]  # of the command line
-    edit: Edit  # with ids instead of texts, and with the scene that a group comes from
-    done: str  # what it did
+    words: tuple[tuple[str, ...], ...]  # of the command line, edit by edit
+    edits: tuple[Edit, ...]  # with ids instead of texts, and with the scene that a group comes from
+    done: str  # what they did
+
+    def apply(self, scene: TokenScene) -> TokenScene:
+        """Apply the edits, which must fit."""
+        for edit in self.edits:
+            scene = edit.apply(scene)
+        return scene
 
 
 @dataclass(frozen=True)
@@ -74,23 +80,31 @@ class Session:
         """The scene after all edits."""
         return self.scenes[len(self.steps)] if self.steps else self.first
 
-    def edit(self, words: Any, version: int | None = None, embed: EmbedText = names_only) -> Session:
-        """Apply one edit, the words of a command line; what was undone cannot be redone any more.
+    def edit(self, *edits: Any, version: int | None = None, embed: EmbedText = names_only) -> Session:
+        """Apply edits, as one step for undo; what was undone cannot be redone any more.
 
         Args:
-            words: A list of texts, as in ``["move", "3", "0.4", "0", "0"]``; another program may have sent it.
+            edits: Each the words of a command line, as in ``["move", "3", "0.4", "0", "0"]``; another program may have
+                sent them.
             version: That the edit was made for; None = the present one.
             embed: Text encoder for groups that are described by other texts than their names.
 
         Raises:
             StaleVersion: The session has another version.
-            UserError: The command line would refuse the edit.
+            UserError: The command line would refuse one of the edits, or there is none.
         """
         self.check(version)
-        edit = parse_words(words).resolve(self.scene, embed)
-        edited = edit.apply(self.scene)
-        step = Step(tuple(words), edit, describe(edit, self.scene, edited))
-        return self._with((*self.steps, step), (), edited)
+        if not edits:
+            raise UserError("no edit in this step")
+        scene, resolved, done = self.scene, [], []
+        for words in edits:
+            edit = parse_words(words).resolve(scene, embed)
+            edited = edit.apply(scene)
+            done.append(describe(edit, scene, edited))
+            resolved.append(edit)
+            scene = edited
+        step = Step(tuple(map(tuple, edits)), tuple(resolved), "; ".join(done))
+        return self._with((*self.steps, step), (), scene)
 
     def undo(self, version: int | None = None) -> Session:
         """Take the last edit back; `UserError` if there is none, `StaleVersion` as in `edit`."""
@@ -109,12 +123,12 @@ class Session:
 
     def command(self, output: str) -> str:
         """The command line that makes the scene of this session from its file; "" without edits."""
-        words = [word for step in self.steps for word in step.words]
+        words = [word for step in self.steps for edit in step.words for word in edit]
         return shlex.join(["tokengroups", "edit", self.source, *words, "-o", output]) if words else ""
 
     def script(self) -> dict[str, Any]:
         """The edits as content of a file for ``tokengroups edit --script``."""
-        return script_content([step.words for step in self.steps])
+        return script_content([words for step in self.steps for words in step.words])
 
     def file_changed(self) -> bool:
         """Tell whether somebody has replaced or removed the scene's file since it was read."""
@@ -165,7 +179,7 @@ class Session:
         last = max(scenes, default=0)
         scene = scenes.get(last, self.first)
         for number, step in enumerate(steps[last:], start=last + 1):
-            scenes[number] = scene = step.edit.apply(scene)
+            scenes[number] = scene = step.apply(scene)
         kept = {number: scenes[number] for number in scenes if number % _spacing(len(steps) - number) == 0}
         return replace(self, steps=steps, undone=undone, scenes=kept, version=self.version + 1)
 

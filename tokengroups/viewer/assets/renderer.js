@@ -1,7 +1,7 @@
 // WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
+import { byId } from "./dom.js";
 import { jacobianLimits } from "./pick.js";
 import { WORDS } from "./packed.js";
-import { COPY_FRAGMENT, COPY_VERTEX, SPLAT_FRAGMENT, SPLAT_VERTEX } from "./shaders.js";
 
 const ROW = 512; // splats in a row of their textures
 const BATCH = 1024; // splats of one instance: an instance for each would be slow
@@ -28,8 +28,8 @@ export class Renderer {
     this.rows = Math.max(Math.ceil(count / ROW), 1);
     const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
     if (this.rows > most) throw new NoWebGL("The scene is too large for this graphics card; see --max-gaussians.");
-    this.program = this.link(SPLAT_VERTEX, SPLAT_FRAGMENT);
-    this.copying = this.link(COPY_VERTEX, COPY_FRAGMENT);
+    this.program = this.link("splat");
+    this.copying = this.link("copy");
     const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], perSplat = harmonics ? degree : 1; // texels
     this.textures = {
       splats: this.table((WORDS / 4) * ROW, this.rows, integers, words),
@@ -45,11 +45,12 @@ export class Renderer {
     this.drawn = 0;
   }
 
-  link(vertex, fragment) {
+  /** Program of the shaders NAME.vert and NAME.frag, which are elements of the page. */
+  link(name) {
     const { gl } = this, program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+    for (const [kind, end] of [[gl.VERTEX_SHADER, "vert"], [gl.FRAGMENT_SHADER, "frag"]]) {
       const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source);
+      gl.shaderSource(shader, byId(`${name}.${end}`).textContent);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
       const good = gl.getShaderParameter(shader, gl.COMPILE_STATUS) || gl.isContextLost();

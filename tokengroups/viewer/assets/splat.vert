@@ -1,6 +1,5 @@
-// GLSL. The equations and limits are those of tokengroups/render: render/tiles.py has them in words.
-
-export const SPLAT_VERTEX = `#version 300 es
+#version 300 es
+// The equations and limits are those of tokengroups/render: render/tiles.py has them in words.
 precision highp float; precision highp int; precision highp usampler2D; precision highp sampler2D;
 uniform usampler2D splats, harmonics, order;
 uniform sampler2D groups;
@@ -98,33 +97,4 @@ void main() {
   vec2 corner = (reach * 1.02 + 0.01) * vec2((gl_VertexID & 1) * 2 - 1, (gl_VertexID & 2) - 1);
   vec2 offset = vec2(sqrt(xx) * corner.x, (xy * corner.x + sqrt(determinant) * corner.y) / sqrt(xx));
   gl_Position = vec4(2.0 * (at + offset) / size - 1.0, 0.0, 1.0); // rows of the target run downwards
-}`;
-
-export const SPLAT_FRAGMENT = `#version 300 es
-precision highp float;
-flat in vec2 at;
-flat in vec3 factor;
-flat in vec4 color;
-out vec4 premultiplied;
-void main() {
-  vec2 d = gl_FragCoord.xy - at;
-  float p = factor.x * d.x + factor.y * d.y, q = factor.z * d.y;
-  float alpha = min(0.999, color.a * exp(-0.5 * (p * p + q * q)));
-  if (alpha < 1.0 / 255.0) discard;
-  premultiplied = vec4(color.rgb * alpha, alpha);
-}`;
-
-export const COPY_VERTEX = `#version 300 es
-void main() { gl_Position = vec4(vec2((gl_VertexID & 1) * 4 - 1, (gl_VertexID & 2) * 2 - 1), 0.0, 1.0); }`;
-
-export const COPY_FRAGMENT = `#version 300 es
-precision highp float;
-uniform highp sampler2D picture;
-uniform vec3 background;
-uniform int height;
-uniform float detail; // 1 = pixel for pixel
-out vec4 color;
-void main() {
-  vec4 sum = texelFetch(picture, ivec2(detail * vec2(gl_FragCoord.x, float(height) - gl_FragCoord.y)), 0);
-  color = vec4(sum.rgb + (1.0 - sum.a) * background, 1.0);
-}`;
+}
