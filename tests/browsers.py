@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from scenes import random_scene
 
 from tokengroups.scene import SceneView, render_views
 from tokengroups.types import Cameras, TokenScene
 
-# No process of the browser may wait for a graphics card: Chromium draws with SwiftShader on the CPU.
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 DARK = (0.0, 0.0, 0.0)
 AWAY = (710, 5)  # where the mouse is over no group, in a window of 720 x 300
 
@@ -41,18 +36,6 @@ PICKS = """async (step) => {
   }
   return picks;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("needs Chromium (apt install chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @dataclass(frozen=True)

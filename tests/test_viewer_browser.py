@@ -12,18 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browsers import (
-    AWAY,
-    DARK,
-    PICKS,
-    PREPARE,
-    Opened,
-    dense_scene,
-    difference,
-    drag_handle,
-    ours,
-    place_of,
-)
+from browsers import AWAY, DARK, PICKS, PREPARE, Opened, dense_scene, difference, drag_handle, ours, place_of
 from scenes import random_scene
 
 import tokengroups as tg

@@ -1,5 +1,7 @@
 """Look at a scene in a browser: packed scenes, the page that draws them, and sessions that edit them."""
 
+from tokengroups.viewer.notebook import View as View
+from tokengroups.viewer.notebook import view as view
 from tokengroups.viewer.pack import MAX_GROUPS as MAX_GROUPS
 from tokengroups.viewer.pack import PackedScene as PackedScene
 from tokengroups.viewer.pack import pack_scene as pack_scene
@@ -15,7 +17,9 @@ __all__ = [
     "PackedScene",
     "Session",
     "StaleVersion",
+    "View",
     "open_session",
     "pack_scene",
     "page_html",
+    "view",
 ]
