@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from scenes import random_scene
-from test_viewer_browser import browser  # noqa: F401  # a fixture
 
 import tokengroups as tg
 from tokengroups.errors import UserError

@@ -204,7 +204,7 @@ export class App {
   light(matches) {
     const found = matches.filter(({ id }) => this.groups.has(id)).map(({ id, probability }) => [id, probability]);
     this.lit = new Map(found);
-    const least = Math.min(SURE, ...[Math.max(...this.lit.values())]);
+    const least = Math.max(Math.min(SURE, ...[Math.max(...this.lit.values())]), 1e-6);
     this.panel.arrange();
     if (found.length) this.choose([...this.lit.keys()].filter((id) => this.lit.get(id) >= least));
     else this.paint();

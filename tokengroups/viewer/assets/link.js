@@ -39,7 +39,8 @@ export class Link {
   after(task) {
     this.waiting++;
     const failed = (error) => this.lost || this.editor.note(error.message);
-    return (this.queue = this.queue.then(task).catch(failed).finally(() => this.waiting--));
+    const done = () => --this.waiting || !this.behind || this.refresh();
+    return (this.queue = this.queue.then(task).catch(failed).finally(done));
   }
 
   /** Ask, or send an order for the present version; returns the answer, or what was wrong as its `error`. */
@@ -69,7 +70,7 @@ export class Link {
   /** Look at the server's state, unless the page has seen that version. */
   refresh(version) {
     return this.after(async () => {
-      if (version === this.version && !this.lost) return;
+      if (version === this.version && !this.lost && !this.behind) return;
       const state = await this.ask("state"), { steps, done } = this.editor.history, theirs = editsOf(state.steps);
       const first = steps.findIndex((step, k) => JSON.stringify(step) !== JSON.stringify(theirs[k]));
       const mine = first < 0 || !this.lost ? [] : steps.slice(first, done);
@@ -86,7 +87,8 @@ export class Link {
   async adopt(state) {
     const { editor } = this, steps = editsOf(state.steps);
     Object.assign(this, { version: state.version, lost: false });
-    if (this.waiting > 1) return; // a later answer has it all
+    this.behind = this.waiting > 1; // a later answer has it all
+    if (this.behind) return;
     const history = { steps: [...steps, ...editsOf(state.undone).reverse()], done: steps.length };
     if (state.source !== this.source || !editor.outcome(history)) {
       const response = await fetch("scene"), version = Number(response.headers.get("Tokengroups-Version"));
