@@ -26,6 +26,11 @@ pytest.importorskip("aiohttp", reason="the extra 'view' is not installed")
 from aiohttp import web  # noqa: E402
 
 NOTE, LINE = "document.getElementById('note').textContent", "document.getElementById('line').textContent"
+IDLE = """async () => {
+  const app = await tokengroups;
+  while (app.editor.link.waiting) await app.editor.link.queue;
+  await app.settled();
+}"""
 
 
 class Served:
@@ -96,7 +101,7 @@ def look(browser: Any, scene: TokenScene) -> Iterator[Any]:
 
 def wait(opened: Opened) -> None:
     """Until all orders are answered and shown."""
-    opened.run("(await app.editor.link.queue, await app.settled())")
+    opened.page.evaluate(IDLE)
 
 
 def choose(opened: Opened, name: str) -> None:

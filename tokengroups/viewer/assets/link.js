@@ -39,7 +39,9 @@ export class Link {
   after(task) {
     this.waiting++;
     const failed = (error) => this.lost || this.editor.note(error.message);
-    const done = () => --this.waiting || !this.behind || this.refresh();
+    const done = () => {
+      if (!--this.waiting && this.behind) this.refresh();
+    };
     return (this.queue = this.queue.then(task).catch(failed).finally(done));
   }
 
