@@ -11,6 +11,7 @@ from typing import Any
 
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
+from tokengroups.viewer.looks import Looks, look
 from tokengroups.viewer.pack import pack_scene
 from tokengroups.viewer.page import page_html
 from tokengroups.viewer.session import FileExists, Session, StaleVersion, open_session
@@ -43,8 +44,9 @@ class Room:
         (1, 409)
     """
 
-    def __init__(self, session: Session, max_gaussians: int | None = None) -> None:
+    def __init__(self, session: Session, max_gaussians: int | None = None, looks: Looks | None = None) -> None:
         self.session = session
+        self.looks = looks or look(session.scene)
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
         self._packed: tuple[int, bytes] = (-1, b"")  # version, and the scene of it
@@ -52,6 +54,7 @@ class Room:
         self._posts: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "/edit": self._edit, "/undo": self._undo, "/redo": self._redo, "/save": self._save, "/reload": self._reload,
         }  # fmt: skip
+        self._pack()  # so that the first answer is quick, and what cannot be shown is refused at once
 
     @property
     def version(self) -> int:
@@ -121,7 +124,9 @@ class Room:
     def _reload(self, order: dict[str, Any]) -> Answer:
         """Read the scene's file again; the edits are gone."""
         self.session.check(order["version"])
+        before = self.session.first
         self.session = replace(open_session(self.session.source), version=self.version + 1)
+        self.looks = self.looks.anew(before, self.session.scene)
         return self._state()
 
     def _save(self, order: dict[str, Any]) -> Answer:
@@ -136,7 +141,9 @@ class Room:
 
     def _pack(self) -> bytes:
         if self._packed[0] != self.version:
-            self._packed = self.version, pack_scene(self.session.scene, self.title, self.max_gaussians).data
+            scene = self.session.scene
+            self.looks = self.looks.after(scene)
+            self._packed = self.version, pack_scene(scene, self.title, self.max_gaussians, self.looks).data
         return self._packed[1]
 
 
