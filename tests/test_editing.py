@@ -30,6 +30,7 @@ from tokengroups.editing import (
     parse_edits,
     remove,
     rename,
+    rescale,
     rotate,
     scale,
     split,
@@ -68,6 +69,7 @@ EXAMPLES: dict[str, Callable[[TokenScene], TokenScene]] = {
     "insert": lambda scene: insert(scene, random_scene(seed=9, degree=2), 2, (0, 0.2, 1.5)),
     "rename": lambda scene: rename(scene, 5, "red lamp"),
     "merge": lambda scene: merge(scene, [5, 2]),
+    "rescale": lambda scene: rescale(scene, 2.5),
     "split": lambda scene: split(scene, 5, (*scene.anchors[1] - 0.3, *scene.anchors[1] + 0.3)),
 }
 CHANGED = {"rename": [5], "merge": [5], "split": [5]}  # groups that get other names or members
@@ -432,6 +434,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
     save_scene(tmp_path / "other.safetensors", other)
     words = (
         "remove 2 move 5 -0.4 1e-2 -.5 rotate 5 --axis y --degrees -30 rotate 5 --degrees=5 --axis=z scale 5 0.5 "
+        "rotate 5 --axis -0.6,0,0.8 --degrees 20 "
         f"duplicate 5 0 -1 0 duplicate 8 insert {tmp_path / 'other.safetensors'}:8 --at -1 0.2 1.5 keep 5 8 9 10 11"
     )
     edited = scene
@@ -439,6 +442,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         edited = edit.apply(edited)
     expected = move(remove(scene, 2), 5, (-0.4, 1e-2, -0.5))
     expected = scale(rotate(rotate(expected, 5, "y", -30.0), 5, "z", 5.0), 5, 0.5)
+    expected = rotate(expected, 5, (-0.6, 0.0, 0.8), 20.0)
     expected = duplicate(duplicate(expected, 5, (0.0, -1.0, 0.0)), 8)
     expected = keep(insert(expected, other, 8, (-1.0, 0.2, 1.5)), [5, 8, 9, 10, 11])
     assert torch.equal(edited.gaussians.means, expected.gaussians.means)
@@ -462,6 +466,11 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("rotate 3 --axis y", "--degrees is missing"),
         ("rotate 3 --degrees 30", "--axis is missing"),
         ("rotate 3 --axis w --degrees 30", "no axis 'w'"),
+        ("rotate 3 --axis 1,0 --degrees 30", "no axis '1,0'"),
+        (
+            "rotate 3 --axis 1,a,0 --degrees 30",
+            "'1 a 0' should be numbers; the form is: rotate GROUP --axis x|y|z|X,Y,Z",
+        ),
         ("rotate 3 --axis y --degrees", "--degrees needs 1 value"),
         ("rotate 3 --axis y --axis y --degrees 3", "--axis is given twice"),
         ("rotate 3 4 --axis y --degrees 3", "1 argument expected, 2 found"),
@@ -470,6 +479,7 @@ def test_written_operations_do_what_the_functions_do(tmp_path: Path) -> None:
         ("duplicate 3 1", "4 arguments expected, 2 found"),
         ("insert other.safetensors --at 0 0 1", "written SCENE:GROUP"),
         ("insert :4 --at 0 0 1", "written SCENE:GROUP"),
+        ("insert -o=a:4 --at 0 0 1", "a file whose name begins with '-' is written ./-o=a, unlike an option"),
         ("insert a.safetensors:2.5 --at 0 0 1", "'2.5' is neither a group id nor a text"),
         ("insert a.safetensors:4 --at 0 0", "--at needs 3 values"),
         ("insert a.safetensors:4", "--at is missing"),
@@ -530,6 +540,7 @@ def test_help_and_messages_list_every_edit() -> None:
         "rename",
         "merge",
         "split",
+        "rescale",
     ]
     lines = operations_help().splitlines()
     for line, (name, edit) in zip(lines, EDITS.items(), strict=True):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scenes import random_scene
 
-from tokengroups.editing import merge, parse_edits, rename
+from tokengroups.editing import merge, move, parse_edits, rename
 from tokengroups.editing.grouping import with_owners
 from tokengroups.errors import UserError
 from tokengroups.scene.groups import anchor_mask, column_of, gaussian_columns, gaussian_mask
@@ -26,10 +26,12 @@ def test_rename_changes_one_name() -> None:
     nameless = replace(scene, group_names=())
     assert rename(nameless, 8, "lamp").group_names == ("", "", "lamp")
     assert rename(rename(nameless, 8, "lamp"), 8, "").group_names == ()
+    for name in ("1_0", "\N{ARABIC-INDIC DIGIT THREE}", "caf\udce9"):  # no ids, so that they may be used as names
+        assert move(rename(scene, 5, name), name, (0, 0, 1)).provenance["edits"][-1]["group"] == 5
     assert rename(scene, 5, "<script>").provenance["edits"] == [{"operation": "rename", "group": 5, "name": "<script>"}]
 
 
-@pytest.mark.parametrize("name", ["7", "-1.5", "nan", "-lamp", None, 5, b"lamp"])
+@pytest.mark.parametrize("name", ["7", "-1.5", "nan", "-lamp", None, 5, b"lamp", "a\0b", "\ud800"])
 def test_names_that_could_not_be_given_again_are_refused(name: object) -> None:
     with pytest.raises(UserError, match="the name must be a text that is neither a number"):
         rename(random_scene(), 5, name)

@@ -49,6 +49,7 @@ EDITS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "insert": st.tuples(group, vector),
     "rename": st.tuples(group, st.sampled_from(("lamp", "", " a  b ", "7", "-x", "\udc80", None, 5, b"x"))),
     "merge": st.tuples(st.one_of(group, st.lists(group, max_size=3))),
+    "rescale": st.tuples(number),
     "split": st.tuples(group, st.one_of(st.none(), vector, st.tuples(*[number] * 6))),
 }
 edit = st.one_of(*(values.map(lambda words, name=name: (name, words)) for name, values in EDITS.items()))

@@ -11,7 +11,7 @@ from tolerances import tolerance
 
 import tokengroups as tg
 from tokengroups.geometry import rigid, rotation_from_vector
-from tokengroups.scene import move_scene
+from tokengroups.scene import move_scene, scale_scene
 
 SHIFT = torch.tensor([1.0, -2.0, 0.5]).double()
 TURN = rotation_from_vector(torch.tensor([0.4, -0.9, 0.2]).double())
@@ -55,3 +55,17 @@ def test_cameras_stay_rigid_and_stand_where_the_points_do() -> None:
     expected = (7.0 * before.double() @ TURN.T + SHIFT).float()
     torch.testing.assert_close(after, expected, **tolerance("float32_chain"))
     assert math.isclose(float(moved.gaussians.scales.mean() / scene.gaussians.scales.mean()), 7.0, rel_tol=1e-5)
+
+
+def test_a_scaled_scene_is_one_moved_by_a_diagonal_matrix() -> None:
+    scene = tg.example_scene()
+    found = scale_scene(scene, 0.3, "foot")
+    expected = move_scene(scene, rigid(0.3 * torch.eye(3).double(), torch.zeros(3).double()))
+    assert found.provenance["unit"] == "foot" and "world_from_scene" not in found.provenance
+    for one, other in (
+        (found.anchors, expected.anchors),
+        (found.gaussians.means, expected.gaussians.means),
+        (found.gaussians.scales, expected.gaussians.scales),
+        (found.cameras.cam_from_world, expected.cameras.cam_from_world),
+    ):
+        torch.testing.assert_close(one, other, **tolerance("float32"))

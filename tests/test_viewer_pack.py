@@ -118,8 +118,19 @@ def test_the_header_describes_groups_and_cameras() -> None:
     assert header["size_hw"] == [48, 64]
     assert header["cameras"][1]["cam_from_world"] == scene.cameras.cam_from_world[1].tolist()
     assert header["cameras"][1]["pinhole"] == [60, 60, 32, 24]
-    assert header["up"] == pytest.approx([0, -1, 0])
-    assert 2 < header["focus_depth"] < 4
+    np.testing.assert_allclose(header["frame"], [[1, 0, 0], [0, -1, 0], [0, 0, 1]], atol=1e-6)  # right, up, forward
+    assert 2 < header["focus_depth"] < 4 and header["digits"] == 4 and header["snap"] == 0.1
+    mine = gaussian_columns(scene) == 1
+    assert header["groups"][1]["weight"] == pytest.approx(float(scene.gaussians.opacities[mine].sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("up", [(0.1, -0.98, -0.15), (0.99, 0.05, 0.1), (0.0, 0.0, 1.0)])
+def test_the_frame_is_level_and_looks_as_the_world(up: tuple[float, float, float]) -> None:
+    frame = pack._frame(torch.tensor(up)).numpy()
+    np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(frame[1], np.array(up) / np.linalg.norm(up), atol=1e-7)
+    assert np.linalg.det(frame) < 0  # right, up, forward: left-handed
+    assert max(frame[0][0], frame[0][2]) > 0.9
 
 
 def test_the_header_has_pictures_of_groups_and_photos_where_they_are_known() -> None:

@@ -18,8 +18,10 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.editing import parse_edits
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
+from tokengroups.scene import group_centre
 from tokengroups.scene.groups import gaussian_columns
 from tokengroups.viewer import pack_scene
+from tokengroups.viewer.pack import _frame
 
 ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
 PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects")
@@ -148,57 +150,72 @@ def test_damaged_data_is_refused(folder: Path) -> None:
 
 
 def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
-    """Moves, turns about any axis and scales, mixed: the centre and every Gaussian land where `editing` puts them."""
-    scene = random_scene(groups=4)
+    """Moves, turns, scales, copies and unions, mixed: every Gaussian lands where `editing` puts it, in its group."""
+    scene = random_scene(groups=4, degree=1)
     script = """
-    const { header } = packed.unpack(packed.fromBase64(given.data)), { groups } = header;
+    const base = packed.unpack(packed.fromBase64(given.data)), { groups, origin } = base.header;
     const steps = [
       edits.moveWords(5, [0.123456, -2, 0], 4), edits.turnWords(5, maths.normalised([0.3, -0.9, 0.2]), 200),
-      edits.scaleWords(5, 1.5), edits.moveWords(8, [1, 0, 0], 4), edits.turnWords(8, [0, 1, 0], -30),
-      edits.turnWords(5, [0, 1, 0], 90), edits.moveWords(5, [0, 0, 0.25], 4), [["remove", "2", "11"]],
+      edits.scaleWords(["scale", "5"], 1.5), edits.moveWords(8, [1, 0, 0], 4), edits.turnWords(8, [0, 1, 0], -30),
+      [["merge", "5", "8"], ["duplicate", "5", "0.5", "0", "-1"]], edits.turnWords(5, [1, 0, 0], 90),
+      edits.turnWords(12, [0, 0, 1], 45), edits.scaleWords(["scale", "12"], 0.7), [["rename", "12", "a copy"]],
+      [["duplicate", "11"], ["remove", "2", "11"]],
     ];
     const history = steps.reduce(edits.withStep, edits.NO_EDITS), operations = edits.operationsOf(history);
-    const { motions, gone } = edits.applyEdits(groups, operations);
-    const file = edits.editsFile(operations), line = edits.commandLine("my room", operations);
-    return { operations, matrices: motions.map(edits.matrixOf), gone: [...gone], file, line };"""
+    const { columns, groups: left } = edits.applyEdits(groups, operations), copies = columns.slice(groups.length);
+    const shown = packed.withCopies(base, copies.map(({ from }) => from));
+    const splats = new Float32Array(shown.words.buffer);
+    const points = Array.from(packed.groupIndices(shown), (column, i) => {
+      const point = maths.add(Array.from(splats.subarray(8 * i, 8 * i + 3)), origin);
+      return [columns[column].owner ?? -1, ...edits.moved(columns[column], point)];
+    });
+    const members = [...left.keys()].map((id) => columns.filter(({ owner }) => owner === id));
+    return {
+      operations, points, file: edits.editsFile(operations),
+      names: [...left.values()].map(({ id, name }) => [id, name]),
+      centres: members.map(edits.centreOf), growth: members.map(edits.growth),
+      line: edits.commandLine("my room", operations), harmonics: shown.harmonics.length / shown.count,
+    };"""
     found = run(folder, script, {"data": base64.b64encode(pack_scene(scene).data).decode()})
     words = [word for operation in found["operations"] for word in operation]
     assert found["operations"][0] == ["move", "5", "0.1235", "-2", "0"]
-    assert [words[0] for words in found["operations"]].count("rotate") == 3 + 1 + 1
-    assert json.loads(found["file"]) == {
-        "format": "tokengroups.edits", "version": 1, "edits": found["operations"],
-    }  # fmt: skip
-    assert shlex.split(found["line"]) == [
-        "tokengroups",
-        "edit",
-        "my room.safetensors",
-        *words,
-        "-o",
-        "edited.safetensors",
-    ]
-    assert found["gone"] == [1, 0, 0, 1]
+    content = {"format": "tokengroups.edits", "version": 1, "edits": found["operations"]}
+    assert json.loads(found["file"]) == content
+    line = shlex.split(found["line"])
+    assert line == ["tokengroups", "edit", "my room.safetensors", *words, "-o", "edited.safetensors"]
     wanted = scene
-    for edit in parse_edits([word for operation in found["operations"][:-1] for word in operation]):
+    for edit in parse_edits(words):
         wanted = edit.apply(wanted)
-    matrices = torch.tensor(found["matrices"]).double().reshape(-1, 3, 4)[gaussian_columns(scene)]
-    means = torch.einsum("nij,nj->ni", matrices[..., :3], scene.gaussians.means.double()) + matrices[..., 3]
-    torch.testing.assert_close(means, wanted.gaussians.means.double(), rtol=1e-5, atol=1e-5)
+    assert found["names"] == [list(pair) for pair in zip(wanted.group_ids.tolist(), wanted.group_names, strict=True)]
+    points, owners = np.array(found["points"]), wanted.group_ids[gaussian_columns(wanted)].numpy()
+    for column, group_id in enumerate(wanted.group_ids.tolist()):
+        ours, theirs = wanted.gaussians.means.numpy()[owners == group_id], points[points[:, 0] == group_id, 1:]
+        orders = (each[np.lexsort(each.round(3).T)] for each in (ours, theirs))
+        assert len(ours) == len(theirs) and len(ours) > 0
+        np.testing.assert_allclose(*(each.mean(axis=0) for each in orders), atol=1e-4)
+        distances = np.linalg.norm(ours[:, None] - theirs[None], axis=2)
+        assert distances.min(axis=1).max() < 1e-3
+        np.testing.assert_allclose(found["centres"][column], group_centre(wanted, column), atol=1e-3)
+    assert found["harmonics"] == 4 and found["growth"] == pytest.approx([1.5, 1.05, 1])
 
 
-def test_turns_about_any_axis_are_turns_about_the_axes(folder: Path) -> None:
-    """Also where the second one is a right angle, and three that the command line knows are needed for one."""
-    rng = np.random.default_rng(0)
-    axes = [*np.eye(3), *-np.eye(3), *rng.normal(size=(20, 3))]
-    turns = [(list(axis / np.linalg.norm(axis)), angle) for axis in axes for angle in (-180, -90, 17.5, 90, 179)]
-    script = """return given.map(([axis, degrees]) => {
-      const wanted = maths.rotationAbout(axis, (degrees * Math.PI) / 180), [a, b, c] = maths.rotationAngles(wanted);
-      const parts = [[[0, 0, 1], c], [[0, 1, 0], b], [[1, 0, 0], a]].map((each) => maths.rotationAbout(...each));
-      const found = parts.reduce(maths.multiply3), words = edits.turnWords(7, axis, degrees);
-      return [Math.max(...found.map((value, k) => Math.abs(value - wanted[k]))), words];
-    });"""
-    found = run(folder, script, turns)
-    assert max(error for error, _ in found) < 1e-6
-    assert found[5 + 2][1] == [["rotate", "7", "--axis", "y", "--degrees", "17.5"]]
+def test_what_the_page_cannot_show_by_itself_is_said(folder: Path) -> None:
+    script = """
+    const groups = [{ id: 3, name: "", centre: [0, 0, 0], weight: 1 }];
+    return [["split", "3"], ["insert", "a:1", "--at", "0", "0", "0"], ["move", "chair", "1", "0", "0"],
+      ["remove", "4"]].map((words) => edits.applyEdits(groups, [words]));"""
+    assert run(folder, script) == [None] * 4
+
+
+def test_turns_are_about_named_axes_or_others(folder: Path) -> None:
+    script = "return given.map(([axis, degrees]) => edits.turnWords(7, axis, degrees));"
+    found = run(folder, script, [[[0, 1, 0], 17.5], [[1e-7, 0, 1], -90], [[0.6, 0, -0.8], 5], [[1, 0, 0], 1e-9]])
+    assert [step[0][3:] for step in found[:3]] == [
+        ["y", "--degrees", "17.5"],
+        ["z", "--degrees", "-90"],
+        ["0.6,0,-0.8", "--degrees", "5"],
+    ]
+    assert found[3] == []
 
 
 def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:
@@ -216,11 +233,13 @@ def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:
 
 def test_words_of_edits_are_short_and_harmless_for_a_shell(folder: Path) -> None:
     script = """return [
-      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4), edits.scaleWords(3, 1),
-      edits.scaleWords(3, -2), edits.scaleWords(3, 0.00001), edits.turnWords(3, [0, 1, 0], 0),
-      [0.002, 3, 40, 5e5].map(edits.digitsFor), edits.commandLine(given, [])];"""
+      edits.moveWords(3, [1e-9, -0, 0], 4), edits.moveWords(3, [1 / 3, -1e-7, 2], 4),
+      edits.scaleWords(["scale", "3"], 1),
+      edits.scaleWords(["scale", "3"], -2), edits.scaleWords(["rescale"], 0.00001234567),
+      edits.turnWords(3, [0, 1, 0], 0),
+      edits.commandLine(given, [])];"""
     *found, line = run(folder, script, "-it's $HOME; rm")
-    assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [], [], [7, 4, 3, 0]]
+    assert found == [[], [["move", "3", "0.3333", "0", "2"]], [], [], [["rescale", "0.000012346"]], []]
     assert shlex.split(line)[2] == "./-it's $HOME; rm.safetensors"
 
 
@@ -235,40 +254,41 @@ def gizmo_camera() -> dict[str, Any]:
 
 def test_dragging_a_handle_from_where_a_point_shows_to_where_it_should_show_moves_it_there(folder: Path) -> None:
     script = """
-    const { camera, centre, up } = given, frame = gizmo.frameOf(up), results = { frame };
+    const { camera, centre, frame } = given, results = {};
     const pixel = (point) => gizmo.project(camera, point).slice(0, 2);
     const offset = (...by) => by.map((value, k) => maths.scaled(frame[k], value)).reduce(maths.add, centre);
     const drag = (handle, from, to, snap) => gizmo.dragged(camera, centre, frame, handle, pixel(from), pixel(to), snap);
     results.arrows = [0, 1, 2].map((k) => {
       const by = (value) => offset(...[0, 1, 2].map((i) => (i === k ? value : 0)));
-      return [drag(String(k), by(0.1), by(0.36)), drag(String(k), by(0.1), by(0.36), 0.1)];
+      return [drag(k, by(0.1), by(0.36)), drag(k, by(0.1), by(0.36), 0.1)];
     });
-    results.floor = [0, 0.1].map((snap) => drag("4", offset(0.1, 0, 0.1), offset(0.37, 0, -0.16), snap));
-    const arm = (degrees) => {
-      const turn = maths.rotationAbout(frame[1], (degrees * Math.PI) / 180);
-      return maths.add(centre, maths.apply3(turn, maths.scaled(frame[0], 0.3)));
+    results.floor = [0, 0.1].map((snap) => drag(4, offset(0.1, 0, 0.1), offset(0.37, 0, -0.16), snap));
+    const arm = (k, degrees) => {
+      const turn = maths.rotationAbout(frame[k], (degrees * Math.PI) / 180);
+      return maths.add(centre, maths.apply3(turn, maths.scaled(frame[(k + 2) % 3], 0.3)));
     };
-    results.turns = [[0, 20], [170, 200], [10, -90]].map(([from, to]) => drag("turn", arm(from), arm(to)));
-    results.snapped = drag("turn", arm(0), arm(40), 0.1);
+    results.turns = [0, 1, 2].map((k) =>
+      [[0, 20], [170, 200], [10, -90]].map(([from, to]) => drag(6 + k, arm(k, from), arm(k, to))));
+    results.snapped = drag(7, arm(1, 0), arm(1, 40), 0.1);
+    results.factors = [0, 1].map((snap) => drag(9, offset(0.1, 0, 0), offset(0.163, 0, 0), snap));
     const [x, y, z] = gizmo.project(camera, centre);
     results.again = gizmo.unproject(camera, [x, y], z);
     results.behind = gizmo.handles(camera, [0, 0, -9], frame);
     results.parallel = gizmo.alongAxis(camera, centre, maths.normalised(gizmo.rayThrough(camera, [5, 5])), [5, 5]);
     results.sky = gizmo.onPlane(camera, maths.add(camera.eye, [0, 1, 0]), [0, 1, 0], [160, -400]);
-    results.ring = gizmo.handles(camera, centre, frame, 2).turn.length;
+    results.ring = gizmo.handles(camera, centre, frame, 2)[6].length;
     return results;"""
-    centre, up = [0.2, 0.1, 2.0], (np.array([0.1, -0.98, -0.15]) / np.linalg.norm([0.1, -0.98, -0.15])).tolist()
-    found = run(folder, script, {"camera": gizmo_camera(), "centre": centre, "up": up})
-    frame = np.array(found["frame"])
-    np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-9)
-    np.testing.assert_allclose(frame[1], up, atol=1e-9)
-    assert frame[0, 0] > 0.9 and frame[2, 2] > 0.9  # right and forward, as the first camera has them
+    centre, frame = [0.9, 0.5, 2.0], _frame(torch.tensor([0.1, -0.98, -0.15])).tolist()
+    found = run(folder, script, {"camera": gizmo_camera(), "centre": centre, "frame": frame})
     for k, (free, snapped) in enumerate(found["arrows"]):
-        assert free == {str(k): pytest.approx(0.26, abs=1e-6)} and snapped == {str(k): pytest.approx(0.3)}
+        name = ["right", "up", "forward"][k]
+        assert free == {name: pytest.approx(0.26, abs=1e-6)} and snapped == {name: pytest.approx(0.3)}
     assert list(found["floor"][0].values()) == pytest.approx([0.27, 0, -0.26], abs=1e-6)
     assert list(found["floor"][1].values()) == pytest.approx([0.3, 0, -0.3])
-    assert [each["turn"] for each in found["turns"]] == pytest.approx([20, 30, -100], abs=1e-6)
-    assert found["snapped"] == {"turn": pytest.approx(45)}
+    for name, turns in zip(["turn right", "turn up", "turn forward"], found["turns"], strict=True):
+        assert [each[name] for each in turns] == pytest.approx([20, 30, -100], abs=1e-6)
+    assert found["snapped"] == {"turn up": pytest.approx(45)}
+    assert [each["scale"] for each in found["factors"]] == [pytest.approx(1.63, abs=0.03), pytest.approx(1.6)]
     assert found["again"] == pytest.approx(centre)
     assert found["behind"] is None and found["parallel"] is None and found["sky"] is None and found["ring"] == 65
 
@@ -280,14 +300,49 @@ def test_the_list_is_searched_and_sorted(folder: Path) -> None:
         {"id": 7, "name": "chair 2", "share": 0.1, "size": [0.1, 0.1, 0.1]},
     ]
     script = """
-    const { listed, inBox, percent, sizeText } = objects, all = ["share", "name", "size"];
+    const { fits, inBox, percent, sizeText } = objects, all = ["share", "name", "size"];
+    const listed = (...more) => objects.listed(given, ...more).map((group) => given.indexOf(group));
     return [
-      ...all.map((sorting) => listed(given, "", sorting)),
-      ...[" CHAIR", "group 12", "7", "lamp"].map((text) => listed(given, text, "share")),
+      ...all.map((sorting) => listed(sorting, new Map())), listed("share", new Map([[7, 0.4], [4, 0.1]])),
+      ...[" CHAIR", "group 12", "7", "lamp"].map((text) => [0, 1, 2].filter((index) => fits(given[index], text))),
       [[3, 1], [3, 4], [0, 1]].map((point) => inBox(point, [5, 0], [1, 2])),
       [0, 0.0001, 0.12345].map(percent), sizeText([1.234, 0.05678, 12.3]),
     ];"""
     found = run(folder, script, groups)
     assert found[:3] == [[1, 0, 2], [2, 0, 1], [1, 0, 2]]
-    assert found[3:7] == [[0, 2], [1], [2], []]
-    assert found[7:] == [[True, False, False], ["0.0 %", "< 0.1 %", "12.3 %"], "1.2 × 0.057 × 12"]
+    assert found[3:8] == [[2, 0, 1], [0, 2], [1], [2], []]
+    assert found[8:] == [[True, False, False], ["0.0 %", "< 0.1 %", "12.3 %"], "1.2 × 0.057 × 12"]
+
+
+def test_the_camera_path_has_the_kept_views_in_the_scene_s_world(folder: Path) -> None:
+    scene = random_scene()
+    script = """
+    const { header } = packed.unpack(packed.fromBase64(given)), views = [0, 1].map((k) => view.contextView(header, k));
+    return [view.pathFile(header, 1, views, 128, 96), view.pathFile(header, 2, views, 200, 96)];"""
+    plain, larger = map(json.loads, run(folder, script, base64.b64encode(pack_scene(scene).data).decode()))
+    assert plain["format"] == "tokengroups.path" and plain["version"] == 1 and len(plain["viewpoints"]) == 2
+    zoom = 96 / scene.cameras.size_hw[0]
+    for k, viewpoint in enumerate(plain["viewpoints"]):
+        np.testing.assert_allclose(viewpoint["cam_from_world"], scene.cameras.cam_from_world[k], atol=1e-5)
+        pinhole = scene.cameras.intrinsics[k].flatten()[[0, 4, 2, 5]] * zoom
+        np.testing.assert_allclose([viewpoint[name] for name in ("fx", "fy", "cx", "cy")], pinhole, rtol=1e-5)
+    shift = np.array(larger["viewpoints"][1]["cam_from_world"])[:3, 3]
+    np.testing.assert_allclose(shift, 2 * scene.cameras.cam_from_world[1, :3, 3], atol=1e-5)
+    assert larger["viewpoints"][0]["width"] == 200
+
+
+def test_frusta_are_the_pictures_corners(folder: Path) -> None:
+    scene = random_scene()
+    script = """
+    const { header } = packed.unpack(packed.fromBase64(given));
+    return [view.frustumPoints(view.contextView(header, 1), 0.5), header.origin];"""
+    points, origin = run(folder, script, base64.b64encode(pack_scene(scene).data).decode())
+    world = torch.tensor(points).double() + torch.tensor(origin).double()
+    pose, pinhole = scene.cameras.cam_from_world[1].double(), scene.cameras.intrinsics[1].double()
+    local = transform_points(pose, world)
+    height, width = scene.cameras.size_hw
+    torch.testing.assert_close(local[0], torch.zeros(3).double(), atol=1e-5, rtol=0)
+    pixels, depth = project(local[1:], pinhole)
+    wanted = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]]).double()
+    torch.testing.assert_close(pixels, wanted, atol=1e-3, rtol=0)
+    torch.testing.assert_close(depth, torch.full((4,), 0.5).double(), atol=1e-5, rtol=0)

@@ -15,6 +15,7 @@ from scenes import random_scene
 
 import tokengroups as tg
 from tokengroups.cli.main import main
+from tokengroups.editing import EDITS as EDIT_CLASSES
 from tokengroups.errors import UserError
 from tokengroups.types import TokenScene
 from tokengroups.viewer import FileExists, Session, StaleVersion, open_session
@@ -29,7 +30,32 @@ EDITS = [
     ["split", "2"],
     ["remove", "floor"],
     ["scale", "4", "0.5"],
+    ["rescale", "0.64"],
 ]
+# Each operation in all its forms, with what a browser or a person might send. The scene to insert from is "my room".
+OPERATIONS: dict[str, list[list[str]]] = {
+    "remove": [["remove", "2"]],
+    "remove several": [["remove", " Box ", "003"]],
+    "keep": [["keep", "ball", "1"]],
+    "move": [["move", "3", "-0.4", "1e-3", "+.5"]],
+    "move by hardly anything": [["move", "3", "1e-30", "-0", "0.1000000000000000055511151231257827"]],
+    "rotate": [["rotate", "box", "--axis", "y", "--degrees", "-30.5"]],
+    "rotate with options joined": [["rotate", "--degrees=1e300", "2", "--axis=z"]],
+    "scale": [["scale", "0002", "1e-30"]],
+    "duplicate": [["duplicate", "3"]],
+    "duplicate and shift": [["duplicate", "3", "0.7", "0", "-0.1"]],
+    "insert": [["insert", "my room.safetensors:ball", "--at", "0", "0.2", "1.5"]],
+    "insert with the place first": [["insert", "--at", "0", "0.2", "1.5", "./my room.safetensors:2"]],
+    "rename": [["rename", "ball", 'a "red" ball\'s `name` $HOME; rm -rf x']],
+    "rename over lines": [["rename", "3", " two\nlines\t"], ["move", "two lines", "0", "0", "1"]],
+    "rename like an operation": [["rename", "3", "rescale"], ["rename", "2", "a:B"], ["remove", "1"]],
+    "rename in another script": [["rename", "3", "\N{HIRAGANA LETTER A}\N{SUPERSCRIPT TWO}<script>"]],
+    "take a name away": [["rename", "3", ""]],
+    "merge": [["merge", "3", "box"]],
+    "split": [["merge", "3", "2"], ["split", "3"]],
+    "split by a box": [["merge", "3", "2"], ["split", "3", "-9", "-9", "3.2", "9", "9", "9"]],
+    "rescale": [["rescale", "0.64"], ["rescale", "7e-1"]],
+}
 
 
 def same(one: Any, two: Any) -> bool:
@@ -63,6 +89,31 @@ def test_the_command_line_and_the_script_make_the_saved_file(scene_file: str) ->
     assert main(["edit", scene_file, "--script", "edits.json", "-o", "scripted.safetensors"]) == 0
     saved = Path("saved.safetensors").read_bytes()
     assert saved == Path("typed.safetensors").read_bytes() == Path("scripted.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_saves_the_bytes_of_the_command_line(scene_file: str, name: str) -> None:
+    session = edited(open_session(scene_file), OPERATIONS[name])
+    session.undo().redo().save("saved.safetensors")
+    Path("edits.json").write_text(json.dumps(session.script()))
+    assert main(["edit", scene_file, "--script", "edits.json", "-o", "scripted.safetensors"]) == 0
+    assert main(shlex.split(session.command("typed.safetensors"))[1:]) == 0
+    saved = Path("saved.safetensors").read_bytes()
+    assert saved == Path("typed.safetensors").read_bytes() == Path("scripted.safetensors").read_bytes()
+
+
+def test_every_operation_is_tried() -> None:
+    assert {words[0] for edits in OPERATIONS.values() for words in edits} == set(EDIT_CLASSES)
+
+
+def test_files_whose_names_look_like_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-o=a.safetensors", "--all.safetensors"):
+        tg.save_scene(name, tg.example_scene())
+        session = open_session(name).edit(["insert", f"./{name}:ball", "--at", "0", "0", "1"])
+        session.save("saved.safetensors", replace_file=True)
+        assert main(shlex.split(session.command("typed.safetensors"))[1:]) == 0
+        assert Path("saved.safetensors").read_bytes() == Path("typed.safetensors").read_bytes()
 
 
 def test_undo_and_redo_pass_through_the_same_scenes() -> None:

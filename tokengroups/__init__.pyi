@@ -10,6 +10,7 @@ from .editing import merge as merge
 from .editing import move as move
 from .editing import remove as remove
 from .editing import rename as rename
+from .editing import rescale as rescale
 from .editing import rotate as rotate
 from .editing import scale as scale
 from .editing import split as split

@@ -1,4 +1,4 @@
-"""`tokengroups edit` and `edit.py`: take groups out, move, copy, name, unite and divide them."""
+"""`tokengroups edit` and `edit.py`: take groups out, move, copy, name, unite and divide them; set the unit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ EXAMPLES = """\
   %(prog)s scene.safetensors rotate 3 --axis y --degrees 30 -o edited.safetensors
   %(prog)s scene.safetensors insert other.safetensors:4 --at 0 0.2 1.5 -o edited.safetensors
   %(prog)s scene.safetensors merge 4 9 rename 4 "red sofa" split 7 -o tidy.safetensors
+  %(prog)s scene.safetensors rescale 0.5 -o metres.safetensors   # a table 2.8 long in the scene is 1.4 m
   %(prog)s scene.safetensors --script edits.json -o edited.safetensors
   %(prog)s scene.safetensors keep 3 5 -o sofa.safetensors --render pictures   # before_000.png, after_000.png
   %(prog)s scene.safetensors remove chair --all move "a lamp" 0.4 0 0 -o edited.safetensors"""
@@ -76,10 +77,10 @@ def run(args: argparse.Namespace) -> None:
         check_folder(args.render)
     before = load_scene(args.scene)
     scene, done = _apply(edits, before, args)
-    views = (  # both from the cameras of the scene before
+    views = (  # each from its own cameras, which only edits of the whole scene move
         (f"{name}_{index:03d}", view.color)
         for name, rendered in (("before", before), ("after", scene))
-        for index, view in enumerate(render_views(rendered, before.cameras))
+        for index, view in enumerate(render_views(rendered, rendered.cameras))
     )
     with atomic_path(args.output) as draft:  # appears only if the pictures do
         save_scene(draft, scene)

@@ -143,9 +143,9 @@ def _read_cameras(scene: TokenScene, text: str) -> Cameras:
     """Cameras of a file or COLMAP folder, in the scene's world."""
     import torch
 
-    from tokengroups.fitting import cameras_in_scene, world_from_scene
     from tokengroups.io.camera_files import load_camera_set
     from tokengroups.io.cameras import same_size
+    from tokengroups.scene import cameras_in_scene, world_from_scene
 
     found, of_photos = load_camera_set(Path(text), "--camera")
     if len(found.cameras) > MAX_FRAMES:

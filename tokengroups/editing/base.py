@@ -23,7 +23,8 @@ class Edit:
     A subclass is a frozen dataclass around a function. Its fields take the words of `FORM` after the group, in their
     order, and are the function's arguments after scene and group. A word in capitals is a number, and several of them
     are a tuple in one field. ``[X Y]`` may be left out if the field has a default. ``--option X`` is an option with one
-    field, and ``a|b`` a choice. An operation with arguments of other kinds overrides `parse` or `apply`.
+    field, and ``a|b`` a choice, in which ``X,Y,Z`` are three numbers. A form without ``GROUP`` is an edit of the whole
+    scene, whose function takes no group. An operation with arguments of other kinds overrides `parse` or `apply`.
 
     The command line knows the edits of this package by their class name in lower case, and anybody's by its import
     path. With the following in ``fade.py``, ``tokengroups edit scene.safetensors fade:Fade 7 0.5 -o out.safetensors``
@@ -70,13 +71,15 @@ class Edit:
         return cls(tuple(parse_group(word) for word in groups), *values)
 
     def apply(self, scene: TokenScene) -> TokenScene:
-        """Edit one group after the other.
+        """Edit one group after the other, or the whole scene.
 
         Raises:
             UserError: Unknown group ids, impossible values, or an unreadable file.
             ValueError: A text among the groups; see `resolve`.
         """
         arguments = [getattr(self, field.name) for field in fields(self)[1:]]
+        if not _takes_group(self.FORM):
+            return self.FUNCTION(scene, *arguments)
         for group in self.ids:
             scene = self.FUNCTION(scene, group, *arguments)
         return scene
@@ -121,7 +124,8 @@ def record(scene: TokenScene, operation: str, **details: Any) -> TokenScene:
 
 def split_words(form: str, words: Sequence[str]) -> tuple[Sequence[str], list[Any]]:
     """Split the words of an operation by its form: those of its groups, and the values of its fields."""
-    (_, *numbers), *options = (part.split() for part in form.split(" --"))
+    names, *options = (part.split() for part in f" {form}".split(" --"))
+    first = 1 if _takes_group(form) else 0  # of the numbers
     values = []
     for option, *kinds in options:
         found, words = _take_option(words, f"--{option}", len(kinds))
@@ -129,18 +133,24 @@ def split_words(form: str, words: Sequence[str]) -> tuple[Sequence[str], list[An
             values.append(_parse_numbers(found))
         elif found[0] in kinds[0].split("|"):
             values.append(found[0])
+        elif "|X,Y,Z" in kinds[0] and found[0].count(",") == 2:
+            values.append(_parse_numbers(found[0].split(",")))
         else:
             raise ValueError(f"no {option} '{found[0]}'")
-    if numbers[:1] == ["[GROUP"]:
+    if names[1:2] == ["[GROUP"]:
         if not words:
             raise ValueError("a group is missing")
         return words, values
-    if "[" in form and len(words) == 1:
+    if "[" in form and len(words) == first:
         return words, values
-    expected = 1 + len(numbers)
-    if len(words) != expected:
-        raise ValueError(f"{expected} argument{'s' if expected > 1 else ''} expected, {len(words)} found")
-    return words[:1], [_parse_numbers(words[1:]), *values] if numbers else values
+    if len(words) != len(names):
+        raise ValueError(f"{len(names)} argument{'s' if len(names) != 1 else ''} expected, {len(words)} found")
+    return words[:first], [_parse_numbers(words[first:]), *values] if names[first:] else values
+
+
+def _takes_group(form: str) -> bool:
+    """Tell whether an operation edits groups, or else the whole scene."""
+    return "GROUP" in form.partition(" ")[0]
 
 
 def _take_option(words: Sequence[str], option: str, count: int) -> tuple[list[str], list[str]]:

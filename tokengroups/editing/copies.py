@@ -155,6 +155,8 @@ class Insert(Edit):
         source, colon, group = word.rpartition(":")
         if not colon or not source:
             raise ValueError("the scene and the group are written SCENE:GROUP")
+        if source.startswith("-"):
+            raise ValueError(f"a file whose name begins with '-' is written ./{source}, unlike an option")
         return cls((parse_group(group),), str(Path(source)), at)
 
     def resolve(self, scene: TokenScene, embed: EmbedText, *, every: bool = False) -> Edit:  # noqa: ARG002

@@ -25,7 +25,8 @@ def rename(scene: TokenScene, group: Selector, name: Any) -> TokenScene:
     """Give a group a name, a text; "" takes its name away.
 
     Raises:
-        UserError: An unknown group, or a name that would be read as an id or an option (``7``, ``-lamp``).
+        UserError: An unknown group, or a name that would be read as an id or an option (``7``, ``-lamp``), or that no
+            command line can hold (NUL).
 
     Example:
         >>> import tokengroups as tg
@@ -90,14 +91,19 @@ def with_owners(assignment: Float[Tensor, "K L"], owners: Int64[Tensor, " K"]) -
 
 
 def _check_name(name: Any) -> str:
-    """A name on one line that nothing else is written like."""
+    """A name on one line that a command line can hold, and that nothing else is written like."""
     text = " ".join(name.split()) if isinstance(name, str) else None
     try:
         if text is not None and (not text or isinstance(parse_group(text), str)):
-            return text
+            text.encode("utf-8", "surrogateescape")  # as arguments of programs; a lone surrogate raises ValueError
+            if "\0" not in text:
+                return text
     except ValueError:
         pass
-    raise UserError(f"rename: the name must be a text that is neither a number nor begins with '-', got {shown(name)}")
+    raise UserError(
+        "rename: the name must be a text that is neither a number nor begins with '-', without NUL, got "
+        f"{shown(repr(name))}"
+    )
 
 
 def _add_up(assignment: Float[Tensor, "K L"], columns: Int64[Tensor, " l"]) -> Float[Tensor, "K L"]:

@@ -112,11 +112,11 @@ class Move(Edit):
 class Rotate(Edit):
     """Command-line form of `rotate`."""
 
-    FORM = "GROUP --axis x|y|z --degrees ANGLE"
+    FORM = "GROUP --axis x|y|z|X,Y,Z --degrees ANGLE"
     HELP = "turn about the group's centre, right-handed; SH turn with it"
     DONE = "turned {groups} about {axis} by {degrees} degrees"
     FUNCTION = staticmethod(rotate)
-    axis: str
+    axis: str | Vector
     degrees: float
 
 

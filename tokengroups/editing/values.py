@@ -93,8 +93,12 @@ def read_groups(values: Selector | Iterable[Selector]) -> list[int | str]:
 
 
 def parse_group(word: str) -> int | str:
-    """Read a group: an id, or a text, which is whatever is no number and no option; else ValueError."""
-    for number in (int, float):
+    """Read a group: an id, or a text, which is whatever is no number and no option; else ValueError.
+
+    Python's further numbers, such as ``1_0`` and digits of other scripts, are texts: groups may have such names.
+    """
+    numbers = (int, float) if word.isascii() and "_" not in word else ()
+    for number in numbers:
         try:
             value = number(word)
         except ValueError:

@@ -21,11 +21,11 @@ from tokengroups.fitting.clusters import cluster_groups
 from tokengroups.fitting.optimisation import Optimisation
 from tokengroups.fitting.parameters import Start
 from tokengroups.fitting.start import start_points
-from tokengroups.fitting.world import cameras_in_scene
 from tokengroups.gaussians import select
 from tokengroups.geometry import invert_rigid, transform_points
 from tokengroups.io.points import PointCloud
 from tokengroups.losses.photometric import SSIM_WINDOW
+from tokengroups.scene import cameras_in_scene
 from tokengroups.types import Cameras, Gaussians, TokenScene, Views
 
 _PIXELS_PER_GAUSSIAN, _FEWEST, _MOST = 16, 2_000, 100_000

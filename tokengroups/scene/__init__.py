@@ -6,7 +6,7 @@ from tokengroups.scene.exporting import WRITERS, export_groups, export_scene, wr
 from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
-from tokengroups.scene.moving import move_scene
+from tokengroups.scene.moving import cameras_in_scene, move_scene, scale_scene, world_from_scene
 from tokengroups.scene.views import (
     SceneView,
     highlight,
@@ -25,6 +25,7 @@ __all__ = [
     "GroupSummary",
     "ImportedScene",
     "SceneView",
+    "cameras_in_scene",
     "example_scene",
     "export_capture",
     "export_groups",
@@ -40,7 +41,9 @@ __all__ = [
     "render_portraits",
     "render_views",
     "save_scene",
+    "scale_scene",
     "summarise",
     "visible_shares",
+    "world_from_scene",
     "writer_for",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tokengroups.alignment import similarity_of_cameras
 from tokengroups.geometry import invert_rigid, rigid, transform_points
 from tokengroups.postprocess import Draft, KnownPoses, Reconstruction
-from tokengroups.scene import move_scene
+from tokengroups.scene import move_scene, scale_scene
 
 FLOAT32_STEP = 2.0**-23
 VISIBLE_ROUNDING = 1e-4  # of positions, in the median depth
@@ -80,13 +80,7 @@ def distance_between(made: Reconstruction, first: tuple[int, float, float], seco
 
 def scaled(made: Reconstruction, factor: float, unit: str) -> Reconstruction:
     """Multiply all lengths of a reconstruction; `unit` is what its new unit is called."""
-    scale = torch.diag(torch.tensor([factor, factor, factor, 1.0], dtype=torch.float64))
-    provenance = {**made.scene.provenance, "unit": unit}
-    if "cameras" in provenance:  # cameras of the same world can still be moved into that of the scene
-        before = torch.tensor(provenance.get("world_from_scene", torch.eye(4).tolist()), dtype=torch.float64)
-        provenance["world_from_scene"] = (before @ torch.linalg.inv(scale)).tolist()
-    scene = replace(move_scene(made.scene, scale), provenance=provenance)
-    return replace(made, scene=scene, depth=made.depth * factor)
+    return replace(made, scene=scale_scene(made.scene, factor, unit), depth=made.depth * factor)
 
 
 def _world_from_geometry(draft: Draft, known: KnownPoses, given: Float[Tensor, "V 4 4"]) -> Float[Tensor, "4 4"]:

@@ -118,33 +118,47 @@ def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
         raise ValueError("looks of another scene")
     summaries = {group.id: group for group in summarise(scene, looks.shares)}
     groups = [summaries[group_id] for group_id in scene.group_ids.tolist()]
+    weights = torch.zeros(len(groups), dtype=torch.float64)
+    weights.index_add_(0, gaussian_columns(scene), scene.gaussians.opacities.double())
+    depth = focus_depth(scene)
     pinholes = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     views = zip(cameras.cam_from_world.tolist(), pinholes, looks.photos or [None] * count, strict=True)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "up": cameras_up(cameras).tolist(),
-        "focus_depth": focus_depth(scene),
+        "frame": _frame(cameras_up(cameras)).tolist(),
+        "focus_depth": depth,
+        "digits": min(max(4 - math.floor(math.log10(depth)), 0), 12),
+        "snap": 10.0 ** round(math.log10(depth / 30)),
         "size_hw": list(cameras.size_hw),
         "cameras": [
             {"cam_from_world": pose, "pinhole": pinhole} | ({} if photo is None else {"photo": photo})
             for pose, pinhole, photo in views
         ],
-        "groups": [_group(*each) for each in zip(groups, looks.portraits, strict=True)],
+        "groups": [_group(*each) for each in zip(groups, weights.tolist(), looks.portraits, strict=True)],
     }
 
 
-def _group(group: GroupSummary, portrait: str | None) -> dict[str, Any]:
+def _group(group: GroupSummary, weight: float, portrait: str | None) -> dict[str, Any]:
     return {
         "id": group.id,
         "name": group.name,
         "count": group.num_gaussians,
         "centre": group.centre,
+        "weight": max(float(f"{weight:.6g}"), 1e-9),
         "size": [float(f"{side:.4g}") for side in group.size],
         "color": group.color,
         "mark": group_color(group.id),
         "share": round(group.visible_share, 6),
     } | ({} if portrait is None else {"picture": portrait})
+
+
+def _frame(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """Unit axes right, up, forward: level in the room, with `right` close to the world's x."""
+    up = torch.nn.functional.normalize(up.double(), dim=0)
+    side = torch.tensor([1.0, 0.0, 0.0] if abs(float(up[0])) < 0.9 else [0.0, 0.0, 1.0], dtype=torch.float64)
+    right = torch.nn.functional.normalize(side - (side @ up) * up, dim=0)
+    return torch.stack([right, up, torch.linalg.cross(up, right)])
 
 
 def _origin(means: Float[Tensor, "N 3"]) -> Float[Tensor, "3"]:

@@ -13,7 +13,7 @@ from string import Template
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
     "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "renderer", "controls", "panel",
-    "editor", "overlay", "commands", "app", "start",
+    "link", "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
 _QUICK = 1  # of gzip's levels: a server is near
 _SHADERS = ("splat.vert", "splat.frag", "copy.vert", "copy.frag")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class Room:
         self.looks = looks or look(session.scene)
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
+        self.source = _mark()  # of what was read from the file: another one after each time
         self._packed: tuple[int, bytes] = (-1, b"")  # version, and the scene of it
         self._gets = {"/": self._page, "/scene": self._scene, "/state": self._state, "/script": self._script}
         self._posts: dict[str, Callable[[dict[str, Any]], Answer]] = {
@@ -100,6 +102,7 @@ class Room:
         session = self.session
         return _json({
             "version": session.version,
+            "source": self.source,
             "steps": [{"edits": step.words, "done": step.done} for step in session.steps],
             "undone": [{"edits": step.words, "done": step.done} for step in session.undone],
             "command": session.command(EDITED),
@@ -127,6 +130,7 @@ class Room:
         before = self.session.first
         self.session = replace(open_session(self.session.source), version=self.version + 1)
         self.looks = self.looks.anew(before, self.session.scene)
+        self.source = _mark()
         return self._state()
 
     def _save(self, order: dict[str, Any]) -> Answer:
@@ -150,6 +154,10 @@ class Room:
 def refused(error: object, status: int, **more: Any) -> Answer:
     """Answer with what is wrong."""
     return _json({"error": str(error), **more}, status)
+
+
+def _mark() -> str:
+    return secrets.token_hex(8)
 
 
 def _json(content: Any, status: int = 200) -> Answer:

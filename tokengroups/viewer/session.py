@@ -128,7 +128,8 @@ class Session:
     def command(self, output: str) -> str:
         """The command line that makes the scene of this session from its file; "" without edits."""
         words = [word for step in self.steps for edit in step.words for word in edit]
-        return shlex.join(["tokengroups", "edit", self.source, *words, "-o", output]) if words else ""
+        source = f"./{self.source}" if self.source.startswith("-") else self.source  # no option
+        return shlex.join(["tokengroups", "edit", source, *words, "-o", output]) if words else ""
 
     def script(self) -> dict[str, Any]:
         """The edits as content of a file for ``tokengroups edit --script``."""

@@ -1,50 +1,63 @@
-// The page: a scene, the view of it, and what is hidden, hovered and selected. Everything is drawn on demand.
+// The page: a scene, the view of it, and what is hidden, hovered and selected (by id). Drawn on demand.
 import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
+import { byId, download, element, say } from "./dom.js";
 import { Editor } from "./editor.js";
 import { dot } from "./maths.js";
-import { byId, say } from "./dom.js";
+import { fits, groupName } from "./objects.js";
 import { Overlay } from "./overlay.js";
-import { groupName } from "./objects.js";
-import { Panel } from "./panel.js";
 import { groupIndices, sortedPositions } from "./packed.js";
+import { Panel } from "./panel.js";
 import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
-import { cameraFor, contextView, focusOn } from "./view.js";
+import { cameraFor, contextView, focusOn, pathFile } from "./view.js";
 
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
-const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45];
-const markTint = (mark) => [...mark.map((value) => value / 255), 0.85];
+const FILM_HEIGHT = 480, SURE = 0.5; // pixels; probability
+const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45], FOUND_TINT = [1, 0.75, 0];
 
 export class App {
   constructor(scene) {
-    this.scene = scene;
-    this.canvas = byId("canvas");
-    this.renderer = new Renderer(this.canvas, scene);
-    const count = scene.header.groups.length;
-    this.matrices = new Float32Array(12 * count);
-    for (let g = 0; g < count; g++) for (const k of [0, 5, 10]) this.matrices[12 * g + k] = 1;
-    this.tints = new Float32Array(4 * count);
-    this.hidden = new Uint8Array(count);
-    this.gone = new Uint8Array(count); // removed by an edit
-    this.locked = new Uint8Array(count); // cannot be picked
-    this.coloured = this.measuring = false;
-    this.selection = new Set();
-    this.hovered = this.photo = -1;
-    this.changes = 0; // of what the order depends on
-    this.asked = this.shown = -1; // changes for which an order was asked for, and is drawn
-    this.frameMs = 0;
-    this.waiting = [];
-    this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
-    this.panel = new Panel(this, byId("groups"));
-    this.editor = new Editor(this);
+    Object.assign(this, {
+      canvas: byId("canvas"), view: contextView(scene.header, 0), viewpoints: [], photo: 0, waiting: [],
+      groups: new Map(), columns: [], // as `applyEdits` makes them
+      hidden: new Set(), locked: new Set(), selection: new Set(), hovered: null, // ids; the locked cannot be picked
+      lit: new Map(), // probabilities of what a query has found
+      changes: 0, asked: -1, shown: -1, // of what the order depends on; those for which one was asked for, and is drawn
+      frameMs: 0,
+    });
+    this.renderer = new Renderer(this.canvas);
+    this.panel = new Panel(this);
+    this.editor = new Editor(this, scene);
     this.overlay = new Overlay(this);
     this.commands = commandsOf(this);
+    this.editor.start();
     this.showPhoto(0);
     this.watch();
+  }
+
+  /** Show another packed scene, in which lengths are `grown`; the eye stays where it is in the room. */
+  load(scene, grown) {
+    const { origin } = scene.header, before = this.scene?.header.origin ?? origin, { view } = this;
+    const eye = view.eye.map((value, i) => (value + before[i]) * grown - origin[i]);
+    this.view = { ...view, eye, distance: view.distance * grown };
+    this.renderer.load(scene);
+    this.sorter?.end();
+    this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
+    Object.assign(this, { scene, order: null, sortMs: 0 });
+  }
+
+  /** Follow edits. */
+  arrange({ groups, columns }) {
+    const chosen = [...this.selection].filter((id) => groups.has(id));
+    Object.assign(this, { groups, columns, matrices: new Float32Array(12 * columns.length) });
+    columns.forEach(({ linear, shift }, index) => this.setMatrix(index, linear, shift));
+    this.panel.follow({ groups, columns });
+    if (chosen.length < this.selection.size) this.choose(chosen);
+    else this.paint();
   }
 
   watch() {
@@ -62,6 +75,7 @@ export class App {
     });
     canvas.addEventListener("webglcontextrestored", () => {
       this.renderer.setUp();
+      this.renderer.load(this.scene);
       if (this.order) this.renderer.setOrder(this.order, this.count);
       this.tinted = false;
       say("");
@@ -93,6 +107,7 @@ export class App {
 
   setView(view) {
     this.view = view;
+    byId("blend").hidden = byId("still").hidden = true;
     this.change();
   }
 
@@ -101,83 +116,120 @@ export class App {
     this.invalidate();
   }
 
-  /** See the scene as a photo did. */
+  /** See the scene as a photo did, and let the photo slide over it. */
   showPhoto(index) {
-    const count = this.scene.header.cameras.length;
+    const { header } = this.scene, count = header.cameras.length;
     this.photo = (index + count) % count;
-    this.setView(contextView(this.scene.header, this.photo));
+    this.setView(contextView(header, this.photo));
     byId("photo").textContent = `Photo ${this.photo + 1} of ${count}`;
+    const { photo } = header.cameras[this.photo];
+    byId("blend").hidden = byId("still").hidden = !photo;
+    if (photo) byId("still").src = photo;
   }
 
-  /** Hide a group or several, or show them. */
-  setHidden(indices, hidden) {
-    for (const index of [indices].flat()) this.hidden[index] = hidden ? 1 : 0;
+  /** Remember where one looks from. */
+  keepView() {
+    const view = { ...this.view }, button = element("button", { type: "button" }, `View ${this.viewpoints.push(view)}`);
+    button.addEventListener("click", () => this.setView(view));
+    byId("views").append(button);
+    byId("viewpoints").hidden = false;
+  }
+
+  /** Save the kept views as a camera path. */
+  film() {
+    const { header } = this.scene, [height, width] = header.size_hw, zoom = Math.max(1, FILM_HEIGHT / height);
+    const size = [width, height].map((side) => 2 * Math.round((side * zoom) / 2)); // videos have even sides
+    download("path.json", pathFile(header, this.editor.state.unit, this.viewpoints, ...size));
+    this.editor.note("Film it with: tokengroups render SCENE --camera path.json --video out.mp4");
+  }
+
+  /** Save what shows as a picture. */
+  async picture() {
+    await this.settled();
+    this.draw();
+    this.canvas.toBlob((blob) => download(`${this.scene.header.title}.png`, blob));
+  }
+
+  /** Hide groups, or show them. */
+  setHidden(ids, hidden) {
+    for (const id of ids) this.hidden[hidden ? "add" : "delete"](id);
     this.panel.update();
     this.change();
   }
 
-  /** Move a group by a 3x4 matrix of the scene's world (12 numbers): x -> A x + t. */
-  setMatrix(index, matrix) {
-    this.setMatrices([[index, matrix]]);
-  }
-
-  setMatrices(pairs) {
+  /** Move a column, x -> linear x + shift in the scene's world. */
+  setMatrix(index, linear, shift) {
     const { origin } = this.scene.header;
-    for (const [index, matrix] of pairs) {
-      const rows = Array.from(matrix);
-      for (let i = 0; i < 3; i++) rows[4 * i + 3] += dot(rows.slice(4 * i, 4 * i + 3), origin) - origin[i];
-      this.matrices.set(rows, 12 * index);
+    for (let i = 0; i < 3; i++) {
+      const row = linear.slice(3 * i, 3 * i + 3);
+      this.matrices.set([...row, dot(row, origin) + shift[i] - origin[i]], 12 * index + 4 * i);
     }
     this.tinted = false;
     this.change();
   }
 
-  /** Take groups out of the picture and the list: 1 = gone. */
-  setGone(gone) {
-    this.gone = gone;
-    this.choose([...this.selection].filter((index) => !gone[index]));
-    this.change();
-  }
-
-  hover(index) {
-    if (index === this.hovered) return;
-    this.hovered = index;
+  hover(id) {
+    if (id === this.hovered) return;
+    this.hovered = id;
     this.paint();
   }
 
-  /** Index of the group that was selected last; -1 = none. */
+  /** The group that was selected last, or null. */
   get selected() {
-    return [...this.selection].at(-1) ?? -1;
+    return [...this.selection].at(-1) ?? null;
   }
 
-  /** Select a group (-1 = none); with `more`, add it to those that are selected, or take it away from them. */
-  select(index, more = false) {
-    if (!more) return this.choose(index < 0 ? [] : [index]);
-    const others = [...this.selection].filter((each) => each !== index);
-    this.choose(others.length < this.selection.size || index < 0 ? others : [...others, index]);
+  /** Select a group or none (null); with `more`, add it to those that are selected, or take it away from them. */
+  select(id, more = false) {
+    if (!more) return this.choose(id === null ? [] : [id]);
+    const others = [...this.selection].filter((each) => each !== id);
+    this.choose(others.length < this.selection.size || id === null ? others : [...others, id]);
   }
 
-  choose(indices) {
-    this.selection = new Set(indices);
+  choose(ids) {
+    this.selection = new Set(ids);
     this.paint();
     this.panel.reveal(this.selected);
-    this.editor?.show();
+    byId("amounts").disabled = !this.selection.size;
     this.overlay?.update(); // at once: handles of another group must not be touched
-    const group = this.scene.header.groups[this.selected], others = this.selection.size - 1;
+    const group = this.groups.get(this.selected), others = this.selection.size - 1;
     byId("selection").textContent = group ? groupName(group) + (others ? ` and ${others} more` : "") : "";
   }
 
-  focusGroup(index) {
-    const { groups } = this.scene.header;
-    if (groups[index]) this.setView(focusOn(this.view, this.editor.centre(index)));
+  focusGroup(id) {
+    if (this.groups.has(id)) this.setView(focusOn(this.view, this.editor.centre(id)));
   }
 
-  /** Show in colours what is hovered and selected. */
+  /** Light up what a query has found, given as { id, probability }; select those that are sure, or the best. */
+  light(matches) {
+    const found = matches.filter(({ id }) => this.groups.has(id)).map(({ id, probability }) => [id, probability]);
+    this.lit = new Map(found);
+    const least = Math.min(SURE, ...[Math.max(...this.lit.values())]);
+    this.panel.arrange();
+    if (found.length) this.choose([...this.lit.keys()].filter((id) => this.lit.get(id) >= least));
+    else this.paint();
+  }
+
+  /** Find groups by text: the server knows what it means, the page only names. */
+  async query(text) {
+    const { link } = this.editor, named = [...this.groups.values()].filter((group) => fits(group, text));
+    const offline = { matches: named.map(({ id }) => ({ id, probability: 1 })) };
+    const { error = "", matches = [] } = link && !link.lost ? await link.ask("query", { text }) : offline;
+    this.light(matches);
+    this.editor.note(error);
+  }
+
+  /** Show in colours what is found, hovered and selected. */
   paint() {
-    this.tints.fill(0);
-    if (this.coloured) this.scene.header.groups.forEach(({ mark }, g) => this.tints.set(markTint(mark), 4 * g));
-    for (const index of this.selection) this.tints.set(SELECTED_TINT, 4 * index);
-    if (this.hovered >= 0 && !this.selection.has(this.hovered)) this.tints.set(HOVER_TINT, 4 * this.hovered);
+    const { columns, groups, hovered, lit, selection } = this;
+    this.tints = new Float32Array(4 * columns.length);
+    columns.forEach(({ owner }, index) => {
+      const marked = selection.has(owner) && !lit.size, { mark } = groups.get(owner) ?? {};
+      const tint = owner === hovered ? HOVER_TINT : marked ? SELECTED_TINT
+        : lit.has(owner) ? [...FOUND_TINT, 0.7 * lit.get(owner)]
+        : this.coloured && mark ? [...mark.map((value) => value / 255), 0.85] : [0, 0, 0, 0];
+      this.tints.set(tint, 4 * index);
+    });
     this.tinted = false;
     this.panel.update();
     this.invalidate();
@@ -191,19 +243,20 @@ export class App {
 
   // --- picking ---
 
-  /** What shows at a point of the picture, in pixels from its upper left corner: alpha, depth, group (-1 = none). */
+  /** What shows at a point of the picture, in pixels from its upper left corner: alpha, depth, group (null = none). */
   pick(x, y) {
     if (this.pickedFrom !== this.shown) {
       this.picker = new Picker(this.scene, this.matrices, this.camera(), this.order, this.count);
       this.pickedFrom = this.shown;
     }
-    return this.picker.at(x, y);
+    const { group, ...found } = this.picker.at(x, y);
+    return { ...found, group: this.columns[group]?.owner ?? null };
   }
 
   pickCss(x, y) {
     const pixels = this.canvas.width / this.canvas.clientWidth;
-    const group = this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : -1;
-    return this.locked[group] ? -1 : group;
+    const group = this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : null;
+    return this.locked.has(group) ? null : group;
   }
 
   hoverAt(x, y) {
@@ -239,11 +292,13 @@ export class App {
     if (this.sortMs > SLOW_SORT_MS) this.draw();
   }
 
-  /** Third row of camera-from-group for every group, as the sorter takes them: depth of a position; NaN = hidden. */
+  /** Third row of camera-from-group of every column, as the sorter takes them; NaN = hidden. */
   depthRows() {
-    const views = groupViews(this.camera(), this.matrices), rows = new Float32Array(4 * this.hidden.length);
-    const absent = (g) => this.hidden[g] || this.gone[g];
-    this.hidden.forEach((_, g) => rows.set(absent(g) ? [NaN] : views.subarray(12 * g + 8, 12 * g + 12), 4 * g));
+    const views = groupViews(this.camera(), this.matrices), rows = new Float32Array(4 * this.columns.length);
+    this.columns.forEach(({ owner }, index) => {
+      const absent = owner === null || this.hidden.has(owner);
+      rows.set(absent ? [NaN] : views.subarray(12 * index + 8, 12 * index + 12), 4 * index);
+    });
     return rows;
   }
 
@@ -255,6 +310,7 @@ export class App {
   }
 
   draw() {
+    if (!this.order) return; // of a scene that was just loaded: the picture of the one before stays
     if (!this.tinted) this.renderer.setGroups(this.matrices, this.tints);
     this.tinted = true;
     const coarse = this.frameMs > SLOW_FRAME_MS && performance.now() - this.movedAt < STILL_MS;

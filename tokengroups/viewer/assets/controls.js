@@ -24,7 +24,7 @@ function zoom(app, factor) {
 
 /** Turn or shift by a movement in CSS pixels; what lies under the pointer goes the same way. */
 function drag(app, canvas, dx, dy, how) {
-  const side = Math.min(canvas.clientWidth, canvas.clientHeight), { up } = app.scene.header;
+  const side = Math.min(canvas.clientWidth, canvas.clientHeight), { frame: [, up] } = app.scene.header;
   if (how === "shift") {
     const { fx } = app.camera(), pixel = canvas.width / canvas.clientWidth / fx;
     app.setView(shift(app.view, [-dx * pixel, -dy * pixel, 0]));
@@ -66,7 +66,7 @@ function pointers(app, canvas) {
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("pointerleave", () => app.hover(-1));
+  canvas.addEventListener("pointerleave", () => app.hover(null));
 }
 
 function keyboard(app) {
@@ -78,7 +78,7 @@ function keyboard(app) {
     for (const key of down) {
       const far = app.scene.header.focus_depth / app.view.distance; // flying is as fast near the focus as far from it
       if (FLYING[key]) app.setView(shift(app.view, FLYING[key].map((value) => value * step * far)));
-      else app.setView(orbit(app.view, -ARROWS[key][0] * step, ARROWS[key][1] * step, app.scene.header.up));
+      else app.setView(orbit(app.view, -ARROWS[key][0] * step, ARROWS[key][1] * step, app.scene.header.frame[1]));
     }
     if (down.size) requestAnimationFrame(fly);
   };

@@ -13,3 +13,18 @@ export function element(tag, properties, ...children) {
   made.append(...children);
   return made;
 }
+
+/** New element of an SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(byId("overlay").namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** Let the browser save a file: a text, or a Blob. */
+export function download(name, content) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([content])), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}

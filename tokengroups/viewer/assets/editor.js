@@ -1,99 +1,168 @@
 // Edits in the page: their history, what it makes of the picture, and the fields and buttons that belong to it.
-import { byId, element } from "./dom.js";
+import { byId, download, element } from "./dom.js";
 import {
-  NO_EDITS, applyEdits, commandLine, digitsFor, editsFile, matrixOf, moveWords, moved, operationsOf, redone, scaleWords,
-  turnWords, undone, withStep,
+  NO_EDITS, applyEdits, centreOf, commandLine, editsFile, moveWords, operationsOf, redone, scaleWords, turnWords,
+  undone, withStep, word,
 } from "./edits.js";
-import { frameOf } from "./gizmo.js";
+import { AMOUNTS } from "./gizmo.js";
+import { Link } from "./link.js";
 import { add, scaled } from "./maths.js";
+import { withCopies } from "./packed.js";
+import { focusOf } from "./view.js";
+
+const unitOf = (steps) => steps.flat().reduce((unit, [name, factor]) => (name === "rescale" ? unit * factor : unit), 1);
 
 export class Editor {
-  constructor(app) {
-    this.app = app;
-    const { groups, up, focus_depth: distance } = app.scene.header;
-    this.digits = digitsFor(distance);
-    this.frame = frameOf(up);
-    this.snap = 10 ** Math.round(Math.log10(distance / 30)); // steps in which handles move where that is asked for
-    this.history = NO_EDITS;
-    this.state = applyEdits(groups, []);
-    for (const field of byId("amounts").querySelectorAll("input")) {
+  constructor(app, scene) {
+    Object.assign(this, { app, base: scene, history: NO_EDITS, baked: [], grown: 1 });
+    for (const field of document.querySelectorAll("[data-field]")) {
       field.addEventListener("change", () => {
-        if (field.value) this.edit(this.step({ [field.dataset.axis]: Number(field.value) }));
+        if (field.value) this.fill(field.dataset.field, field.value);
         field.value = "";
       });
       // Enter leaves the field, so that the next key is a command again, such as undo.
       field.addEventListener("keydown", (event) => event.key === "Enter" && app.canvas.focus({ preventScroll: true }));
     }
     addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault()); // the browser asks
-    this.show();
   }
 
-  /** Operations in force, in their order. */
-  get operations() {
-    return operationsOf(this.history);
+  /** Show the scene; a served page works with its server from now on. */
+  start() {
+    this.follow(this.history);
+    if (document.documentElement.dataset.version) this.link = new Link(this);
   }
 
-  /** Operations for all selected groups: moves along right (0), up (1), forward (2), a turn about up, a factor. */
-  step({ 0: right = 0, 1: up = 0, 2: forward = 0, turn = 0, scale = 1 }) {
-    const { app, frame, digits } = this, { groups } = app.scene.header;
-    const offset = [right, up, forward].map((by, k) => scaled(frame[k], by)).reduce(add);
-    return [...app.selection].map((index) => groups[index].id).flatMap((id) => [
-      ...moveWords(id, offset, digits), ...turnWords(id, frame[1], turn), ...scaleWords(id, scale),
-    ]);
+  /** Take a packed scene that holds the first steps of the history. */
+  take(base, baked) {
+    Object.assign(this, { base, baked, grown: unitOf(baked) / unitOf(this.baked) });
+  }
+
+  /** What a history, and one more step, makes of the packed scene; null where the page cannot say. */
+  outcome({ steps, done }, step = []) {
+    const { base, baked } = this, now = steps.slice(0, done);
+    const known = JSON.stringify(now.slice(0, baked.length)) === JSON.stringify(baked);
+    return known ? applyEdits(base.header.groups, [...now.slice(baked.length), step].flat()) : null;
   }
 
   /** Show what a step would do. */
   preview(step) {
-    this.state = applyEdits(this.app.scene.header.groups, [...this.operations, ...step]);
-    this.app.setMatrices(this.state.motions.map((motion, index) => [index, matrixOf(motion)]));
+    const { app, base, shown } = this, state = this.outcome(this.history, step);
+    if (!state) return;
+    const copies = state.columns.slice(base.header.groups.length).map(({ from }) => from);
+    if (shown !== base || String(copies) !== String(this.copies)) {
+      app.load(withCopies(base, copies), shown === base ? 1 : this.grown);
+    }
+    Object.assign(this, { state, copies, shown: base });
+    app.arrange(state);
   }
 
-  edit(step) {
-    this.become(step.length ? withStep(this.history, step) : this.history);
-  }
-
-  undo() {
-    this.become(undone(this.history));
-  }
-
-  redo() {
-    this.become(redone(this.history));
-  }
-
-  remove() {
-    const { app, state } = this, { groups } = app.scene.header;
-    if (!app.selection.size) return;
-    const left = groups.some((_, index) => !state.gone[index] && !app.selection.has(index));
-    if (!left) return this.note("A scene needs at least one group: the last one stays.");
-    this.edit([["remove", ...[...app.selection].map((index) => String(groups[index].id))]]);
-  }
-
-  become(history) {
-    this.unsaved = history.done > 0;
+  /** Take over a history, and the command line that the server says. */
+  follow(history, command) {
     this.history = history;
     this.preview([]);
-    this.app.setGone(this.state.gone);
-  }
-
-  /** Where the centre of a group is now, in the world relative to the scene's origin. */
-  centre(index) {
-    const { groups, origin } = this.app.scene.header;
-    return add(moved(this.state.motions[index], groups[index].centre), scaled(origin, -1));
-  }
-
-  show() {
-    const { steps, done } = this.history;
-    byId("amounts").disabled = !this.app.selection.size;
+    const { steps, done } = history;
     byId("log").hidden = !steps.length;
-    byId("line").textContent = commandLine(this.app.scene.header.title, this.operations);
+    byId("line").textContent = command ?? commandLine(this.base.header.title, this.operations);
     byId("line").scrollTop = 1e6; // the newest is last
     for (const key of ["undo", "copy", "save"]) button(key).disabled = !done;
     button("redo").disabled = done === steps.length;
     this.note("");
   }
 
-  note(text) {
-    byId("note").textContent = text;
+  become(history, path, order) {
+    const { link } = this, alone = !link || link.lost;
+    if (history === this.history) return this.preview([]);
+    if (alone && !this.outcome(history)) return this.note("This needs the server: tokengroups view SCENE.");
+    this.unsaved = alone && history.done > 0;
+    this.follow(history);
+    if (!alone) link.send(path, order);
+  }
+
+  edit(step) {
+    this.become(step.length ? withStep(this.history, step) : this.history, "edit", { edits: step });
+  }
+
+  undo() {
+    if (this.history.done) this.become(undone(this.history), "undo");
+  }
+
+  redo() {
+    if (this.history.done < this.history.steps.length) this.become(redone(this.history), "redo");
+  }
+
+  get operations() {
+    return operationsOf(this.history);
+  }
+
+  /** Operations for each selected group. */
+  each(words) {
+    return [...this.app.selection].flatMap((id) => words(String(id), this.app.groups.get(id)));
+  }
+
+  /** Words of an offset along right, up and forward. */
+  offset(amounts, write) {
+    const { frame } = this.base.header, { unit } = this.state;
+    return write(amounts.map((by, k) => scaled(frame[k], by * unit)).reduce(add), this.base.header.digits);
+  }
+
+  /** Operations for all selected groups: amounts by the names of `AMOUNTS`. */
+  step(amounts) {
+    const { frame } = this.base.header, values = AMOUNTS.map((name) => amounts[name] ?? 0);
+    return this.each((id) => [
+      ...this.offset(values.slice(0, 3), (offset, digits) => moveWords(id, offset, digits)),
+      ...[0, 1, 2].flatMap((k) => turnWords(id, frame[k], values[3 + k])), ...scaleWords(["scale", id], values[6] || 1),
+    ]);
+  }
+
+  /** A field was filled in. */
+  fill(name, value) {
+    const { app, base: { header }, state: { unit } } = this;
+    if (name === "save") this.link.save(value);
+    else if (name === "rename") this.edit([["rename", String(app.selected), value]]);
+    else if (name === "split") this.edit(this.each((id) => [["split", id, ...value.trim().split(/[\s,]+/)]]));
+    else if (name === "length") this.edit(scaleWords(["rescale"], value / (app.overlay.distance * unit)));
+    else if (name === "insert") {
+      const place = add(focusOf(app.view), header.origin).map((each) => word(each * unit, header.digits));
+      this.edit([["insert", value, "--at", ...place]]);
+    } else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
+  }
+
+  remove() {
+    const left = [...this.app.groups.keys()].some((id) => !this.app.selection.has(id));
+    if (!left) this.note("A scene needs at least one group: the last one stays.");
+    else if (this.app.selection.size) this.edit([["remove", ...this.each((id) => id)]]);
+  }
+
+  /** Copy what is selected, to the right of it. */
+  duplicate() {
+    this.edit(this.each((id, { size }) => this.offset([Math.hypot(...size) / 2, 0, 0], (offset, digits) =>
+      [["duplicate", id, ...offset.map((value) => word(value, digits))]])));
+  }
+
+  merge() {
+    if (this.app.selection.size > 1) this.edit([["merge", ...this.each((id) => id)]]);
+    else this.note("Select two groups or more: Shift-click.");
+  }
+
+  split() {
+    this.edit(this.each((id) => [["split", id]]));
+  }
+
+  /** Columns of a group. */
+  members = (id) => this.state.columns.filter(({ owner }) => owner === id);
+
+  /** Where the centre of a group is now, relative to the scene's origin. */
+  centre(id) {
+    return add(centreOf(this.members(id)), scaled(this.base.header.origin, -1));
+  }
+
+  /** Say something below the fields, with buttons: { text: what it does }. */
+  note(text, choices = {}) {
+    byId("note").replaceChildren(text, ...Object.entries(choices).map(([name, act]) => {
+      const choice = element("button", { type: "button" }, name);
+      choice.addEventListener("click", () => (this.note(""), act()));
+      return choice;
+    }));
   }
 
   async copy() {
@@ -109,10 +178,7 @@ export class Editor {
   }
 
   save() {
-    const file = new Blob([editsFile(this.operations)], { type: "application/json" });
-    const link = element("a", { href: URL.createObjectURL(file), download: "edits.json" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    download("edits.json", editsFile(this.operations));
     this.unsaved = false;
     this.note("Apply them with: tokengroups edit SCENE --script edits.json -o OUT");
   }

@@ -1,10 +1,11 @@
-// Edits as a list of steps that can be undone. A step is a list of operations, and an operation the words of
-// `tokengroups edit`, such as ["move", "3", "0.4", "0", "0"]. What the picture shows follows from the list alone.
-import { add, apply3, multiply3, rotationAbout, rotationAngles, scaled } from "./maths.js";
+// Edits as a list of steps that can be undone. A step is a list of operations: the words of `tokengroups edit`, such as
+// ["move", "3", "0.4", "0", "0"]. What the picture shows follows from the list alone.
+import { add, apply3, multiply3, normalised, rotationAbout, scaled } from "./maths.js";
 
-const AXES = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] };
+const AXES = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] }, NAMED = { "1,0,0": "x", "0,1,0": "y", "0,0,1": "z" };
+const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
 
-/** History without edits: the first `done` steps are in force, the others were undone. */
+/** The first `done` steps are in force, the others were undone. */
 export const NO_EDITS = { steps: [], done: 0 };
 
 export const withStep = ({ steps, done }, step) => ({ steps: [...steps.slice(0, done), step], done: done + 1 });
@@ -13,71 +14,96 @@ export const redone = ({ steps, done }) => ({ steps, done: Math.min(done + 1, st
 export const operationsOf = ({ steps, done }) => steps.slice(0, done).flat();
 
 /** A number as a word, rounded to so many decimals. */
-const word = (value, digits) => String(+value.toFixed(digits) || 0);
+export const word = (value, digits) => String(+value.toFixed(digits) || 0);
 
-/** Decimals that positions of a scene need: four digits of the distance at which it is seen. */
-export const digitsFor = (distance) => Math.min(Math.max(4 - Math.floor(Math.log10(distance)), 0), 12);
-
-/** Move by an offset along the axes of the world. No operation where all numbers are 0. */
+/** Move by an offset in the world; no operation where all numbers are 0. */
 export function moveWords(id, offset, digits) {
   const words = offset.map((value) => word(value, digits));
   return words.every((each) => each === "0") ? [] : [["move", String(id), ...words]];
 }
 
-/** Turn about the centre by an angle about any axis: up to three turns about x, y, z, which the command line knows. */
+/** Turn about the centre by an angle about any axis. */
 export function turnWords(id, axis, degrees) {
-  const angles = rotationAngles(rotationAbout(axis, (degrees * Math.PI) / 180));
-  const turns = ["x", "y", "z"].map((name, k) => [name, word((angles[k] * 180) / Math.PI, 4)]);
-  return turns.filter(([, turn]) => turn !== "0").map((turn) => turnOf(id, ...turn));
+  const turn = word(degrees, 4), name = axis.map((value) => word(value, 5)).join(",");
+  return turn === "0" ? [] : [["rotate", String(id), "--axis", NAMED[name] ?? name, "--degrees", turn]];
 }
 
-const turnOf = (id, axis, degrees) => ["rotate", String(id), "--axis", axis, "--degrees", degrees];
-
-export function scaleWords(id, factor) {
-  const written = word(factor, 4);
-  return factor > 0 && written !== "0" && written !== "1" ? [["scale", String(id), written]] : [];
+/** Words of `scale` or `rescale`, given what stands before the factor. */
+export function scaleWords(words, factor) {
+  const written = String(+factor.toPrecision(5));
+  return factor > 0 && written !== "1" ? [[...words, written]] : [];
 }
 
 /**
- * What operations make of groups: `gone` (1 = removed), and `motions`, { linear (9), shift } in the scene's world, with
- * x -> linear x + shift. The centre about which a group turns is the moved centre, as in `tokengroups.editing`.
+ * What operations make of a packed scene's groups; null where the page cannot say, as for `split`.
+ *
+ * @returns groups, by id; columns, what moves as a whole: the packed scene's groups and copies of them (`from`), each
+ *   with its `owner`, the id of the group to which it belongs now or null, and its motion x -> linear x + shift in the
+ *   packed scene's world; and unit, lengths of the edited scene over those of the packed one.
  */
-export function applyEdits(groups, operations) {
-  const index = new Map(groups.map((group, k) => [String(group.id), k])), gone = new Uint8Array(groups.length);
-  const motions = groups.map(() => ({ linear: [1, 0, 0, 0, 1, 0, 0, 0, 1], shift: [0, 0, 0] }));
+export function applyEdits(packed, operations) {
+  const groups = new Map(packed.map((group) => [group.id, group])), columns = packed.map((group, from) =>
+    ({ from, owner: group.id, centre: group.centre, weight: group.weight, linear: IDENTITY, shift: [0, 0, 0] }));
+  let unit = 1;
   for (const [name, ...words] of operations) {
-    const k = index.get(words[0]);
-    if (name === "remove") for (const id of words) gone[index.get(id)] = 1;
-    else if (name === "move") motions[k].shift = add(motions[k].shift, words.slice(1).map(Number));
-    else if (name === "rotate") {
-      motions[k] = about(groups[k].centre, motions[k], rotationAbout(AXES[words[2]], (words[4] * Math.PI) / 180));
-    } else if (name === "scale") {
-      const factor = Number(words[1]);
-      motions[k] = about(groups[k].centre, motions[k], [factor, 0, 0, 0, factor, 0, 0, 0, factor]);
-    } else throw new Error(`this page knows no operation ${name}`);
+    if (name === "rescale") {
+      unit *= Number(words[0]);
+      continue;
+    }
+    const ids = (name === "remove" || name === "merge" ? words : words.slice(0, 1)).map(Number), [id] = ids;
+    if (!ids.every((each, k) => groups.has(each) && String(each) === words[k])) return null;
+    const members = columns.filter(({ owner }) => ids.includes(owner)), group = groups.get(id);
+    if (name === "remove") ids.forEach((each) => groups.delete(each)), give(members, null);
+    else if (name === "merge") ids.slice(1).forEach((each) => groups.delete(each)), give(members, id);
+    else if (name === "rename") groups.set(id, { ...group, name: words[1] });
+    else if (name === "rotate") turn(members, rotationAbout(axisOf(words[2]), (words[4] * Math.PI) / 180));
+    else if (name === "scale") turn(members, scaled(IDENTITY, Number(words[1])));
+    else if (name === "move") shiftBy(members, words.slice(1), unit);
+    else if (name === "duplicate") {
+      const copies = members.map((member) => ({ ...member })), copy = { ...group, id: Math.max(...groups.keys()) + 1 };
+      groups.set(copy.id, copy);
+      give(copies, copy.id);
+      if (words.length > 1) shiftBy(copies, words.slice(1), unit);
+      columns.push(...copies);
+    } else return null;
   }
-  return { motions, gone };
+  return { groups, columns, unit };
 }
 
-/** A motion followed by a linear map about where it has brought the centre. */
-function about(centre, { linear, shift }, map) {
-  const now = moved({ linear, shift }, centre), product = multiply3(map, linear);
-  return { linear: product, shift: add(now, scaled(apply3(product, centre), -1)) };
+const axisOf = (text) => AXES[text] ?? normalised(text.split(",").map(Number));
+const give = (members, owner) => members.forEach((member) => (member.owner = owner));
+const shiftBy = (members, words, unit) => {
+  for (const member of members) member.shift = add(member.shift, words.map((each) => each / unit));
+};
+
+/** Turn or scale what belongs to one group about its centre. */
+function turn(members, map) {
+  const centre = centreOf(members);
+  for (const member of members) {
+    member.shift = add(centre, apply3(map, add(member.shift, scaled(centre, -1))));
+    member.linear = multiply3(map, member.linear);
+  }
+}
+
+/** Centre of a group where edits have brought it, as `tokengroups.editing` has it. */
+export function centreOf(members) {
+  const total = members.reduce((sum, { weight }) => sum + weight, 0);
+  return members.map((each) => scaled(moved(each, each.centre), each.weight / total)).reduce(add);
 }
 
 /** Where a motion brings a point. */
 export const moved = ({ linear, shift }, point) => add(apply3(linear, point), shift);
 
-/** Rows of a motion's 3x4 matrix. */
-export const matrixOf = ({ linear: m, shift: t }) => [0, 1, 2].flatMap((i) => [...m.slice(3 * i, 3 * i + 3), t[i]]);
+/** How much larger motions make a group. */
+export const growth = ([{ linear }]) => Math.hypot(...linear) / Math.sqrt(3);
 
 /** The equal command line, for a POSIX shell. */
 export function commandLine(title, operations) {
   const scene = `${title.startsWith("-") ? "./" : ""}${title}.safetensors`;
-  return ["tokengroups edit", quoted(scene), ...operations.flat(), "-o edited.safetensors"].join(" ");
+  return ["tokengroups edit", ...[scene, ...operations.flat()].map(quoted), "-o edited.safetensors"].join(" ");
 }
 
-const quoted = (text) => (/^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const quoted = (text) => (/^[\w.,/:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 /** The file that `tokengroups edit SCENE --script FILE` applies. */
 export function editsFile(operations) {

@@ -1,16 +1,9 @@
 // Handles with which things are moved: where they lie in the picture, and what dragging them means.
-import { add, apply3, applyTransposed3, cross, dot, normalised, scaled } from "./maths.js";
+import { add, apply3, applyTransposed3, dot, scaled } from "./maths.js";
 
 const NEAR = 0.01;
-const ARROW = 84, RING = 60, PLANE = [22, 44]; // pixels of the screen
+const ARROW = 84, RING = 64, PLANE = [22, 40], SCALER = 66; // pixels of the screen
 const RING_POINTS = 64;
-
-/** Unit axes right, up, forward: level in the room, with `right` close to the world's x. */
-export function frameOf(up) {
-  const side = Math.abs(up[0]) < 0.9 ? [1, 0, 0] : [0, 0, 1], level = normalised(up);
-  const right = normalised(add(side, scaled(level, -dot(side, level))));
-  return [right, level, cross(level, right)];
-}
 
 /** Pixel (x, y) and depth of a point; null where it is not in front of the camera. */
 export function project(camera, point) {
@@ -42,13 +35,13 @@ export function onPlane(camera, centre, normal, pixel) {
 }
 
 /**
- * Lines of all handles in pixels: of the arrows "0" to "2" along the frame's axes, of the planes "3" to "5" across
- * them, and of the ring "turn". `ratio`: pixels in one of the screen. null where the centre is not in view.
+ * Lines of all handles in pixels: of the arrows 0 to 2 along the frame's axes, the planes 3 to 5 across them, the rings
+ * 6 to 8 about them, and of 9, which scales. `ratio`: pixels in one of the screen. null: the centre is not in view.
  */
 export function handles(camera, centre, frame, ratio = 1) {
   const middle = project(camera, centre);
   if (!middle) return null;
-  const unit = (ratio * middle[2]) / camera.fx, lines = {};
+  const unit = (ratio * middle[2]) / camera.fx, lines = [];
   const at = (...lengths) => {
     const offset = lengths.map((length, k) => scaled(frame[k], length * unit)).reduce(add);
     return project(camera, add(centre, offset));
@@ -58,37 +51,38 @@ export function handles(camera, centre, frame, ratio = 1) {
     const from = (...lengths) => at(...[0, 1, 2].map((i) => lengths[(i - k + 3) % 3])); // along axes k, k + 1, k + 2
     lines[k] = [middle, from(ARROW, 0, 0)];
     lines[3 + k] = corners.map(([a, b]) => from(0, a, b));
+    lines[6 + k] = Array.from({ length: RING_POINTS + 1 }, (_, i) => {
+      const angle = (2 * Math.PI * i) / RING_POINTS;
+      return from(0, RING * Math.cos(angle), RING * Math.sin(angle));
+    });
   }
-  lines.turn = Array.from({ length: RING_POINTS + 1 }, (_, i) => {
-    const angle = (2 * Math.PI * i) / RING_POINTS;
-    return at(RING * Math.cos(angle), 0, RING * Math.sin(angle));
-  });
-  return Object.values(lines).flat().every(Boolean) ? lines : null;
+  const away = middle.map((value, i) => value + (i < 2 ? SCALER * ratio : 0));
+  lines[9] = [away, away];
+  return lines.flat().every(Boolean) ? lines : null;
 }
 
+/** Names of what an edit by hand or by numbers has: moves along right, up, forward, turns about them, and a factor. */
+export const AMOUNTS = ["right", "up", "forward", "turn right", "turn up", "turn forward", "scale"];
+
 /**
- * What dragging a handle from one pixel to another asks for: { 0, 1, 2: along right, up, forward } or { turn: degrees
- * about up }; null where it has no meaning. With `snap`, moves are multiples of it and turns of 15 degrees.
+ * What dragging a handle from one pixel to another asks for, by those names: lengths, degrees, a factor; null where it
+ * has no meaning. With `snap`, moves are multiples of it, turns of 15 degrees, factors of 0.1.
  */
 export function dragged(camera, centre, frame, handle, from, to, snap = 0) {
-  const rounded = (value, step) => (snap ? Math.round(value / step) * step : value);
-  if (handle === "turn") {
-    const [start, end] = [from, to].map((pixel) => onPlane(camera, centre, frame[1], pixel));
-    if (!start || !end) return null;
-    // Right-handed about up: from right towards forward.
-    const angle = (point) => {
-      const arm = add(point, scaled(centre, -1));
-      return Math.atan2(dot(arm, frame[2]), dot(arm, frame[0]));
-    };
+  const rounded = (value, step) => (snap ? Math.round(value / step) * step : value), k = handle % 3;
+  if (handle > 8) {
+    const [x, y] = project(camera, centre), [before, now] = [from, to].map(([u, v]) => Math.hypot(u - x, v - y));
+    return before > 0 ? { scale: Math.max(rounded(now / before, 0.1), 0.01) } : null;
+  }
+  const across = handle > 2, meet = across ? onPlane : alongAxis;
+  const [start, end] = [from, to].map((pixel) => meet(camera, centre, frame[k], pixel));
+  if (start === null || end === null) return null;
+  if (!across) return { [AMOUNTS[k]]: rounded(end - start, snap) };
+  if (handle > 5) { // the frame is left-handed: right-handed turns go from axis k + 2 to k + 1
+    const angle = (point) => Math.atan2(...[1, 2].map((i) => dot(add(point, scaled(centre, -1)), frame[(k + i) % 3])));
     const turn = ((angle(end) - angle(start)) * 180) / Math.PI;
-    return { turn: rounded(turn - 360 * Math.round(turn / 360), 15) };
+    return { [AMOUNTS[3 + k]]: rounded(turn - 360 * Math.round(turn / 360), 15) };
   }
-  if (handle < 3) {
-    const [start, end] = [from, to].map((pixel) => alongAxis(camera, centre, frame[handle], pixel));
-    return start === null || end === null ? null : { [handle]: rounded(end - start, snap) };
-  }
-  const [start, end] = [from, to].map((pixel) => onPlane(camera, centre, frame[handle - 3], pixel));
-  if (!start || !end) return null;
-  const offset = add(end, scaled(start, -1));
-  return Object.fromEntries([0, 1, 2].map((k) => [k, k === handle - 3 ? 0 : rounded(dot(offset, frame[k]), snap)]));
+  const offset = add(end, scaled(start, -1)), along = (i) => (i === k ? 0 : rounded(dot(offset, frame[i]), snap));
+  return Object.fromEntries([0, 1, 2].map((i) => [AMOUNTS[i], along(i)]));
 }

@@ -63,13 +63,6 @@ export function applyTransposed3(m, v) {
   return [0, 1, 2].map((i) => m[i] * v[0] + m[i + 3] * v[1] + m[i + 6] * v[2]);
 }
 
-/** Angles (a, b, c) of a rotation that turns by a about x, then by b about y, then by c about z; radians. */
-export function rotationAngles(m) {
-  const flat = Math.hypot(m[0], m[3]);
-  if (flat < 1e-9) return [Math.atan2(-m[5], m[4]), Math.atan2(-m[6], flat), 0]; // b is a right angle
-  return [Math.atan2(m[7], m[8]), Math.atan2(-m[6], flat), Math.atan2(m[3], m[0])];
-}
-
 export const add = (a, b) => a.map((value, i) => value + b[i]);
 export const scaled = (a, factor) => a.map((value) => value * factor);
 export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];

@@ -15,12 +15,15 @@ const COMPARE = {
   name: (a, b) => groupName(a).localeCompare(groupName(b), "en", { numeric: true }),
 };
 
-/** Indices of the groups whose name or id has the text that is searched for, in order. */
-export function listed(groups, text, sorting) {
-  const wanted = text.trim().toLowerCase(), compare = COMPARE[sorting];
-  const fits = (index) => `${groupName(groups[index])} ${groups[index].id}`.toLowerCase().includes(wanted);
-  const before = (a, b) => compare(groups[a], groups[b]) || groups[a].id - groups[b].id;
-  return [...groups.keys()].filter(fits).sort(before);
+/** Groups in order, those first that a query has found (`lit`: probabilities by id). */
+export function listed(groups, sorting, lit) {
+  const found = ({ id }) => lit.get(id) ?? 0;
+  return [...groups].sort((a, b) => found(b) - found(a) || COMPARE[sorting](a, b) || a.id - b.id);
+}
+
+/** Whether a group's name or id has a text in it. */
+export function fits(group, text) {
+  return `${groupName(group)} ${group.id}`.toLowerCase().includes(text.trim().toLowerCase());
 }
 
 /** Whether a point lies in the rectangle between two corners. */

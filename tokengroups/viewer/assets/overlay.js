@@ -1,17 +1,24 @@
-// What lies over the picture: handles of the selected group, a box, a measured line. Pixels are the screen's (CSS).
-import { byId } from "./dom.js";
+// What lies over the picture: handles of the selected group, cameras, a box, a measured line. Pixels are the screen's.
+import { byId, svg } from "./dom.js";
 import { dragged, handles, project, unproject } from "./gizmo.js";
 import { add, scaled } from "./maths.js";
 import { inBox } from "./objects.js";
+import { contextView, frustumPoints } from "./view.js";
 
-const NAMES = { 0: "right", 1: "up", 2: "forward", turn: "turn" };
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
+const FRUSTUM = 0.15; // length of a camera's pyramid, of the distance to what the first photo shows
 
 export class Overlay {
   constructor(app) {
     this.app = app;
     this.measured = []; // points of the world, relative to the scene's origin
-    for (const handle of byId("gizmo").children) this.listen(handle, handle.dataset.handle);
+    this.handles = [3, 4, 5, 6, 7, 8, 0, 1, 2, 9].map((k) => {
+      const kind = ["arrow", "plane", "ring", "scaler"][Math.floor(k / 3)], hit = svg("path", { class: "hit" });
+      const handle = svg("g", { class: `${"xyz"[k % 3]} ${kind}`, "data-handle": k }, hit, svg("path"));
+      this.listen(handle, k);
+      return [k, handle];
+    });
+    byId("gizmo").append(...this.handles.map(([, handle]) => handle));
   }
 
   /** Pixels of the picture in one of the screen. */
@@ -19,22 +26,27 @@ export class Overlay {
     return this.app.canvas.width / this.app.canvas.clientWidth;
   }
 
+  /** Where points of the world show; null where one is behind the camera. */
+  places(points) {
+    const camera = this.app.camera(), pixels = points.map((point) => project(camera, point));
+    return pixels.every(Boolean) ? pixels.map(([x, y]) => [x / this.ratio, y / this.ratio]) : null;
+  }
+
   update() {
-    const { app, ratio } = this, { editor, selected } = app;
+    const { app, ratio } = this, { editor, selected } = app, active = selected !== null && !app.measuring;
+    const lines = active && handles(app.camera(), editor.centre(selected), app.scene.header.frame, ratio);
     this.drawMeasured();
-    const active = selected >= 0 && !app.measuring;
-    const lines = active && handles(app.camera(), editor.centre(selected), editor.frame, ratio);
+    this.drawCameras();
     byId("gizmo").toggleAttribute("hidden", !lines);
     if (!lines) return;
-    for (const handle of byId("gizmo").children) {
-      const name = handle.dataset.handle, points = lines[name].map(([x, y]) => [x / ratio, y / ratio]);
-      const path = name < 3 ? arrowPath(...points) : name < 6 && area(points) < SMALLEST ? "" : linePath(points);
-      for (const child of handle.children) child.setAttribute("d", path);
+    for (const [k, handle] of this.handles) {
+      const points = lines[k].map(([x, y]) => [x / ratio, y / ratio]);
+      draw(handle, k < 3 ? arrowPath(...points) : k < 6 && area(points) < SMALLEST ? "" : linePath(points));
     }
   }
 
   /** Drag a handle: the picture follows, and on release it becomes one step of the edits. */
-  listen(handle, name) {
+  listen(handle, k) {
     const { app } = this, { editor } = app;
     handle.addEventListener("pointerdown", (event) => {
       if (event.button) return;
@@ -44,15 +56,16 @@ export class Overlay {
         const { left, top } = app.canvas.getBoundingClientRect();
         return [(clientX - left) * this.ratio, (clientY - top) * this.ratio];
       };
-      const camera = app.camera(), centre = editor.centre(app.selected), from = pixel(event);
+      const { frame, snap } = app.scene.header, camera = app.camera(), from = pixel(event);
+      const centre = editor.centre(app.selected);
       this.amounts = {};
       handle.onpointermove = (moved) => {
-        const snap = moved.ctrlKey || moved.shiftKey || moved.metaKey ? editor.snap : 0;
-        const found = dragged(camera, centre, editor.frame, name, from, pixel(moved), snap);
+        const steps = moved.ctrlKey || moved.shiftKey || moved.metaKey ? snap : 0;
+        const found = dragged(camera, centre, frame, k, from, pixel(moved), steps);
         if (!found || !this.amounts) return;
         this.amounts = found;
         editor.preview(editor.step(found));
-        this.tell(amountText(found, editor.digits));
+        this.tell(this.amountText(found));
       };
       handle.onlostpointercapture = () => {
         const { amounts } = this;
@@ -81,12 +94,8 @@ export class Overlay {
 
   /** Select the groups whose centres are in the box; with `more`, beside those that are selected. */
   choose(a, b, more) {
-    const { app, ratio } = this, camera = app.camera();
-    const inside = (index) => {
-      const pixel = project(camera, app.editor.centre(index));
-      return pixel && inBox([pixel[0] / ratio, pixel[1] / ratio], a, b);
-    };
-    const free = [...app.hidden.keys()].filter((g) => !app.hidden[g] && !app.gone[g] && !app.locked[g]);
+    const { app } = this, free = [...app.groups.keys()].filter((id) => !app.hidden.has(id) && !app.locked.has(id));
+    const inside = (id) => this.places([app.editor.centre(id)])?.every((place) => inBox(place, a, b));
     app.choose([...(more ? app.selection : []), ...free.filter(inside)]);
   }
 
@@ -100,15 +109,49 @@ export class Overlay {
       this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.camera(), pixel, depth)];
     }
     const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
-    this.tell(b ? `Distance ${+Math.hypot(...add(b, scaled(a, -1))).toPrecision(4)}` : hint);
+    this.distance = b && Math.hypot(...add(b, scaled(a, -1)));
+    byId("length").hidden = !b;
+    this.tell(b ? `Distance ${+(this.distance * app.editor.state.unit).toPrecision(4)}` : hint);
     this.update();
   }
 
   drawMeasured() {
-    const camera = this.app.camera(), pixels = this.measured.map((point) => project(camera, point)).filter(Boolean);
-    const points = pixels.map(([x, y]) => [x / this.ratio, y / this.ratio]);
+    const points = this.measured.flatMap((point) => this.places([point]) ?? []);
     byId("ruler").setAttribute("d", points.length ? linePath([...points, points.at(-1)]) : "");
     byId("ends").setAttribute("d", points.map((point) => linePath([point, point])).join(""));
+  }
+
+  /** Pyramids where the photos were taken, with the photos in them; a click shows what a photo saw. */
+  drawCameras() {
+    const { app } = this, { header } = app.scene;
+    byId("cameras").toggleAttribute("hidden", !app.framed);
+    if (!app.framed) return;
+    this.cameras ??= header.cameras.map(({ photo }, k) => {
+      const picture = photo ? [svg("image", { href: photo, width: 1, height: 1, preserveAspectRatio: "none" })] : [];
+      const parts = [svg("title", {}, `photo ${k + 1}`), svg("path", { class: "hit" }), ...picture, svg("path")];
+      const camera = svg("g", {}, ...parts);
+      camera.addEventListener("click", () => app.showPhoto(k));
+      byId("cameras").append(camera);
+      return camera;
+    });
+    this.cameras.forEach((camera, k) => {
+      const places = this.places(frustumPoints(contextView(header, k), FRUSTUM * header.focus_depth));
+      camera.toggleAttribute("hidden", !places);
+      if (!places) return;
+      const [tip, a, b, c, d] = places, sides = [b[0] - a[0], b[1] - a[1], d[0] - a[0], d[1] - a[1], ...a];
+      draw(camera, linePath([tip, a, b, c, d, a]) + linePath([b, tip, c]) + linePath([d, tip]));
+      camera.querySelector("image")?.setAttribute("transform", `matrix(${sides.map((value) => value.toFixed(2))})`);
+    });
+  }
+
+  amountText(amounts) {
+    const { state: { unit }, base: { header } } = this.app.editor;
+    const written = ([name, value]) => {
+      if (name === "scale") return `scale ${value.toFixed(2)}`;
+      if (name.startsWith("turn")) return `${name} ${value.toFixed(1)}\u00b0`;
+      return `${name} ${+(value * unit).toFixed(header.digits - 1) || 0}`;
+    };
+    return Object.entries(amounts).map(written).join(", ");
   }
 
   tell(text) {
@@ -116,11 +159,7 @@ export class Overlay {
   }
 }
 
-function amountText(amounts, digits) {
-  const written = ([name, value]) => `${NAMES[name]} ${+value.toFixed(name === "turn" ? 1 : digits - 1) || 0}`;
-  return Object.entries(amounts).map(written).join(", ") + ("turn" in amounts ? "\u00b0" : "");
-}
-
+const draw = (parent, line) => parent.querySelectorAll("path").forEach((path) => path.setAttribute("d", line));
 const linePath = (points) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`;
 
 function arrowPath([x, y], [tipX, tipY]) {

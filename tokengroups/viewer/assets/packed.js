@@ -41,6 +41,27 @@ export function unpack(bytes) {
   return { header, count, words, harmonics, shares: header.soft ? block(3) : null };
 }
 
+/** The scene with copies appended: of the groups in the columns `sources`, each as a column of its own. */
+export function withCopies(scene, sources) {
+  if (!sources.length) return scene;
+  const owners = groupIndices(scene), first = scene.header.groups.length, picked = [];
+  sources.forEach((source, k) => owners.forEach((owner, i) => owner === source && picked.push([i, first + k])));
+  const longer = (records, width) => {
+    const out = new records.constructor(records.length + width * picked.length);
+    out.set(records);
+    picked.forEach(([i], p) => out.set(records.subarray(width * i, width * (i + 1)), records.length + width * p));
+    return out;
+  };
+  const { count, header, harmonics, shares } = scene, words = longer(scene.words, WORDS);
+  const halves = new Uint16Array(words.buffer);
+  picked.forEach(([, column], p) => (halves[2 * WORDS * (count + p) + 15] = column));
+  return {
+    header: { ...header, groups: [...header.groups, ...sources.map((source) => header.groups[source])] },
+    count: count + picked.length, words,
+    harmonics: harmonics && longer(harmonics, 4 * header.sh_degree), shares: shares && longer(shares, 3),
+  };
+}
+
 /** Positions as the sorter takes them; NaN for splats that are too faint to be drawn anywhere. */
 export function sortedPositions({ words, count }) {
   const floats = new Float32Array(words.buffer), positions = new Float32Array(3 * count);

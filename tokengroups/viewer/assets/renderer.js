@@ -6,42 +6,45 @@ import { WORDS } from "./packed.js";
 const ROW = 512; // splats in a row of their textures
 const BATCH = 1024; // splats of one instance: an instance for each would be slow
 
-export class NoWebGL extends Error {}
-
 export class Renderer {
-  /** @throws NoWebGL where the browser has no WebGL 2 */
-  constructor(canvas, scene) {
+  /** @throws Error where the browser has no WebGL 2 */
+  constructor(canvas) {
     const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
     this.gl = canvas.getContext("webgl2", options);
-    if (!this.gl) throw new NoWebGL("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
+    if (!this.gl) throw new Error("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
     this.canvas = canvas;
-    this.scene = scene;
     this.background = [0, 0, 0];
     this.setUp();
   }
 
-  /** Make everything that lies on the GPU; again after a lost context. */
+  /** Make what lies on the GPU, except for the scene; again after a lost context. */
   setUp() {
-    const { gl, scene } = this, { count, words, harmonics } = scene, degree = scene.header.sh_degree;
+    const { gl } = this;
     const deep = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
     this.format = deep ? gl.RGBA16F : gl.RGBA8; // 8 bits would round at every splat
-    this.rows = Math.max(Math.ceil(count / ROW), 1);
-    const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-    if (this.rows > most) throw new NoWebGL("The scene is too large for this graphics card; see --max-gaussians.");
     this.program = this.link("splat");
     this.copying = this.link("copy");
-    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], perSplat = harmonics ? degree : 1; // texels
-    this.textures = {
-      splats: this.table((WORDS / 4) * ROW, this.rows, integers, words),
-      harmonics: this.table(perSplat * ROW, harmonics ? this.rows : 1, integers, harmonics),
-      order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
-      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
-    };
+    this.textures = {};
     const corners = new Uint16Array(6 * BATCH);
     for (let i = 0; i < BATCH; i++) corners.set([0, 1, 2, 2, 1, 3].map((corner) => 4 * i + corner), 6 * i);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
     this.target = null;
+  }
+
+  /** Take a scene, in place of the one before. */
+  load(scene) {
+    const { gl } = this, { count, words, harmonics } = scene, rows = Math.max(Math.ceil(count / ROW), 1);
+    if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("The scene is too large; see --max-gaussians.");
+    for (const { texture } of Object.values(this.textures)) gl.deleteTexture(texture);
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], degree = scene.header.sh_degree;
+    this.textures = {
+      splats: this.table((WORDS / 4) * ROW, rows, integers, words),
+      harmonics: this.table(Math.max(degree, 1) * ROW, degree ? rows : 1, integers, harmonics),
+      order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
+      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
+    };
+    this.scene = scene;
     this.drawn = 0;
   }
 
@@ -79,18 +82,13 @@ export class Renderer {
     return table;
   }
 
-  /** Replace the first texels of a texture; the last row may be incomplete. */
+  /** Replace the first rows of a texture; zeros fill the last one. */
   fill({ texture, width, format, type }, values) {
-    const { gl } = this, perRow = width * (format === gl.RED_INTEGER ? 1 : 4);
-    const whole = Math.floor(values.length / perRow);
+    const { gl } = this, row = width * (format === gl.RED_INTEGER ? 1 : 4), height = Math.ceil(values.length / row);
+    const whole = new values.constructor(row * height);
+    whole.set(values);
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    const send = (row, height, numbers) => {
-      if (numbers.length) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, row, width, height, format, type, numbers);
-    };
-    send(0, whole, values.subarray(0, whole * perRow));
-    const rest = values.subarray(whole * perRow), padded = new values.constructor(rest.length ? perRow : 0);
-    padded.set(rest);
-    send(whole, 1, padded);
+    if (height) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, width, height, format, type, whole);
   }
 
   setOrder(order, count) {

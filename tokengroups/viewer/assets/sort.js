@@ -75,6 +75,11 @@ export class Sorter {
     else setTimeout(() => this.finish({ order, count: this.here(rows, order), job }));
   }
 
+  end() {
+    this.done = () => {};
+    this.worker?.terminate();
+  }
+
   finish({ order, count, job }) {
     this.busy = false;
     if (this.last) this.free.push(this.last);

@@ -13,6 +13,9 @@ async function openScene() {
     const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
     byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`;
     const app = new App(scene);
+    byId("blend").addEventListener("input", ({ target }) => {
+      byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`;
+    });
     for (const button of document.querySelectorAll("[data-key]")) {
       button.addEventListener("click", () => app.command(button.dataset.key));
     }

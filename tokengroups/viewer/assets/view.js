@@ -57,3 +57,21 @@ export function dolly(view, factor, start) {
 export function focusOn(view, point) {
   return { ...view, eye: add(point, scaled(view.rotation.slice(6), -view.distance)) };
 }
+
+/** A view's eye, and the corners of its picture at a depth: clockwise from the upper left. */
+export function frustumPoints({ rotation, eye, lens: { fx, fy, cx, cy, width, height } }, depth) {
+  const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => [(x - cx) / fx, (y - cy) / fy, 1]);
+  return [eye, ...corners.map((ray) => add(eye, scaled(applyTransposed3(rotation, ray), depth)))];
+}
+
+/** The file that `tokengroups render --camera FILE --video out.mp4` films: views in pictures of one size. */
+export function pathFile({ origin }, unit, views, width, height) {
+  const viewpoints = views.map((view, k) => {
+    const { rotation: r, fx, fy, cx, cy } = cameraFor(view, width, height);
+    const shift = apply3(r, scaled(add(view.eye, origin), -unit));
+    const rows = [0, 1, 2].map((i) => [...r.slice(3 * i, 3 * i + 3), shift[i]]);
+    return { name: `view ${k + 1}`, width, height, fx, fy, cx, cy, cam_from_world: [...rows, [0, 0, 0, 1]] };
+  });
+  const path = { format: "tokengroups.path", version: 1, seconds: 2 * Math.max(views.length - 1, 1), closed: false };
+  return JSON.stringify({ ...path, viewpoints }, null, 1);
+}
