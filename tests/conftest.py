@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 DATA = Path(__file__).parent / "data"
+# No process of the browser may wait for a graphics card: Chromium draws with SwiftShader on the CPU.
+BROWSER_FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +38,19 @@ def encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: encodable(item) for key, item in value.items()}
     return type(value)(map(encodable, value)) if isinstance(value, (list, tuple)) else value
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Any]:
+    """Chromium without a window."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("needs Chromium (apt install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from tokengroups.cli import view
 from tokengroups.cli.main import main
 from tokengroups.scene import save_scene
 from tokengroups.viewer import server
+from tokengroups.viewer.access import Access
+from tokengroups.viewer.room import Room
 
 
 @pytest.fixture
@@ -127,33 +129,55 @@ def test_bad_input_is_one_line_and_changes_nothing(scene_file: Path, capsys: pyt
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Tokens of the servers that would have run."""
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Access]:
+    """Who could have asked the servers that would have run."""
     pytest.importorskip("aiohttp", reason="the extra 'view' is not installed")
-    tokens: list[str | None] = []
-    monkeypatch.setattr(server, "serve", lambda _room, _place, token: tokens.append(token))
-    return tokens
+    served: list[Access] = []
+
+    def serve(room: Room, _place: object, access: Access) -> None:
+        assert room.embed is not None
+        served.append(access)
+
+    monkeypatch.setattr(server, "serve", serve)
+    return served
 
 
 def test_it_serves_on_this_machine_only(
-    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[Access]
 ) -> None:
     assert run(scene_file, "--max-gaussians", 10) == 0
     captured = capsys.readouterr()
     assert re.fullmatch(r"serving .*my room.safetensors at http://127.0.0.1:\d+/  \(Ctrl-C ends\)\n", captured.out)
     assert "the page shows 10 Gaussians of 24" in captured.err and "token" not in captured.err
-    assert served == [None]
+    assert served == [Access()]
 
 
 def test_other_addresses_warn_and_need_a_token(
-    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[Access]
 ) -> None:
     for _ in range(2):
         assert run(scene_file, "--host", "0.0.0.0") == 0
     captured = capsys.readouterr()
     assert "with --host 0.0.0.0 all who reach this machine and have the address below can see and edit" in captured.err
-    assert len(set(served)) == 2 and all(token and len(token) > 20 for token in served)
-    assert [line.split("?token=")[1].split()[0] for line in captured.out.splitlines()] == served
+    tokens = [access.token for access in served]
+    assert len(set(tokens)) == 2 and all(token and len(token) > 20 for token in tokens)
+    assert [line.split("?token=")[1].split()[0] for line in captured.out.splitlines()] == tokens
+
+
+def test_behind_a_proxy_it_prints_the_proxys_address_and_needs_a_token(
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[Access]
+) -> None:
+    assert run(scene_file, "--url", "https://hub.example.org/user/me/proxy/8765") == 0
+    captured = capsys.readouterr()
+    (access,) = served
+    assert access.origin == "https://hub.example.org" and access.token
+    assert f" at https://hub.example.org/user/me/proxy/8765/?token={access.token} " in captured.out
+    assert "--host" not in captured.err
+    assert "give the address at which the proxy" in refused(capsys, scene_file, "--url", "hub.example.org")
+    with server.bind("127.0.0.1", 0) as busy:
+        port = busy.getsockname()[1]
+        line = refused(capsys, scene_file, "--url", f"https://hub.example.org/proxy/{port}/", "--port", port)
+        assert f"port {port} is busy; give another --port" in line  # the proxy would ask somebody else's server
 
 
 def test_without_aiohttp_one_line_says_what_to_install(
@@ -165,9 +189,11 @@ def test_without_aiohttp_one_line_says_what_to_install(
 
 
 def test_what_cannot_be_served_is_refused(
-    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[str | None]
+    scene_file: Path, capsys: pytest.CaptureFixture[str], served: list[Access]
 ) -> None:
-    assert "--host and --port are for serving" in refused(capsys, scene_file, "--html", "a.html", "--port", 9000)
+    for option in ("--port", "--host", "--url", "--text-encoder"):
+        line = refused(capsys, scene_file, "--html", "a.html", option, 9000)
+        assert f"--html writes the page, and {option} is for serving it" in line
     assert "cannot read none.safetensors" in refused(capsys, "none.safetensors")
     assert "cannot serve at no such host" in refused(capsys, scene_file, "--host", "no such host")
     assert served == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -53,7 +54,18 @@ TEXTS = (
     ",",
     "\x00",
 )
-CAMERAS = ("context:0", "context:", "orbit:1", "orbit:2:45", "orbit", "orbit:1e999", "orbit:²", "orbit:-1", "::")
+CAMERAS = (
+    "context:0",
+    "context:",
+    "orbit:1",
+    "orbit:2:45",
+    "orbit",
+    "orbit:1e999",
+    "orbit:²",
+    "orbit:-1",
+    "::",
+    "path.json",
+)
 KINDS = ("color", "Colours, depth", "groups,groups", "GROUP depths", "", ",", "alpha", "\x00")
 COLORS = ("white", "Light Grey", "#12f", "ff8800", "1,2,3", "300,0,0", "#12345g", "rgb(1,2,3)", "", "\udc80")
 EDITS = (
@@ -147,7 +159,8 @@ LINES = {
         options(endpoint=word(("http://127.0.0.1:1/v1", "", "http://", "x")), requests_per_minute=number),
     ),
     "render": line(
-        "render", scene, out,
+        "render", scene, st.one_of(out, named("video", word(PATHS, right="film.gif"))),
+        options(video=word(OUTPUTS, right="film.gif"), fps=number, seconds=number),
         options("json", camera=word(CAMERAS, PATHS), what=word(KINDS), size=number, background=word(COLORS)),
     ),
     "edit": line("edit", scene, edits, out, options("json", "all", render=output, text_encoder=path, script=path)),
@@ -183,6 +196,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     tg.save_scene(folder / "scene.safetensors", replace(plain, semantics=semantics))
     Image.new("RGB", (40, 30), "gray").save(folder / "photo.png")
+    viewpoint = {"width": 40, "height": 30, "fx": 40, "fy": 40, "cam_from_world": torch.eye(4).tolist()}
+    path = {"format": "tokengroups.path", "version": 1, "seconds": 0.1, "closed": True, "viewpoints": [viewpoint]}
+    (folder / "path.json").write_text(json.dumps(path))
     (folder / "words.txt").write_text("a: [1, 2\n")
     (folder / "folder").mkdir()
     with pytest.MonkeyPatch.context() as patch:

@@ -18,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokengroups.errors import UserError
+from tokengroups.io.camera_paths import MAX_SECONDS, CameraPath, load_camera_path
 from tokengroups.io.cameras import load_cameras, load_named_cameras
 from tokengroups.io.colmap import load_colmap
 from tokengroups.io.points import FARTHEST, PointCloud, load_points
 from tokengroups.io.posed_cameras import MAX_SIDE_PX, CameraSet
 from tokengroups.io.transforms import load_transforms
+from tokengroups.scene import path_cameras
 
 fuzzed = settings(
     max_examples=examples(100), deadline=None, derandomize=os.environ.get("FUZZ_FACTOR", "1") == "1", database=None
@@ -31,6 +33,7 @@ ROTATION = [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 POSE = [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
 ENTRY = {"img_name": "a", "width": 64, "height": 48, "position": [1, 2, 3], "rotation": ROTATION, "fx": 50.0, "fy": 40}
 CAMERAS = [ENTRY, {**ENTRY, "cx": 30.0, "cy": 20, "cam_from_world": POSE}]
+PATH = {"format": "tokengroups.path", "version": 1, "seconds": 6, "closed": False, "viewpoints": CAMERAS}
 FRAMES = [
     {"file_path": "images/a.png", "transform_matrix": POSE},
     {"file_path": "b", "transform_matrix": POSE[:3], "fl_x": 70, "camera_angle_y": 0.6},
@@ -206,6 +209,7 @@ def read_model(files: dict[str, bytes], suffix: str) -> CameraSet:
 def test_the_sound_files_are_read() -> None:
     """What is mutated below is accepted as it is."""
     judge_set(read_file(load_named_cameras, "c.json", json.dumps(CAMERAS).encode()))
+    assert read_file(load_camera_path, "p.json", json.dumps(PATH).encode()).seconds == 6
     for document in TRANSFORMS:
         judge_set(read_file(load_transforms, "t.json", json.dumps(document).encode()))
     judge_set(read_model({name: text.encode() for name, text in COLMAP.items()}, ".txt"))
@@ -227,6 +231,19 @@ def test_cameras(data: st.DataObject, raw: bool) -> None:
 
     check(lambda: read_file(load_cameras, "cameras.json", content), judge)
     check(lambda: read_file(load_named_cameras, "cameras.json", content), judge_set)
+
+
+@fuzzed
+@given(data=st.data(), raw=st.booleans())
+def test_camera_paths(data: st.DataObject, raw: bool) -> None:
+    content = mutated_bytes(data, json.dumps(PATH).encode()) if raw else mutated_json(data, PATH)
+
+    def judge(path: CameraPath) -> None:
+        film = path_cameras(path.viewpoints, 7, path.closed)
+        assert 0 < path.seconds <= MAX_SECONDS
+        assert bool(film.cam_from_world.isfinite().all() and film.intrinsics.isfinite().all())
+
+    check(lambda: read_file(load_camera_path, "path.json", content), judge)
 
 
 @fuzzed

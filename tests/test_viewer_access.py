@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tokengroups.viewer.access import refusal
+from tokengroups.errors import UserError
+from tokengroups.viewer.access import Access, proxy_page
 
 
 @pytest.mark.parametrize(
@@ -37,5 +38,57 @@ from tokengroups.viewer.access import refusal
 def test_requests_of_others_are_refused(
     host: str | None, origin: str | None, given: str | None, token: str | None, message: str | None
 ) -> None:
-    reason = refusal(host, origin, given, token)
+    reason = Access(token).refusal(host, origin, given)
     assert reason is None if message is None else message in (reason or "")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "given", "message"),
+    [
+        ("hub.org", "https://hub.org", "secret", None),
+        ("localhost:8765", "https://hub.org", "secret", None),  # a proxy that gives the server's name
+        ("hub.org", None, "secret", None),
+        ("localhost:8765", "http://localhost:8765", "secret", None),  # on the machine itself
+        ("localhost:8765", "https://hub.org", None, "needs the token"),
+        ("hub.org", None, None, "needs the token"),
+        ("localhost:8765", "http://hub.org", "secret", "other places"),
+        ("localhost:8765", "https://hub.org:8443", "secret", "other places"),
+        ("localhost:8765", "https://evil.hub.org", "secret", "other places"),
+        ("localhost:8765", "https://hub.org.evil.org", "secret", "other places"),
+        ("localhost:8765", "http://localhost:3000", "secret", "other places"),
+        ("localhost:8765", "null", "secret", "other places"),
+    ],
+)
+def test_behind_a_proxy_its_page_may_ask_with_the_token(
+    host: str, origin: str | None, given: str | None, message: str | None
+) -> None:
+    reason = Access("secret", "https://hub.org").refusal(host, origin, given)
+    assert reason is None if message is None else message in (reason or "")
+
+
+def test_an_origin_without_a_token_opens_nothing() -> None:
+    assert "other places" in (Access(None, "https://hub.org").refusal("localhost", "https://hub.org", None) or "")
+    assert "secret" not in repr(Access("secret"))
+
+
+@pytest.mark.parametrize(
+    ("url", "page", "origin"),
+    [
+        ("https://hub.org", "https://hub.org/", "https://hub.org"),
+        ("http://Hub.org:80/a/b//", "http://hub.org/a/b/", "http://hub.org"),
+        ("HTTPS://hub.org:8443/a", "https://hub.org:8443/a/", "https://hub.org:8443"),
+        ("http://[::1]:9000/", "http://[::1]:9000/", "http://[::1]:9000"),
+    ],
+)
+def test_the_address_of_a_proxy_has_the_origin_that_browsers_send(url: str, page: str, origin: str) -> None:
+    assert proxy_page(url) == (page, origin)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "hub.org", "//hub.org/", "ftp://hub.org/", "https://", "https://me:pw@hub.org/", "https://hub.org/?token=a",
+     "https://hub.org/#a", "https://hub.org:port/", "https://[hub", "https://h\u00fcb.org/", "javascript:alert(1)"],
+)  # fmt: skip
+def test_what_is_no_address_of_a_page_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="give the address at which the proxy shows the page"):
+        proxy_page(url)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browsers import AWAY, DARK, PICKS, PREPARE, Opened, dense_scene, difference, drag_handle, ours, place_of
 from scenes import random_scene
 
 import tokengroups as tg
@@ -21,76 +20,12 @@ from tokengroups.editing import parse_edits
 from tokengroups.geometry import rotation_from_quaternion
 from tokengroups.io.pictures import group_colors
 from tokengroups.io.ply import save_ply
-from tokengroups.scene import SceneView, group_centre, import_scene, render_views
+from tokengroups.scene import group_centre, import_scene
 from tokengroups.scene.views import resize_cameras
-from tokengroups.types import Cameras, TokenScene
+from tokengroups.types import TokenScene
 from tokengroups.viewer import pack_scene, page_html
 
-# No process of the browser may wait for a graphics card: Chromium draws with SwiftShader on the CPU.
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 HOSTILE = "</script><script>hacked = true</script><img src=x onerror='hacked = true'>"
-DARK = (0.0, 0.0, 0.0)
-AWAY = (710, 5)  # where the mouse is over no group, in a window of 720 x 300
-
-PREPARE = """async ([width, height, background]) => {
-  const app = await tokengroups;
-  app.setSize(width, height);
-  app.setBackground(background);
-}"""
-PIXELS = """async (photo) => {
-  const app = await tokengroups;
-  if (photo !== null) app.showPhoto(photo);
-  const bytes = await app.pixels();
-  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-}"""
-PICKS = """async (step) => {
-  const app = await tokengroups, { width, height } = app.canvas, picks = [];
-  await app.settled();
-  for (let y = 0; y < height; y += step) for (let x = 0; x < width; x += step) {
-    const { group, alpha, depth } = app.pick(x + 0.5, y + 0.5);
-    picks.push([group ?? -1, alpha, depth]);
-  }
-  return picks;
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("needs Chromium (apt install chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The page of a scene in a browser, and what it asked for or complained about."""
-
-    page: Any
-    cameras: Cameras
-    requests: list[str]
-    errors: list[str]
-
-    def picture(self, photo: int | None = 0) -> np.ndarray:
-        height, width = self.cameras.size_hw
-        data = np.frombuffer(base64.b64decode(self.page.evaluate(PIXELS, photo)), np.uint8)
-        return data.reshape(height, width, 4)[..., :3].astype(float)
-
-    def run(self, script: str) -> Any:
-        """Value of an expression about `app`."""
-        return self.page.evaluate(f"async () => {{ const app = await tokengroups; return {script}; }}")
-
-    def becomes(self, script: str, value: Any) -> bool:
-        """Whether an expression about `app` has this value soon."""
-        for _ in range(100):
-            if self.run(script) == value:
-                return True
-            self.page.wait_for_timeout(50)
-        return False
 
 
 @pytest.fixture
@@ -116,20 +51,6 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
     yield open_page
     for context in contexts:
         context.close()
-
-
-def dense_scene(degree: int = 0, groups: int = 6) -> TokenScene:
-    """Enough Gaussians to cover most of the picture, in two views of 256 x 192 pixels."""
-    return random_scene(groups=groups, anchors_per_group=8, per_anchor=24, degree=degree)
-
-
-def ours(scene: TokenScene, cameras: Cameras, photo: int = 0) -> SceneView:
-    return list(render_views(scene, cameras))[photo]
-
-
-def difference(picture: np.ndarray, view: SceneView) -> float:
-    """Mean absolute difference of 8-bit values; rounding alone makes 0.25."""
-    return float(np.abs(picture - 255 * view.color.clamp(0, 1).numpy()).mean())
 
 
 def turn(degrees: float, axis: tuple[float, float, float]) -> torch.Tensor:
@@ -358,15 +279,6 @@ def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
     assert np.array_equal(opened.picture(), before)
 
 
-def place_of(view: SceneView, group_id: int) -> tuple[float, float]:
-    """Point of the window inside a group: where a square of 7 pixels shows nothing else."""
-    mine = torch.from_numpy(np.asarray(view.group_map == group_id)).float()
-    inner = torch.nn.functional.avg_pool2d(mine[None], 7, stride=1)[0]
-    row, column = divmod(int(inner.argmax()), inner.shape[1])
-    assert inner.max() == 1
-    return column + 3.5, row + 3.5
-
-
 def small_window(show: Any, scene: TokenScene) -> Opened:
     """A canvas of the cameras' 440 x 330 pixels, so that a pixel of the picture is one of the window."""
     opened = show(scene, height=330, viewport={"width": 720, "height": 330}, accept_downloads=True)
@@ -432,25 +344,6 @@ def test_the_last_group_stays(show: Any) -> None:
     opened.run("(app.select(2), app.command('Delete'))")
     assert "at least one group" in opened.page.locator("#note").inner_text()
     assert opened.run("app.editor.operations") == []
-
-
-def drag_handle(opened: Opened, handle: str, offset: tuple[float, float], *, held: str = "", part: float = 1.0) -> None:
-    """Drag a handle of the selected group by pixels of the window; `part` says where along its line it is taken."""
-    script = f"""() => {{
-      const path = document.querySelector('[data-handle="{handle}"] path'), length = path.getTotalLength();
-      const {{ x, y }} = path.getPointAtLength({part} * length);
-      return [x, y];
-    }}"""
-    opened.run("app.settled()")
-    x, y = opened.page.evaluate(script)
-    opened.page.mouse.move(x, y)
-    if held:
-        opened.page.keyboard.down(held)
-    opened.page.mouse.down()
-    opened.page.mouse.move(x + offset[0], y + offset[1], steps=3)
-    opened.page.mouse.up()
-    if held:
-        opened.page.keyboard.up(held)
 
 
 def test_handles_move_and_turn_the_group_under_the_mouse(show: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tokengroups as tg
+from tokengroups.cli.main import main
+from tokengroups.errors import UserError
+from tokengroups.types import TokenScene
 from tokengroups.viewer import Session, look, looks, open_session, pack_scene
 from tokengroups.viewer.room import Room
 
@@ -33,12 +39,15 @@ def folder(room: Room) -> list[str]:
 
 
 def test_edits_undo_and_redo_answer_with_the_state(room: Room) -> None:
-    assert json.loads(room.get("/state").body) == {
-        "version": 0, "steps": [], "undone": [], "command": "", "file_changed": False,
+    state = json.loads(room.get("/state").body)
+    first = state.pop("source")
+    assert state == {
+        "version": 0, "steps": [], "undone": [], "command": "", "file_changed": False, "query": True,
     }  # fmt: skip
     status, state = post(room, "/edit", edits=[["remove", "box"]], version=0)
     source = room.session.source
     assert (status, state["version"], len(state["steps"]), state["undone"]) == (200, 1, 1, [])
+    assert state["source"] == first
     assert state["steps"] == [{"edits": [["remove", "box"]], "done": "removed 2"}]
     assert state["command"] == f"tokengroups edit '{source}' remove box -o edited.safetensors"
     assert json.loads(room.get("/script").body)["edits"] == [["remove", "box"]]
@@ -143,7 +152,14 @@ def test_an_order_for_an_older_version_is_refused_with_a_choice(room: Room) -> N
         ("/save", b'{"version": 0, "name": ".hidden.ply"}', "give the name of a file"),
         ("/save", b'{"version": 0, "name": "../a.ply"}', "give the name of a file"),
         ("/save", b'{"version": 0, "name": "/tmp/a.ply"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": "a\\u0000.safetensors"}', ""),
+        ("/save", b'{"version": 0, "name": "a\\u0000.safetensors"}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": "a\\ud800.safetensors"}', "give the name of a file"),
+        ("/save", b'{"version": 0, "name": ["a.safetensors"]}', "give the name of a file"),
+        ("/query", b'{"version": 0}', "give the text to look for, got None"),
+        ("/query", b'{"version": 0, "text": ["chair"]}', "give the text to look for"),
+        ("/query", b'{"version": 0, "text": " \\n"}', "the text is empty"),
+        ("/query", b'{"version": 0, "text": "\\ud800"}', "no UTF-8"),
+        ("/query", b'{"text": "chair"}', "send a JSON object"),
     ],
 )
 def test_wrong_orders_change_nothing(room: Room, path: str, body: bytes, message: str) -> None:
@@ -171,9 +187,81 @@ def test_a_replaced_file_is_said_and_can_be_read_again(room: Room) -> None:
     assert json.loads(room.get("/state").body)["file_changed"]
     status, state = post(room, "/reload", version=1)
     assert (status, state["version"], state["steps"], state["file_changed"]) == (200, 2, [], False)
+    assert state["source"] != Room(room.session).source
     assert room.session.scene.group_names == ("floor", "ball")
     Path(room.session.source).unlink()
     assert post(room, "/reload", version=2)[0] == 400 and room.version == 2
+
+
+def test_a_query_answers_for_all_groups_and_changes_nothing(room: Room) -> None:
+    status, answer = post(room, "/query", text=" BALL ", version=0)
+    matches = [{"id": 3, "probability": 1.0}, {"id": 1, "probability": 0.0}, {"id": 2, "probability": 0.0}]
+    assert status == 200 and answer == {"text": "BALL", "encoder": None, "matches": matches}
+    assert room.version == 0 and json.loads(room.get("/state").body)["steps"] == []
+    post(room, "/edit", edits=[["remove", "ball"]], version=0)
+    status, answer = post(room, "/query", text="ball", version=0)
+    assert (status, answer["version"], answer["choices"]) == (409, 1, ["reload", "repeat"])
+    assert [match["id"] for match in post(room, "/query", text="ball", version=1)[1]["matches"]] == [1, 2]
+
+
+def test_one_encoder_serves_queries_and_edits_by_words() -> None:
+    texts, scene = [], replace(tg.example_scene(), group_names=())
+    assert scene.semantics is not None
+    ball = scene.semantics.embeddings[2]
+
+    def embed(_scene: TokenScene, text: str) -> torch.Tensor:
+        if text == "nonsense":
+            raise UserError("the encoder is not installed")
+        texts.append(text)
+        return ball
+
+    room = Room(Session(scene, "a.safetensors"), embed=embed)
+    assert json.loads(room.get("/state").body)["query"]
+    status, answer = post(room, "/query", text="something  round", version=0)
+    assert status == 200 and answer["text"] == "something round" and answer["encoder"] == scene.semantics.encoder
+    assert answer["matches"][0]["id"] == 3 and len(answer["matches"]) == 3
+    status, state = post(room, "/edit", edits=[["remove", "something round"]], version=0)
+    assert status == 200 and state["steps"][0]["done"] == "removed 3" and texts == ["something round"] * 2
+    for path, order in (("/query", {"text": "nonsense"}), ("/edit", {"edits": [["remove", "nonsense"]]})):
+        assert post(room, path, version=1, **order) == (400, {"error": "the encoder is not installed"})
+    assert not json.loads(Room(Session(scene, "a")).get("/state").body)["query"]
+
+
+def test_an_inserted_group_is_found_from_where_the_server_was_started(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the command line, which then makes the same scene."""
+    (tmp_path / "others").mkdir()
+    tg.save_scene(tmp_path / "others" / "a room.safetensors", tg.example_scene())
+    monkeypatch.chdir(tmp_path / "others")
+    status, state = post(room, "/edit", edits=[["insert", "a room.safetensors:ball", "--at", "0", "0", "2"]], version=0)
+    assert status == 200
+    assert main(shlex.split(state["command"])[1:]) == 0
+    post(room, "/save", name="saved.safetensors", version=1)
+    assert Path("edited.safetensors").read_bytes() == (tmp_path / "saved.safetensors").read_bytes()
+    status, answer = post(room, "/edit", edits=[["insert", "no room.safetensors:2", "--at", "0", "0", "2"]], version=1)
+    assert (status, answer["error"]) == (400, "cannot read no room.safetensors: there is no such file")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda some: st.lists(some, max_size=4) | st.dictionaries(st.text(max_size=4), some, max_size=3),
+    max_leaves=6,
+)
+WORDS = ["remove", "move", "scale", "split", "merge", "rename", "duplicate", "insert", "2", "box", "-1", "1e400", "nan",
+         "--at", "/:2", "\ud800", "\0", "", "x" * 300]  # fmt: skip
+EDITS = st.lists(st.lists(st.sampled_from(WORDS), max_size=6) | JSON, max_size=2)
+ORDERS = st.fixed_dictionaries({"version": st.just(0) | JSON}, optional={"edits": EDITS | JSON, "text": JSON})
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(path=st.sampled_from(["/edit", "/undo", "/redo", "/query"]), order=ORDERS)
+def test_any_order_is_obeyed_or_refused_in_one_line(path: str, order: dict[str, Any]) -> None:
+    room = Room(Session(tg.example_scene(), "a.safetensors"))
+    status, answer = post(room, path, **order)
+    assert status in (200, 400, 409) and (status == 200) != ("error" in answer)
+    assert "\n" not in answer.get("error", "") and room.version == (path == "/edit" and status == 200)
+    assert all(room.get(path).status == 200 for path in ("/state", "/scene"))
 
 
 def test_requests_are_quick() -> None:

@@ -16,10 +16,10 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.cli.main import main
 from tokengroups.editing import EDITS as EDIT_CLASSES
+from tokengroups.editing.motion import Move
 from tokengroups.errors import UserError
 from tokengroups.types import TokenScene
 from tokengroups.viewer import FileExists, Session, StaleVersion, open_session
-from tokengroups.viewer.session import _KEPT
 
 EDITS = [
     ["rename", "2", "a red box"],
@@ -134,20 +134,26 @@ def test_undo_and_redo_pass_through_the_same_scenes() -> None:
         session.redo()
 
 
-def test_undo_has_no_limit_though_few_scenes_are_kept() -> None:
-    session = Session(random_scene(), "a.safetensors")
-    number = 3 * _KEPT
+def test_undo_has_no_limit_though_few_scenes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few scenes are kept, and few edits are made anew by one undo, wherever it is in the history."""
+    number, applied, moved = 300, [0], Move.apply
+
+    def counted(edit: Move, scene: TokenScene) -> TokenScene:
+        applied[0] += 1
+        return moved(edit, scene)
+
+    monkeypatch.setattr(Move, "apply", counted)
+    session, first, expected = Session(random_scene(), "a"), random_scene(), {}
     for _ in range(number):
+        expected[len(session.steps)] = session.scene.gaussians.means.clone()
         session = session.edit(["move", "5", "0.1", "0", "0"])
-        assert len(session.recent) <= _KEPT
-    middle = edited(Session(random_scene(), "b"), [["move", "5", "0.1", "0", "0"]] * (_KEPT + 3))
-    for _ in range(number - _KEPT - 3):
+        assert len(session.scenes) < 64 and len(session.steps) in session.scenes
+    for _ in range(number):
+        applied[0] = 0
         session = session.undo()
-        assert 0 < len(session.recent) <= _KEPT
-    assert same(session.scene, middle.scene)
-    for _ in range(_KEPT + 3):
-        session = session.undo()
-    assert same(session.scene, random_scene())
+        assert applied[0] < number / 8 and len(session.scenes) < 64
+        assert torch.equal(session.scene.gaussians.means, expected[len(session.steps)])
+    assert same(session.scene, first) and not session.scenes
     with pytest.raises(UserError, match="nothing to undo"):
         session.undo()
 

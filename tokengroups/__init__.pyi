@@ -24,5 +24,6 @@ from .systems import load_model as load_model
 from .types import Cameras as Cameras
 from .types import Gaussians as Gaussians
 from .types import TokenScene as TokenScene
+from .viewer import view as view
 
 __version__: str

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tokengroups.errors import UserError
 
 TEXT_LIMIT = 64 * 2**20  # bytes of a JSON, YAML or other text file
+LONGEST_TEXT = 2000  # characters; text encoders ignore all but the first 60 to 250 words
 PathKind = Literal["file", "folder", "missing", "other", "impossible"]
 _LONGEST_REASON = 200  # characters of another library's message
 
@@ -108,6 +109,22 @@ def malformed(where: str | os.PathLike[str], advice: str) -> Iterator[None]:
         raise UserError(f"{shown(where)}: nested too deeply; {advice}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{shown(where)}: a value has the wrong form ({shown(error)}); {advice}") from error
+
+
+def check_text(text: str) -> str:
+    """A text to look for, with white space reduced to single spaces.
+
+    Raises:
+        UserError: The text is empty, far longer than what encoders read, or holds bytes that are no text.
+    """
+    text = " ".join(text.split())
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"the text '{shown(text)}' holds bytes that are no UTF-8; write it in UTF-8")
+    if not text:
+        raise UserError("the text is empty; say what to look for, e.g. 'a place to sit'")
+    if len(text) > LONGEST_TEXT:
+        raise UserError(f"the text has {len(text):,} characters, and encoders read less; give at most {LONGEST_TEXT:,}")
+    return text
 
 
 def shown(value: object) -> str:

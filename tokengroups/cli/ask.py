@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tokengroups.cli.arguments import MAX_COUNT, add_device_option, add_number, pick_device
 from tokengroups.cli.output import counted, note, print_json, print_table, progress, save_pictures, say
-from tokengroups.cli.text import add_text_encoder_option, check_text, embed
+from tokengroups.cli.text import add_text_encoder_option, embed
 from tokengroups.errors import UserError
+from tokengroups.reading import check_text
 
 if TYPE_CHECKING:
     from tokengroups.grounding import Answerer, Grounding, ScenePictures

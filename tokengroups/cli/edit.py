@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import describe, print_json, save_pictures, say
-from tokengroups.cli.text import add_text_encoder_option, check_text, embed
+from tokengroups.cli.text import add_text_encoder_option, embedder
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tokengroups.editing import Edit
     from tokengroups.types import TokenScene
 
@@ -98,22 +96,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _apply(edits: Sequence[Edit], scene: TokenScene, args: argparse.Namespace) -> tuple[TokenScene, list[str]]:
     """Apply edits one after the other; returns the edited scene and what was done."""
-
-    def embed_text(of: TokenScene, text: str) -> Tensor:
-        names = ", ".join(sorted({name for name in of.group_names if name}))
-        if names and of.semantics is None:
-            raise UserError(
-                f"no group has the name '{shown(text)}': the scene has {shown(names)}, and no semantics for other "
-                "texts (`tokengroups embed` adds some)"
-            )
-        return embed(of, args.text_encoder, [check_text(text)])[0]
-
     from tokengroups.editing import describe as describe_edit
 
-    done = []
+    done, embed = [], embedder(args.text_encoder)
     for number, edit in enumerate(edits, start=1):
         try:
-            edit = edit.resolve(scene, embed_text, every=args.all)
+            edit = edit.resolve(scene, embed, every=args.all)
             edited = edit.apply(scene)
         except UserError as error:
             raise UserError(f"{shown(args.script)}: edit {number}: {error}" if args.script else str(error)) from error

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import MAX_COUNT, add_number
 from tokengroups.cli.output import print_json, print_table, save_pictures, say
-from tokengroups.cli.text import add_text_encoder_option, check_text, embed
+from tokengroups.cli.text import add_text_encoder_option, embed
+from tokengroups.reading import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokengroups.cli.arguments import add_number
+from tokengroups.cli.film import FPS, Film, add_film_options, film_writer, fit_cameras, parse_film, shown_size
 from tokengroups.cli.output import counted, note, print_json, progress, say
+from tokengroups.cli.view_cameras import MAX_SIDE_PX, Pace, choose_cameras, is_path_file
 from tokengroups.errors import UserError
-from tokengroups.reading import path_kind, shown
+from tokengroups.reading import shown
 
 if TYPE_CHECKING:
     from tokengroups.scene import SceneView
     from tokengroups.types import Cameras, TokenScene
 
-HELP = "render a scene: colour, depth and group maps as PNG"
+HELP = "render a scene: colour, depth and group maps as PNG, and films"
 EXAMPLES = """\
   %(prog)s scene.safetensors --camera context:0 -o out
   %(prog)s scene.safetensors --camera orbit:24:60 -o out --what color,depth,groups
   %(prog)s scene.safetensors --camera cameras.json -o out --size 512
   %(prog)s fitted.safetensors --camera capture/transforms.json -o out
+  %(prog)s scene.safetensors --camera path.json --video out.mp4
+  %(prog)s scene.safetensors --camera orbit:72 --video turn.gif --background white
 
 cameras:  context (all), context:I, orbit:N (full turn), orbit:N:DEGREES (arc around the first view), or a file:
           cameras.json, in the scene's world, as export and this command write it;
+          path.json, a smooth path through viewpoints, in the scene's world, as the page of `view` saves it;
           transforms.json or the folder of a COLMAP model, in the world of the photos: a scene that `fit` made is
           seen as in the photos; other scenes must have that world, as splats made from these cameras have
 files:    color_000.png
@@ -33,11 +41,11 @@ files:    color_000.png
           depth.json: unit of each depth picture: 0.001, larger where depths do not fit
           groups_000.png: fixed colour per id, see legend.json; group_ids_000.png: 16 bit, id + 1, 0 = none
           (ids above 65534 have other values, see legend.json)
-          cameras.json: the cameras that were used"""
+          cameras.json: the cameras that were used
+films:    .mp4: H.264, colours at half the resolution; .gif: repeats for ever, 256 colours, at most 480 pixels a side
+          unless --size is given. A camera path has --fps frames a second, also of pictures; of other cameras every
+          view is a frame"""
 KINDS = ("color", "depth", "groups")
-MAX_SIDE_PX = 4096
-MAX_PIXELS = 3 * 2**22  # 4096x3072, of one picture: rendering takes about 100 bytes a pixel and more with the groups
-MAX_FRAMES = 10000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("scene", help="scene file")
     add("--camera", default="context", metavar="CAMERA", help="which views (default: all context views)")
-    add("-o", "--output", required=True, metavar="DIR", help="folder for the pictures")
+    add("-o", "--output", metavar="DIR", help="folder for the pictures")
+    add_film_options(parser)
     add("--what", default="color", metavar="LIST", help="any of color,depth,groups (default: %(default)s)")
     size_help = "height of the pictures in pixels (default: the cameras' own)"
     add_number(parser, "--size", 1, MAX_SIDE_PX, metavar="PX", help=size_help)
@@ -55,40 +64,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Render and write the pictures."""
+    """Render and write the pictures, the film, or both."""
     import torch
 
-    from tokengroups.io.cameras import save_cameras
     from tokengroups.io.colors import parse_color
-    from tokengroups.io.files import check_folder, staged_folder
-    from tokengroups.io.pictures import id_values
+    from tokengroups.io.files import check_folder
     from tokengroups.scene import load_scene, render_views
 
     kinds = _parse_kinds(args.what)
     background = torch.tensor([value / 255 for value in parse_color(args.background, "--background")])
-    check_folder(args.output)
-    scene = load_scene(args.scene)
-    cameras = _choose_cameras(scene, args.camera, args.size)
-    files: list[Path] = []
-    count, empty, units = len(cameras.intrinsics), 0, {}
-    values = id_values(scene.group_ids.tolist()) if "groups" in kinds else {}
-    with staged_folder(args.output) as folder:
-        for index, view in enumerate(progress(render_views(scene, cameras, background), count, "rendering")):
-            files += _save_view(folder, f"{index:03d}", view, kinds, values, units)
+    film = parse_film(args, kinds)
+    if args.output is not None:
+        check_folder(args.output)
+    pace, scene = _parse_pace(args, film), load_scene(args.scene)
+    cameras = choose_cameras(scene, args.camera, args.size, pace)
+    if film is not None:
+        cameras = fit_cameras(film, cameras, resized=args.size is not None)
+    pictures: list[Path] = []
+    writers, empty, count = [], 0, len(cameras.intrinsics)
+    with contextlib.ExitStack() as stack:
+        if args.output is not None:
+            writers.append(stack.enter_context(_picture_writer(args.output, scene, cameras, kinds, pictures)))
+        if film is not None:
+            writers.append(stack.enter_context(film_writer(film, scene, cameras, background)))
+        for view in progress(render_views(scene, cameras, background), count, "rendering"):
+            for write in writers:
+                write(view)
             empty += not bool(view.alpha.any())
-        if "depth" in kinds:
-            files.append(_save_units(folder, units))
-        if "groups" in kinds:
-            files.append(_save_legend(folder, scene, values))
-        save_cameras(folder / "cameras.json", cameras)
-        files.append(folder / "cameras.json")
     _note_empty(empty, count)
     if args.json:
-        print_json([str(Path(args.output) / path.name) for path in files])
-    else:
-        height, width = cameras.size_hw
-        say(f"rendered {counted(count, 'view')} of {width}x{height} ({', '.join(kinds)})")
-        say(f"wrote {len(files)} files to {args.output}")
+        print_json([str(path) for path in [*pictures, *([film.path] if film else [])]])
+        return
+    say(f"rendered {counted(count, 'view')} of {shown_size(cameras.size_hw)} ({', '.join(kinds)})")
+    if pictures:
+        say(f"wrote {len(pictures)} files to {args.output}")
+    if film is not None:
+        say(f"wrote {film.path} ({count / film.fps:.1f} s, {film.path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _parse_pace(args: argparse.Namespace, film: Film | None) -> Pace:
+    """How many frames a camera path has; refuses options that would change nothing."""
+    is_path = is_path_file(args.camera)
+    if args.seconds is not None and not is_path:
+        raise UserError("--seconds is the length of a camera path, and --camera is none; give --fps")
+    if args.fps is not None and film is None and not is_path:
+        raise UserError("--fps is for films and camera paths; give --video FILE")
+    return Pace(film.fps if film else args.fps or FPS, args.seconds)
 
 
 def _note_empty(empty: int, count: int) -> None:
@@ -108,50 +129,27 @@ def _parse_kinds(text: str) -> list[str]:
     return list(dict.fromkeys(spellings[word] for word in words))
 
 
-def _choose_cameras(scene: TokenScene, text: str, height: int | None) -> Cameras:
-    """Make or load the cameras that ``--camera`` describes; a height in pixels replaces their own."""
-    from tokengroups.scene.views import orbit_cameras, resize_cameras, select_cameras
+@contextlib.contextmanager
+def _picture_writer(
+    output: str, scene: TokenScene, cameras: Cameras, kinds: list[str], files: list[Path]
+) -> Iterator[Callable[[SceneView], None]]:
+    """Yield a function that writes the pictures of a view; in the end all `files` are there, listed, or none."""
+    from tokengroups.io.cameras import save_cameras
+    from tokengroups.io.files import staged_folder
+    from tokengroups.io.pictures import id_values
 
-    def whole(word: str, low: int, high: int) -> int:
-        if not word.isdecimal() or len(word) > 9 or not low <= int(word) <= high:
-            raise UserError(f"--camera {shown(text)}: '{shown(word)}' should be a whole number from {low} to {high}")
-        return int(word)
-
-    kind, *rest = text.split(":")
-    if kind == "context" and len(rest) <= 1:
-        count = len(scene.cameras.intrinsics)
-        indices = [whole(rest[0], 0, count - 1)] if rest else list(range(count))
-        cameras = select_cameras(scene.cameras, indices)
-    elif kind == "orbit" and 1 <= len(rest) <= 2:
-        degrees = whole(rest[1], 1, 360) if len(rest) == 2 else 360
-        cameras = orbit_cameras(scene, whole(rest[0], 1, MAX_FRAMES), degrees)
-    elif Path(text).suffix.lower() == ".json" or path_kind(text) in ("file", "folder"):
-        cameras = _read_cameras(scene, text)
-    else:
-        kinds = "context, context:I, orbit:N, orbit:N:DEGREES, a cameras.json, a transforms.json or a COLMAP folder"
-        raise UserError(f"--camera {shown(text)}: give {kinds}")
-    if height is not None:
-        cameras = resize_cameras(cameras, height)
-    tall, wide = cameras.size_hw
-    if max(tall, wide) > MAX_SIDE_PX or tall * wide > MAX_PIXELS:
-        limits = f"at most {MAX_SIDE_PX} a side and {MAX_PIXELS / 1e6:.1f} megapixels; lower them with --size"
-        raise UserError(f"pictures of {wide}x{tall} are too large: {limits}")
-    return cameras
-
-
-def _read_cameras(scene: TokenScene, text: str) -> Cameras:
-    """Cameras of a file or COLMAP folder, in the scene's world."""
-    import torch
-
-    from tokengroups.io.camera_files import load_camera_set
-    from tokengroups.io.cameras import same_size
-    from tokengroups.scene import cameras_in_scene, world_from_scene
-
-    found, of_photos = load_camera_set(Path(text), "--camera")
-    if len(found.cameras) > MAX_FRAMES:
-        raise UserError(f"--camera {shown(text)}: {len(found.cameras)} cameras, more than {MAX_FRAMES}; split the file")
-    cameras, moved = same_size(text, found), world_from_scene(scene)
-    return cameras_in_scene(cameras, moved) if of_photos and moved is not None else cameras.to(torch.float32)
+    values = id_values(scene.group_ids.tolist()) if "groups" in kinds else {}
+    numbers, units = itertools.count(), {}
+    written: list[Path] = []
+    with staged_folder(output) as folder:
+        yield lambda view: written.extend(_save_view(folder, f"{next(numbers):03d}", view, kinds, values, units))
+        if "depth" in kinds:
+            written.append(_save_units(folder, units))
+        if "groups" in kinds:
+            written.append(_save_legend(folder, scene, values))
+        save_cameras(folder / "cameras.json", cameras)
+        written.append(folder / "cameras.json")
+    files.extend(Path(output) / path.name for path in written)
 
 
 def _save_view(

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 from tokengroups.cli.output import note
 from tokengroups.errors import UserError
-from tokengroups.reading import shown
+from tokengroups.reading import check_text, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokengroups.editing import EmbedText
     from tokengroups.retrieval import GroupLabel
     from tokengroups.text.cache import EmbeddingCache
     from tokengroups.types import TokenScene
-
-LONGEST_TEXT = 2000  # characters; encoders ignore all but the first 60 to 250 words
 
 
 def add_text_encoder_option(parser: argparse.ArgumentParser) -> None:
@@ -45,22 +44,6 @@ def parse_vocabulary(text: str) -> list[str]:
     if repeated:
         note(f"the vocabulary names {shown(', '.join(repeated))} more than once; once counts")
     return [check_text(name) for name in names.values()]
-
-
-def check_text(text: str) -> str:
-    """Reduce white space to single spaces.
-
-    Raises:
-        UserError: The text is empty, far longer than what encoders read, or holds bytes that are no text.
-    """
-    text = " ".join(text.split())
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UserError(f"the text '{shown(text)}' holds bytes that are no UTF-8; write it in UTF-8")
-    if not text:
-        raise UserError("the text is empty; say what to look for, e.g. 'a place to sit'")
-    if len(text) > LONGEST_TEXT:
-        raise UserError(f"the text has {len(text):,} characters, and encoders read less; give at most {LONGEST_TEXT:,}")
-    return text
 
 
 @cache
@@ -107,6 +90,21 @@ def embed(scene: TokenScene, source: str | None, texts: Sequence[str]) -> Tensor
     from tokengroups.retrieval import semantics_of
 
     return load_encoder_for(semantics_of(scene).encoder, source).encode_text(list(texts))
+
+
+def embedder(source: str | None) -> EmbedText:
+    """Make the encoder of texts that edits and the viewer take; loads at the first text. Errors as in `embed`."""
+
+    def embed_text(scene: TokenScene, text: str) -> Tensor:
+        names = ", ".join(sorted({name for name in scene.group_names if name}))
+        if names and scene.semantics is None:
+            raise UserError(
+                f"no group has the name '{shown(text)}': the scene has {shown(names)}, and no semantics for other "
+                "texts (`tokengroups embed` adds some)"
+            )
+        return embed(scene, source, [check_text(text)])[0]
+
+    return embed_text
 
 
 def label_groups(scene: TokenScene, names: Sequence[str], source: str | None) -> list[GroupLabel]:

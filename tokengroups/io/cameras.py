@@ -89,7 +89,8 @@ def load_named_cameras(path: str | os.PathLike[str]) -> CameraSet:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{shown(path)}: expected a list of cameras with {', '.join(_KEYS)}")
     check_count(path, entries)
-    return CameraSet(tuple(_camera(f"{shown(path)}: camera {index}", entry) for index, entry in enumerate(entries)))
+    where = f"{shown(path)}: camera"
+    return CameraSet(tuple(parse_camera(f"{where} {index}", entry) for index, entry in enumerate(entries)))
 
 
 def same_size(path: str | os.PathLike[str], found: CameraSet) -> Cameras:
@@ -108,7 +109,8 @@ def same_size(path: str | os.PathLike[str], found: CameraSet) -> Cameras:
     return Cameras(poses, pinholes, sizes[0])
 
 
-def _camera(where: str, entry: Any) -> PosedCamera:
+def parse_camera(where: str, entry: Any) -> PosedCamera:
+    """Read one camera of a JSON list; the line of a `UserError` begins with `where`."""
     with malformed(where, _ADVICE):
         if not isinstance(entry, dict):
             raise TypeError(f"{shown(repr(entry))} is no camera")

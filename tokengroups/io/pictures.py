@@ -24,7 +24,12 @@ _DEPTH_STOPS = np.array([[252, 253, 191], [254, 159, 109], [183, 55, 121], [81, 
 
 def save_color(path: str | os.PathLike[str], image: Float[Tensor, "H W 3"]) -> None:
     """Write colours in [0, 1] as 8-bit PNG; values outside are clipped."""
-    write_pixels(path, image.detach().float().cpu().clamp(0, 1).mul_(255).round_().byte().numpy())
+    write_pixels(path, color_pixels(image))
+
+
+def color_pixels(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Colours in [0, 1] as bytes; values outside are clipped."""
+    return image.detach().float().cpu().clamp(0, 1).mul_(255).round_().byte().numpy()
 
 
 def save_depth(path: str | os.PathLike[str], depth: Float[Tensor, "H W"]) -> float:

@@ -7,6 +7,7 @@ from tokengroups.scene.file import load_scene, save_scene
 from tokengroups.scene.groups import GroupSummary, group_centre, summarise
 from tokengroups.scene.importing import ImportedScene, import_scene
 from tokengroups.scene.moving import cameras_in_scene, move_scene, scale_scene, world_from_scene
+from tokengroups.scene.paths import path_cameras
 from tokengroups.scene.views import (
     SceneView,
     highlight,
@@ -36,6 +37,7 @@ __all__ = [
     "load_scene",
     "move_scene",
     "orbit_cameras",
+    "path_cameras",
     "render_cutouts",
     "render_portrait",
     "render_portraits",

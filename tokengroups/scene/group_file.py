@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def write_groups(folder: Path, groups: GroupList) -> Path:
     """Write ``groups.json``, atomically; one line per value, so that people can read it as well."""
     header = {"format": GROUPS_FORMAT, "version": GROUPS_VERSION}
     header |= {f.name: getattr(groups, f.name) for f in fields(groups) if f.name != "groups"}
-    entries = ",\n".join("  {\n" + _lines(asdict(entry), 3) + "\n  }" for entry in groups.groups)
+    entries = ",\n".join("  {\n" + _lines(vars(entry), 3) + "\n  }" for entry in groups.groups)
     path = folder / GROUPS_FILE
     write_text(path, "{\n" + _lines(header, 1) + ',\n "groups": [\n' + entries + "\n ]\n}\n")
     return path

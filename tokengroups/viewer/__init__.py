@@ -2,6 +2,8 @@
 
 from tokengroups.viewer.looks import Looks as Looks
 from tokengroups.viewer.looks import look as look
+from tokengroups.viewer.notebook import View as View
+from tokengroups.viewer.notebook import view as view
 from tokengroups.viewer.pack import MAX_GROUPS as MAX_GROUPS
 from tokengroups.viewer.pack import PackedScene as PackedScene
 from tokengroups.viewer.pack import pack_scene as pack_scene
@@ -18,8 +20,10 @@ __all__ = [
     "PackedScene",
     "Session",
     "StaleVersion",
+    "View",
     "look",
     "open_session",
     "pack_scene",
     "page_html",
+    "view",
 ]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
-import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxtyping import Float
+from torch import Tensor
+
+from tokengroups.editing import EmbedText, names_only
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
+from tokengroups.types import TokenScene
 from tokengroups.viewer.looks import Looks, look
 from tokengroups.viewer.pack import pack_scene
 from tokengroups.viewer.page import page_html
+from tokengroups.viewer.queries import can_ask, find
 from tokengroups.viewer.session import FileExists, Session, StaleVersion, open_session
 
 EDITED = "edited.safetensors"  # the file in the command line that is shown
@@ -29,10 +35,21 @@ class Answer:
     status: int = 200  # of HTTP
     kind: str = "application/json"
     zipped: bool = False
+    version: int | None = None  # of the scene that was looked at
+
+
+class Paths(NamedTuple):
+    """Paths of requests. Only orders change the scene; of each kind one request at a time may be answered."""
+
+    reads: list[str]
+    questions: list[str]  # slow ones, to which an order is sent
+    orders: list[str]
 
 
 class Room:
-    """A scene that several browsers look at and edit. One request at a time.
+    """A scene that several browsers look at and edit.
+
+    Sessions are immutable: what is being read stays as it was while an order makes the next one.
 
     Example:
         >>> import tokengroups as tg
@@ -45,18 +62,26 @@ class Room:
         (1, 409)
     """
 
-    def __init__(self, session: Session, max_gaussians: int | None = None, looks: Looks | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        max_gaussians: int | None = None,
+        embed: EmbedText | None = None,
+        looks: Looks | None = None,
+    ) -> None:
         self.session = session
-        self.looks = looks or look(session.scene)
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
-        self.source = _mark()  # of what was read from the file: another one after each time
+        self.embed = embed  # None: texts are names
+        self._encoding = threading.Lock()
+        self._first, self._looks = session.first, looks or look(session.scene)  # changed by readers only
         self._packed: tuple[int, bytes] = (-1, b"")  # version, and the scene of it
         self._gets = {"/": self._page, "/scene": self._scene, "/state": self._state, "/script": self._script}
         self._posts: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "/edit": self._edit, "/undo": self._undo, "/redo": self._redo, "/save": self._save, "/reload": self._reload,
+            "/query": self._query,
         }  # fmt: skip
-        self._pack()  # so that the first answer is quick, and what cannot be shown is refused at once
+        self._pack(session)  # so that the first answer is quick, and what cannot be shown is refused at once
 
     @property
     def version(self) -> int:
@@ -64,90 +89,102 @@ class Room:
         return self.session.version
 
     @property
-    def paths(self) -> tuple[list[str], list[str]]:
+    def paths(self) -> Paths:
         """Paths that can be read, and those to which something can be sent."""
-        return list(self._gets), list(self._posts)
+        questions = ["/query"]
+        return Paths(list(self._gets), questions, [path for path in self._posts if path not in questions])
 
     def get(self, path: str) -> Answer:
-        """Answer a question; it changes nothing."""
-        return self._gets[path]()
+        """Show the scene or what was done to it."""
+        session = self.session  # an order may set the next one meanwhile
+        return replace(self._gets[path](session), version=session.version)
 
     def post(self, path: str, body: bytes) -> Answer:
         """Carry out an order, in JSON. Whatever is wrong with it changes nothing, and the answer says what it is."""
         try:
-            order = json.loads(body)
-            if not isinstance(order, dict) or type(order.get("version")) is not int:
-                raise UserError('send a JSON object with the "version" of the scene that it is for')
-            return self._posts[path](order)
+            return self._posts[path](_read(body))
         except StaleVersion as error:
             return refused(error, 409, version=self.version, choices=["reload", "repeat"])
         except FileExists as error:
             return refused(error, 409, version=self.version, choices=["rename", "replace"])
         except UserError as error:
             return refused(error, 400)
-        except (ValueError, RecursionError) as error:
-            return refused(f"not JSON: {shown(error)}", 400)
 
-    def _page(self) -> Answer:
-        return Answer(page_html(self._pack(), self.title, self.version).encode(), kind="text/html")
+    def _page(self, session: Session) -> Answer:
+        return Answer(page_html(self._pack(session), self.title, session.version).encode(), kind="text/html")
 
-    def _scene(self) -> Answer:
-        zipped = gzip.compress(self._pack(), _QUICK, mtime=0)
+    def _scene(self, session: Session) -> Answer:
+        zipped = gzip.compress(self._pack(session), _QUICK, mtime=0)
         return Answer(zipped, kind="application/octet-stream", zipped=True)
 
-    def _script(self) -> Answer:
-        return _json(self.session.script())
+    def _script(self, session: Session) -> Answer:
+        return _json(session.script())
 
-    def _state(self) -> Answer:
-        session = self.session
+    def _state(self, session: Session) -> Answer:
         return _json({
             "version": session.version,
-            "source": self.source,
+            "source": session.source_key,
             "steps": [{"edits": step.words, "done": step.done} for step in session.steps],
             "undone": [{"edits": step.words, "done": step.done} for step in session.undone],
             "command": session.command(EDITED),
             "file_changed": session.file_changed(),
+            "query": can_ask(session.scene, self.embed),
         })  # fmt: skip
 
     def _edit(self, order: dict[str, Any]) -> Answer:
         edits = order.get("edits")
         if not isinstance(edits, list):
             raise UserError('send "edits", a list of edits, each a list of words')
-        self.session = self.session.edit(*edits, version=order["version"])
-        return self._state()
+        embed = self._embed if self.embed else names_only
+        return self._become(self.session.edit(*edits, version=order["version"], embed=embed))
 
     def _undo(self, order: dict[str, Any]) -> Answer:
-        self.session = self.session.undo(order["version"])
-        return self._state()
+        return self._become(self.session.undo(order["version"]))
 
     def _redo(self, order: dict[str, Any]) -> Answer:
-        self.session = self.session.redo(order["version"])
-        return self._state()
+        return self._become(self.session.redo(order["version"]))
 
     def _reload(self, order: dict[str, Any]) -> Answer:
         """Read the scene's file again; the edits are gone."""
         self.session.check(order["version"])
-        before = self.session.first
-        self.session = replace(open_session(self.session.source), version=self.version + 1)
-        self.looks = self.looks.anew(before, self.session.scene)
-        self.source = _mark()
-        return self._state()
+        return self._become(replace(open_session(self.session.source), version=self.version + 1))
 
     def _save(self, order: dict[str, Any]) -> Answer:
         """Write into the scene's folder, nowhere else."""
         name = order.get("name")
-        if not isinstance(name, str) or not name or name != Path(name).name or name[0] == "." or "\\" in name:
+        if not isinstance(name, str) or not name or not _is_plain(name):
             raise UserError(f"give the name of a file in the scene's folder, without a path, got {shown(repr(name))}")
         path = Path(self.session.source).parent / name
         replace_file, groups = order.get("replace") is True, order.get("groups") is True
         files = self.session.save(path, order["version"], replace_file=replace_file, groups=groups)
         return _json({"files": [str(file) for file in files]})
 
-    def _pack(self) -> bytes:
-        if self._packed[0] != self.version:
-            scene = self.session.scene
-            self.looks = self.looks.after(scene)
-            self._packed = self.version, pack_scene(scene, self.title, self.max_gaussians, self.looks).data
+    def _query(self, order: dict[str, Any]) -> Answer:
+        """Find groups by text; it changes nothing."""
+        session = self.session
+        session.check(order["version"])
+        found = find(session.scene, order.get("text"), self._embed if self.embed else None)
+        matches = [{"id": group, "probability": probability} for group, probability in found.matches]
+        answer = _json({"text": found.text, "encoder": found.encoder, "matches": matches})
+        return replace(answer, version=session.version)
+
+    def _embed(self, scene: TokenScene, text: str) -> Float[Tensor, " D"]:
+        """Embed a text; the first one loads the encoder, which nobody else may start meanwhile."""
+        assert self.embed is not None
+        with self._encoding:
+            return self.embed(scene, text)
+
+    def _become(self, session: Session) -> Answer:
+        self.session = session
+        return self._state(session)
+
+    def _pack(self, session: Session) -> bytes:
+        if self._packed[0] != session.version:
+            if session.first is not self._first:  # the file was read again
+                self._first, self._looks = session.first, self._looks.anew(self._first, session.first)
+            self._looks = self._looks.after(session.scene)
+            packed = pack_scene(session.scene, self.title, self.max_gaussians, self._looks)
+            self._packed = session.version, packed.data
         return self._packed[1]
 
 
@@ -156,8 +193,19 @@ def refused(error: object, status: int, **more: Any) -> Answer:
     return _json({"error": str(error), **more}, status)
 
 
-def _mark() -> str:
-    return secrets.token_hex(8)
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        order = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {shown(error)}") from error
+    if not isinstance(order, dict) or type(order.get("version")) is not int:
+        raise UserError('send a JSON object with the "version" of the scene that it is for')
+    return order
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it names a file in a folder, which is neither hidden nor elsewhere."""
+    return name == Path(name).name and name[0] != "." and "\\" not in name and name.isprintable()
 
 
 def _json(content: Any, status: int = 200) -> Answer:

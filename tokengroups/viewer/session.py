@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tokengroups.reading import path_kind, shown
 from tokengroups.scene import WRITERS, export_groups, export_scene, load_scene, save_scene
 from tokengroups.types import TokenScene
 
-_KEPT = 16  # scenes before the last edits; earlier ones are made anew, because a large scene takes 100 MB
+_RECENT = 16  # all scenes after so many last edits are kept; of older ones fewer, because a large scene takes 100 MB
 
 FileMark = tuple[int, int, int] | None  # when a file was changed, its size and its place on the disk; None = no file
 
@@ -74,12 +74,13 @@ class Session:
     undone: tuple[Step, ...] = ()  # what redo does, the next one last
     version: int = 0  # grows with every change, undo and redo included
     mark: FileMark = None  # of the file when it was read
-    recent: tuple[TokenScene, ...] = field(default=(), repr=False)  # after each of the last steps
+    source_key: str = field(default_factory=lambda: secrets.token_hex(8))  # another one whenever the file is read
+    scenes: Mapping[int, TokenScene] = field(default_factory=dict, repr=False)  # some, by the number of steps before
 
     @property
     def scene(self) -> TokenScene:
         """The scene after all edits."""
-        return self.recent[-1] if self.recent else self.first
+        return self.scenes[len(self.steps)] if self.steps else self.first
 
     def edit(self, *edits: Any, version: int | None = None, embed: EmbedText = names_only) -> Session:
         """Apply edits, as one step for undo; what was undone cannot be redone any more.
@@ -105,17 +106,14 @@ class Session:
             resolved.append(edit)
             scene = edited
         step = Step(tuple(map(tuple, edits)), tuple(resolved), "; ".join(done))
-        return self._with((*self.steps, step), (), (*self.recent, scene))
+        return self._with((*self.steps, step), (), scene)
 
     def undo(self, version: int | None = None) -> Session:
         """Take the last edit back; `UserError` if there is none, `StaleVersion` as in `edit`."""
         self.check(version)
         if not self.steps:
             raise UserError("nothing to undo")
-        steps, recent = self.steps[:-1], self.recent[:-1]
-        if steps and not recent:
-            recent = _apply(self.first, steps)
-        return self._with(steps, (*self.undone, self.steps[-1]), recent)
+        return self._with(self.steps[:-1], (*self.undone, self.steps[-1]))
 
     def redo(self, version: int | None = None) -> Session:
         """Apply the edit that was undone last; `UserError` if there is none, `StaleVersion` as in `edit`."""
@@ -123,7 +121,7 @@ class Session:
         if not self.undone:
             raise UserError("nothing to redo")
         step = self.undone[-1]
-        return self._with((*self.steps, step), self.undone[:-1], (*self.recent, step.apply(self.scene)))
+        return self._with((*self.steps, step), self.undone[:-1])
 
     def command(self, output: str) -> str:
         """The command line that makes the scene of this session from its file; "" without edits."""
@@ -176,8 +174,17 @@ class Session:
         if version is not None and version != self.version:
             raise StaleVersion(version, self.version)
 
-    def _with(self, steps: tuple[Step, ...], undone: tuple[Step, ...], recent: tuple[TokenScene, ...]) -> Session:
-        return replace(self, steps=steps, undone=undone, recent=recent[-_KEPT:], version=self.version + 1)
+    def _with(self, steps: tuple[Step, ...], undone: tuple[Step, ...], edited: TokenScene | None = None) -> Session:
+        """The session of other steps; the scene after them is made from the last one that is kept, unless given."""
+        scenes = {number: scene for number, scene in self.scenes.items() if number <= len(steps)}
+        if edited is not None:
+            scenes[len(steps)] = edited
+        last = max(scenes, default=0)
+        scene = scenes.get(last, self.first)
+        for number, step in enumerate(steps[last:], start=last + 1):
+            scenes[number] = scene = step.apply(scene)
+        kept = {number: scenes[number] for number in scenes if number % _spacing(len(steps) - number) == 0}
+        return replace(self, steps=steps, undone=undone, scenes=kept, version=self.version + 1)
 
 
 def open_session(path: str | os.PathLike[str]) -> Session:
@@ -186,12 +193,9 @@ def open_session(path: str | os.PathLike[str]) -> Session:
     return Session(load_scene(path), os.fspath(path), mark=mark)
 
 
-def _apply(scene: TokenScene, steps: Sequence[Step]) -> tuple[TokenScene, ...]:
-    """Scenes after the last of some steps."""
-    scenes = deque([scene], maxlen=_KEPT)
-    for step in steps:
-        scenes.append(step.apply(scenes[-1]))
-    return tuple(scenes)[-len(steps) :]
+def _spacing(age: int) -> int:
+    """Distance between kept scenes so many steps ago: 1 for the last ones, then 2, 4, ..., doubled as the age is."""
+    return 1 << (age // _RECENT).bit_length()
 
 
 def _mark(path: str | os.PathLike[str]) -> FileMark:
