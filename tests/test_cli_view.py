@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import importlib.util
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from scenes import random_scene
 
 from tokengroups.checkpoint import read_metadata, read_tensors, write_tensors
@@ -60,7 +66,42 @@ def test_fewer_gaussians_are_noted(
     assert "the page shows 10 Gaussians of 24" in capsys.readouterr().err
     monkeypatch.setattr(view, "MANY", 20)
     assert run(scene_file, "--html", page) == 0
-    assert "24 Gaussians may be slow to draw; --max-gaussians 20 shows the largest" in capsys.readouterr().err
+    noted = capsys.readouterr().err
+    assert noted.count("\n") == 1 and noted.startswith(
+        "note: 24 Gaussians make a page of about 0 MB, take about 0.0 GB"
+    )
+    assert noted.endswith("--max-gaussians 20 shows the largest\n")
+
+
+def header(page: Path) -> dict[str, Any]:
+    (data,) = re.findall(r'<script type="text/plain"[^>]*>([^<]*)</script>', page.read_text())
+    packed = gzip.decompress(base64.b64decode(data))
+    return json.loads(packed[8 : 8 + int.from_bytes(packed[4:8], "little")])
+
+
+def test_photos_are_given_or_beside_the_scene_or_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, photos, frames = tmp_path / "room.html", tmp_path / "photos", tmp_path / "scene_frames"
+    photos.mkdir()
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (64, 48), "teal").save(photos / name)
+    scene = random_scene()
+    rows = [{"name": name, "size_hw": [48, 64], "crop_box": [0, 0, 64, 48]} for name in ("b.png", "a.png")]
+    save_scene(tmp_path / "scene.safetensors", replace(scene, provenance={"photos": rows}))
+    words = (tmp_path / "scene.safetensors", "--html", page)
+    assert run(*words) == 0
+    assert (
+        capsys.readouterr().err == "note: without photos; --photos PHOTO|DIR shows those that the scene was made from\n"
+    )
+    assert all("photo" not in camera for camera in header(page)["cameras"])
+    assert run(*words, "--photos", photos) == 0 and capsys.readouterr().err == ""
+    assert all(camera["photo"].startswith("data:image/jpeg;base64,") for camera in header(page)["cameras"])
+    photos.rename(frames)
+    assert run(*words) == 0 and capsys.readouterr().err == f"note: the photos are those in {frames}\n"
+    assert all("photo" in camera for camera in header(page)["cameras"])
+    Image.new("RGB", (48, 48)).save(frames / "a.png")
+    assert run(*words) == 0 and "note: without photos" in capsys.readouterr().err
+    assert "a.png: 48x48 pixels, but the scene was made from 64x48" in refused(capsys, *words, "--photos", frames)
+    assert "no photo of the name 'a.png'" in refused(capsys, *words, "--photos", frames / "b.png")
 
 
 def test_bad_input_is_one_line_and_changes_nothing(scene_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,13 +110,18 @@ def test_bad_input_is_one_line_and_changes_nothing(scene_file: Path, capsys: pyt
     before = scene_file.read_bytes()
     assert "ends in .html" in refused(capsys, scene_file, "--html", scene_file)
     assert "there is no folder" in refused(capsys, scene_file, "--html", folder / "none" / "room.html")
-    assert "there is no such file" in refused(capsys, folder / "none.safetensors", "--html", page)
+    assert "there is no such file" in refused(capsys, folder / "missing.safetensors", "--html", page)
     assert "must be at least 1" in refused(capsys, scene_file, "--html", page, "--max-gaussians", 0)
     tensors = read_tensors(scene_file)
     tensors["means"][0, 0] = torch.nan
     metadata = {key: value for key, value in read_metadata(scene_file).items() if key != "digest"}
     write_tensors(folder / "nan.safetensors", tensors, metadata)
     assert "NaN" in refused(capsys, folder / "nan.safetensors", "--html", page)
+    for name in ("means", "quats", "scales", "opacities", "sh", "anchor_ids"):
+        tensors[name] = tensors[name][:0].clone()
+    write_tensors(folder / "none.safetensors", tensors, metadata)
+    assert "it has no Gaussian" in refused(capsys, folder / "none.safetensors", "--html", page)
+    (folder / "none.safetensors").unlink()
     assert page.read_text() == "of an earlier call" and scene_file.read_bytes() == before
 
 

@@ -15,6 +15,7 @@ from tokengroups.gaussians import (
     color_from_sh,
     concatenate,
     covariances,
+    footprints,
     log_from_scale,
     logit_from_opacity,
     opacity_from_logit,
@@ -135,6 +136,15 @@ def test_shift_alone_touches_only_means() -> None:
     gaussians = random_gaussians(6)
     moved = transform(gaussians, torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
     assert torch.equal(moved.quats, gaussians.quats) and torch.equal(moved.sh, gaussians.sh)
+
+
+def test_footprints_are_opacities_times_the_largest_cross_sections() -> None:
+    gaussians = random_gaussians(5)
+    for found, opacity, scales in zip(
+        footprints(gaussians).tolist(), gaussians.opacities.tolist(), gaussians.scales.tolist(), strict=True
+    ):
+        _, middle, largest = sorted(scales)
+        assert found == pytest.approx(opacity * middle * largest)
 
 
 def test_concatenate_fills_up_lower_degrees_and_select_undoes_it() -> None:

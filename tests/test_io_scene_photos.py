@@ -16,7 +16,7 @@ from tokengroups.io.images import load_photos
 from tokengroups.io.lenses import Lens
 from tokengroups.io.posed_cameras import PosedCamera
 from tokengroups.io.posed_photos import load_posed_photos
-from tokengroups.io.scene_photos import find_scene_photos, recorded_photos, whole_photo_record
+from tokengroups.io.scene_photos import find_scene_photos, kept_frames, recorded_photos, whole_photo_record
 
 ORIENTATION = 0x0112
 
@@ -100,6 +100,20 @@ def test_without_a_record_the_files_count_in_their_order(folder: Path, recorded:
     assert notes == ["the scene records no photos: taken in the order given"]
     with pytest.raises(UserError, match="3 photos for 2 context views"):
         find_scene_photos([str(folder)], {"photos": recorded}, 2)
+
+
+def test_frames_that_are_kept_beside_a_scene_are_found(folder: Path) -> None:
+    """Nothing but the folder of that name, and all of them or none."""
+    known = provenance(folder / "b.jpg", folder / "a.jpg")
+    frames = folder / "scene_frames"
+    assert kept_frames(folder / "scene.safetensors", known, 2) == []
+    frames.mkdir()
+    (folder / "b.jpg").rename(frames / "b.jpg")
+    assert kept_frames(folder / "scene.safetensors", known, 2) == []
+    (folder / "a.jpg").rename(frames / "a.jpg")
+    assert [photo.path.name for photo in kept_frames(folder / "scene.safetensors", known, 2)] == ["b.jpg", "a.jpg"]
+    assert kept_frames(folder / "scene.safetensors", {}, 2) == []
+    assert kept_frames(folder / "other.safetensors", known, 2) == []
 
 
 def test_wrong_sets_of_photos_are_refused(folder: Path) -> None:

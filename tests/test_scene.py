@@ -24,6 +24,7 @@ from tokengroups.postprocess.flip_ensemble import FlipEnsemble
 from tokengroups.scene import (
     load_scene,
     orbit_cameras,
+    render_cutouts,
     render_portrait,
     render_portraits,
     render_views,
@@ -39,8 +40,8 @@ from tokengroups.scene.groups import (
     group_members,
     points_of_group,
     points_of_groups,
-    weighted_quantile,
 )
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.scene.views import look_at, resize_cameras, select_cameras
 from tokengroups.types import TensorFields, TokenScene
 
@@ -416,6 +417,19 @@ def test_portrait_shows_the_group_alone() -> None:
     assert 0.05 < covered.float().mean() < 0.98
     emptied = replace(scene, gaussians=replace(scene.gaussians, opacities=0 * scene.gaussians.opacities))
     assert torch.equal(render_portrait(emptied, 0, 32, torch.ones(3)), torch.ones(32, 32, 3))
+
+
+def test_cutouts_are_portraits_on_any_background() -> None:
+    scene = random_scene(groups=4)
+    for column, cutout in zip((2, 0), render_cutouts(scene, [2, 0], 32), strict=True):
+        color, alpha = cutout[..., :3], cutout[..., 3:]
+        assert bool((cutout >= 0).all()) and bool((cutout <= 1).all()) and 0.05 < alpha.mean() < 0.98
+        for background in (torch.zeros(3), torch.tensor([1.0, 0.5, 0.2])):
+            portrait = render_portrait(scene, column, 32, background)
+            on_it = color * alpha + background * (1 - alpha)
+            unclipped = (portrait - background * (1 - alpha) < alpha).all(dim=-1)  # colours of Gaussians may exceed 1
+            torch.testing.assert_close(on_it[unclipped], portrait[unclipped], **tolerance("float32"))
+            assert unclipped.float().mean() > 0.2
 
 
 def test_all_portraits_are_those_of_each_group() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokengroups.scene.quantiles import weighted_quantile
+from tokengroups.scene.quantiles import weighted_quantile, weighted_quantiles
 
 SHARES = (0.02, 0.1, 0.3, 0.5, 0.98)
 
@@ -48,6 +48,8 @@ def test_as_if_all_were_sorted(kind: str, count: int) -> None:
     for quantile in SHARES:
         expected = sorted_quantile(values.numpy(), weights.numpy(), quantile)
         assert weighted_quantile(values, weights, quantile).tolist() == expected
+    together = weighted_quantiles(values, weights, SHARES)
+    assert torch.equal(together, torch.stack([weighted_quantile(values, weights, share) for share in SHARES]))
 
 
 @pytest.mark.parametrize("seed", range(40))

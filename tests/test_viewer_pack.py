@@ -19,7 +19,7 @@ from tokengroups.render import render
 from tokengroups.scene.groups import gaussian_columns, group_box
 from tokengroups.spherical_harmonics import SH_C0
 from tokengroups.types import Gaussians, TokenScene
-from tokengroups.viewer import pack, pack_scene
+from tokengroups.viewer import look, pack, pack_scene
 
 # Relative errors of numbers that are rounded to half precision first and then to fewer bits.
 SCALES, SHADES = 2**-7 + 2**-11, 2**-8 + 2**-11
@@ -131,6 +131,23 @@ def test_the_frame_is_level_and_looks_as_the_world(up: tuple[float, float, float
     np.testing.assert_allclose(frame[1], np.array(up) / np.linalg.norm(up), atol=1e-7)
     assert np.linalg.det(frame) < 0  # right, up, forward: left-handed
     assert max(frame[0][0], frame[0][2]) > 0.9
+
+
+def test_the_header_has_pictures_of_groups_and_photos_where_they_are_known() -> None:
+    scene = tg.example_scene()
+    looks = look(scene)
+    header = unpacked(pack_scene(scene).data).header
+    assert [group["picture"] for group in header["groups"]] == list(looks.portraits)
+    assert all("photo" not in camera for camera in header["cameras"])
+    fewer = replace(
+        looks, portraits=(None, "data:image/webp;base64,AA", None), photos=("data:image/jpeg;base64,AA", None)
+    )
+    header = unpacked(pack_scene(scene, looks=fewer).data).header
+    assert ["picture" in group for group in header["groups"]] == [False, True, False]
+    assert header["cameras"][0]["photo"] == "data:image/jpeg;base64,AA" and "photo" not in header["cameras"][1]
+    for other in (replace(looks, photos=("data:a",)), look(random_scene(groups=2))):
+        with pytest.raises(ValueError, match="looks of another scene"):
+            pack_scene(scene, looks=other)
 
 
 def test_a_packed_scene_renders_like_the_scene() -> None:

@@ -84,14 +84,15 @@ def test_scripts_are_bundled_whole_and_in_order() -> None:
 
 
 def large_scene(count: int) -> TokenScene:
-    """Random numbers throughout, which compress worse than a reconstruction does; 32 Gaussians an anchor."""
+    """Random numbers, which compress worse than a reconstruction does; 32 Gaussians lie around each anchor."""
     rng = torch.Generator().manual_seed(0)
     anchors = count // 32
+    places = 3 * torch.rand(anchors, 3, generator=rng) + torch.tensor([-1.5, -1.5, 1.0])
     small = random_scene(groups=40, anchors_per_group=1, per_anchor=1)
     return replace(
         small,
         gaussians=Gaussians(
-            means=3 * torch.rand(count, 3, generator=rng) + torch.tensor([-1.5, -1.5, 1.0]),
+            means=places.repeat_interleave(32, dim=0) + 0.03 * torch.randn(32 * anchors, 3, generator=rng),
             quats=torch.randn(count, 4, generator=rng),
             scales=torch.exp(torch.randn(count, 3, generator=rng) - 5),
             opacities=torch.rand(count, generator=rng),

@@ -19,7 +19,7 @@ import tokengroups as tg
 from tokengroups.cli.main import main
 from tokengroups.errors import UserError
 from tokengroups.types import TokenScene
-from tokengroups.viewer import Session, open_session, pack_scene
+from tokengroups.viewer import Session, look, looks, open_session, pack_scene
 from tokengroups.viewer.room import Room
 
 
@@ -61,17 +61,56 @@ def test_edits_undo_and_redo_answer_with_the_state(room: Room) -> None:
 
 
 def test_the_packed_scene_and_the_page_follow_the_edits(room: Room) -> None:
+    first = look(room.session.scene)
     for edits in (None, [["remove", "box"]]):
         if edits:
             post(room, "/edit", edits=edits, version=0)
         answer = room.get("/scene")
         assert answer.zipped and answer.kind == "application/octet-stream"
         packed = gzip.decompress(answer.body)
-        assert packed == pack_scene(room.session.scene, "my room").data
+        assert packed == pack_scene(room.session.scene, "my room", None, first.after(room.session.scene)).data
         page = room.get("/").body.decode()
         assert "<title>my room</title>" in page
     few = Room(room.session, max_gaussians=50)
     assert gzip.decompress(few.get("/scene").body) == pack_scene(room.session.scene, "my room", 50).data
+
+
+def header(room: Room) -> dict[str, Any]:
+    packed = gzip.decompress(room.get("/scene").body)
+    return json.loads(packed[8 : 8 + int.from_bytes(packed[4:8], "little")])
+
+
+def test_no_edit_renders_the_context_views_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits and merges change what groups are; sizes and centres follow, shares add up, photos stay."""
+    photos = ("data:image/jpeg;base64,AA", None)
+    room = Room(room.session, looks=replace(look(room.session.scene), photos=photos))
+    before = header(room)
+    assert [camera.get("photo") for camera in before["cameras"]] == list(photos)
+    monkeypatch.setattr(looks, "visible_shares", lambda *_: pytest.fail("rendered again"))
+    edits = [["move", "box", "0.5", "0", "0"], ["scale", "box", "2"], ["merge", "ball", "floor"]]
+    post(room, "/edit", edits=edits, version=0)
+    after = header(room)
+    ball, box = sorted(after["groups"], key=lambda group: group["name"])
+    old = {group["name"]: group for group in before["groups"]}
+    assert box["picture"] == old["box"]["picture"] and box["share"] == old["box"]["share"]
+    assert box["centre"] == pytest.approx([old["box"]["centre"][0] + 0.5, *old["box"]["centre"][1:]])
+    assert box["size"] == pytest.approx([2 * side for side in old["box"]["size"]], rel=1e-3)
+    assert ball["share"] == pytest.approx(old["ball"]["share"] + old["floor"]["share"], abs=2e-6)
+    assert ball["picture"] not in (old["ball"]["picture"], old["floor"]["picture"])
+    assert after["cameras"] == before["cameras"]
+    post(room, "/undo", version=room.version)
+    assert header(room) == before
+
+
+def test_photos_stay_when_the_file_is_read_again(room: Room) -> None:
+    room = Room(room.session, looks=replace(look(room.session.scene), photos=("data:a", "data:b")))
+    post(room, "/reload", version=0)
+    assert header(room)["cameras"][1]["photo"] == "data:b"
+    scene = tg.example_scene()
+    other = replace(scene, cameras=replace(scene.cameras, intrinsics=1.1 * scene.cameras.intrinsics))
+    tg.save_scene(room.session.source, other)
+    post(room, "/reload", version=1)
+    assert all("photo" not in camera for camera in header(room)["cameras"])
 
 
 def test_an_order_for_an_older_version_is_refused_with_a_choice(room: Room) -> None:
@@ -232,7 +271,7 @@ def test_requests_are_quick() -> None:
     large = replace(scene, gaussians=scene.gaussians.map(lambda v: v[many]), anchor_ids=scene.anchor_ids[many])
     room = Room(Session(large, "a.safetensors"))
     start = time.process_time()
-    post(room, "/edit", edits=[["move", "ball", "0.1", "0", "0"]], version=0)
+    post(room, "/edit", edits=[["merge", "ball", "floor"]], version=0)
     edited = time.process_time()
     room.get("/scene")
     assert edited - start < 0.1 and time.process_time() - edited < 0.5

@@ -53,6 +53,11 @@ def covariances(gaussians: Gaussians) -> Float[Tensor, "*b N 3 3"]:
     return axes @ axes.transpose(-1, -2)
 
 
+def footprints(gaussians: Gaussians) -> Float[Tensor, " N"]:
+    """How much a Gaussian may cover: opacity times the product of its two largest scales, float64."""
+    return gaussians.opacities.double() * gaussians.scales.double().topk(2, dim=-1).values.prod(dim=-1)
+
+
 def faults(gaussians: Gaussians) -> dict[str, Bool[Tensor, " N"]]:
     """Masks of the unbatched Gaussians that cannot be used, by what is wrong with them."""
     fields = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh.flatten(1)]

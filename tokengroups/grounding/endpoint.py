@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from tokengroups.errors import UserError
 from tokengroups.grounding.answers import Answer, Question, parse_answer
 from tokengroups.grounding.http import JsonPoster, Limits, NotAnswered, Refused, WrongForm, check_address
-from tokengroups.io.pixels import jpeg_bytes
+from tokengroups.io.data_urls import jpeg_url
 from tokengroups.reading import read_text, shown
 
 KEY_VARIABLE = "TOKENGROUPS_API_KEY"
@@ -116,7 +115,7 @@ def _advice(status: int) -> str:
 
 def _data_url(image: Float[Tensor, "H W 3"]) -> str:
     pixels = image.clamp(0, 1).mul(255).round().byte().numpy(force=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg_bytes(pixels)).decode('ascii')}"
+    return jpeg_url(pixels)
 
 
 def _text_of(response: Any) -> str:

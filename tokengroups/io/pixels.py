@@ -72,10 +72,10 @@ def _mask_values(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def jpeg_bytes(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """Encode a picture as JPEG, for another program."""
+def jpeg_bytes(pixels: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:
+    """Encode a picture as JPEG of some quality, 1 to 95."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality, optimize=True)
     return stream.getvalue()
 
 

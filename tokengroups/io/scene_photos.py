@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -148,6 +149,20 @@ def find_scene_photos(
             raise UserError("several photos of the scene have the same name; give all of its photos in their order")
         files = [_named(files, name) for name in names]
     return [ScenePhoto(path, photo) for path, photo in zip(files, recorded, strict=True)], []
+
+
+def kept_frames(scene_file: str | os.PathLike[str], provenance: dict[str, Any], count: int) -> list[ScenePhoto]:
+    """Find the photos of a scene of videos: `reconstruct` keeps them in ``STEM_frames`` beside it; [] = not there.
+
+    Other photos are not looked for: a scene records their names alone, and many have the same.
+    """
+    folder = Path(scene_file).with_name(f"{Path(scene_file).stem}_frames")
+    if recorded_photos(provenance.get("photos"), count) is None:
+        return []
+    try:
+        return find_scene_photos([str(folder)], provenance, count)[0]
+    except UserError:
+        return []
 
 
 def _named(files: Sequence[Path], name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.gaussians import color_from_sh
-from tokengroups.scene.quantiles import weighted_quantile
+from tokengroups.scene.quantiles import weighted_quantiles
 from tokengroups.types import TokenScene
 
 EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
@@ -104,7 +105,7 @@ class GroupPoints:
     means: Float[Tensor, "M 3"]
     opacities: Float[Tensor, " M"]
 
-    @property
+    @cached_property
     def weights(self) -> Float[Tensor, " M"]:
         """Weights of the positions: `opacity_weights`."""
         return opacity_weights(self.opacities)
@@ -115,7 +116,7 @@ class GroupPoints:
 
     def box(self) -> Float[Tensor, "2 3"]:
         """Smallest and largest corner of the box around the middle 96 % of the opacity, axis by axis."""
-        return torch.stack([weighted_quantile(self.means, self.weights, quantile) for quantile in EXTENT_QUANTILES])
+        return weighted_quantiles(self.means, self.weights, EXTENT_QUANTILES)
 
 
 def group_members(scene: TokenScene) -> tuple[Int64[Tensor, " M"], ...]:
@@ -175,10 +176,11 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
         [(1, 'floor', (140, 128, 115)), (2, 'box', (204, 64, 51)), (3, 'ball', (51, 89, 204))]
     """
     num_anchors = torch.bincount(scene.assignment.argmax(dim=1), minlength=len(scene.group_ids)).tolist()
+    colors = color_from_sh(scene.gaussians.sh)
     summaries = []
     for column, (group_id, mine) in enumerate(zip(scene.group_ids.tolist(), group_members(scene), strict=True)):
         points = select_points(scene, mine)
-        color = (color_from_sh(scene.gaussians.sh[mine]) * points.weights[:, None]).sum(dim=0).tolist()
+        color = (colors[mine] * points.weights[:, None]).sum(dim=0).tolist()
         low, high = points.box()
         red, green, blue = (round(255 * value) for value in color)
         summaries.append(

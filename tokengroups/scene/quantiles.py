@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,13 +33,29 @@ def weighted_quantile(
     return found
 
 
+def weighted_quantiles(
+    values: Float[Tensor, "M C"], weights: Float[Tensor, " M"], quantiles: Sequence[float]
+) -> Float[Tensor, "Q C"]:
+    """`weighted_quantile` of several shares by one sort, which is quicker where one of them is large."""
+    ordered, cumulative = _cumulative(values, weights[:, None].expand_as(values))
+    slack = _TIE / len(values)
+    return torch.stack([_first(ordered, cumulative, (share - slack) * cumulative[-1]) for share in quantiles])
+
+
 def _reaching(
     values: Float[Tensor, "M C"], weights: Float[Tensor, "M C"], share: float, total: Tensor | None = None
 ) -> Float[Tensor, " C"]:
     """Smallest value of each column at which the cumulative weight reaches a share of the total; None = of all."""
     ordered, cumulative = _cumulative(values, weights)
-    first = (cumulative < share * (cumulative[-1] if total is None else total)).sum(dim=0).clamp(max=len(values) - 1)
-    return ordered.gather(0, first[None])[0]
+    return _first(ordered, cumulative, share * (cumulative[-1] if total is None else total))
+
+
+def _first(
+    ordered: Float[Tensor, "M C"], cumulative: Float[Tensor, "M C"], needed: Float[Tensor, "*c"]
+) -> Float[Tensor, " C"]:
+    """First value of each column whose cumulative weight is as much as needed, or the last one."""
+    place = (cumulative < needed).sum(dim=0).clamp(max=len(ordered) - 1)
+    return ordered.gather(0, place[None])[0]
 
 
 def _lowest(

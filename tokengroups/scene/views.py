@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,8 +24,10 @@ _PALE = 0.35  # contrast of what `highlight` leaves in the background
 _NEAR = 0.05  # Gaussians nearer to the camera plane do not count as seen
 _FILL = 0.85  # share of a portrait's side that holds the group,
 _FRAMED = 0.97  # or rather this share of its opacity: faint floaters may fall outside
+_FAINT = 1e-3  # alpha below which a colour does not show
 _SAME_FACING = 1e-6  # cosine: views that differ by less face a group equally
 _WIDEST_SLOPE = 1.5  # half of a portrait's widest field of view, as a tangent
+Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]  # shows progress: items, their number, what
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,11 @@ def highlight(view: SceneView, group_id: int) -> Float[Tensor, "H W 3"]:
     return torch.where(mine, view.color, _PALE * grey + (1 - _PALE))
 
 
-def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
-    """Share of all pixels of the context views that shows each group, by column.
+def visible_shares(
+    scene: TokenScene,
+    watch: Watch = lambda items, total, what: items,  # noqa: ARG005
+) -> Float[Tensor, " L"]:
+    """Share of all pixels of the context views that shows each group, by column; `watch` shows progress.
 
     Example:
         >>> import tokengroups as tg
@@ -102,10 +108,10 @@ def visible_shares(scene: TokenScene) -> Float[Tensor, " L"]:
         >>> [round(share, 2) for share in visible_shares(tg.example_scene()).tolist()]
         [0.17, 0.12, 0.07]
     """
-    counts = torch.zeros(len(scene.group_ids))
-    for _, columns in _render_columns(scene, scene.cameras):
+    counts, views = torch.zeros(len(scene.group_ids)), len(scene.cameras.intrinsics)
+    for _, columns in watch(_render_columns(scene, scene.cameras), views, "views"):
         counts += torch.bincount(columns[columns >= 0], minlength=len(counts)) / columns.numel()
-    return counts / len(scene.cameras.intrinsics)
+    return counts / views
 
 
 def select_cameras(cameras: Cameras, indices: list[int]) -> Cameras:
@@ -152,7 +158,7 @@ def render_portrait(
     scene: TokenScene, column: int, size: int, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "size size 3"]:
     """Render one group alone, filling the frame, from the context camera that faces it most."""
-    return _portrait(scene, gaussian_mask(scene, column), size, background)
+    return _portrait(scene, gaussian_mask(scene, column), size, background).colors[0]
 
 
 def render_portraits(
@@ -160,17 +166,31 @@ def render_portraits(
 ) -> Iterator[Float[Tensor, "size size 3"]]:
     """`render_portrait` of every group, by column."""
     for mine in group_members(scene):
-        yield _portrait(scene, mine, size, background)
+        yield _portrait(scene, mine, size, background).colors[0]
 
 
-def _portrait(
-    scene: TokenScene, mine: Tensor, size: int, background: Float[Tensor, "3"]
-) -> Float[Tensor, "size size 3"]:
+def render_cutouts(scene: TokenScene, columns: Sequence[int], size: int) -> Iterator[Float[Tensor, "size size 4"]]:
+    """`render_portrait` of the groups in some columns without a background: colour, not multiplied by alpha, and alpha.
+
+    Example:
+        >>> import tokengroups as tg
+        >>> from tokengroups.scene import render_cutouts
+        >>> (box,) = render_cutouts(tg.example_scene(), [1], size=32)
+        >>> box.shape, bool(box[0, 0, 3] == 0), bool(box[16, 16, 3] > 0.9)
+        (torch.Size([32, 32, 4]), True, True)
+    """
+    members = group_members(scene)
+    for column in columns:
+        out = _portrait(scene, members[column], size, torch.zeros(3))
+        alpha = out.alphas[0, ..., None]
+        yield torch.cat([out.colors[0] / alpha.clamp(min=_FAINT), alpha], dim=-1).clamp(0, 1)
+
+
+def _portrait(scene: TokenScene, mine: Tensor, size: int, background: Float[Tensor, "3"]) -> RenderOutput:
     alone = select(scene.gaussians, mine).map(lambda values: values.float())
     centre = select_points(scene, mine).centre().double()
     camera = _portrait_camera(scene.cameras, centre, alone, size).to(alone.means)
-    out = render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background)
-    return out.colors[0]
+    return render(alone, camera.cam_from_world, camera.intrinsics, camera.size_hw, background=background)
 
 
 def look_at(eye: Float[Tensor, "3"], target: Float[Tensor, "3"], down: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:

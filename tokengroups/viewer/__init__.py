@@ -1,5 +1,7 @@
 """Look at a scene in a browser: packed scenes, the page that draws them, and sessions that edit them."""
 
+from tokengroups.viewer.looks import Looks as Looks
+from tokengroups.viewer.looks import look as look
 from tokengroups.viewer.notebook import View as View
 from tokengroups.viewer.notebook import view as view
 from tokengroups.viewer.pack import MAX_GROUPS as MAX_GROUPS
@@ -14,10 +16,12 @@ from tokengroups.viewer.session import open_session as open_session
 __all__ = [
     "MAX_GROUPS",
     "FileExists",
+    "Looks",
     "PackedScene",
     "Session",
     "StaleVersion",
     "View",
+    "look",
     "open_session",
     "pack_scene",
     "page_html",

@@ -26,14 +26,15 @@ from jaxtyping import Float, Int64, UInt8, UInt16, UInt32
 from torch import Tensor
 
 from tokengroups.errors import UserError
-from tokengroups.gaussians import select
+from tokengroups.gaussians import footprints, select
 from tokengroups.io.pictures import group_color
 from tokengroups.scene.consistency import scene_fault
-from tokengroups.scene.groups import gaussian_columns, summarise
+from tokengroups.scene.groups import GroupSummary, gaussian_columns, summarise
 from tokengroups.scene.layout import cameras_up
-from tokengroups.scene.views import focus_depth, visible_shares
+from tokengroups.scene.views import focus_depth
 from tokengroups.spherical_harmonics import SH_C0, sh_degree
 from tokengroups.types import Gaussians, TokenScene
+from tokengroups.viewer.looks import Looks, look
 
 FORMAT, VERSION, MAGIC = "tokengroups.packed", 1, b"TGPK"
 MAX_GROUPS = 65535
@@ -52,17 +53,20 @@ class PackedScene:
     total: int
 
 
-def pack_scene(scene: TokenScene, title: str = "", max_gaussians: int | None = None) -> PackedScene:
+def pack_scene(
+    scene: TokenScene, title: str = "", max_gaussians: int | None = None, looks: Looks | None = None
+) -> PackedScene:
     """Pack a scene for the browser.
 
     Args:
         scene: On the CPU.
         title: Text that the page shows.
         max_gaussians: Leave out the faintest and smallest beyond this number, by opacity times area; None keeps all.
+        looks: What it looks like; None: without photos, and as it is rendered now, which takes longer than packing.
 
     Raises:
         UserError: More than 65,535 groups.
-        ValueError: The scene is inconsistent, empty, or holds NaN.
+        ValueError: The scene is inconsistent, empty, or holds NaN, or the looks are of another scene.
 
     Example:
         >>> import tokengroups as tg
@@ -76,6 +80,7 @@ def pack_scene(scene: TokenScene, title: str = "", max_gaussians: int | None = N
         raise ValueError(f"inconsistent scene: {fault}")
     if len(scene.group_ids) > MAX_GROUPS:
         raise UserError(f"the scene has {len(scene.group_ids):,} groups; the viewer shows at most {MAX_GROUPS:,}")
+    world = _world(scene, looks or look(scene))
     total = len(scene.gaussians.means)
     kept = _most_visible(scene.gaussians, total if max_gaussians is None else max_gaussians)
     gaussians = select(scene.gaussians, kept).map(lambda values: values.float())
@@ -93,7 +98,7 @@ def pack_scene(scene: TokenScene, title: str = "", max_gaussians: int | None = N
         "title": title, "gaussians": len(kept), "total": total, "sh_degree": degree, "soft": shares is not None,
         "origin": origin.tolist(), "scale_unit": unit,
     }  # fmt: skip
-    header = json.dumps(facts | _world(scene), separators=(",", ":")).encode()
+    header = json.dumps(facts | world, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 4)
     data = b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *map(_by_byte, blocks)])
     return PackedScene(data, len(kept), total)
@@ -103,46 +108,49 @@ def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
     """Indices of the `count` Gaussians of largest opacity times area, ascending."""
     if count >= len(gaussians.means):
         return torch.arange(len(gaussians.means))
-    two_largest = gaussians.scales.double().topk(2, dim=1).values
-    weights = gaussians.opacities.double() * two_largest.prod(dim=1)
-    return weights.argsort(descending=True, stable=True)[:count].sort().values
+    return footprints(gaussians).argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _world(scene: TokenScene) -> dict[str, Any]:
+def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
     """Facts of the header about the scene as a whole: groups by column, and context cameras."""
-    summaries = {group.id: group for group in summarise(scene, visible_shares(scene))}
+    cameras, count = scene.cameras, len(scene.cameras.intrinsics)
+    if len(looks.shares) != len(scene.group_ids) or len(looks.photos) not in (0, count):
+        raise ValueError("looks of another scene")
+    summaries = {group.id: group for group in summarise(scene, looks.shares)}
     groups = [summaries[group_id] for group_id in scene.group_ids.tolist()]
     weights = torch.zeros(len(groups), dtype=torch.float64)
     weights.index_add_(0, gaussian_columns(scene), scene.gaussians.opacities.double())
     depth = focus_depth(scene)
-    pinholes = scene.cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    pinholes = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    views = zip(cameras.cam_from_world.tolist(), pinholes, looks.photos or [None] * count, strict=True)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "frame": _frame(cameras_up(scene.cameras)).tolist(),
+        "frame": _frame(cameras_up(cameras)).tolist(),
         "focus_depth": depth,
         "digits": min(max(4 - math.floor(math.log10(depth)), 0), 12),
         "snap": 10.0 ** round(math.log10(depth / 30)),
-        "size_hw": list(scene.cameras.size_hw),
+        "size_hw": list(cameras.size_hw),
         "cameras": [
-            {"cam_from_world": pose, "pinhole": pinhole}
-            for pose, pinhole in zip(scene.cameras.cam_from_world.tolist(), pinholes, strict=True)
+            {"cam_from_world": pose, "pinhole": pinhole} | ({} if photo is None else {"photo": photo})
+            for pose, pinhole, photo in views
         ],
-        "groups": [
-            {
-                "id": group.id,
-                "name": group.name,
-                "count": group.num_gaussians,
-                "centre": group.centre,
-                "weight": max(float(f"{weight:.6g}"), 1e-9),
-                "size": [float(f"{side:.4g}") for side in group.size],
-                "color": group.color,
-                "mark": group_color(group.id),
-                "share": round(group.visible_share, 6),
-            }
-            for group, weight in zip(groups, weights.tolist(), strict=True)
-        ],
+        "groups": [_group(*each) for each in zip(groups, weights.tolist(), looks.portraits, strict=True)],
     }
+
+
+def _group(group: GroupSummary, weight: float, portrait: str | None) -> dict[str, Any]:
+    return {
+        "id": group.id,
+        "name": group.name,
+        "count": group.num_gaussians,
+        "centre": group.centre,
+        "weight": max(float(f"{weight:.6g}"), 1e-9),
+        "size": [float(f"{side:.4g}") for side in group.size],
+        "color": group.color,
+        "mark": group_color(group.id),
+        "share": round(group.visible_share, 6),
+    } | ({} if portrait is None else {"picture": portrait})
 
 
 def _frame(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:

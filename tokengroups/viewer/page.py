@@ -15,6 +15,7 @@ _MODULES = (
     "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "renderer", "controls", "panel",
     "link", "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
+_QUICK = 1  # of gzip's levels: a server is near
 _SHADERS = ("splat.vert", "splat.frag", "copy.vert", "copy.frag")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:\{[^}]*\};\n|(?=\w))", re.MULTILINE)
@@ -42,7 +43,9 @@ def page_html(packed: bytes, title: str, version: int | None = None) -> str:
         f"img-src data: blob:{asking}"
     )
     shaders = "".join(f'<script type="x-shader" id="{name}">{_asset(name)}</script>' for name in _SHADERS)
-    data = base64.b64encode(gzip.compress(packed, 9, mtime=0)).decode()  # letters that no HTML parser reads as a tag
+    level = 9 if version is None else _QUICK
+    zipped = gzip.compress(packed, level, mtime=0)
+    data = base64.b64encode(zipped).decode()  # letters that no HTML parser reads as a tag
     return Template(_asset("page.html")).substitute(
         title=html.escape(title), policy=policy, style=style, scene=data, shaders=shaders, script=script,
         version="" if version is None else version,

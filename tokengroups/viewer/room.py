@@ -17,6 +17,7 @@ from tokengroups.editing import EmbedText, names_only
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 from tokengroups.types import TokenScene
+from tokengroups.viewer.looks import Looks, look
 from tokengroups.viewer.pack import pack_scene
 from tokengroups.viewer.page import page_html
 from tokengroups.viewer.queries import can_ask, find
@@ -61,18 +62,26 @@ class Room:
         (1, 409)
     """
 
-    def __init__(self, session: Session, max_gaussians: int | None = None, embed: EmbedText | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        max_gaussians: int | None = None,
+        embed: EmbedText | None = None,
+        looks: Looks | None = None,
+    ) -> None:
         self.session = session
         self.title = Path(session.source).stem
         self.max_gaussians = max_gaussians
         self.embed = embed  # None: texts are names
         self._encoding = threading.Lock()
+        self._first, self._looks = session.first, looks or look(session.scene)  # changed by readers only
         self._packed: tuple[int, bytes] = (-1, b"")  # version, and the scene of it
         self._gets = {"/": self._page, "/scene": self._scene, "/state": self._state, "/script": self._script}
         self._posts: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "/edit": self._edit, "/undo": self._undo, "/redo": self._redo, "/save": self._save, "/reload": self._reload,
             "/query": self._query,
         }  # fmt: skip
+        self._pack(session)  # so that the first answer is quick, and what cannot be shown is refused at once
 
     @property
     def version(self) -> int:
@@ -171,7 +180,11 @@ class Room:
 
     def _pack(self, session: Session) -> bytes:
         if self._packed[0] != session.version:
-            self._packed = session.version, pack_scene(session.scene, self.title, self.max_gaussians).data
+            if session.first is not self._first:  # the file was read again
+                self._first, self._looks = session.first, self._looks.anew(self._first, session.first)
+            self._looks = self._looks.after(session.scene)
+            packed = pack_scene(session.scene, self.title, self.max_gaussians, self._looks)
+            self._packed = session.version, packed.data
         return self._packed[1]
 
 

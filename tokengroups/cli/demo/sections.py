@@ -83,7 +83,9 @@ def _viewer(room: Room) -> Gallery:
     return Gallery(
         "Look around",
         "The room in the browser: turn around it, click a group, hide it. The page is one file and needs no other.",
-        commands=[run_command("view", room.scene, "--html", room.folder / "view.html")],
+        commands=[
+            run_command("view", room.scene, "--html", room.folder / "view.html", "--photos", room.folder / "photos")
+        ],
         link=f"{room.folder.name}/view.html",
         link_text="Open the room",
     )
