@@ -84,19 +84,12 @@ export class App {
     listen(this, canvas);
   }
 
-  /** Follow the window, unless `setSize` was called. */
   resize() {
-    if (this.fixed) return;
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / Math.max(width * height, 1)));
-    this.setSize(Math.max(Math.round(width * ratio), 1), Math.max(Math.round(height * ratio), 1), false);
-  }
-
-  /** Set the picture's size in pixels; it no longer follows the window. */
-  setSize(width, height, fixed = true) {
-    this.fixed = fixed;
-    if (width === this.canvas.width && height === this.canvas.height) return;
-    Object.assign(this.canvas, { width, height });
+    const { canvas } = this, shown = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(side, 1));
+    const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / (shown[0] * shown[1])));
+    const [width, height] = shown.map((side) => Math.max(Math.round(side * ratio), 1));
+    if (width === canvas.width && height === canvas.height) return;
+    Object.assign(canvas, { width, height });
     this.change();
   }
 
@@ -326,12 +319,5 @@ export class App {
     this.movedAt = 0;
     this.invalidate();
     await new Promise((resolve) => this.waiting.push(resolve));
-  }
-
-  /** Draw, and return the picture's bytes: rows from the top, red green blue alpha. */
-  async pixels() {
-    await this.settled();
-    this.draw();
-    return this.renderer.pixels();
   }
 }

@@ -12,7 +12,6 @@ export class Renderer {
     const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
     this.gl = canvas.getContext("webgl2", options);
     if (!this.gl) throw new Error("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
-    this.canvas = canvas;
     this.background = [0, 0, 0];
     this.setUp();
   }
@@ -177,14 +176,5 @@ export class Renderer {
       this.target = { width, height, texture, buffer };
     }
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.target.buffer);
-  }
-
-  /** Bytes of the picture after `draw` in the same task: rows from the top, red green blue alpha. */
-  pixels() {
-    const { gl } = this, { width, height } = this.canvas, row = 4 * width;
-    const upwards = new Uint8Array(row * height), downwards = new Uint8Array(row * height);
-    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, upwards);
-    for (let y = 0; y < height; y++) downwards.set(upwards.subarray(row * y, row * (y + 1)), row * (height - 1 - y));
-    return downwards;
   }
 }
