@@ -92,7 +92,7 @@ def test_a_context_view_is_the_photo_s_camera(folder: Path) -> None:
     scene = random_scene()
     data = base64.b64encode(pack_scene(scene).data).decode()
     script = """
-    const { header } = packed.unpack(packed.fromBase64(given.data)), seen = view.contextView(header, 1);
+    const { header } = packed.unpack(packed.fromBase64(given.data)), seen = header.cameras[1].view;
     return [header.origin, view.cameraFor(seen, 64, 48), view.cameraFor(seen, 100, 48)];"""
     origin, camera, wide = run(folder, script, {"data": data})
     cameras = scene.cameras
@@ -317,7 +317,7 @@ def test_the_list_is_searched_and_sorted(folder: Path) -> None:
 def test_the_camera_path_has_the_kept_views_in_the_scene_s_world(folder: Path) -> None:
     scene = random_scene()
     script = """
-    const { header } = packed.unpack(packed.fromBase64(given)), views = [0, 1].map((k) => view.contextView(header, k));
+    const { header } = packed.unpack(packed.fromBase64(given)), views = [0, 1].map((k) => header.cameras[k].view);
     return [view.pathFile(header, 1, views, 128, 96), view.pathFile(header, 2, views, 200, 96)];"""
     plain, larger = map(json.loads, run(folder, script, base64.b64encode(pack_scene(scene).data).decode()))
     assert plain["format"] == "tokengroups.path" and plain["version"] == 1 and len(plain["viewpoints"]) == 2
@@ -335,7 +335,7 @@ def test_frusta_are_the_pictures_corners(folder: Path) -> None:
     scene = random_scene()
     script = """
     const { header } = packed.unpack(packed.fromBase64(given));
-    return [view.frustumPoints(view.contextView(header, 1), 0.5), header.origin];"""
+    return [view.frustumPoints(header.cameras[1].view, 0.5), header.origin];"""
     points, origin = run(folder, script, base64.b64encode(pack_scene(scene).data).decode())
     world = torch.tensor(points).double() + torch.tensor(origin).double()
     pose, pinhole = scene.cameras.cam_from_world[1].double(), scene.cameras.intrinsics[1].double()

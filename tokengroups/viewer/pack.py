@@ -33,7 +33,7 @@ from tokengroups.scene.groups import GroupSummary, gaussian_columns, summarise
 from tokengroups.scene.layout import cameras_up
 from tokengroups.scene.views import focus_depth
 from tokengroups.spherical_harmonics import SH_C0, sh_degree
-from tokengroups.types import Gaussians, TokenScene
+from tokengroups.types import Cameras, Gaussians, TokenScene
 from tokengroups.viewer.looks import Looks, look
 
 FORMAT, VERSION, MAGIC = "tokengroups.packed", 1, b"TGPK"
@@ -80,7 +80,7 @@ def pack_scene(
         raise ValueError(f"inconsistent scene: {fault}")
     if len(scene.group_ids) > MAX_GROUPS:
         raise UserError(f"the scene has {len(scene.group_ids):,} groups; the viewer shows at most {MAX_GROUPS:,}")
-    world = _world(scene, looks or look(scene))
+    looks = looks or look(scene)
     total = len(scene.gaussians.means)
     kept = _most_visible(scene.gaussians, total if max_gaussians is None else max_gaussians)
     gaussians = select(scene.gaussians, kept).map(lambda values: values.float())
@@ -98,7 +98,7 @@ def pack_scene(
         "title": title, "gaussians": len(kept), "total": total, "sh_degree": degree, "soft": shares is not None,
         "origin": origin.tolist(), "scale_unit": unit,
     }  # fmt: skip
-    header = json.dumps(facts | world, separators=(",", ":")).encode()
+    header = json.dumps(facts | _world(scene, looks, origin), separators=(",", ":")).encode()
     header += b" " * (-len(header) % 4)
     data = b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *map(_by_byte, blocks)])
     return PackedScene(data, len(kept), total)
@@ -111,7 +111,7 @@ def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
     return footprints(gaussians).argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
+def _world(scene: TokenScene, looks: Looks, origin: Float[Tensor, "3"]) -> dict[str, Any]:
     """Facts of the header about the scene as a whole: groups by column, and context cameras."""
     cameras, count = scene.cameras, len(scene.cameras.intrinsics)
     if len(looks.shares) != len(scene.group_ids) or len(looks.photos) not in (0, count):
@@ -121,8 +121,7 @@ def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
     weights = torch.zeros(len(groups), dtype=torch.float64)
     weights.index_add_(0, gaussian_columns(scene), scene.gaussians.opacities.double())
     depth = focus_depth(scene)
-    pinholes = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
-    views = zip(cameras.cam_from_world.tolist(), pinholes, looks.photos or [None] * count, strict=True)
+    views = zip(_views(cameras, origin, depth), looks.photos or [None] * count, strict=True)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -131,12 +130,21 @@ def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
         "digits": min(max(4 - math.floor(math.log10(depth)), 0), 12),
         "snap": 10.0 ** round(math.log10(depth / 30)),
         "size_hw": list(cameras.size_hw),
-        "cameras": [
-            {"cam_from_world": pose, "pinhole": pinhole} | ({} if photo is None else {"photo": photo})
-            for pose, pinhole, photo in views
-        ],
+        "cameras": [{"view": view} | ({} if photo is None else {"photo": photo}) for view, photo in views],
         "groups": [_group(*each) for each in zip(groups, weights.tolist(), looks.portraits, strict=True)],
     }
+
+
+def _views(cameras: Cameras, origin: Float[Tensor, "3"], distance: float) -> list[dict[str, Any]]:
+    """Context cameras as view.js has views: rows right, down, forward; the eye relative to the origin."""
+    rotations, shifts = cameras.cam_from_world.double()[:, :3].split([3, 1], dim=2)
+    eyes = -(rotations.mT @ shifts)[..., 0] - origin
+    pinholes, size = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist(), cameras.size_hw
+    lenses = [dict(zip("fx fy cx cy height width".split(), [*pinhole, *size], strict=True)) for pinhole in pinholes]
+    return [
+        {"rotation": rotation, "eye": eye, "distance": distance, "lens": lens}
+        for rotation, eye, lens in zip(rotations.flatten(1).tolist(), eyes.tolist(), lenses, strict=True)
+    ]
 
 
 def _group(group: GroupSummary, weight: float, portrait: str | None) -> dict[str, Any]:

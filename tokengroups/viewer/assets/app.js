@@ -11,7 +11,7 @@ import { Panel } from "./panel.js";
 import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
-import { cameraFor, contextView, focusOn, pathFile } from "./view.js";
+import { cameraFor, focusOn, pathFile } from "./view.js";
 
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
@@ -22,7 +22,7 @@ const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45], FOUND
 export class App {
   constructor(scene) {
     Object.assign(this, {
-      canvas: byId("canvas"), view: contextView(scene.header, 0), viewpoints: [], photo: 0, waiting: [],
+      canvas: byId("canvas"), view: scene.header.cameras[0].view, viewpoints: [], photo: 0, waiting: [],
       groups: new Map(), columns: [], // as `applyEdits` makes them
       hidden: new Set(), locked: new Set(), selection: new Set(), hovered: null, // ids; the locked cannot be picked
       lit: new Map(), // probabilities of what a query has found
@@ -112,9 +112,9 @@ export class App {
   showPhoto(index) {
     const { header } = this.scene, count = header.cameras.length;
     this.photo = (index + count) % count;
-    this.setView(contextView(header, this.photo));
+    const { view, photo } = header.cameras[this.photo];
+    this.setView(view);
     byId("photo").textContent = `Photo ${this.photo + 1} of ${count}`;
-    const { photo } = header.cameras[this.photo];
     byId("blend").hidden = byId("still").hidden = !photo;
     if (photo) byId("still").src = photo;
   }

@@ -3,7 +3,7 @@ import { byId, svg } from "./dom.js";
 import { dragged, handles, project, unproject } from "./gizmo.js";
 import { add, scaled } from "./maths.js";
 import { inBox } from "./objects.js";
-import { contextView, frustumPoints } from "./view.js";
+import { frustumPoints } from "./view.js";
 
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
 const FRUSTUM = 0.15; // length of a camera's pyramid, of the distance to what the first photo shows
@@ -135,7 +135,7 @@ export class Overlay {
       return camera;
     });
     this.cameras.forEach((camera, k) => {
-      const places = this.places(frustumPoints(contextView(header, k), FRUSTUM * header.focus_depth));
+      const places = this.places(frustumPoints(header.cameras[k].view, FRUSTUM * header.focus_depth));
       camera.toggleAttribute("hidden", !places);
       if (!places) return;
       const [tip, a, b, c, d] = places, sides = [b[0] - a[0], b[1] - a[1], d[0] - a[0], d[1] - a[1], ...a];

@@ -5,14 +5,6 @@ import { add, apply3, applyTransposed3, dot, multiply3, rotationAbout, scaled } 
 const STEEPEST = 0.995; // cosine between up and the viewing direction
 const CLOSEST = 1e-3; // of the distance at the start
 
-/** View of a context camera of the header, in the world relative to the scene's origin. */
-export function contextView(header, index) {
-  const { cam_from_world: m, pinhole: [fx, fy, cx, cy] } = header.cameras[index], [height, width] = header.size_hw;
-  const rotation = [...m[0].slice(0, 3), ...m[1].slice(0, 3), ...m[2].slice(0, 3)];
-  const world = applyTransposed3(rotation, [m[0][3], m[1][3], m[2][3]]), eye = scaled(add(world, header.origin), -1);
-  return { rotation, eye, distance: header.focus_depth, lens: { fx, fy, cx, cy, width, height } };
-}
-
 /** Camera that shows the whole picture of a view's lens, as large as it fits, in the middle of a canvas. */
 export function cameraFor({ rotation, eye, lens }, width, height) {
   const zoom = Math.min(width / lens.width, height / lens.height);
