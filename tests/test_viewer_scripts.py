@@ -73,10 +73,10 @@ def test_the_order_is_a_stable_sort_by_depth(folder: Path) -> None:
     rows = np.array([[0.1, 0.2, 0.9, 1.0], [0.5, -0.5, 0.7, 0.0], [np.nan, 0, 0, 0]])
     script = """
     const rows = new Float32Array(given.rows.flat().map((value) => value ?? NaN)), order = new Uint32Array(5000);
-    const groups = new Uint16Array(given.groups), buffers = sort.sortBuffers(5000);
     const positions = new Float32Array(given.positions.flat());
+    const sorted = sort.depthSorter(positions, new Uint16Array(given.groups));
     let count = 0;
-    for (let again = 0; again < 2; again++) count = sort.depthOrder(positions, groups, rows, order, buffers);
+    for (let again = 0; again < 2; again++) count = sorted(rows, order);
     return Array.from(order.subarray(0, count));"""
     hidden = [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
     found = run(folder, script, {"positions": positions.tolist(), "groups": groups.tolist(), "rows": hidden})
@@ -335,7 +335,7 @@ def test_frusta_are_the_pictures_corners(folder: Path) -> None:
     scene = random_scene()
     script = """
     const { header } = packed.unpack(packed.fromBase64(given));
-    return [view.frustumPoints(header.cameras[1].view, 0.5), header.origin];"""
+    return [gizmo.frustumPoints(header.cameras[1].view, 0.5), header.origin];"""
     points, origin = run(folder, script, base64.b64encode(pack_scene(scene).data).decode())
     world = torch.tensor(points).double() + torch.tensor(origin).double()
     pose, pinhole = scene.cameras.cam_from_world[1].double(), scene.cameras.intrinsics[1].double()

@@ -3,7 +3,7 @@ import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
 import { byId, download, element, say } from "./dom.js";
 import { Editor } from "./editor.js";
-import { dot } from "./maths.js";
+import { dot, rowsOf } from "./maths.js";
 import { fits, groupName } from "./objects.js";
 import { Overlay } from "./overlay.js";
 import { groupIndices, sortedPositions } from "./packed.js";
@@ -152,10 +152,8 @@ export class App {
   /** Move a column, x -> linear x + shift in the scene's world. */
   setMatrix(index, linear, shift) {
     const { origin } = this.scene.header;
-    for (let i = 0; i < 3; i++) {
-      const row = linear.slice(3 * i, 3 * i + 3);
-      this.matrices.set([...row, dot(row, origin) + shift[i] - origin[i]], 12 * index + 4 * i);
-    }
+    const rows = rowsOf(linear).flatMap((row, i) => [...row, dot(row, origin) + shift[i] - origin[i]]);
+    this.matrices.set(rows, 12 * index);
     this.tinted = false;
     this.change();
   }

@@ -6,7 +6,7 @@ import {
 } from "./edits.js";
 import { AMOUNTS } from "./gizmo.js";
 import { Link } from "./link.js";
-import { add, scaled } from "./maths.js";
+import { add, scaled, subtract, weighted } from "./maths.js";
 import { withCopies } from "./packed.js";
 import { focusOf } from "./view.js";
 
@@ -102,7 +102,7 @@ export class Editor {
   /** Words of an offset along right, up and forward. */
   offset(amounts, write) {
     const { frame } = this.base.header, { unit } = this.state;
-    return write(amounts.map((by, k) => scaled(frame[k], by * unit)).reduce(add), this.base.header.digits);
+    return write(scaled(weighted(frame, amounts), unit), this.base.header.digits);
   }
 
   /** Operations for all selected groups: amounts by the names of `AMOUNTS`. */
@@ -153,7 +153,7 @@ export class Editor {
 
   /** Where the centre of a group is now, relative to the scene's origin. */
   centre(id) {
-    return add(centreOf(this.members(id)), scaled(this.base.header.origin, -1));
+    return subtract(centreOf(this.members(id)), this.base.header.origin);
   }
 
   /** Say something below the fields, with buttons: { text: what it does }. */

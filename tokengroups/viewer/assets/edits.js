@@ -1,6 +1,6 @@
 // Edits as a list of steps that can be undone. A step is a list of operations: the words of `tokengroups edit`, such as
 // ["move", "3", "0.4", "0", "0"]. What the picture shows follows from the list alone.
-import { add, apply3, multiply3, normalised, rotationAbout, scaled } from "./maths.js";
+import { add, apply3, multiply3, normalised, rotationAbout, scaled, subtract, weighted } from "./maths.js";
 
 const AXES = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] }, NAMED = { "1,0,0": "x", "0,1,0": "y", "0,0,1": "z" };
 const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -80,7 +80,7 @@ const shiftBy = (members, words, unit) => {
 function turn(members, map) {
   const centre = centreOf(members);
   for (const member of members) {
-    member.shift = add(centre, apply3(map, add(member.shift, scaled(centre, -1))));
+    member.shift = add(centre, apply3(map, subtract(member.shift, centre)));
     member.linear = multiply3(map, member.linear);
   }
 }
@@ -88,7 +88,7 @@ function turn(members, map) {
 /** Centre of a group where edits have brought it, as `tokengroups.editing` has it. */
 export function centreOf(members) {
   const total = members.reduce((sum, { weight }) => sum + weight, 0);
-  return members.map((each) => scaled(moved(each, each.centre), each.weight / total)).reduce(add);
+  return weighted(members.map((each) => moved(each, each.centre)), members.map(({ weight }) => weight / total));
 }
 
 /** Where a motion brings a point. */

@@ -1,9 +1,8 @@
 // What lies over the picture: handles of the selected group, cameras, a box, a measured line. Pixels are the screen's.
 import { byId, svg } from "./dom.js";
-import { dragged, handles, project, unproject } from "./gizmo.js";
-import { add, scaled } from "./maths.js";
+import { dragged, frustumPoints, handles, project, unproject } from "./gizmo.js";
+import { subtract } from "./maths.js";
 import { inBox } from "./objects.js";
-import { frustumPoints } from "./view.js";
 
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
 const FRUSTUM = 0.15; // length of a camera's pyramid, of the distance to what the first photo shows
@@ -109,7 +108,7 @@ export class Overlay {
       this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.camera(), pixel, depth)];
     }
     const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
-    this.distance = b && Math.hypot(...add(b, scaled(a, -1)));
+    this.distance = b && Math.hypot(...subtract(b, a));
     byId("length").hidden = !b;
     this.tell(b ? `Distance ${+(this.distance * app.editor.state.unit).toPrecision(4)}` : hint);
     this.update();
