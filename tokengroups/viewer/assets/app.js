@@ -308,7 +308,7 @@ export class App {
     if (coarse) this.refining = setTimeout(() => this.invalidate(), STILL_MS);
     this.renderer.draw(this.camera(), coarse ? 0.5 : 1);
     this.overlay.update();
-    if (!coarse) this.renderer.finished((ms) => (this.frameMs = ms));
+    if (!coarse) this.renderer.finished().then((ms) => (this.frameMs = ms));
     if (this.shown === this.changes) for (const resolve of this.waiting.splice(0)) resolve();
   }
 
