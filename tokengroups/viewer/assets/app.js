@@ -1,7 +1,7 @@
 // The page: a scene, the view of it, and what is hidden, hovered and selected (by id). Drawn on demand.
 import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
-import { byId, download, element, say } from "./dom.js";
+import { byId, create, download, say } from "./dom.js";
 import { Editor } from "./editor.js";
 import { dot, rowsOf } from "./maths.js";
 import { fits, groupName } from "./objects.js";
@@ -66,18 +66,18 @@ export class App {
       const [red, green, blue] = getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g);
       this.setBackground([red / 255, green / 255, blue / 255]);
     };
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
+    matchMedia("(prefers-color-scheme: dark)").onchange = theme;
     theme();
     canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
-      say("The graphics card was reset; the picture comes back by itself.");
+      say("message", "The graphics card was reset; the picture comes back by itself.");
     });
     canvas.addEventListener("webglcontextrestored", () => {
       this.renderer.setUp();
       this.renderer.load(this.scene);
       if (this.order) this.renderer.setOrder(this.order, this.count);
       this.tinted = false;
-      say("");
+      say("message", "");
       this.invalidate();
     });
     this.resize();
@@ -97,10 +97,16 @@ export class App {
     return cameraFor(this.view, this.canvas.width, this.canvas.height);
   }
 
-  setView(view) {
+  /** Look from somewhere; where a photo was taken, it may slide over the picture. */
+  setView(view, photo) {
     this.view = view;
-    byId("blend").hidden = byId("still").hidden = true;
+    byId("blend").hidden = byId("still").hidden = !photo;
+    if (photo) byId("still").src = photo;
     this.change();
+  }
+
+  focus() {
+    this.canvas.focus({ preventScroll: true });
   }
 
   setBackground(rgb) {
@@ -108,23 +114,18 @@ export class App {
     this.invalidate();
   }
 
-  /** See the scene as a photo did, and let the photo slide over it. */
   showPhoto(index) {
-    const { header } = this.scene, count = header.cameras.length;
+    const { cameras } = this.scene.header, count = cameras.length;
     this.photo = (index + count) % count;
-    const { view, photo } = header.cameras[this.photo];
-    this.setView(view);
-    byId("photo").textContent = `Photo ${this.photo + 1} of ${count}`;
-    byId("blend").hidden = byId("still").hidden = !photo;
-    if (photo) byId("still").src = photo;
+    const { view, photo } = cameras[this.photo];
+    this.setView(view, photo);
+    say("photo", `Photo ${this.photo + 1} of ${count}`);
   }
 
   /** Remember where one looks from. */
   keepView() {
-    const view = { ...this.view }, button = element("button", { type: "button" }, `View ${this.viewpoints.push(view)}`);
-    button.addEventListener("click", () => this.setView(view));
-    byId("views").append(button);
-    byId("viewpoints").hidden = false;
+    const { view } = this, textContent = `View ${this.viewpoints.push(view)}`;
+    byId("views").append(create("button", { textContent, onclick: () => this.setView(view) }));
   }
 
   /** Save the kept views as a camera path. */
@@ -183,7 +184,7 @@ export class App {
     byId("amounts").disabled = !this.selection.size;
     this.overlay?.update(); // at once: handles of another group must not be touched
     const group = this.groups.get(this.selected), others = this.selection.size - 1;
-    byId("selection").textContent = group ? groupName(group) + (others ? ` and ${others} more` : "") : "";
+    say("selection", group ? groupName(group) + (others ? ` and ${others} more` : "") : "");
   }
 
   focusGroup(id) {

@@ -13,18 +13,18 @@ export const undone = ({ steps, done }) => ({ steps, done: Math.max(done - 1, 0)
 export const redone = ({ steps, done }) => ({ steps, done: Math.min(done + 1, steps.length) });
 export const operationsOf = ({ steps, done }) => steps.slice(0, done).flat();
 
-/** A number as a word, rounded to so many decimals. */
-export const word = (value, digits) => String(+value.toFixed(digits) || 0);
+/** Numbers as words, rounded to so many decimals. */
+export const wordsOf = (values, digits) => values.map((value) => String(+value.toFixed(digits) || 0));
 
 /** Move by an offset in the world; no operation where all numbers are 0. */
 export function moveWords(id, offset, digits) {
-  const words = offset.map((value) => word(value, digits));
+  const words = wordsOf(offset, digits);
   return words.every((each) => each === "0") ? [] : [["move", String(id), ...words]];
 }
 
 /** Turn about the centre by an angle about any axis. */
 export function turnWords(id, axis, degrees) {
-  const turn = word(degrees, 4), name = axis.map((value) => word(value, 5)).join(",");
+  const [turn] = wordsOf([degrees], 4), name = wordsOf(axis, 5).join();
   return turn === "0" ? [] : [["rotate", String(id), "--axis", NAMED[name] ?? name, "--degrees", turn]];
 }
 

@@ -11,19 +11,17 @@ async function openScene() {
     const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
     const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
     const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
-    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`;
+    say("facts", `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`);
     const app = new App(scene);
-    byId("blend").addEventListener("input", ({ target }) => {
-      byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`;
-    });
+    byId("blend").oninput = ({ target }) => (byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`);
     for (const button of document.querySelectorAll("[data-key]")) {
-      button.addEventListener("click", () => app.command(button.dataset.key));
+      button.onclick = () => app.command(button.dataset.key);
     }
     await app.settled();
     document.documentElement.dataset.state = "ready";
     return app;
   } catch (error) {
-    say(error.message);
+    say("message", error.message);
     document.documentElement.dataset.state = "failed";
     throw error;
   }
