@@ -73,16 +73,25 @@ def test_the_order_is_a_stable_sort_by_depth(folder: Path) -> None:
     rows = np.array([[0.1, 0.2, 0.9, 1.0], [0.5, -0.5, 0.7, 0.0], [np.nan, 0, 0, 0]])
     script = """
     const rows = new Float32Array(given.rows.flat().map((value) => value ?? NaN)), order = new Uint32Array(5000);
-    const positions = new Float32Array(given.positions.flat());
-    const sorted = sort.depthSorter(positions, new Uint16Array(given.groups));
+    const words = new Uint32Array(8 * 5000), floats = new Float32Array(words.buffer);
+    given.positions.forEach((position, i) => {
+      floats.set(position, 8 * i);
+      words[8 * i + 5] = given.opacities[i] << 16;
+      words[8 * i + 7] = given.groups[i] << 16;
+    });
+    const sorted = sort.depthSorter(words);
     let count = 0;
     for (let again = 0; again < 2; again++) count = sorted(rows, order);
     return Array.from(order.subarray(0, count));"""
     hidden = [[None if np.isnan(value) else value for value in row] for row in rows.tolist()]
-    found = run(folder, script, {"positions": positions.tolist(), "groups": groups.tolist(), "rows": hidden})
+    opacities = rng.choice([0.5, 1, 1 / 256, 1 / 255], 5000).astype(np.float16)  # 1 / 255 is rounded down
+    opacities[:1000] = np.nextafter(np.float16(1 / 255), np.float16(1))
+    bits = opacities.view(np.uint16).tolist()
+    given = {"positions": positions.tolist(), "groups": groups.tolist(), "rows": hidden, "opacities": bits}
+    found = run(folder, script, given)
     own = rows.astype(np.float32).astype(np.float64)[groups]
     depth = ((own[:, :3] * positions).sum(axis=1) + own[:, 3]).astype(np.float32)
-    kept = np.nonzero(depth >= 0.01)[0]
+    kept = np.nonzero((depth >= 0.01) & (opacities.astype(np.float64) >= 1 / 255))[0]
     wanted = kept[np.argsort(depth[kept], kind="stable")]
     assert found == wanted.tolist()
 
@@ -103,7 +112,7 @@ def test_a_context_view_is_the_photo_s_camera(folder: Path) -> None:
     )
     for each, margin in ((camera, 0.0), (wide, 18.0)):
         rotation = torch.tensor(each["rotation"]).double().reshape(3, 3)
-        local = (points - torch.tensor(origin).double()) @ rotation.T + torch.tensor(each["translation"]).double()
+        local = (points - torch.tensor(origin).double() - torch.tensor(each["eye"]).double()) @ rotation.T
         pixels = local[:, :2] / local[:, 2:] * torch.tensor([each["fx"], each["fy"]]) + torch.tensor(
             [each["cx"], each["cy"]]
         )
@@ -247,7 +256,7 @@ def gizmo_camera() -> dict[str, Any]:
     """A camera in general position, as the page's scripts take it."""
     rotation = rotation_from_quaternion(torch.tensor([0.95, 0.15, -0.2, 0.05]).double())
     eye = torch.tensor([0.3, -0.4, -0.5]).double()
-    pose = {"rotation": rotation.flatten(), "translation": -rotation @ eye, "eye": eye}
+    pose = {"rotation": rotation.flatten(), "eye": eye}
     lens = {"fx": 300.0, "fy": 310.0, "cx": 160.0, "cy": 118.0, "width": 320, "height": 240}
     return {name: values.tolist() for name, values in pose.items()} | lens
 

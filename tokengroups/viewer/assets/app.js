@@ -3,15 +3,14 @@ import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
 import { byId, create, download, say } from "./dom.js";
 import { Editor } from "./editor.js";
-import { dot, rowsOf } from "./maths.js";
+import { add, dot, rowsOf, scaled, subtract } from "./maths.js";
 import { fits, groupName } from "./objects.js";
 import { Overlay } from "./overlay.js";
-import { groupIndices, sortedPositions } from "./packed.js";
 import { Panel } from "./panel.js";
 import { Picker, groupViews } from "./pick.js";
 import { Renderer } from "./renderer.js";
 import { Sorter } from "./sort.js";
-import { cameraFor, focusOn, pathFile } from "./view.js";
+import { cameraFor, dolly, focusOn, pathFile } from "./view.js";
 
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
@@ -42,15 +41,14 @@ export class App {
   /** Show another packed scene, in which lengths are `grown`; the eye stays where it is in the room. */
   load(scene, grown) {
     const { origin } = scene.header, before = this.scene?.header.origin ?? origin, { view } = this;
-    const eye = view.eye.map((value, i) => (value + before[i]) * grown - origin[i]);
+    const eye = subtract(scaled(add(view.eye, before), grown), origin);
     this.view = { ...view, eye, distance: view.distance * grown };
     this.renderer.load(scene);
     this.sorter?.end();
-    this.sorter = new Sorter(sortedPositions(scene), groupIndices(scene), (...order) => this.sorted(...order));
-    Object.assign(this, { scene, order: null, sortMs: 0 });
+    this.sorter = new Sorter(scene, (...order) => this.sorted(...order));
+    Object.assign(this, { scene, order: null, sortMs: 0, tinted: false });
   }
 
-  /** Follow edits. */
   arrange({ groups, columns }) {
     Object.assign(this, { groups, columns, matrices: new Float32Array(12 * columns.length) });
     columns.forEach(({ linear, shift }, index) => this.setMatrix(index, linear, shift));
@@ -63,8 +61,8 @@ export class App {
     const { canvas } = this;
     new ResizeObserver(() => this.resize()).observe(canvas);
     const theme = () => {
-      const [red, green, blue] = getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g);
-      this.setBackground([red / 255, green / 255, blue / 255]);
+      const color = getComputedStyle(canvas).backgroundColor.match(/[\d.]+/g);
+      this.setBackground(scaled(color.slice(0, 3), 1 / 255));
     };
     matchMedia("(prefers-color-scheme: dark)").onchange = theme;
     theme();
@@ -74,20 +72,18 @@ export class App {
     });
     canvas.addEventListener("webglcontextrestored", () => {
       this.renderer.setUp();
-      this.renderer.load(this.scene);
-      if (this.order) this.renderer.setOrder(this.order, this.count);
-      this.tinted = false;
+      this.load(this.scene, 1);
+      this.change();
       say("message", "");
-      this.invalidate();
     });
     this.resize();
-    listen(this, canvas);
+    listen(this);
   }
 
   resize() {
-    const { canvas } = this, shown = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(side, 1));
-    const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / (shown[0] * shown[1])));
-    const [width, height] = shown.map((side) => Math.max(Math.round(side * ratio), 1));
+    const { canvas } = this, { clientWidth, clientHeight } = canvas;
+    const ratio = Math.min(devicePixelRatio, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight || 1)));
+    const [width, height] = [clientWidth, clientHeight].map((side) => Math.round(side * ratio) || 1);
     if (width === canvas.width && height === canvas.height) return;
     Object.assign(canvas, { width, height });
     this.change();
@@ -103,6 +99,10 @@ export class App {
     byId("blend").hidden = byId("still").hidden = !photo;
     if (photo) byId("still").src = photo;
     this.change();
+  }
+
+  zoom(factor) {
+    this.setView(dolly(this.view, factor, this.scene.header.focus_depth));
   }
 
   focus() {
@@ -122,7 +122,6 @@ export class App {
     say("photo", `Photo ${this.photo + 1} of ${count}`);
   }
 
-  /** Remember where one looks from. */
   keepView() {
     const { view } = this, textContent = `View ${this.viewpoints.push(view)}`;
     byId("views").append(create("button", { textContent, onclick: () => this.setView(view) }));
@@ -136,14 +135,12 @@ export class App {
     this.editor.note("Film it with: tokengroups render SCENE --camera path.json --video out.mp4");
   }
 
-  /** Save what shows as a picture. */
   async picture() {
     await this.settled();
     this.draw();
     this.canvas.toBlob((blob) => download(`${this.scene.header.title}.png`, blob));
   }
 
-  /** Hide groups, or show them. */
   setHidden(ids, hidden) {
     for (const id of ids) this.hidden[hidden ? "add" : "delete"](id);
     this.panel.update();
@@ -172,9 +169,8 @@ export class App {
 
   /** Select a group or none (null); with `more`, add it to those that are selected, or take it away from them. */
   select(id, more = false) {
-    if (!more) return this.choose(id === null ? [] : [id]);
-    const others = [...this.selection].filter((each) => each !== id);
-    this.choose(others.length < this.selection.size || id === null ? others : [...others, id]);
+    const others = more ? [...this.selection].filter((each) => each !== id) : [];
+    this.choose(more && this.selection.has(id) ? others : [...others, id]);
   }
 
   choose(ids) {
@@ -193,9 +189,9 @@ export class App {
 
   /** Light up what a query has found, given as { id, probability }; select those that are sure, or the best. */
   light(matches) {
-    const found = matches.filter(({ id }) => this.groups.has(id)).map(({ id, probability }) => [id, probability]);
-    this.lit = new Map(found);
-    const least = Math.max(Math.min(SURE, ...[Math.max(...this.lit.values())]), 1e-6);
+    const found = matches.filter(({ id }) => this.groups.has(id));
+    this.lit = new Map(found.map(({ id, probability }) => [id, probability]));
+    const least = Math.max(Math.min(SURE, Math.max(...this.lit.values())), 1e-6);
     this.panel.arrange();
     if (found.length) this.choose([...this.lit.keys()].filter((id) => this.lit.get(id) >= least));
     else this.paint();
@@ -210,17 +206,15 @@ export class App {
     this.editor.note(error);
   }
 
-  /** Show in colours what is found, hovered and selected. */
   paint() {
     const { columns, groups, hovered, lit, selection } = this;
-    this.tints = new Float32Array(4 * columns.length);
-    columns.forEach(({ owner }, index) => {
-      const marked = selection.has(owner) && !lit.size, { mark } = groups.get(owner) ?? {};
-      const tint = owner === hovered ? HOVER_TINT : marked ? SELECTED_TINT
-        : lit.has(owner) ? [...FOUND_TINT, 0.7 * lit.get(owner)]
-        : this.coloured && mark ? [...mark.map((value) => value / 255), 0.85] : [0, 0, 0, 0];
-      this.tints.set(tint, 4 * index);
-    });
+    this.tints = new Float32Array(columns.flatMap(({ owner }) => {
+      if (owner === hovered) return HOVER_TINT;
+      if (lit.has(owner)) return [...FOUND_TINT, 0.7 * lit.get(owner)];
+      if (selection.has(owner) && !lit.size) return SELECTED_TINT;
+      const mark = this.coloured && groups.get(owner)?.mark;
+      return mark ? [...scaled(mark, 1 / 255), 0.85] : [0, 0, 0, 0];
+    }));
     this.tinted = false;
     this.panel.update();
     this.invalidate();
@@ -232,8 +226,6 @@ export class App {
     return key in this.commands;
   }
 
-  // --- picking ---
-
   /** What shows at a point of the picture, in pixels from its upper left corner: alpha, depth, group (null = none). */
   pick(x, y) {
     if (this.pickedFrom !== this.shown) {
@@ -244,24 +236,27 @@ export class App {
     return { ...found, group: this.columns[group]?.owner ?? null };
   }
 
-  pickCss(x, y) {
-    const pixels = this.canvas.width / this.canvas.clientWidth;
-    const group = this.order && this.shown === this.changes ? this.pick(x * pixels, y * pixels).group : null;
+  /** Group at a place of the screen that can be clicked; null while the picture is behind. */
+  groupAt(place) {
+    if (!this.order || this.shown !== this.changes) return null;
+    const { group } = this.pick(...scaled(place, this.overlay.ratio));
     return this.locked.has(group) ? null : group;
   }
 
-  hoverAt(x, y) {
-    const late = !this.pointer;
-    this.pointer = [x, y];
-    if (late) setTimeout(() => (this.hover(this.pickCss(...this.pointer)), (this.pointer = null)), 30);
+  hoverAt(place) {
+    if (!this.pointer) {
+      setTimeout(() => {
+        this.hover(this.groupAt(this.pointer));
+        this.pointer = null;
+      }, 30);
+    }
+    this.pointer = place;
   }
 
-  clickAt(x, y, more) {
-    if (this.measuring) this.overlay.measure(x, y);
-    else this.select(this.pickCss(x, y), more);
+  clickAt(place, more) {
+    if (this.measuring) this.overlay.measure(place);
+    else this.select(this.groupAt(place), more);
   }
-
-  // --- drawing ---
 
   /** Say that the view, a matrix or what is hidden has changed. */
   change() {

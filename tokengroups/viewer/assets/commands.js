@@ -8,6 +8,9 @@ export function commandsOf(app) {
     "[": () => app.showPhoto(app.photo - 1),
     "]": () => app.showPhoto(app.photo + 1),
     Home: () => app.showPhoto(0),
+    "+": () => app.zoom(0.9),
+    "=": () => app.zoom(0.9),
+    "-": () => app.zoom(1 / 0.9),
     h: () => app.setHidden(app.selection, !all(app.selection, app.hidden)),
     u: () => app.setHidden(app.groups.keys(), false),
     i: () => {

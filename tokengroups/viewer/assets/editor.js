@@ -45,7 +45,7 @@ export class Editor {
   }
 
   /** Show what a step would do. */
-  preview(step) {
+  preview(step = []) {
     const { app, base, shown } = this, state = this.outcome(this.history, step);
     if (!state) return;
     const copies = state.columns.slice(base.header.groups.length).map(({ from }) => from);
@@ -58,21 +58,19 @@ export class Editor {
 
   /** Take over a history, and the command line that the server says. */
   follow(history, command) {
-    this.history = history;
-    this.preview([]);
-    const { steps, done } = history;
+    const { steps, done } = this.history = history;
+    this.preview();
     byId("log").hidden = !steps.length;
     say("line", command ?? commandLine(this.base.header.title, this.operations));
     byId("line").scrollTop = 1e6; // the newest is last
-    for (const button of byId("log").querySelectorAll("button")) {
-      button.disabled = !(button.dataset.key === "Ctrl-Shift-z" ? steps.length - done : done);
-    }
+    const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
+    undo.disabled = copy.disabled = save.disabled = !done;
+    redo.disabled = done === steps.length;
     this.note("");
   }
 
   become(history, path, order) {
     const { link } = this, alone = !link || link.lost;
-    if (history === this.history) return this.preview([]);
     if (alone && !this.outcome(history)) return this.note("This needs the server: tokengroups view SCENE.");
     this.unsaved = alone && history.done > 0;
     this.follow(history);
@@ -80,7 +78,8 @@ export class Editor {
   }
 
   edit(step) {
-    this.become(step.length ? withStep(this.history, step) : this.history, "edit", { edits: step });
+    if (step.length) this.become(withStep(this.history, step), "edit", { edits: step });
+    else this.preview();
   }
 
   undo() {
@@ -118,14 +117,13 @@ export class Editor {
   /** A field was filled in. */
   fill(name, value) {
     const { app, base: { header }, state: { unit } } = this;
+    const place = scaled(add(focusOf(app.view), header.origin), unit);
     if (name === "save") this.link.save(value);
+    else if (name === "split") this.split(value.trim().split(/[\s,]+/));
     else if (name === "rename") this.edit([["rename", String(app.selected), value]]);
-    else if (name === "split") this.edit(this.each((id) => [["split", id, ...value.trim().split(/[\s,]+/)]]));
     else if (name === "length") this.edit(scaleWords(["rescale"], value / (app.overlay.distance * unit)));
-    else if (name === "insert") {
-      const place = scaled(add(focusOf(app.view), header.origin), unit);
-      this.edit([["insert", value, "--at", ...wordsOf(place, header.digits)]]);
-    } else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
+    else if (name === "insert") this.edit([["insert", value, "--at", ...wordsOf(place, header.digits)]]);
+    else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
   }
 
   remove() {
@@ -147,8 +145,9 @@ export class Editor {
     else this.note("Select two groups or more: Shift-click.");
   }
 
-  split() {
-    this.edit(this.each((id) => [["split", id]]));
+  /** Split into what hangs together, or by a box between two corners. */
+  split(corners = []) {
+    this.edit(this.each((id) => [["split", id, ...corners]]));
   }
 
   /** Columns of a group. */

@@ -1,5 +1,5 @@
 // Handles with which things are moved: where they lie in the picture, and what dragging them means.
-import { add, along, apply3, applyTransposed3, dot, subtract, weighted } from "./maths.js";
+import { along, apply3, applyTransposed3, dot, subtract, weighted } from "./maths.js";
 
 const NEAR = 0.01;
 // Handles that belong to axis k, by pixels of the screen along the axes k, k + 1, k + 2: arrow, plane and ring.
@@ -12,7 +12,7 @@ const SCALER = 66; // pixels of the screen
 
 /** Pixel (x, y) and depth of a point; null where it is not in front of the camera. */
 export function project(camera, point) {
-  const [x, y, z] = add(apply3(camera.rotation, point), camera.translation);
+  const [x, y, z] = apply3(camera.rotation, subtract(point, camera.eye));
   return z > NEAR ? [(camera.fx * x) / z + camera.cx, (camera.fy * y) / z + camera.cy, z] : null;
 }
 

@@ -23,16 +23,16 @@ export class Overlay {
   /** Where points of the world show; null where one is behind the camera. */
   places(points) {
     const camera = this.app.camera(), pixels = points.map((point) => project(camera, point));
-    return pixels.every(Boolean) ? pixels.map(([x, y]) => [x / this.ratio, y / this.ratio]) : null;
+    return pixels.every(Boolean) ? pixels.map((pixel) => scaled(pixel.slice(0, 2), 1 / this.ratio)) : null;
   }
 
   update() {
-    const { app, ratio } = this, { selected } = app, active = selected !== null && !app.measuring;
-    const { frame } = app.scene.header;
-    const lines = active && handles(app.camera(), app.editor.centre(selected), frame, ratio);
+    const { app, ratio } = this, { selected, editor, scene: { header } } = app;
+    const active = selected !== null && !app.measuring;
+    const lines = active && handles(app.camera(), editor.centre(selected), header.frame, ratio);
     for (const handle of this.handles) {
       const { classList, dataset } = handle, points = lines ? lines[dataset.handle] : [];
-      const shown = points.map(([x, y]) => [x / ratio, y / ratio]);
+      const shown = points.map((point) => scaled(point.slice(0, 2), 1 / ratio));
       const flat = classList.contains("plane") && area(shown) < SMALLEST;
       draw(handle, classList.contains("arrow") ? arrowPath(shown) : linePath(flat ? [] : shown));
     }
@@ -76,7 +76,7 @@ export class Overlay {
   cancel() {
     if (!this.amounts) return false;
     this.amounts = null;
-    this.app.editor.preview([]);
+    this.app.editor.preview();
     say("amount", "");
     return true;
   }
@@ -94,14 +94,13 @@ export class Overlay {
   }
 
   /** Add what shows at a point as an end of the line that is measured; without a point, begin anew. */
-  measure(...place) {
-    const { app } = this, pixel = scaled(place, this.ratio);
-    if (!place.length) this.measured = [];
-    else {
-      const { alpha, depth } = app.pick(...pixel);
+  measure(place) {
+    const { app } = this;
+    if (place) {
+      const pixel = scaled(place, this.ratio), { alpha, depth } = app.pick(...pixel);
       if (alpha < 0.5) return;
       this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.camera(), pixel, depth)];
-    }
+    } else this.measured = [];
     const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
     this.distance = b && Math.hypot(...subtract(b, a));
     byId("length").hidden = !b;

@@ -8,25 +8,14 @@ const BLUR = 0.3, MAX_ALPHA = 0.999, MIN_TRANSMITTANCE = 1e-4, MAX_DETERMINANT =
 const FARTHEST = Math.sqrt(2 * Math.log(1 / MIN_ALPHA)); // standard deviations at which an opaque splat ends
 const GROUP_ALPHA = 0.5; // a pixel shows a group where at least this much is covered
 
-/** Limits of x / z and y / z in the projection's Jacobian: 0.3 of half the field of view beyond the picture. */
-export function jacobianLimits({ fx, fy, cx, cy, width, height }) {
-  const x = (0.15 * width) / fx, y = (0.15 * height) / fy;
-  return { low: [-cx / fx - x, -cy / fy - y], high: [(width - cx) / fx + x, (height - cy) / fy + y] };
-}
-
 /** Camera-from-group, 3x4, of every group: the camera's pose after the group's own matrix; 12 numbers each. */
-export function groupViews({ rotation, translation }, matrices) {
-  const views = new Float64Array(matrices.length);
-  for (let start = 0; start < views.length; start += 12) {
-    for (let i = 0; i < 3; i++) {
-      for (let j = 0; j < 4; j++) {
-        let sum = j === 3 ? translation[i] : 0;
-        for (let k = 0; k < 3; k++) sum += rotation[3 * i + k] * matrices[start + 4 * k + j];
-        views[start + 4 * i + j] = sum;
-      }
-    }
-  }
-  return views;
+export function groupViews({ rotation, eye }, matrices) {
+  return Float64Array.from(matrices, (_, index) => {
+    const row = Math.floor((index % 12) / 4), column = index % 4, start = index - 4 * row;
+    let sum = 0;
+    for (let k = 0; k < 3; k++) sum += rotation[3 * row + k] * (matrices[start + 4 * k] - (column === 3 ? eye[k] : 0));
+    return sum;
+  });
 }
 
 /** What shows where in one picture. Made once per view; every look then is fast. */
@@ -34,12 +23,14 @@ export class Picker {
   /**
    * @param scene unpacked scene
    * @param matrices 12 numbers a group: rows of the 3x4 matrix that moves it, a rotation times a scale and a shift
-   * @param camera rotation (9), translation (3), fx, fy, cx, cy, width, height; world relative to the scene's origin
+   * @param camera rotation (9), eye (3), fx, fy, cx, cy, width, height; world relative to the scene's origin
    * @param order splats from near to far, of which the first `count` are shown
    */
   constructor(scene, matrices, camera, order, count) {
-    Object.assign(this, { scene, camera, limits: jacobianLimits(camera), views: groupViews(camera, matrices) });
-    this.order = order.slice(0, count);
+    const { fx, fy, cx, cy, width, height } = camera, x = (0.15 * width) / fx, y = (0.15 * height) / fy;
+    // Limits of x / z and y / z in the projection's Jacobian: 0.3 of half the field of view beyond the picture.
+    const limits = { low: [-cx / fx - x, -cy / fy - y], high: [(width - cx) / fx + x, (height - cy) / fy + y] };
+    Object.assign(this, { scene, camera, limits, views: groupViews(camera, matrices), order: order.slice(0, count) });
     this.bounds = this.bound();
   }
 

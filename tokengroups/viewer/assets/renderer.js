@@ -1,7 +1,6 @@
 // WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
 import { byId } from "./dom.js";
 import { scaled } from "./maths.js";
-import { jacobianLimits } from "./pick.js";
 import { WORDS } from "./packed.js";
 
 const ROW = 512; // splats in a row of their textures
@@ -37,12 +36,14 @@ export class Renderer {
     const { gl } = this, { count, words, harmonics } = scene, rows = Math.max(Math.ceil(count / ROW), 1);
     if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("The scene is too large; see --max-gaussians.");
     for (const { texture } of Object.values(this.textures)) gl.deleteTexture(texture);
-    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], degree = scene.header.sh_degree;
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], floats = [gl.RGBA32F, gl.RGBA, gl.FLOAT];
+    const degree = scene.header.sh_degree, groupRows = Math.ceil(scene.header.groups.length / 256) || 1;
     this.textures = {
       splats: this.table((WORDS / 4) * ROW, rows, integers, words),
       harmonics: this.table(Math.max(degree, 1) * ROW, degree ? rows : 1, integers, harmonics),
       order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
-      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
+      matrices: this.table(3 * 256, groupRows, floats),
+      tints: this.table(256, groupRows, floats),
     };
     Object.assign(this, { scene, drawn: 0 });
   }
@@ -50,18 +51,18 @@ export class Renderer {
   /** Program of the shaders NAME.vert and NAME.frag, elements of the page, and functions that set its uniforms. */
   link(name) {
     const { gl } = this, program = gl.createProgram(), uniforms = {};
-    const check = (good, log) => {
-      if (!good && !gl.isContextLost()) throw new Error(log);
-    };
-    for (const [kind, end] of [[gl.VERTEX_SHADER, "vert"], [gl.FRAGMENT_SHADER, "frag"]]) {
+    const shaders = [[gl.VERTEX_SHADER, "vert"], [gl.FRAGMENT_SHADER, "frag"]].map(([kind, end]) => {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, byId(`${name}.${end}`).textContent);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      check(gl.getShaderParameter(shader, gl.COMPILE_STATUS), gl.getShaderInfoLog(shader));
-    }
+      return shader;
+    });
     gl.linkProgram(program);
-    check(gl.getProgramParameter(program, gl.LINK_STATUS), gl.getProgramInfoLog(program));
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+      const logs = shaders.map((shader) => gl.getShaderInfoLog(shader));
+      throw new Error([gl.getProgramInfoLog(program), ...logs].join("\n"));
+    }
     const setters = { [gl.FLOAT]: "uniform1f", [gl.FLOAT_VEC2]: "uniform2fv", [gl.FLOAT_VEC3]: "uniform3fv" };
     for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
       const { name, type } = gl.getActiveUniform(program, i), place = gl.getUniformLocation(program, name);
@@ -109,19 +110,15 @@ export class Renderer {
     this.drawn = count;
   }
 
-  /** Four texels a group: the rows of its 3x4 matrix, and its tint with the tint's strength. */
+  /** Take of each group the rows of its 3x4 matrix, and its tint with the tint's strength. */
   setGroups(matrices, tints) {
-    const texels = new Float32Array(4 * tints.length);
-    for (let g = 0; 4 * g < tints.length; g++) {
-      texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g);
-      texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
-    }
-    this.fill(this.textures.groups, texels);
+    this.fill(this.textures.matrices, matrices);
+    this.fill(this.textures.tints, tints);
   }
 
   /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
   draw(camera, detail = 1) {
-    const { gl, scene: { header } } = this, { fx, fy, cx, cy, rotation, translation, eye } = camera;
+    const { gl, scene: { header } } = this, { fx, fy, cx, cy, rotation, eye } = camera;
     if (gl.isContextLost()) return;
     const size = [camera.width, camera.height].map((side) => Math.ceil(side * detail)), [width, height] = size;
     gl.bindFramebuffer(gl.FRAMEBUFFER, this.buffer);
@@ -134,8 +131,8 @@ export class Renderer {
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.enable(gl.BLEND);
     this.use(this.splatting, this.textures, {
-      rotation, translation, eye, size, focal: scaled([fx, fy], detail), centre: scaled([cx, cy], detail),
-      ...jacobianLimits(camera), scaleUnit: header.scale_unit, count: this.drawn, degree: header.sh_degree,
+      rotation, eye, size, focal: scaled([fx, fy], detail), centre: scaled([cx, cy], detail),
+      scaleUnit: header.scale_unit, count: this.drawn, degree: header.sh_degree,
     });
     gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(this.drawn / BATCH));
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);

@@ -1,22 +1,24 @@
 // Order of the splats by depth. The functions stand alone: their text also runs in a worker.
 
 /**
- * Function that sorts splats from near to far, those of equal depth by index, into `order`, and returns their number.
+ * Function that sorts the splats of `words` (packed.js) from near to far, those of equal depth by index, into `order`,
+ * and returns their number. What is too faint to be drawn anywhere is left out.
  *
  * Depth is `row . (position, 1)` with the row of the splat's group in `rows` (4 numbers a group, NaN = hidden). What is
  * nearer than 0.01 is left out. Bits of positive floats sort like their values: two counting sorts by 16 bits do it.
  */
-export function depthSorter(positions, groups) {
-  const [keys, passed, kept] = [0, 0, 0].map(() => new Uint32Array(groups.length));
-  const [low, high] = [0, 0].map(() => new Uint32Array(65537));
+export function depthSorter(words) {
+  const faintest = 0x1c05; // half of the smallest opacity that is not below 1 / 255
+  const floats = new Float32Array(words.buffer), [low, high] = [0, 0].map(() => new Uint32Array(65537));
+  const [keys, passed, kept] = [0, 0, 0].map(() => new Uint32Array(words.length / 8));
   const depth = new Float32Array(1), bits = new Uint32Array(depth.buffer);
   return (rows, order) => {
     low.fill(0), high.fill(0);
     let count = 0;
-    for (let i = 0, p = 0; i < groups.length; i++, p += 3) {
-      const r = 4 * groups[i];
-      depth[0] = rows[r] * positions[p] + rows[r + 1] * positions[p + 1] + rows[r + 2] * positions[p + 2] + rows[r + 3];
-      if (!(depth[0] >= 0.01)) continue;
+    for (let i = 0, w = 0; w < words.length; i++, w += 8) {
+      const r = 4 * (words[w + 7] >>> 16);
+      depth[0] = rows[r] * floats[w] + rows[r + 1] * floats[w + 1] + rows[r + 2] * floats[w + 2] + rows[r + 3];
+      if (!(depth[0] >= 0.01) || words[w + 5] >>> 16 < faintest) continue;
       keys[i] = bits[0], kept[count++] = i;
       low[(bits[0] & 0xffff) + 1]++, high[(bits[0] >>> 16) + 1]++;
     }
@@ -30,18 +32,18 @@ export function depthSorter(positions, groups) {
 /** Serve a worker or a port: the first message brings the splats, the others rows and a buffer for the order. */
 function serveSorter(port) {
   let sort;
-  port.onmessage = ({ data: { positions, groups, rows, order, job } }) => {
-    if (positions) sort = depthSorter(positions, groups);
+  port.onmessage = ({ data: { words, rows, order, job } }) => {
+    if (words) sort = depthSorter(words);
     else port.postMessage({ order, count: sort(rows, order), job }, [order.buffer]);
   };
 }
 
 /** Sorts in a worker, or here where there are none; `done(order, count, job)` may read the order until the next. */
 export class Sorter {
-  constructor(positions, groups, done) {
+  constructor({ words, count }, done) {
     this.done = done;
-    this.spare = new Uint32Array(groups.length); // null while the worker has it
-    this.latest = new Uint32Array(groups.length);
+    this.spare = new Uint32Array(count); // null while the worker has it
+    this.latest = new Uint32Array(count);
     try {
       const source = [depthSorter, serveSorter, "serveSorter(self);"].join("\n");
       this.worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
@@ -55,7 +57,7 @@ export class Sorter {
       if (this.waiting) this.sort(...this.waiting);
       this.done(order, count, job);
     };
-    this.worker.postMessage({ positions, groups });
+    this.worker.postMessage({ words });
   }
 
   /** Ask for an order; of several that wait only the last one is made. */

@@ -1,6 +1,6 @@
 // Where one looks from. A view is an immutable object: rotation (camera from world, 9 numbers: rows right, down,
 // forward), eye, distance to the point that it turns about, and lens (fx fy cx cy width height of the picture to see).
-import { add, along, apply3, applyTransposed3, dot, multiply3, rotationAbout, rowsOf, scaled } from "./maths.js";
+import { add, along, applyTransposed3, dot, multiply3, rotationAbout, rowsOf, scaled } from "./maths.js";
 
 const STEEPEST = 0.995; // cosine between up and the viewing direction
 const CLOSEST = 1e-3; // of the distance at the start
@@ -9,8 +9,7 @@ const CLOSEST = 1e-3; // of the distance at the start
 export function cameraFor({ rotation, eye, lens }, width, height) {
   const zoom = Math.min(width / lens.width, height / lens.height);
   return {
-    rotation, translation: scaled(apply3(rotation, eye), -1), eye, width, height,
-    fx: lens.fx * zoom, fy: lens.fy * zoom,
+    rotation, eye, width, height, fx: lens.fx * zoom, fy: lens.fy * zoom,
     cx: width / 2 + (lens.cx - lens.width / 2) * zoom, cy: height / 2 + (lens.cy - lens.height / 2) * zoom,
   };
 }
