@@ -120,6 +120,7 @@ def test_the_header_describes_groups_and_cameras() -> None:
     assert view["rotation"] == pose[:3, :3].flatten().tolist() and view["distance"] == header["focus_depth"]
     np.testing.assert_allclose(pose[:3, :3] @ np.add(view["eye"], header["origin"]) + pose[:3, 3], 0, atol=1e-12)
     assert view["lens"] == {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 64, "height": 48}
+    assert header["film"] == [640, 480] and header["facts"] == "3 groups, 613 Gaussians"
     np.testing.assert_allclose(header["frame"], [[1, 0, 0], [0, -1, 0], [0, 0, 1]], atol=1e-6)  # right, up, forward
     assert 2 < header["focus_depth"] < 4 and header["digits"] == 4 and header["snap"] == 0.1
     mine = gaussian_columns(scene) == 1

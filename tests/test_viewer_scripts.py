@@ -327,7 +327,7 @@ def test_the_camera_path_has_the_kept_views_in_the_scene_s_world(folder: Path) -
     scene = random_scene()
     script = """
     const { header } = packed.unpack(packed.fromBase64(given)), views = [0, 1].map((k) => header.cameras[k].view);
-    return [view.pathFile(header, 1, views, 128, 96), view.pathFile(header, 2, views, 200, 96)];"""
+    return [[1, 128], [2, 200]].map(([unit, width]) => view.pathFile({ ...header, film: [width, 96] }, unit, views));"""
     plain, larger = map(json.loads, run(folder, script, base64.b64encode(pack_scene(scene).data).decode()))
     assert plain["format"] == "tokengroups.path" and plain["version"] == 1 and len(plain["viewpoints"]) == 2
     zoom = 96 / scene.cameras.size_hw[0]
@@ -338,20 +338,3 @@ def test_the_camera_path_has_the_kept_views_in_the_scene_s_world(folder: Path) -
     shift = np.array(larger["viewpoints"][1]["cam_from_world"])[:3, 3]
     np.testing.assert_allclose(shift, 2 * scene.cameras.cam_from_world[1, :3, 3], atol=1e-5)
     assert larger["viewpoints"][0]["width"] == 200
-
-
-def test_frusta_are_the_pictures_corners(folder: Path) -> None:
-    scene = random_scene()
-    script = """
-    const { header } = packed.unpack(packed.fromBase64(given));
-    return [gizmo.frustumPoints(header.cameras[1].view, 0.5), header.origin];"""
-    points, origin = run(folder, script, base64.b64encode(pack_scene(scene).data).decode())
-    world = torch.tensor(points).double() + torch.tensor(origin).double()
-    pose, pinhole = scene.cameras.cam_from_world[1].double(), scene.cameras.intrinsics[1].double()
-    local = transform_points(pose, world)
-    height, width = scene.cameras.size_hw
-    torch.testing.assert_close(local[0], torch.zeros(3).double(), atol=1e-5, rtol=0)
-    pixels, depth = project(local[1:], pinhole)
-    wanted = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]]).double()
-    torch.testing.assert_close(pixels, wanted, atol=1e-3, rtol=0)
-    torch.testing.assert_close(depth, torch.full((4,), 0.5).double(), atol=1e-5, rtol=0)

@@ -33,7 +33,8 @@ from tokengroups.scene.groups import GroupSummary, gaussian_columns, summarise
 from tokengroups.scene.layout import cameras_up
 from tokengroups.scene.views import focus_depth
 from tokengroups.spherical_harmonics import SH_C0, sh_degree
-from tokengroups.types import Cameras, Gaussians, TokenScene
+from tokengroups.types import Gaussians, TokenScene
+from tokengroups.viewer.cameras import film_size, page_cameras
 from tokengroups.viewer.looks import Looks, look
 
 FORMAT, VERSION, MAGIC = "tokengroups.packed", 1, b"TGPK"
@@ -95,13 +96,21 @@ def pack_scene(
     if shares is not None:
         blocks.append(shares)
     facts = {
-        "title": title, "gaussians": len(kept), "total": total, "sh_degree": degree, "soft": shares is not None,
-        "origin": origin.tolist(), "scale_unit": unit,
+        "title": title, "facts": _facts(len(scene.group_ids), len(kept), total), "gaussians": len(kept),
+        "total": total, "sh_degree": degree, "soft": shares is not None, "origin": origin.tolist(), "scale_unit": unit,
     }  # fmt: skip
     header = json.dumps(facts | _world(scene, looks, origin), separators=(",", ":")).encode()
     header += b" " * (-len(header) % 4)
     data = b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *map(_by_byte, blocks)])
     return PackedScene(data, len(kept), total)
+
+
+def _facts(groups: int, shown: int, total: int) -> str:
+    """What the page says below the title."""
+    counts = [
+        f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in ((groups, "group"), (shown, "Gaussian"))
+    ]
+    return ", ".join(counts) + (f" of {total:,}" if shown < total else "")
 
 
 def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
@@ -121,7 +130,7 @@ def _world(scene: TokenScene, looks: Looks, origin: Float[Tensor, "3"]) -> dict[
     weights = torch.zeros(len(groups), dtype=torch.float64)
     weights.index_add_(0, gaussian_columns(scene), scene.gaussians.opacities.double())
     depth = focus_depth(scene)
-    views = zip(_views(cameras, origin, depth), looks.photos or [None] * count, strict=True)
+    seen = zip(page_cameras(cameras, origin, depth), looks.photos or [None] * count, strict=True)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -130,21 +139,10 @@ def _world(scene: TokenScene, looks: Looks, origin: Float[Tensor, "3"]) -> dict[
         "digits": min(max(4 - math.floor(math.log10(depth)), 0), 12),
         "snap": 10.0 ** round(math.log10(depth / 30)),
         "size_hw": list(cameras.size_hw),
-        "cameras": [{"view": view} | ({} if photo is None else {"photo": photo}) for view, photo in views],
+        "film": film_size(cameras.size_hw),
+        "cameras": [camera | ({} if photo is None else {"photo": photo}) for camera, photo in seen],
         "groups": [_group(*each) for each in zip(groups, weights.tolist(), looks.portraits, strict=True)],
     }
-
-
-def _views(cameras: Cameras, origin: Float[Tensor, "3"], distance: float) -> list[dict[str, Any]]:
-    """Context cameras as view.js has views: rows right, down, forward; the eye relative to the origin."""
-    rotations, shifts = cameras.cam_from_world.double()[:, :3].split([3, 1], dim=2)
-    eyes = -(rotations.mT @ shifts)[..., 0] - origin
-    pinholes, size = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist(), cameras.size_hw
-    lenses = [dict(zip("fx fy cx cy height width".split(), [*pinhole, *size], strict=True)) for pinhole in pinholes]
-    return [
-        {"rotation": rotation, "eye": eye, "distance": distance, "lens": lens}
-        for rotation, eye, lens in zip(rotations.flatten(1).tolist(), eyes.tolist(), lenses, strict=True)
-    ]
 
 
 def _group(group: GroupSummary, weight: float, portrait: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import { cameraFor, dolly, focusOn, pathFile } from "./view.js";
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
-const FILM_HEIGHT = 480, SURE = 0.5; // pixels; probability
+const SURE = 0.5; // probability
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45], FOUND_TINT = [1, 0.75, 0];
 
 export class App {
@@ -129,9 +129,7 @@ export class App {
 
   /** Save the kept views as a camera path. */
   film() {
-    const { header } = this.scene, [height, width] = header.size_hw, zoom = Math.max(1, FILM_HEIGHT / height);
-    const size = [width, height].map((side) => 2 * Math.round((side * zoom) / 2)); // videos have even sides
-    download("path.json", pathFile(header, this.editor.state.unit, this.viewpoints, ...size));
+    download("path.json", pathFile(this.scene.header, this.editor.state.unit, this.viewpoints));
     this.editor.note("Film it with: tokengroups render SCENE --camera path.json --video out.mp4");
   }
 

@@ -24,12 +24,6 @@ export function rayThrough(camera, [x, y]) {
 /** Point of the world that shows at a pixel in a depth. */
 export const unproject = (camera, pixel, depth) => along(camera.eye, rayThrough(camera, pixel), depth);
 
-/** A view's eye, and the corners of its picture at a depth: clockwise from the upper left. */
-export function frustumPoints({ rotation, eye, lens }, depth) {
-  const { width, height } = lens, corners = [[0, 0], [width, 0], [width, height], [0, height]];
-  return [eye, ...corners.map((corner) => unproject({ rotation, eye, ...lens }, corner, depth))];
-}
-
 /** Where along the line centre + t axis the ray through a pixel passes nearest; null where both are parallel. */
 export function alongAxis(camera, centre, axis, pixel) {
   const ray = rayThrough(camera, pixel), from = subtract(camera.eye, centre);

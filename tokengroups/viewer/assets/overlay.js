@@ -1,11 +1,10 @@
 // What lies over the picture: handles of the selected group, cameras, a box, a measured line. Pixels are the screen's.
 import { byId, copyOf, say } from "./dom.js";
-import { dragged, frustumPoints, handles, project, unproject } from "./gizmo.js";
+import { dragged, handles, project, unproject } from "./gizmo.js";
 import { add, along, scaled, subtract } from "./maths.js";
 import { inBox } from "./objects.js";
 
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
-const FRUSTUM = 0.15; // length of a camera's pyramid, of the distance to what the first photo shows
 
 export class Overlay {
   constructor(app) {
@@ -33,7 +32,7 @@ export class Overlay {
     for (const handle of this.handles) {
       const { classList, dataset } = handle, points = lines ? lines[dataset.handle] : [];
       const shown = points.map((point) => scaled(point.slice(0, 2), 1 / ratio));
-      const flat = classList.contains("plane") && area(shown) < SMALLEST;
+      const flat = lines && classList.contains("plane") && area(shown) < SMALLEST;
       draw(handle, classList.contains("arrow") ? arrowPath(shown) : linePath(flat ? [] : shown));
     }
     this.drawMeasured();
@@ -116,7 +115,7 @@ export class Overlay {
 
   /** Pyramids where the photos were taken, with the photos in them; a click shows what a photo saw. */
   drawCameras() {
-    const { app } = this, { cameras, focus_depth: depth } = app.scene.header;
+    const { app } = this, { cameras } = app.scene.header;
     if (!app.framed) return;
     this.cameras ??= cameras.map(({ photo }, k) => {
       const camera = copyOf("pyramid").firstElementChild;
@@ -127,7 +126,7 @@ export class Overlay {
       return camera;
     });
     this.cameras.forEach((camera, k) => {
-      const places = this.places(frustumPoints(cameras[k].view, FRUSTUM * depth));
+      const places = this.places(cameras[k].pyramid);
       camera.toggleAttribute("hidden", !places);
       if (!places) return;
       const [tip, a, b, c, d] = places, map = [...subtract(b, a), ...subtract(d, a), ...a];
@@ -159,8 +158,8 @@ function arrowPath([from, tip]) {
   return linePath([along(from, [u, v], 8), tip]) + linePath([barb(5), tip, barb(-5)]);
 }
 
-/** Area of a polygon whose last point is its first. */
-function area(points) {
-  const sum = points.slice(1).reduce((total, [x, y], k) => total + points[k][0] * y - x * points[k][1], 0);
-  return Math.abs(sum) / 2;
+/** Area of a parallelogram given by its corners, one after the other. */
+function area([a, b, , d]) {
+  const [right, up] = [subtract(b, a), subtract(d, a)];
+  return Math.abs(right[0] * up[1] - right[1] * up[0]);
 }

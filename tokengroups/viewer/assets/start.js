@@ -8,10 +8,8 @@ async function openScene() {
     if (!globalThis.DecompressionStream) throw new Error("This browser is too old to open the page.");
     const text = byId("scene").textContent;
     byId("scene").remove();
-    const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
-    const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
-    const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
-    say("facts", `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`);
+    const scene = unpack(await gunzip(fromBase64(text)));
+    say("facts", scene.header.facts);
     const app = new App(scene);
     byId("blend").oninput = ({ target }) => (byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`);
     for (const button of document.querySelectorAll("[data-key]")) {

@@ -44,8 +44,8 @@ export function dolly(view, factor, start) {
   return focusOn({ ...view, distance: Math.max(view.distance * factor, CLOSEST * start) }, focusOf(view));
 }
 
-/** The file that `tokengroups render --camera FILE --video out.mp4` films: views in pictures of one size. */
-export function pathFile({ origin }, unit, views, width, height) {
+/** The file that `tokengroups render --camera FILE --video out.mp4` films. */
+export function pathFile({ origin, film: [width, height] }, unit, views) {
   const viewpoints = views.map((view, k) => {
     const { fx, fy, cx, cy } = cameraFor(view, width, height), eye = scaled(add(view.eye, origin), unit);
     const rows = rowsOf(view.rotation).map((row) => [...row, -dot(row, eye)]);
