@@ -93,6 +93,11 @@ export class App {
     return cameraFor(this.view, this.canvas.width, this.canvas.height);
   }
 
+  /** The same in CSS pixels, for all that lies over the picture. */
+  screen() {
+    return cameraFor(this.view, this.canvas.clientWidth, this.canvas.clientHeight);
+  }
+
   /** Look from somewhere; where a photo was taken, it may slide over the picture. */
   setView(view, photo) {
     this.view = view;
@@ -230,14 +235,19 @@ export class App {
       this.picker = new Picker(this.scene, this.matrices, this.camera(), this.order, this.count);
       this.pickedFrom = this.shown;
     }
-    const { group, ...found } = this.picker.at(x, y);
-    return { ...found, group: this.columns[group]?.owner ?? null };
+    const found = this.picker.at(x, y);
+    return { ...found, group: this.columns[found.group]?.owner ?? null };
   }
 
-  /** Group at a place of the screen that can be clicked; null while the picture is behind. */
+  /** The same at a place of the screen, in CSS pixels. */
+  pickAt(place) {
+    return this.pick(...scaled(place, this.canvas.width / this.canvas.clientWidth));
+  }
+
+  /** Group that can be clicked there; null while the picture is behind. */
   groupAt(place) {
     if (!this.order || this.shown !== this.changes) return null;
-    const { group } = this.pick(...scaled(place, this.overlay.ratio));
+    const { group } = this.pickAt(place);
     return this.locked.has(group) ? null : group;
   }
 
@@ -272,18 +282,12 @@ export class App {
     if (this.asked === this.changes) return this.draw();
     this.asked = this.changes;
     this.began = performance.now();
-    this.sorter.sort(this.depthRows(), this.changes);
-    if (this.sortMs > SLOW_SORT_MS) this.draw();
-  }
-
-  /** Third row of camera-from-group of every column, as the sorter takes them; NaN = hidden. */
-  depthRows() {
-    const views = groupViews(this.camera(), this.matrices), rows = new Float32Array(4 * this.columns.length);
+    const views = groupViews(this.camera(), this.matrices);
     this.columns.forEach(({ owner }, index) => {
-      const absent = owner === null || this.hidden.has(owner);
-      rows.set(absent ? [NaN] : views.subarray(12 * index + 8, 12 * index + 12), 4 * index);
+      if (owner === null || this.hidden.has(owner)) views[12 * index + 8] = NaN;
     });
-    return rows;
+    this.sorter.sort(views, this.changes);
+    if (this.sortMs > SLOW_SORT_MS) this.draw();
   }
 
   sorted(order, count, job) {

@@ -16,7 +16,7 @@ export function listen(app) {
 /** Turn or shift by a movement in CSS pixels; what lies under the pointer goes the same way. */
 function drag(app, canvas, movement, how) {
   const { frame: [, up] } = app.scene.header, turn = TURN / Math.min(canvas.clientWidth, canvas.clientHeight);
-  const [x, y] = scaled(movement, how === "shift" ? -app.overlay.ratio / app.camera().fx : turn);
+  const [x, y] = scaled(movement, how === "shift" ? -1 / app.screen().fx : turn);
   if (how === "shift") app.setView(shift(app.view, [x, y, 0]));
   else if (how === "look") app.setView(look(app.view, x / 2, -y / 2, up));
   else app.setView(orbit(app.view, -x, y, up));

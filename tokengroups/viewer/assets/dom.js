@@ -7,7 +7,6 @@ export function say(id, text) {
   byId(id).textContent = text;
 }
 
-/** New element with these properties. */
 export const create = (tag, properties) => Object.assign(document.createElement(tag), properties);
 
 /** Copy of what the template of that name holds. */

@@ -44,7 +44,6 @@ export class Editor {
     return known ? applyEdits(base.header.groups, [...now.slice(baked.length), step].flat()) : null;
   }
 
-  /** Show what a step would do. */
   preview(step = []) {
     const { app, base, shown } = this, state = this.outcome(this.history, step);
     if (!state) return;
@@ -58,7 +57,8 @@ export class Editor {
 
   /** Take over a history, and the command line that the server says. */
   follow(history, command) {
-    const { steps, done } = this.history = history;
+    const { steps, done } = history;
+    this.history = history;
     this.preview();
     byId("log").hidden = !steps.length;
     say("line", command ?? commandLine(this.base.header.title, this.operations));
@@ -71,6 +71,7 @@ export class Editor {
 
   become(history, path, order) {
     const { link } = this, alone = !link || link.lost;
+    if (history === this.history) return this.preview();
     if (alone && !this.outcome(history)) return this.note("This needs the server: tokengroups view SCENE.");
     this.unsaved = alone && history.done > 0;
     this.follow(history);
@@ -78,16 +79,15 @@ export class Editor {
   }
 
   edit(step) {
-    if (step.length) this.become(withStep(this.history, step), "edit", { edits: step });
-    else this.preview();
+    this.become(step.length ? withStep(this.history, step) : this.history, "edit", { edits: step });
   }
 
   undo() {
-    if (this.history.done) this.become(undone(this.history), "undo");
+    this.become(undone(this.history), "undo");
   }
 
   redo() {
-    if (this.history.done < this.history.steps.length) this.become(redone(this.history), "redo");
+    this.become(redone(this.history), "redo");
   }
 
   get operations() {
@@ -114,7 +114,6 @@ export class Editor {
     ]);
   }
 
-  /** A field was filled in. */
   fill(name, value) {
     const { app, base: { header }, state: { unit } } = this;
     const place = scaled(add(focusOf(app.view), header.origin), unit);
@@ -150,7 +149,6 @@ export class Editor {
     this.edit(this.each((id) => [["split", id, ...corners]]));
   }
 
-  /** Columns of a group. */
   members = (id) => this.state.columns.filter(({ owner }) => owner === id);
 
   /** Where the centre of a group is now, relative to the scene's origin. */

@@ -27,7 +27,6 @@ export class Link {
     };
   }
 
-  /** Edits stay in the page until the server is back. */
   lose() {
     const { editor } = this;
     if (!this.lost) editor.note(GONE);

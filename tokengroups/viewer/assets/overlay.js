@@ -1,7 +1,7 @@
 // What lies over the picture: handles of the selected group, cameras, a box, a measured line. Pixels are the screen's.
 import { byId, copyOf, say } from "./dom.js";
 import { dragged, handles, project, unproject } from "./gizmo.js";
-import { add, along, scaled, subtract } from "./maths.js";
+import { add, along, subtract } from "./maths.js";
 import { inBox } from "./objects.js";
 
 const SHORTEST = 14, SMALLEST = 20; // pixels of an arrow, square pixels of a plane: smaller ones are not shown
@@ -14,26 +14,20 @@ export class Overlay {
     this.handles.forEach((handle) => this.listen(handle));
   }
 
-  /** Pixels of the picture in one of the screen. */
-  get ratio() {
-    return this.app.canvas.width / this.app.canvas.clientWidth;
-  }
-
   /** Where points of the world show; null where one is behind the camera. */
   places(points) {
-    const camera = this.app.camera(), pixels = points.map((point) => project(camera, point));
-    return pixels.every(Boolean) ? pixels.map((pixel) => scaled(pixel.slice(0, 2), 1 / this.ratio)) : null;
+    const camera = this.app.screen(), pixels = points.map((point) => project(camera, point));
+    return pixels.every(Boolean) ? pixels : null;
   }
 
   update() {
-    const { app, ratio } = this, { selected, editor, scene: { header } } = app;
+    const { app } = this, { selected, editor, scene: { header } } = app;
     const active = selected !== null && !app.measuring;
-    const lines = active && handles(app.camera(), editor.centre(selected), header.frame, ratio);
+    const lines = active && handles(app.screen(), editor.centre(selected), header.frame);
     for (const handle of this.handles) {
-      const { classList, dataset } = handle, points = lines ? lines[dataset.handle] : [];
-      const shown = points.map((point) => scaled(point.slice(0, 2), 1 / ratio));
-      const flat = lines && classList.contains("plane") && area(shown) < SMALLEST;
-      draw(handle, classList.contains("arrow") ? arrowPath(shown) : linePath(flat ? [] : shown));
+      const { classList, dataset } = handle, line = lines && lines[dataset.handle];
+      const hidden = !lines || (classList.contains("plane") && area(line) < SMALLEST);
+      draw(handle, hidden ? "" : classList.contains("arrow") ? arrowPath(line) : linePath(line));
     }
     this.drawMeasured();
     this.drawCameras();
@@ -44,14 +38,14 @@ export class Overlay {
     const { app } = this, { editor } = app;
     const pixel = ({ clientX, clientY }) => {
       const { left, top } = app.canvas.getBoundingClientRect();
-      return scaled([clientX - left, clientY - top], this.ratio);
+      return [clientX - left, clientY - top];
     };
     handle.onpointerdown = (event) => {
       if (event.button) return;
       handle.setPointerCapture(event.pointerId);
       app.focus();
-      const { frame, snap } = app.scene.header, camera = app.camera(), from = pixel(event);
-      const drag = [camera, editor.centre(app.selected), frame, Number(handle.dataset.handle), from];
+      const { frame, snap } = app.scene.header, k = Number(handle.dataset.handle);
+      const drag = [app.screen(), editor.centre(app.selected), frame, k, pixel(event)];
       this.amounts = {};
       handle.onpointermove = (moved) => {
         const steps = moved.ctrlKey || moved.shiftKey || moved.metaKey ? snap : 0;
@@ -96,9 +90,9 @@ export class Overlay {
   measure(place) {
     const { app } = this;
     if (place) {
-      const pixel = scaled(place, this.ratio), { alpha, depth } = app.pick(...pixel);
+      const { alpha, depth } = app.pickAt(place);
       if (alpha < 0.5) return;
-      this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.camera(), pixel, depth)];
+      this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.screen(), place, depth)];
     } else this.measured = [];
     const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
     this.distance = b && Math.hypot(...subtract(b, a));
@@ -129,8 +123,8 @@ export class Overlay {
       const places = this.places(cameras[k].pyramid);
       camera.toggleAttribute("hidden", !places);
       if (!places) return;
-      const [tip, a, b, c, d] = places, map = [...subtract(b, a), ...subtract(d, a), ...a];
-      draw(camera, linePath([tip, a, b, c, d, a]) + linePath([b, tip, c]) + linePath([d, tip]));
+      const [tip, a, b, c, d] = places, map = [subtract(b, a), subtract(d, a), a].map(([x, y]) => [x, y]);
+      draw(camera, linePath([a, b, c, d, a, tip, b, c, tip, d]));
       camera.querySelector("image").setAttribute("transform", `matrix(${map})`);
     });
   }
@@ -151,9 +145,8 @@ const linePath = (points) =>
   points.map(([x, y], k) => `${k ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
 function arrowPath([from, tip]) {
-  const length = from ? Math.hypot(...subtract(tip, from)) : 0;
+  const [x, y] = subtract(tip, from), length = Math.hypot(x, y), [u, v] = [x / length, y / length];
   if (length < SHORTEST) return "";
-  const [u, v] = scaled(subtract(tip, from), 1 / length);
   const barb = (side) => add(tip, [-9 * u - side * v, -9 * v + side * u]);
   return linePath([along(from, [u, v], 8), tip]) + linePath([barb(5), tip, barb(-5)]);
 }

@@ -4,7 +4,7 @@
  * Function that sorts the splats of `words` (packed.js) from near to far, those of equal depth by index, into `order`,
  * and returns their number. What is too faint to be drawn anywhere is left out.
  *
- * Depth is `row . (position, 1)` with the row of the splat's group in `rows` (4 numbers a group, NaN = hidden). What is
+ * Depth is `row . (position, 1)` with the third row of the group's view (`views`: 3x4 each, NaN = hidden). What is
  * nearer than 0.01 is left out. Bits of positive floats sort like their values: two counting sorts by 16 bits do it.
  */
 export function depthSorter(words) {
@@ -12,12 +12,12 @@ export function depthSorter(words) {
   const floats = new Float32Array(words.buffer), [low, high] = [0, 0].map(() => new Uint32Array(65537));
   const [keys, passed, kept] = [0, 0, 0].map(() => new Uint32Array(words.length / 8));
   const depth = new Float32Array(1), bits = new Uint32Array(depth.buffer);
-  return (rows, order) => {
+  return (views, order) => {
     low.fill(0), high.fill(0);
     let count = 0;
     for (let i = 0, w = 0; w < words.length; i++, w += 8) {
-      const r = 4 * (words[w + 7] >>> 16);
-      depth[0] = rows[r] * floats[w] + rows[r + 1] * floats[w + 1] + rows[r + 2] * floats[w + 2] + rows[r + 3];
+      const v = 12 * (words[w + 7] >>> 16) + 8;
+      depth[0] = views[v] * floats[w] + views[v + 1] * floats[w + 1] + views[v + 2] * floats[w + 2] + views[v + 3];
       if (!(depth[0] >= 0.01) || words[w + 5] >>> 16 < faintest) continue;
       keys[i] = bits[0], kept[count++] = i;
       low[(bits[0] & 0xffff) + 1]++, high[(bits[0] >>> 16) + 1]++;
@@ -29,12 +29,12 @@ export function depthSorter(words) {
   };
 }
 
-/** Serve a worker or a port: the first message brings the splats, the others rows and a buffer for the order. */
+/** Serve a worker or a port: the first message brings the splats, the others views and a buffer for the order. */
 function serveSorter(port) {
   let sort;
-  port.onmessage = ({ data: { words, rows, order, job } }) => {
+  port.onmessage = ({ data: { words, views, order, job } }) => {
     if (words) sort = depthSorter(words);
-    else port.postMessage({ order, count: sort(rows, order), job }, [order.buffer]);
+    else port.postMessage({ order, count: sort(views, order), job }, [order.buffer]);
   };
 }
 
@@ -61,12 +61,12 @@ export class Sorter {
   }
 
   /** Ask for an order; of several that wait only the last one is made. */
-  sort(rows, job) {
+  sort(views, job) {
     const order = this.spare;
-    this.waiting = order ? null : [rows, job];
+    this.waiting = order ? null : [views, job];
     if (!order) return;
     this.spare = null;
-    this.worker.postMessage({ rows, order, job }, [order.buffer]);
+    this.worker.postMessage({ views, order, job }, [order.buffer]);
   }
 
   end() {

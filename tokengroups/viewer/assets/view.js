@@ -30,19 +30,15 @@ export function orbit(view, yaw, pitch, up) {
 }
 
 /** Turn on the spot. */
-export function look(view, ...turn) {
-  return { ...orbit({ ...view, distance: 0 }, ...turn), distance: view.distance };
-}
+export const look = (view, ...turn) => ({ ...orbit({ ...view, distance: 0 }, ...turn), distance: view.distance });
 
 /** Shift by camera axes (right, down, forward), in units of the distance to the focus. */
-export function shift(view, offset) {
-  return { ...view, eye: along(view.eye, applyTransposed3(view.rotation, offset), view.distance) };
-}
+export const shift = (view, offset) =>
+  ({ ...view, eye: along(view.eye, applyTransposed3(view.rotation, offset), view.distance) });
 
 /** Come nearer to the focus (`factor` below 1) or go away from it. */
-export function dolly(view, factor, start) {
-  return focusOn({ ...view, distance: Math.max(view.distance * factor, CLOSEST * start) }, focusOf(view));
-}
+export const dolly = (view, factor, start) =>
+  focusOn({ ...view, distance: Math.max(view.distance * factor, CLOSEST * start) }, focusOf(view));
 
 /** The file that `tokengroups render --camera FILE --video out.mp4` films. */
 export function pathFile({ origin, film: [width, height] }, unit, views) {
