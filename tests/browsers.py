@@ -18,15 +18,23 @@ AWAY = (710, 5)  # where the mouse is over no group, in a window of 720 x 300
 
 PREPARE = """async ([width, height, background]) => {
   const app = await tokengroups;
-  app.setSize(width, height);
+  Object.assign(app.canvas.style, { width: `${width}px`, height: `${height}px` });
+  app.resize();
   app.setBackground(background);
 }"""
-PIXELS = """async (photo) => {
+READ = """async (app) => {
+  const { gl } = app.renderer, { width, height } = app.canvas, bytes = new Uint8Array(4 * width * height);
+  await app.settled();
+  app.draw(); // in this task: later the picture is no longer there to be read
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
+  return bytes;
+}"""
+PIXELS = f"""async (photo) => {{
   const app = await tokengroups;
   if (photo !== null) app.showPhoto(photo);
-  const bytes = await app.pixels();
+  const bytes = await ({READ})(app);
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-}"""
+}}"""
 PICKS = """async (step) => {
   const app = await tokengroups, { width, height } = app.canvas, picks = [];
   await app.settled();
@@ -50,7 +58,7 @@ class Opened:
     def picture(self, photo: int | None = 0) -> np.ndarray:
         height, width = self.cameras.size_hw
         data = np.frombuffer(base64.b64decode(self.page.evaluate(PIXELS, photo)), np.uint8)
-        return data.reshape(height, width, 4)[..., :3].astype(float)
+        return data.reshape(height, width, 4)[::-1, :, :3].astype(float)  # WebGL's rows go upwards
 
     def run(self, script: str) -> Any:
         """Value of an expression about `app`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from browsers import READ
 from scenes import random_scene
 
 import tokengroups as tg
@@ -89,14 +90,14 @@ def test_in_a_browser_the_frame_draws_edits_and_saves(browser: Any, tmp_path: Pa
     frames = page.frames[1:]
     assert len(frames) == 2
     for frame, groups in zip(frames, (3, 3), strict=True):
-        result = frame.evaluate("""async () => {
-          const app = await tokengroups, bytes = await app.pixels();
+        result = frame.evaluate(f"""async () => {{
+          const app = await tokengroups, bytes = await ({READ})(app);
           let wall = false;
-          try { parent.document.body } catch { wall = true }
+          try {{ parent.document.body }} catch {{ wall = true }}
           app.select(2);
           app.command("Delete");
           return [app.scene.header.groups.length, new Set(bytes).size > 50, wall, origin];
-        }""")
+        }}""")
         assert result == [groups, True, True, "null"]
     assert page.locator("iframe").first.bounding_box()["height"] == 300
     with page.expect_download() as download:

@@ -116,8 +116,11 @@ def test_the_header_describes_groups_and_cameras() -> None:
     assert header["groups"][1]["size"] == pytest.approx((high - low).tolist(), rel=1e-3)
     assert sum(group["share"] for group in header["groups"]) == pytest.approx(0.36, abs=0.01)
     assert header["size_hw"] == [48, 64]
-    assert header["cameras"][1]["cam_from_world"] == scene.cameras.cam_from_world[1].tolist()
-    assert header["cameras"][1]["pinhole"] == [60, 60, 32, 24]
+    view, pose = header["cameras"][1]["view"], scene.cameras.cam_from_world[1].double().numpy()
+    assert view["rotation"] == pose[:3, :3].flatten().tolist() and view["distance"] == header["focus_depth"]
+    np.testing.assert_allclose(pose[:3, :3] @ np.add(view["eye"], header["origin"]) + pose[:3, 3], 0, atol=1e-12)
+    assert view["lens"] == {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 64, "height": 48}
+    assert header["film"] == [640, 480] and header["facts"] == "3 groups, 613 Gaussians"
     np.testing.assert_allclose(header["frame"], [[1, 0, 0], [0, -1, 0], [0, 0, 1]], atol=1e-6)  # right, up, forward
     assert 2 < header["focus_depth"] < 4 and header["digits"] == 4 and header["snap"] == 0.1
     mine = gaussian_columns(scene) == 1

@@ -34,6 +34,7 @@ from tokengroups.scene.layout import cameras_up
 from tokengroups.scene.views import focus_depth
 from tokengroups.spherical_harmonics import SH_C0, sh_degree
 from tokengroups.types import Gaussians, TokenScene
+from tokengroups.viewer.cameras import film_size, page_cameras
 from tokengroups.viewer.looks import Looks, look
 
 FORMAT, VERSION, MAGIC = "tokengroups.packed", 1, b"TGPK"
@@ -80,7 +81,7 @@ def pack_scene(
         raise ValueError(f"inconsistent scene: {fault}")
     if len(scene.group_ids) > MAX_GROUPS:
         raise UserError(f"the scene has {len(scene.group_ids):,} groups; the viewer shows at most {MAX_GROUPS:,}")
-    world = _world(scene, looks or look(scene))
+    looks = looks or look(scene)
     total = len(scene.gaussians.means)
     kept = _most_visible(scene.gaussians, total if max_gaussians is None else max_gaussians)
     gaussians = select(scene.gaussians, kept).map(lambda values: values.float())
@@ -95,13 +96,21 @@ def pack_scene(
     if shares is not None:
         blocks.append(shares)
     facts = {
-        "title": title, "gaussians": len(kept), "total": total, "sh_degree": degree, "soft": shares is not None,
-        "origin": origin.tolist(), "scale_unit": unit,
+        "title": title, "facts": _facts(len(scene.group_ids), len(kept), total), "gaussians": len(kept),
+        "total": total, "sh_degree": degree, "soft": shares is not None, "origin": origin.tolist(), "scale_unit": unit,
     }  # fmt: skip
-    header = json.dumps(facts | world, separators=(",", ":")).encode()
+    header = json.dumps(facts | _world(scene, looks, origin), separators=(",", ":")).encode()
     header += b" " * (-len(header) % 4)
     data = b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *map(_by_byte, blocks)])
     return PackedScene(data, len(kept), total)
+
+
+def _facts(groups: int, shown: int, total: int) -> str:
+    """What the page says below the title."""
+    counts = [
+        f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in ((groups, "group"), (shown, "Gaussian"))
+    ]
+    return ", ".join(counts) + (f" of {total:,}" if shown < total else "")
 
 
 def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
@@ -111,7 +120,7 @@ def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
     return footprints(gaussians).argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
+def _world(scene: TokenScene, looks: Looks, origin: Float[Tensor, "3"]) -> dict[str, Any]:
     """Facts of the header about the scene as a whole: groups by column, and context cameras."""
     cameras, count = scene.cameras, len(scene.cameras.intrinsics)
     if len(looks.shares) != len(scene.group_ids) or len(looks.photos) not in (0, count):
@@ -121,8 +130,7 @@ def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
     weights = torch.zeros(len(groups), dtype=torch.float64)
     weights.index_add_(0, gaussian_columns(scene), scene.gaussians.opacities.double())
     depth = focus_depth(scene)
-    pinholes = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
-    views = zip(cameras.cam_from_world.tolist(), pinholes, looks.photos or [None] * count, strict=True)
+    seen = zip(page_cameras(cameras, origin, depth), looks.photos or [None] * count, strict=True)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -131,10 +139,8 @@ def _world(scene: TokenScene, looks: Looks) -> dict[str, Any]:
         "digits": min(max(4 - math.floor(math.log10(depth)), 0), 12),
         "snap": 10.0 ** round(math.log10(depth / 30)),
         "size_hw": list(cameras.size_hw),
-        "cameras": [
-            {"cam_from_world": pose, "pinhole": pinhole} | ({} if photo is None else {"photo": photo})
-            for pose, pinhole, photo in views
-        ],
+        "film": film_size(cameras.size_hw),
+        "cameras": [camera | ({} if photo is None else {"photo": photo}) for camera, photo in seen],
         "groups": [_group(*each) for each in zip(groups, weights.tolist(), looks.portraits, strict=True)],
     }
 

@@ -3,34 +3,37 @@ import { byId } from "./dom.js";
 
 export function commandsOf(app) {
   const { editor } = app, others = () => [...app.groups.keys()].filter((id) => !app.selection.has(id));
-  const toggle = (states) => ![...app.selection].every((id) => states.has(id));
+  const all = (ids, states) => [...ids].every((id) => states.has(id));
   return {
     "[": () => app.showPhoto(app.photo - 1),
     "]": () => app.showPhoto(app.photo + 1),
     Home: () => app.showPhoto(0),
-    h: () => app.setHidden(app.selection, toggle(app.hidden)),
+    "+": () => app.zoom(0.9),
+    "=": () => app.zoom(0.9),
+    "-": () => app.zoom(1 / 0.9),
+    h: () => app.setHidden(app.selection, !all(app.selection, app.hidden)),
     u: () => app.setHidden(app.groups.keys(), false),
     i: () => {
       if (!app.selection.size) return;
-      app.setHidden(others(), !others().every((id) => app.hidden.has(id)));
+      app.setHidden(others(), !all(others(), app.hidden));
       app.setHidden(app.selection, false);
     },
     l: () => {
-      const change = toggle(app.locked) ? "add" : "delete";
+      const change = all(app.selection, app.locked) ? "delete" : "add";
       for (const id of app.selection) app.locked[change](id);
       app.panel.update();
     },
     x: () => app.choose(others().filter((id) => !app.locked.has(id))),
     c: () => {
-      document.body.classList.toggle("coloured", (app.coloured = press("c")));
+      flip(app, "coloured", "c");
       app.paint();
     },
     m: () => {
-      document.body.classList.toggle("measuring", (app.measuring = press("m")));
+      flip(app, "measuring", "m");
       app.overlay.measure();
     },
     p: () => {
-      app.framed = press("p");
+      flip(app, "framed", "p");
       app.overlay.update();
     },
     v: () => app.keepView(),
@@ -47,12 +50,9 @@ export function commandsOf(app) {
     "?": () => byId("help").toggleAttribute("open"),
     merge: () => editor.merge(),
     split: () => editor.split(),
-    duplicate: () => editor.duplicate(),
     "Ctrl-d": () => editor.duplicate(),
     Delete: () => editor.remove(),
     Backspace: () => editor.remove(),
-    undo: () => editor.undo(),
-    redo: () => editor.redo(),
     copy: () => editor.copy(),
     save: () => editor.save(),
     "Ctrl-z": () => editor.undo(),
@@ -61,9 +61,8 @@ export function commandsOf(app) {
   };
 }
 
-/** Press a button that stays down, or release it; returns whether it is down. */
-function press(key) {
-  const button = document.querySelector(`[data-key="${key}"]`), down = button.ariaPressed !== "true";
-  button.ariaPressed = String(down);
-  return down;
+/** Switch a mode of the page, which style.css and the key's button show. */
+function flip(app, mode, key) {
+  app[mode] = document.body.classList.toggle(mode);
+  document.querySelector(`[data-key="${key}"]`).setAttribute("aria-pressed", app[mode]);
 }

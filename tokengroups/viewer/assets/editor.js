@@ -1,12 +1,12 @@
 // Edits in the page: their history, what it makes of the picture, and the fields and buttons that belong to it.
-import { byId, download, element } from "./dom.js";
+import { byId, create, download, say } from "./dom.js";
 import {
   NO_EDITS, applyEdits, centreOf, commandLine, editsFile, moveWords, operationsOf, redone, scaleWords, turnWords,
-  undone, withStep, word,
+  undone, withStep, wordsOf,
 } from "./edits.js";
 import { AMOUNTS } from "./gizmo.js";
 import { Link } from "./link.js";
-import { add, scaled } from "./maths.js";
+import { add, scaled, subtract, weighted } from "./maths.js";
 import { withCopies } from "./packed.js";
 import { focusOf } from "./view.js";
 
@@ -16,12 +16,12 @@ export class Editor {
   constructor(app, scene) {
     Object.assign(this, { app, base: scene, history: NO_EDITS, baked: [], grown: 1 });
     for (const field of document.querySelectorAll("[data-field]")) {
-      field.addEventListener("change", () => {
+      field.onchange = () => {
         if (field.value) this.fill(field.dataset.field, field.value);
         field.value = "";
-      });
+      };
       // Enter leaves the field, so that the next key is a command again, such as undo.
-      field.addEventListener("keydown", (event) => event.key === "Enter" && app.canvas.focus({ preventScroll: true }));
+      field.onkeydown = ({ key }) => key === "Enter" && app.focus();
     }
     addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault()); // the browser asks
   }
@@ -44,8 +44,7 @@ export class Editor {
     return known ? applyEdits(base.header.groups, [...now.slice(baked.length), step].flat()) : null;
   }
 
-  /** Show what a step would do. */
-  preview(step) {
+  preview(step = []) {
     const { app, base, shown } = this, state = this.outcome(this.history, step);
     if (!state) return;
     const copies = state.columns.slice(base.header.groups.length).map(({ from }) => from);
@@ -58,20 +57,21 @@ export class Editor {
 
   /** Take over a history, and the command line that the server says. */
   follow(history, command) {
-    this.history = history;
-    this.preview([]);
     const { steps, done } = history;
+    this.history = history;
+    this.preview();
     byId("log").hidden = !steps.length;
-    byId("line").textContent = command ?? commandLine(this.base.header.title, this.operations);
+    say("line", command ?? commandLine(this.base.header.title, this.operations));
     byId("line").scrollTop = 1e6; // the newest is last
-    for (const key of ["undo", "copy", "save"]) button(key).disabled = !done;
-    button("redo").disabled = done === steps.length;
+    const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
+    undo.disabled = copy.disabled = save.disabled = !done;
+    redo.disabled = done === steps.length;
     this.note("");
   }
 
   become(history, path, order) {
     const { link } = this, alone = !link || link.lost;
-    if (history === this.history) return this.preview([]);
+    if (history === this.history) return this.preview();
     if (alone && !this.outcome(history)) return this.note("This needs the server: tokengroups view SCENE.");
     this.unsaved = alone && history.done > 0;
     this.follow(history);
@@ -83,11 +83,11 @@ export class Editor {
   }
 
   undo() {
-    if (this.history.done) this.become(undone(this.history), "undo");
+    this.become(undone(this.history), "undo");
   }
 
   redo() {
-    if (this.history.done < this.history.steps.length) this.become(redone(this.history), "redo");
+    this.become(redone(this.history), "redo");
   }
 
   get operations() {
@@ -99,32 +99,30 @@ export class Editor {
     return [...this.app.selection].flatMap((id) => words(String(id), this.app.groups.get(id)));
   }
 
-  /** Words of an offset along right, up and forward. */
-  offset(amounts, write) {
-    const { frame } = this.base.header, { unit } = this.state;
-    return write(amounts.map((by, k) => scaled(frame[k], by * unit)).reduce(add), this.base.header.digits);
+  /** Offset in the edited scene of amounts along right, up and forward. */
+  offset(amounts) {
+    return scaled(weighted(this.base.header.frame, amounts), this.state.unit);
   }
 
   /** Operations for all selected groups: amounts by the names of `AMOUNTS`. */
   step(amounts) {
-    const { frame } = this.base.header, values = AMOUNTS.map((name) => amounts[name] ?? 0);
+    const { frame, digits } = this.base.header, values = AMOUNTS.map((name) => amounts[name] ?? 0);
     return this.each((id) => [
-      ...this.offset(values.slice(0, 3), (offset, digits) => moveWords(id, offset, digits)),
-      ...[0, 1, 2].flatMap((k) => turnWords(id, frame[k], values[3 + k])), ...scaleWords(["scale", id], values[6] || 1),
+      ...moveWords(id, this.offset(values.slice(0, 3)), digits),
+      ...frame.flatMap((axis, k) => turnWords(id, axis, values[3 + k])),
+      ...scaleWords(["scale", id], values[6] || 1),
     ]);
   }
 
-  /** A field was filled in. */
   fill(name, value) {
     const { app, base: { header }, state: { unit } } = this;
+    const place = scaled(add(focusOf(app.view), header.origin), unit);
     if (name === "save") this.link.save(value);
+    else if (name === "split") this.split(value.trim().split(/[\s,]+/));
     else if (name === "rename") this.edit([["rename", String(app.selected), value]]);
-    else if (name === "split") this.edit(this.each((id) => [["split", id, ...value.trim().split(/[\s,]+/)]]));
     else if (name === "length") this.edit(scaleWords(["rescale"], value / (app.overlay.distance * unit)));
-    else if (name === "insert") {
-      const place = add(focusOf(app.view), header.origin).map((each) => word(each * unit, header.digits));
-      this.edit([["insert", value, "--at", ...place]]);
-    } else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
+    else if (name === "insert") this.edit([["insert", value, "--at", ...wordsOf(place, header.digits)]]);
+    else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
   }
 
   remove() {
@@ -135,8 +133,10 @@ export class Editor {
 
   /** Copy what is selected, to the right of it. */
   duplicate() {
-    this.edit(this.each((id, { size }) => this.offset([Math.hypot(...size) / 2, 0, 0], (offset, digits) =>
-      [["duplicate", id, ...offset.map((value) => word(value, digits))]])));
+    this.edit(this.each((id, { size }) => {
+      const offset = this.offset([Math.hypot(...size) / 2, 0, 0]);
+      return [["duplicate", id, ...wordsOf(offset, this.base.header.digits)]];
+    }));
   }
 
   merge() {
@@ -144,24 +144,26 @@ export class Editor {
     else this.note("Select two groups or more: Shift-click.");
   }
 
-  split() {
-    this.edit(this.each((id) => [["split", id]]));
+  /** Split into what hangs together, or by a box between two corners. */
+  split(corners = []) {
+    this.edit(this.each((id) => [["split", id, ...corners]]));
   }
 
-  /** Columns of a group. */
   members = (id) => this.state.columns.filter(({ owner }) => owner === id);
 
   /** Where the centre of a group is now, relative to the scene's origin. */
   centre(id) {
-    return add(centreOf(this.members(id)), scaled(this.base.header.origin, -1));
+    return subtract(centreOf(this.members(id)), this.base.header.origin);
   }
 
   /** Say something below the fields, with buttons: { text: what it does }. */
   note(text, choices = {}) {
     byId("note").replaceChildren(text, ...Object.entries(choices).map(([name, act]) => {
-      const choice = element("button", { type: "button" }, name);
-      choice.addEventListener("click", () => (this.note(""), act()));
-      return choice;
+      const onclick = () => {
+        this.note("");
+        act();
+      };
+      return create("button", { textContent: name, onclick });
     }));
   }
 
@@ -183,5 +185,3 @@ export class Editor {
     this.note("Apply them with: tokengroups edit SCENE --script edits.json -o OUT");
   }
 }
-
-const button = (key) => byId("edits").querySelector(`[data-key="${key}"]`);

@@ -1,6 +1,6 @@
 // Edits as a list of steps that can be undone. A step is a list of operations: the words of `tokengroups edit`, such as
 // ["move", "3", "0.4", "0", "0"]. What the picture shows follows from the list alone.
-import { add, apply3, multiply3, normalised, rotationAbout, scaled } from "./maths.js";
+import { add, along, apply3, multiply3, normalised, rotationAbout, scaled, subtract, weighted } from "./maths.js";
 
 const AXES = { x: [1, 0, 0], y: [0, 1, 0], z: [0, 0, 1] }, NAMED = { "1,0,0": "x", "0,1,0": "y", "0,0,1": "z" };
 const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -9,22 +9,23 @@ const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
 export const NO_EDITS = { steps: [], done: 0 };
 
 export const withStep = ({ steps, done }, step) => ({ steps: [...steps.slice(0, done), step], done: done + 1 });
-export const undone = ({ steps, done }) => ({ steps, done: Math.max(done - 1, 0) });
-export const redone = ({ steps, done }) => ({ steps, done: Math.min(done + 1, steps.length) });
+export const undone = (history) => (history.done ? { ...history, done: history.done - 1 } : history);
+export const redone = (history) =>
+  history.done < history.steps.length ? { ...history, done: history.done + 1 } : history;
 export const operationsOf = ({ steps, done }) => steps.slice(0, done).flat();
 
-/** A number as a word, rounded to so many decimals. */
-export const word = (value, digits) => String(+value.toFixed(digits) || 0);
+/** Numbers as words, rounded to so many decimals. */
+export const wordsOf = (values, digits) => values.map((value) => String(+value.toFixed(digits) || 0));
 
 /** Move by an offset in the world; no operation where all numbers are 0. */
 export function moveWords(id, offset, digits) {
-  const words = offset.map((value) => word(value, digits));
+  const words = wordsOf(offset, digits);
   return words.every((each) => each === "0") ? [] : [["move", String(id), ...words]];
 }
 
 /** Turn about the centre by an angle about any axis. */
 export function turnWords(id, axis, degrees) {
-  const turn = word(degrees, 4), name = axis.map((value) => word(value, 5)).join(",");
+  const [turn] = wordsOf([degrees], 4), name = wordsOf(axis, 5).join();
   return turn === "0" ? [] : [["rotate", String(id), "--axis", NAMED[name] ?? name, "--degrees", turn]];
 }
 
@@ -42,8 +43,8 @@ export function scaleWords(words, factor) {
  *   packed scene's world; and unit, lengths of the edited scene over those of the packed one.
  */
 export function applyEdits(packed, operations) {
-  const groups = new Map(packed.map((group) => [group.id, group])), columns = packed.map((group, from) =>
-    ({ from, owner: group.id, centre: group.centre, weight: group.weight, linear: IDENTITY, shift: [0, 0, 0] }));
+  const groups = new Map(packed.map((group) => [group.id, group])), columns = packed.map(
+    ({ id, centre, weight }, from) => ({ from, owner: id, centre, weight, linear: IDENTITY, shift: [0, 0, 0] }));
   let unit = 1;
   for (const [name, ...words] of operations) {
     if (name === "rescale") {
@@ -72,15 +73,13 @@ export function applyEdits(packed, operations) {
 
 const axisOf = (text) => AXES[text] ?? normalised(text.split(",").map(Number));
 const give = (members, owner) => members.forEach((member) => (member.owner = owner));
-const shiftBy = (members, words, unit) => {
-  for (const member of members) member.shift = add(member.shift, words.map((each) => each / unit));
-};
+const shiftBy = (members, words, unit) => members.forEach((each) => (each.shift = along(each.shift, words, 1 / unit)));
 
 /** Turn or scale what belongs to one group about its centre. */
 function turn(members, map) {
   const centre = centreOf(members);
   for (const member of members) {
-    member.shift = add(centre, apply3(map, add(member.shift, scaled(centre, -1))));
+    member.shift = add(centre, apply3(map, subtract(member.shift, centre)));
     member.linear = multiply3(map, member.linear);
   }
 }
@@ -88,10 +87,9 @@ function turn(members, map) {
 /** Centre of a group where edits have brought it, as `tokengroups.editing` has it. */
 export function centreOf(members) {
   const total = members.reduce((sum, { weight }) => sum + weight, 0);
-  return members.map((each) => scaled(moved(each, each.centre), each.weight / total)).reduce(add);
+  return weighted(members.map((each) => moved(each, each.centre)), members.map(({ weight }) => weight / total));
 }
 
-/** Where a motion brings a point. */
 export const moved = ({ linear, shift }, point) => add(apply3(linear, point), shift);
 
 /** How much larger motions make a group. */

@@ -1,63 +1,48 @@
 // Handles with which things are moved: where they lie in the picture, and what dragging them means.
-import { add, apply3, applyTransposed3, dot, scaled } from "./maths.js";
+import { add, along, apply3, applyTransposed3, dot, normalised, subtract, weighted } from "./maths.js";
 
 const NEAR = 0.01;
-const ARROW = 84, RING = 64, PLANE = [22, 40], SCALER = 66; // pixels of the screen
-const RING_POINTS = 64;
+// Handles that belong to axis k, by pixels along the axes k, k + 1, k + 2: arrow, plane and ring.
+const SHAPES = [
+  [[0, 0, 0], [84, 0, 0]],
+  [[0, 22, 22], [0, 40, 22], [0, 40, 40], [0, 22, 40], [0, 22, 22]],
+  Array.from({ length: 65 }, (_, i) => [0, 64 * Math.cos((i * Math.PI) / 32), 64 * Math.sin((i * Math.PI) / 32)]),
+];
+const SCALER = 66; // pixels from the middle
 
 /** Pixel (x, y) and depth of a point; null where it is not in front of the camera. */
-export function project(camera, point) {
-  const [x, y, z] = add(apply3(camera.rotation, point), camera.translation);
-  return z > NEAR ? [(camera.fx * x) / z + camera.cx, (camera.fy * y) / z + camera.cy, z] : null;
+export function project({ rotation, eye, fx, fy, cx, cy }, point) {
+  const [x, y, z] = apply3(rotation, subtract(point, eye));
+  return z > NEAR ? [(fx * x) / z + cx, (fy * y) / z + cy, z] : null;
 }
 
 /** Direction of the ray through a pixel, in the world, of depth 1. */
-export function rayThrough(camera, [x, y]) {
-  return applyTransposed3(camera.rotation, [(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, 1]);
-}
+export const rayThrough = ({ rotation, fx, fy, cx, cy }, [x, y]) =>
+  applyTransposed3(rotation, [(x - cx) / fx, (y - cy) / fy, 1]);
 
 /** Point of the world that shows at a pixel in a depth. */
-export const unproject = (camera, pixel, depth) => add(camera.eye, scaled(rayThrough(camera, pixel), depth));
-
-/** Where along the line centre + t axis the ray through a pixel passes nearest; null where both are parallel. */
-export function alongAxis(camera, centre, axis, pixel) {
-  const ray = rayThrough(camera, pixel), from = add(camera.eye, scaled(centre, -1));
-  const square = dot(ray, ray), slant = dot(ray, axis), rest = square - slant * slant;
-  if (rest < 1e-4 * square) return null;
-  return (slant * (slant * dot(from, axis) - dot(from, ray))) / rest + dot(from, axis);
-}
+export const unproject = (camera, pixel, depth) => along(camera.eye, rayThrough(camera, pixel), depth);
 
 /** Where the ray through a pixel meets the plane through the centre; null where it does not, or very obliquely. */
 export function onPlane(camera, centre, normal, pixel) {
   const ray = rayThrough(camera, pixel), slope = dot(ray, normal);
-  const depth = dot(add(centre, scaled(camera.eye, -1)), normal) / slope;
+  const depth = dot(subtract(centre, camera.eye), normal) / slope;
   return Math.abs(slope) > 0.01 * Math.hypot(...ray) && depth > NEAR ? unproject(camera, pixel, depth) : null;
 }
 
 /**
  * Lines of all handles in pixels: of the arrows 0 to 2 along the frame's axes, the planes 3 to 5 across them, the rings
- * 6 to 8 about them, and of 9, which scales. `ratio`: pixels in one of the screen. null: the centre is not in view.
+ * 6 to 8 about them, and of 9, which scales; null where the centre is not in view.
  */
-export function handles(camera, centre, frame, ratio = 1) {
+export function handles(camera, centre, frame) {
   const middle = project(camera, centre);
   if (!middle) return null;
-  const unit = (ratio * middle[2]) / camera.fx, lines = [];
-  const at = (...lengths) => {
-    const offset = lengths.map((length, k) => scaled(frame[k], length * unit)).reduce(add);
-    return project(camera, add(centre, offset));
-  };
-  const [near, far] = PLANE, corners = [[near, near], [far, near], [far, far], [near, far]];
-  for (let k = 0; k < 3; k++) {
-    const from = (...lengths) => at(...[0, 1, 2].map((i) => lengths[(i - k + 3) % 3])); // along axes k, k + 1, k + 2
-    lines[k] = [middle, from(ARROW, 0, 0)];
-    lines[3 + k] = corners.map(([a, b]) => from(0, a, b));
-    lines[6 + k] = Array.from({ length: RING_POINTS + 1 }, (_, i) => {
-      const angle = (2 * Math.PI * i) / RING_POINTS;
-      return from(0, RING * Math.cos(angle), RING * Math.sin(angle));
-    });
-  }
-  const away = middle.map((value, i) => value + (i < 2 ? SCALER * ratio : 0));
-  lines[9] = [away, away];
+  const unit = middle[2] / camera.fx, away = add(middle, [SCALER, SCALER, 0]);
+  const lines = SHAPES.flatMap((shape) => frame.map((_, k) => {
+    const axes = [0, 1, 2].map((i) => frame[(k + i) % 3]);
+    return shape.map((lengths) => project(camera, along(centre, weighted(axes, lengths), unit)));
+  }));
+  lines.push([away, away]);
   return lines.flat().every(Boolean) ? lines : null;
 }
 
@@ -71,18 +56,20 @@ export const AMOUNTS = ["right", "up", "forward", "turn right", "turn up", "turn
 export function dragged(camera, centre, frame, handle, from, to, snap = 0) {
   const rounded = (value, step) => (snap ? Math.round(value / step) * step : value), k = handle % 3;
   if (handle > 8) {
-    const [x, y] = project(camera, centre), [before, now] = [from, to].map(([u, v]) => Math.hypot(u - x, v - y));
+    const middle = project(camera, centre);
+    const [before, now] = [from, to].map((pixel) => Math.hypot(...subtract(pixel, middle)));
     return before > 0 ? { scale: Math.max(rounded(now / before, 0.1), 0.01) } : null;
   }
-  const across = handle > 2, meet = across ? onPlane : alongAxis;
-  const [start, end] = [from, to].map((pixel) => meet(camera, centre, frame[k], pixel));
-  if (start === null || end === null) return null;
-  if (!across) return { [AMOUNTS[k]]: rounded(end - start, snap) };
+  const axis = frame[k], arrow = handle < 3, ahead = subtract(centre, camera.eye);
+  const facing = normalised(along(ahead, axis, -dot(ahead, axis))); // of planes along the arrow, the one seen best
+  const [start, end] = [from, to].map((pixel) => onPlane(camera, centre, arrow ? facing : axis, pixel));
+  if (!start || !end) return null;
+  const offset = subtract(end, start), by = (i) => rounded(dot(offset, frame[i]), snap);
+  if (arrow) return { [AMOUNTS[k]]: by(k) };
   if (handle > 5) { // the frame is left-handed: right-handed turns go from axis k + 2 to k + 1
-    const angle = (point) => Math.atan2(...[1, 2].map((i) => dot(add(point, scaled(centre, -1)), frame[(k + i) % 3])));
+    const angle = (point) => Math.atan2(...[1, 2].map((i) => dot(subtract(point, centre), frame[(k + i) % 3])));
     const turn = ((angle(end) - angle(start)) * 180) / Math.PI;
     return { [AMOUNTS[3 + k]]: rounded(turn - 360 * Math.round(turn / 360), 15) };
   }
-  const offset = add(end, scaled(start, -1)), along = (i) => (i === k ? 0 : rounded(dot(offset, frame[i]), snap));
-  return Object.fromEntries([0, 1, 2].map((i) => [AMOUNTS[i], along(i)]));
+  return Object.fromEntries([0, 1, 2].map((i) => [AMOUNTS[i], i === k ? 0 : by(i)]));
 }

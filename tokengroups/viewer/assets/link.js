@@ -2,7 +2,6 @@
 import { unpack } from "./packed.js";
 
 const AGAIN_MS = 2000; // between attempts to reach a server that is gone
-const GONE = "The server is gone. The edits stay in this page until it is back.";
 const editsOf = (steps) => steps.map(({ edits }) => edits);
 
 export class Link {
@@ -27,10 +26,9 @@ export class Link {
     };
   }
 
-  /** Edits stay in the page until the server is back. */
   lose() {
     const { editor } = this;
-    if (!this.lost) editor.note(GONE);
+    if (!this.lost) editor.note("The server is gone. The edits stay in this page until it is back.");
     this.lost = true;
     editor.unsaved = editor.history.done > 0;
   }
@@ -109,8 +107,8 @@ export class Link {
     return this.after(async () => {
       const { error, choices, files } = await this.ask("save", { name, groups: !name.includes("."), ...more });
       const replace = { "Replace it": () => this.save(name, { replace: true }) };
-      const wrote = () => `Wrote ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""}.`;
-      this.editor.note(error ?? wrote(), choices?.includes("replace") ? replace : {});
+      const wrote = error ?? `Wrote ${files[0]}${files[1] ? " and others" : ""}.`;
+      this.editor.note(wrote, choices?.includes("replace") ? replace : {});
     });
   }
 }

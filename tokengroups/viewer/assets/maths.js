@@ -1,70 +1,49 @@
 // Numbers and rotations. Matrices are row-major arrays; conventions are those of CONVENTIONS.md.
 
-const halves = halfTable();
+const halves = Float32Array.from({ length: 65536 }, (_, bits) => {
+  const exponent = (bits >> 10) & 31, mantissa = bits & 1023, sign = bits & 0x8000 ? -1 : 1;
+  if (exponent === 31) return mantissa ? NaN : sign * Infinity;
+  return sign * (exponent ? (1 + mantissa / 1024) * 2 ** (exponent - 15) : mantissa * 2 ** -24);
+});
 
 /** Value of a half-precision number given by its 16 bits. */
-export function fromHalf(bits) {
-  return halves[bits & 0xffff];
-}
-
-function halfTable() {
-  const table = new Float32Array(65536);
-  for (let bits = 0; bits < 65536; bits++) {
-    const exponent = (bits >> 10) & 31, mantissa = bits & 1023;
-    let value = exponent === 0 ? mantissa * 2 ** -24 : (1 + mantissa / 1024) * 2 ** (exponent - 15);
-    if (exponent === 31) value = mantissa ? NaN : Infinity;
-    table[bits] = bits & 0x8000 ? -value : value;
-  }
-  return table;
-}
-
-/** Unit quaternion w x y z of its packed 32 bits, written into `out`. */
-export function unpackQuaternion(bits, out) {
-  const largest = bits >>> 30;
-  let rest = 1;
-  for (let k = 0, shift = 20; k < 4; k++) {
-    if (k === largest) continue;
-    out[k] = (((bits >>> shift) & 1023) - 511) / (511 * Math.SQRT2);
-    rest -= out[k] * out[k];
-    shift -= 10;
-  }
-  out[largest] = Math.sqrt(Math.max(rest, 0));
-  return out;
-}
-
-/** Rotation matrix of a unit quaternion w x y z, written into `out`. */
-export function rotationFromQuaternion([w, x, y, z], out = new Array(9)) {
-  out[0] = 1 - 2 * (y * y + z * z), out[1] = 2 * (x * y - w * z), out[2] = 2 * (x * z + w * y);
-  out[3] = 2 * (x * y + w * z), out[4] = 1 - 2 * (x * x + z * z), out[5] = 2 * (y * z - w * x);
-  out[6] = 2 * (x * z - w * y), out[7] = 2 * (y * z + w * x), out[8] = 1 - 2 * (x * x + y * y);
-  return out;
-}
-
-/** Rotation by an angle in radians about a unit axis. */
-export function rotationAbout([x, y, z], angle) {
-  const s = Math.sin(angle / 2);
-  return rotationFromQuaternion([Math.cos(angle / 2), x * s, y * s, z * s]);
-}
-
-export function multiply3(a, b) {
-  const out = new Array(9).fill(0);
-  for (let i = 0; i < 3; i++) {
-    for (let j = 0; j < 3; j++) for (let k = 0; k < 3; k++) out[3 * i + j] += a[3 * i + k] * b[3 * k + j];
-  }
-  return out;
-}
-
-export function apply3(m, v) {
-  return [0, 3, 6].map((i) => m[i] * v[0] + m[i + 1] * v[1] + m[i + 2] * v[2]);
-}
-
-/** Product with the transposed matrix: the inverse of a rotation. */
-export function applyTransposed3(m, v) {
-  return [0, 1, 2].map((i) => m[i] * v[0] + m[i + 3] * v[1] + m[i + 6] * v[2]);
-}
+export const fromHalf = (bits) => halves[bits & 0xffff];
 
 export const add = (a, b) => a.map((value, i) => value + b[i]);
+export const subtract = (a, b) => a.map((value, i) => value - b[i]);
 export const scaled = (a, factor) => a.map((value) => value * factor);
+export const along = (point, direction, length) => point.map((value, i) => value + direction[i] * length);
 export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 export const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 export const normalised = (a) => scaled(a, 1 / Math.hypot(...a));
+
+/** Sum of vectors, each times its weight. */
+export const weighted = (vectors, weights) => vectors.map((each, k) => scaled(each, weights[k])).reduce(add);
+
+export const rowsOf = (m) => [m.slice(0, 3), m.slice(3, 6), m.slice(6)];
+export const apply3 = (m, v) => rowsOf(m).map((row) => dot(row, v));
+
+/** Product with the transposed matrix: the inverse of a rotation. */
+export const applyTransposed3 = (m, v) => weighted(rowsOf(m), v);
+export const multiply3 = (a, b) => rowsOf(a).flatMap((row) => applyTransposed3(b, row));
+
+/** Unit quaternion w x y z of its packed 32 bits. */
+export function unpackQuaternion(bits) {
+  const parts = [20, 10, 0].map((shift) => (((bits >>> shift) & 1023) - 511) / (511 * Math.SQRT2));
+  parts.splice(bits >>> 30, 0, Math.sqrt(Math.max(1 - dot(parts, parts), 0)));
+  return parts;
+}
+
+/** Rotation matrix of a unit quaternion w x y z. */
+export function rotationFromQuaternion([w, x, y, z]) {
+  return [
+    1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+    2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+    2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+  ];
+}
+
+/** Rotation by an angle in radians about a unit axis. */
+export function rotationAbout(axis, angle) {
+  return rotationFromQuaternion([Math.cos(angle / 2), ...scaled(axis, Math.sin(angle / 2))]);
+}

@@ -2,9 +2,7 @@
 
 export const groupName = (group) => group.name || `group ${group.id}`;
 
-export function percent(share) {
-  return share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
-}
+export const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 /** Sides of a box in two digits each. */
 export const sizeText = (size) => size.map((side) => +side.toPrecision(2)).join(" \u00d7 ");
@@ -22,9 +20,8 @@ export function listed(groups, sorting, lit) {
 }
 
 /** Whether a group's name or id has a text in it. */
-export function fits(group, text) {
-  return `${groupName(group)} ${group.id}`.toLowerCase().includes(text.trim().toLowerCase());
-}
+export const fits = (group, text) =>
+  `${groupName(group)} ${group.id}`.toLowerCase().includes(text.trim().toLowerCase());
 
 /** Whether a point lies in the rectangle between two corners. */
 export const inBox = ([x, y], a, b) => (x - a[0]) * (x - b[0]) <= 0 && (y - a[1]) * (y - b[1]) <= 0;

@@ -1,10 +1,8 @@
 // Packed scenes, as tokengroups/viewer/pack.py writes and documents them.
-import { fromHalf } from "./maths.js";
 
 export const WORDS = 8; // of 32 bits, per splat
 export const MIN_ALPHA = 1 / 255; // fainter contributions are dropped
 
-/** Bytes of base64 text. */
 export function fromBase64(text) {
   const binary = atob(text.trim()), bytes = new Uint8Array(binary.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
@@ -44,35 +42,25 @@ export function unpack(bytes) {
 /** The scene with copies appended: of the groups in the columns `sources`, each as a column of its own. */
 export function withCopies(scene, sources) {
   if (!sources.length) return scene;
-  const owners = groupIndices(scene), first = scene.header.groups.length, picked = [];
-  sources.forEach((source, k) => owners.forEach((owner, i) => owner === source && picked.push([i, first + k])));
-  const longer = (records, width) => {
-    const out = new records.constructor(records.length + width * picked.length);
-    out.set(records);
-    picked.forEach(([i], p) => out.set(records.subarray(width * i, width * (i + 1)), records.length + width * p));
+  const { header, harmonics, shares } = scene, groups = [...header.groups], owners = groupIndices(scene);
+  const splats = Array.from(owners, (column, i) => [i, column]); // the splat that each one repeats, and its new column
+  for (const source of sources) {
+    owners.forEach((owner, i) => owner === source && splats.push([i, groups.length]));
+    groups.push(header.groups[source]);
+  }
+  const repeated = (records, width) => {
+    const out = new records.constructor(width * splats.length);
+    splats.forEach(([i], k) => out.set(records.subarray(width * i, width * (i + 1)), width * k));
     return out;
   };
-  const { count, header, harmonics, shares } = scene, words = longer(scene.words, WORDS);
-  const halves = new Uint16Array(words.buffer);
-  picked.forEach(([, column], p) => (halves[2 * WORDS * (count + p) + 15] = column));
+  const words = repeated(scene.words, WORDS), halves = new Uint16Array(words.buffer);
+  splats.forEach(([, column], k) => (halves[2 * WORDS * k + 15] = column));
   return {
-    header: { ...header, groups: [...header.groups, ...sources.map((source) => header.groups[source])] },
-    count: count + picked.length, words,
-    harmonics: harmonics && longer(harmonics, 4 * header.sh_degree), shares: shares && longer(shares, 3),
+    header: { ...header, groups }, count: splats.length, words,
+    harmonics: harmonics && repeated(harmonics, 4 * header.sh_degree), shares: shares && repeated(shares, 3),
   };
 }
 
-/** Positions as the sorter takes them; NaN for splats that are too faint to be drawn anywhere. */
-export function sortedPositions({ words, count }) {
-  const floats = new Float32Array(words.buffer), positions = new Float32Array(3 * count);
-  for (let i = 0; i < count; i++) {
-    const seen = fromHalf(words[WORDS * i + 5] >>> 16) >= MIN_ALPHA;
-    for (let k = 0; k < 3; k++) positions[3 * i + k] = seen ? floats[WORDS * i + k] : NaN;
-  }
-  return positions;
-}
-
-/** Index of every splat's group. */
 export function groupIndices({ words, count }) {
   const groups = new Uint16Array(count);
   for (let i = 0; i < count; i++) groups[i] = words[WORDS * i + 7] >>> 16;

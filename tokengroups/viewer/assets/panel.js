@@ -1,14 +1,15 @@
 // The list of groups beside the picture. Names come from files: they are text, never HTML.
-import { byId, element } from "./dom.js";
+import { byId, copyOf } from "./dom.js";
 import { growth } from "./edits.js";
+import { scaled } from "./maths.js";
 import { fits, groupName, listed, percent, sizeText } from "./objects.js";
 
 export class Panel {
   constructor(app) {
     this.app = app;
-    byId("search").addEventListener("input", () => app.light([]));
-    byId("search").addEventListener("keydown", ({ key, target }) => key === "Enter" && app.query(target.value));
-    byId("sorting").addEventListener("input", () => this.arrange());
+    byId("search").oninput = () => app.light([]);
+    byId("search").onkeydown = ({ key, target }) => key === "Enter" && app.query(target.value);
+    byId("sorting").oninput = () => this.arrange();
   }
 
   /** Make the rows anew where groups have changed. */
@@ -29,38 +30,37 @@ export class Panel {
   }
 
   row(group) {
-    const { app } = this, { id, picture } = group, name = groupName(group);
-    const shown = element("input", { type: "checkbox", ariaLabel: `show ${name}` });
-    shown.addEventListener("change", () => app.setHidden([id], !shown.checked));
-    const swatch = element(picture ? "img" : "span", { className: "swatch", alt: "" });
-    if (picture) swatch.src = picture;
-    for (const name of ["color", "mark"]) swatch.style.setProperty(`--${name}`, `rgb(${group[name]})`);
-    const title = `group ${id}: ${group.count} Gaussians`, text = element("span", { className: "text" }, name);
-    const label = element("button", { type: "button", className: "name", title }, swatch, text);
-    label.addEventListener("click", (event) => {
-      const more = event.shiftKey || event.ctrlKey || event.metaKey;
-      app.select(!more && app.selection.size === 1 && id === app.selected ? null : id, more);
+    const { app } = this, { id, picture } = group, row = copyOf("row"), name = groupName(group);
+    const set = (selector, properties) => Object.assign(row.querySelector(selector), properties);
+    Object.assign(row, { onpointerenter: () => app.hover(id), onpointerleave: () => app.hover(null) });
+    for (const kind of ["color", "mark"]) row.style.setProperty(`--${kind}`, `rgb(${group[kind]})`);
+    set("input", { ariaLabel: `show ${name}`, onchange: ({ target }) => app.setHidden([id], !target.checked) });
+    set(".name", {
+      title: `group ${id}: ${group.count} Gaussians`,
+      onclick: ({ shiftKey, ctrlKey, metaKey }) => {
+        const more = shiftKey || ctrlKey || metaKey;
+        app.select(!more && app.selection.size === 1 && id === app.selected ? null : id, more);
+      },
+      ondblclick: () => app.focusGroup(id),
     });
-    label.addEventListener("dblclick", () => app.focusGroup(id));
-    const { members, state } = app.editor, grown = state.unit * growth(members(id));
-    const size = element("small", {}, sizeText(group.size.map((side) => side * grown)));
-    const row = element("li", {}, shown, label, element("span", { className: "share" }, element("span"), size));
-    row.addEventListener("pointerenter", () => app.hover(id));
-    row.addEventListener("pointerleave", () => app.hover(null));
+    set(".text", { textContent: name });
+    if (picture) set("img", { src: picture });
+    row.querySelector(picture ? "span.swatch" : "img").remove();
+    const { members, state } = app.editor, size = scaled(group.size, state.unit * growth(members(id)));
+    set("small", { textContent: sizeText(size) });
     return row;
   }
 
   update() {
     const { groups, hovered, selection, hidden, locked, lit } = this.app, text = byId("search").value;
     for (const [id, row] of this.rows) {
-      const { classList, firstChild, lastChild } = row;
-      classList.toggle("hovered", id === hovered);
-      classList.toggle("selected", selection.has(id));
-      classList.toggle("hidden", hidden.has(id));
-      classList.toggle("locked", locked.has(id));
-      row.hidden = !lit.size && !fits(groups.get(id), text);
-      firstChild.checked = !hidden.has(id);
-      lastChild.firstChild.textContent = percent(lit.size ? lit.get(id) ?? 0 : groups.get(id).share);
+      const group = groups.get(id), share = lit.size ? lit.get(id) ?? 0 : group.share;
+      row.classList.toggle("hovered", id === hovered);
+      row.classList.toggle("selected", selection.has(id));
+      row.classList.toggle("locked", locked.has(id));
+      row.hidden = !lit.size && !fits(group, text);
+      row.querySelector("input").checked = !hidden.has(id);
+      row.querySelector(".percent").textContent = percent(share);
     }
   }
 

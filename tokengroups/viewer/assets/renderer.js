@@ -1,18 +1,16 @@
 // WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
 import { byId } from "./dom.js";
-import { jacobianLimits } from "./pick.js";
+import { scaled } from "./maths.js";
 import { WORDS } from "./packed.js";
 
 const ROW = 512; // splats in a row of their textures
 const BATCH = 1024; // splats of one instance: an instance for each would be slow
 
 export class Renderer {
-  /** @throws Error where the browser has no WebGL 2 */
   constructor(canvas) {
     const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
     this.gl = canvas.getContext("webgl2", options);
     if (!this.gl) throw new Error("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
-    this.canvas = canvas;
     this.background = [0, 0, 0];
     this.setUp();
   }
@@ -22,57 +20,71 @@ export class Renderer {
     const { gl } = this;
     const deep = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
     this.format = deep ? gl.RGBA16F : gl.RGBA8; // 8 bits would round at every splat
-    this.program = this.link("splat");
+    this.splatting = this.link("splat");
     this.copying = this.link("copy");
-    this.textures = {};
     const corners = new Uint16Array(6 * BATCH);
     for (let i = 0; i < BATCH; i++) corners.set([0, 1, 2, 2, 1, 3].map((corner) => 4 * i + corner), 6 * i);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
-    this.target = null;
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    Object.assign(this, { textures: {}, buffer: gl.createFramebuffer(), target: null });
   }
 
-  /** Take a scene, in place of the one before. */
   load(scene) {
     const { gl } = this, { count, words, harmonics } = scene, rows = Math.max(Math.ceil(count / ROW), 1);
     if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("The scene is too large; see --max-gaussians.");
     for (const { texture } of Object.values(this.textures)) gl.deleteTexture(texture);
-    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], degree = scene.header.sh_degree;
+    const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], floats = [gl.RGBA32F, gl.RGBA, gl.FLOAT];
+    const degree = scene.header.sh_degree, groupRows = Math.ceil(scene.header.groups.length / 256) || 1;
     this.textures = {
       splats: this.table((WORDS / 4) * ROW, rows, integers, words),
       harmonics: this.table(Math.max(degree, 1) * ROW, degree ? rows : 1, integers, harmonics),
       order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
-      groups: this.table(1024, Math.ceil(scene.header.groups.length / 256) || 1, [gl.RGBA32F, gl.RGBA, gl.FLOAT]),
+      matrices: this.table(3 * 256, groupRows, floats),
+      tints: this.table(256, groupRows, floats),
     };
-    this.scene = scene;
-    this.drawn = 0;
+    Object.assign(this, { scene, drawn: 0 });
   }
 
-  /** Program of the shaders NAME.vert and NAME.frag, which are elements of the page. */
+  /** Program of the shaders NAME.vert and NAME.frag, elements of the page, and functions that set its uniforms. */
   link(name) {
-    const { gl } = this, program = gl.createProgram();
-    for (const [kind, end] of [[gl.VERTEX_SHADER, "vert"], [gl.FRAGMENT_SHADER, "frag"]]) {
+    const { gl } = this, program = gl.createProgram(), uniforms = {};
+    const shaders = [[gl.VERTEX_SHADER, "vert"], [gl.FRAGMENT_SHADER, "frag"]].map(([kind, end]) => {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, byId(`${name}.${end}`).textContent);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      const good = gl.getShaderParameter(shader, gl.COMPILE_STATUS) || gl.isContextLost();
-      if (!good) throw new Error(gl.getShaderInfoLog(shader));
-    }
+      return shader;
+    });
     gl.linkProgram(program);
-    const good = gl.getProgramParameter(program, gl.LINK_STATUS) || gl.isContextLost();
-    if (!good) throw new Error(gl.getProgramInfoLog(program));
-    const at = {};
-    for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
-      const { name } = gl.getActiveUniform(program, i);
-      at[name] = gl.getUniformLocation(program, name);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+      const logs = shaders.map((shader) => gl.getShaderInfoLog(shader));
+      throw new Error([gl.getProgramInfoLog(program), ...logs].join("\n"));
     }
-    return { program, at };
+    const setters = { [gl.FLOAT]: "uniform1f", [gl.FLOAT_VEC2]: "uniform2fv", [gl.FLOAT_VEC3]: "uniform3fv" };
+    for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
+      const { name, type } = gl.getActiveUniform(program, i), place = gl.getUniformLocation(program, name);
+      const set = setters[type] ?? "uniform1i", rows = type === gl.FLOAT_MAT3;
+      uniforms[name] = (value) => (rows ? gl.uniformMatrix3fv(place, true, value) : gl[set](place, value));
+    }
+    return { program, uniforms };
+  }
+
+  /** Use a program with these textures and other uniforms, by their names. */
+  use({ program, uniforms }, textures, values) {
+    const { gl } = this;
+    gl.useProgram(program);
+    Object.entries(textures).forEach(([name, { texture }], unit) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      uniforms[name]?.(unit);
+    });
+    for (const [name, value] of Object.entries(values)) uniforms[name]?.(value);
   }
 
   /** Texture of numbers, and what `fill` needs to know of it; no `values` = zeros. */
   table(width, height, [inner, format, type], values) {
-    const { gl } = this, texture = gl.createTexture(), table = { texture, width, format, type };
+    const { gl } = this, texture = gl.createTexture(), table = { texture, width, height, format, type };
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, inner, width, height);
     // Integer textures are incomplete, and read as zeros, with any other filter.
@@ -96,95 +108,44 @@ export class Renderer {
     this.drawn = count;
   }
 
-  /** Four texels a group: the rows of its 3x4 matrix, and its tint with the tint's strength. */
+  /** Take of each group the rows of its 3x4 matrix, and its tint with the tint's strength. */
   setGroups(matrices, tints) {
-    const count = tints.length / 4, texels = new Float32Array(16 * count);
-    for (let g = 0; g < count; g++) {
-      texels.set(matrices.subarray(12 * g, 12 * g + 12), 16 * g);
-      texels.set(tints.subarray(4 * g, 4 * g + 4), 16 * g + 12);
-    }
-    this.fill(this.textures.groups, texels);
+    this.fill(this.textures.matrices, matrices);
+    this.fill(this.textures.tints, tints);
   }
 
   /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
   draw(camera, detail = 1) {
-    const { gl } = this, [width, height] = [camera.width, camera.height].map((side) => Math.ceil(side * detail));
+    const { gl, scene: { header } } = this, { fx, fy, cx, cy, rotation, eye } = camera;
     if (gl.isContextLost()) return;
-    this.bindTarget(width, height);
+    const size = [camera.width, camera.height].map((side) => Math.ceil(side * detail)), [width, height] = size;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.buffer);
+    if (this.target?.width !== width || this.target.height !== height) {
+      if (this.target) gl.deleteTexture(this.target.texture);
+      this.target = this.table(width, height, [this.format]);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.target.texture, 0);
+    }
     gl.viewport(0, 0, width, height);
-    gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.enable(gl.BLEND);
-    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    const scaled = Object.fromEntries(["fx", "fy", "cx", "cy"].map((name) => [name, camera[name] * detail]));
-    this.drawSplats({ ...camera, ...scaled, width, height });
+    this.use(this.splatting, this.textures, {
+      rotation, eye, size, focal: scaled([fx, fy], detail), centre: scaled([cx, cy], detail),
+      scaleUnit: header.scale_unit, count: this.drawn, degree: header.sh_degree,
+    });
+    gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(this.drawn / BATCH));
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, camera.width, camera.height);
     gl.disable(gl.BLEND);
-    gl.useProgram(this.copying.program);
-    gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, this.target.texture);
-    gl.uniform1i(this.copying.at.picture, 0);
-    gl.uniform3fv(this.copying.at.background, this.background);
-    gl.uniform1i(this.copying.at.height, camera.height);
-    gl.uniform1f(this.copying.at.detail, detail);
+    this.use(this.copying, { picture: this.target }, { background: this.background, height: camera.height, detail });
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
-  /** Call `done(milliseconds)` when the GPU has drawn all that it was told to; drawing itself returns at once. */
-  finished(done) {
+  /** Milliseconds until the GPU has drawn all that it was told to; drawing itself returns at once. */
+  async finished() {
     const { gl } = this, began = performance.now(), fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
     gl.flush();
-    const look = () => {
-      const status = fence ? gl.clientWaitSync(fence, 0, 0) : gl.WAIT_FAILED;
-      if (status === gl.TIMEOUT_EXPIRED) return setTimeout(look, 4);
-      gl.deleteSync(fence);
-      done(performance.now() - began);
-    };
-    look();
-  }
-
-  drawSplats(camera) {
-    const { gl, scene } = this, { at } = this.program, { low, high } = jacobianLimits(camera);
-    gl.useProgram(this.program.program);
-    Object.entries(this.textures).forEach(([name, { texture }], unit) => {
-      gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, texture);
-      gl.uniform1i(at[name], unit);
-    });
-    gl.uniformMatrix3fv(at.rotation, true, camera.rotation);
-    gl.uniform3fv(at.translation, camera.translation);
-    gl.uniform3fv(at.eye, camera.eye);
-    gl.uniform2f(at.focal, camera.fx, camera.fy);
-    gl.uniform2f(at.centre, camera.cx, camera.cy);
-    gl.uniform2f(at.size, camera.width, camera.height);
-    gl.uniform2fv(at.low, low);
-    gl.uniform2fv(at.high, high);
-    gl.uniform1f(at.scaleUnit, scene.header.scale_unit);
-    gl.uniform1i(at.count, this.drawn);
-    gl.uniform1i(at.degree, scene.header.sh_degree);
-    const batches = Math.ceil(this.drawn / BATCH);
-    if (batches) gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, batches);
-  }
-
-  bindTarget(width, height) {
-    const { gl } = this;
-    if (this.target?.width !== width || this.target?.height !== height) {
-      if (this.target) gl.deleteTexture(this.target.texture), gl.deleteFramebuffer(this.target.buffer);
-      const { texture } = this.table(width, height, [this.format]), buffer = gl.createFramebuffer();
-      gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
-      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
-      this.target = { width, height, texture, buffer };
-    }
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.target.buffer);
-  }
-
-  /** Bytes of the picture after `draw` in the same task: rows from the top, red green blue alpha. */
-  pixels() {
-    const { gl } = this, { width, height } = this.canvas, row = 4 * width;
-    const upwards = new Uint8Array(row * height), downwards = new Uint8Array(row * height);
-    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, upwards);
-    for (let y = 0; y < height; y++) downwards.set(upwards.subarray(row * y, row * (y + 1)), row * (height - 1 - y));
-    return downwards;
+    while (fence && gl.clientWaitSync(fence, 0, 0) === gl.TIMEOUT_EXPIRED) await new Promise((go) => setTimeout(go, 4));
+    gl.deleteSync(fence);
+    return performance.now() - began;
   }
 }

@@ -1,94 +1,76 @@
 // Order of the splats by depth. The functions stand alone: their text also runs in a worker.
 
-/** Buffers that `depthOrder` uses again and again, for `count` splats. */
-function sortBuffers(count) {
-  return {
-    keys: new Uint32Array(count), passed: new Uint32Array(count), kept: new Uint32Array(count),
-    low: new Uint32Array(65537), high: new Uint32Array(65537),
+/**
+ * Function that sorts the splats of `words` (packed.js) from near to far, those of equal depth by index, into `order`,
+ * and returns their number. What is nearer than 0.01, or too faint to be drawn anywhere, is left out.
+ *
+ * Depth is `row . (position, 1)` with the third row of the group's view (`views`: 3x4 each, NaN = hidden). Bits of
+ * positive floats sort like their values: two counting sorts by 16 bits do it.
+ */
+export function depthSorter(words) {
+  const faintest = 0x1c05; // half of the smallest opacity that is not below 1 / 255
+  const floats = new Float32Array(words.buffer), [low, high] = [0, 0].map(() => new Uint32Array(65537));
+  const [keys, passed, kept] = [0, 0, 0].map(() => new Uint32Array(words.length / 8));
+  const depth = new Float32Array(1), bits = new Uint32Array(depth.buffer);
+  return (views, order) => {
+    low.fill(0), high.fill(0);
+    let count = 0;
+    for (let i = 0, w = 0; w < words.length; i++, w += 8) {
+      const v = 12 * (words[w + 7] >>> 16) + 8;
+      depth[0] = views[v] * floats[w] + views[v + 1] * floats[w + 1] + views[v + 2] * floats[w + 2] + views[v + 3];
+      if (!(depth[0] >= 0.01) || words[w + 5] >>> 16 < faintest) continue;
+      keys[i] = bits[0], kept[count++] = i;
+      low[(bits[0] & 0xffff) + 1]++, high[(bits[0] >>> 16) + 1]++;
+    }
+    for (let b = 0; b < 65536; b++) low[b + 1] += low[b], high[b + 1] += high[b];
+    for (let i = 0; i < count; i++) passed[low[keys[kept[i]] & 0xffff]++] = kept[i];
+    for (let i = 0; i < count; i++) order[high[keys[passed[i]] >>> 16]++] = passed[i];
+    return count;
   };
 }
 
-/**
- * Sort splats from near to far, those of equal depth by index; `order` is filled, the number of splats is returned.
- *
- * Depth is `row . (position, 1)` with the row of the splat's group in `rows` (4 numbers a group, NaN = hidden). What is
- * nearer than 0.01 is left out. Bits of positive floats sort like their values: two counting sorts by 16 bits do it.
- */
-function depthOrder(positions, groups, rows, order, buffers) {
-  const { keys, passed, kept, low, high } = buffers, depth = new Float32Array(1), bits = new Uint32Array(depth.buffer);
-  low.fill(0), high.fill(0);
-  let count = 0;
-  for (let i = 0, p = 0; i < groups.length; i++, p += 3) {
-    const r = 4 * groups[i];
-    depth[0] = rows[r] * positions[p] + rows[r + 1] * positions[p + 1] + rows[r + 2] * positions[p + 2] + rows[r + 3];
-    if (!(depth[0] >= 0.01)) continue;
-    keys[i] = bits[0], kept[count++] = i;
-    low[(bits[0] & 0xffff) + 1]++, high[(bits[0] >>> 16) + 1]++;
-  }
-  for (let b = 0; b < 65536; b++) low[b + 1] += low[b], high[b + 1] += high[b];
-  for (let i = 0; i < count; i++) passed[low[keys[kept[i]] & 0xffff]++] = kept[i];
-  for (let i = 0; i < count; i++) order[high[keys[passed[i]] >>> 16]++] = passed[i];
-  return count;
-}
-
-/** What the worker runs: the first message brings the splats, the others rows and a buffer for the order. */
-function sortService() {
-  let positions, groups, buffers;
-  self.onmessage = ({ data }) => {
-    if (data.positions) {
-      ({ positions, groups } = data);
-      buffers = sortBuffers(groups.length);
-      return;
-    }
-    const count = depthOrder(positions, groups, data.rows, data.order, buffers);
-    self.postMessage({ order: data.order, count, job: data.job }, [data.order.buffer]);
+/** Serve a worker or a port: the first message brings the splats, the others views and a buffer for the order. */
+function serveSorter(port) {
+  let sort;
+  port.onmessage = ({ data: { words, views, order, job } }) => {
+    if (words) sort = depthSorter(words);
+    else port.postMessage({ order, count: sort(views, order), job }, [order.buffer]);
   };
 }
 
 /** Sorts in a worker, or here where there are none; `done(order, count, job)` may read the order until the next. */
 export class Sorter {
-  constructor(positions, groups, done) {
+  constructor({ words, count }, done) {
     this.done = done;
-    this.free = [new Uint32Array(groups.length), new Uint32Array(groups.length)];
-    this.waiting = null;
+    this.spare = new Uint32Array(count); // null while the worker has it
+    this.latest = new Uint32Array(count);
     try {
-      const source = [sortBuffers, depthOrder, sortService].map(String).join("\n") + "\nsortService();";
-      const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-      this.worker = new Worker(url);
-      this.worker.onmessage = ({ data }) => this.finish(data);
-      this.worker.postMessage({ positions, groups });
+      const source = [depthSorter, serveSorter, "serveSorter(self);"].join("\n");
+      this.worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
     } catch {
-      const buffers = sortBuffers(groups.length);
-      this.here = (rows, order) => depthOrder(positions, groups, rows, order, buffers);
+      const { port1, port2 } = new MessageChannel();
+      serveSorter(port1);
+      this.worker = port2;
     }
+    this.worker.onmessage = ({ data: { order, count, job } }) => {
+      [this.spare, this.latest] = [this.latest, order];
+      if (this.waiting) this.sort(...this.waiting);
+      this.done(order, count, job);
+    };
+    this.worker.postMessage({ words });
   }
 
   /** Ask for an order; of several that wait only the last one is made. */
-  sort(rows, job) {
-    if (this.busy) {
-      this.waiting = [rows, job];
-      return;
-    }
-    this.busy = true;
-    const order = this.free.pop();
-    if (this.worker) this.worker.postMessage({ rows, order, job }, [order.buffer]);
-    else setTimeout(() => this.finish({ order, count: this.here(rows, order), job }));
+  sort(views, job) {
+    const order = this.spare;
+    this.waiting = order ? null : [views, job];
+    if (!order) return;
+    this.spare = null;
+    this.worker.postMessage({ views, order, job }, [order.buffer]);
   }
 
   end() {
     this.done = () => {};
-    this.worker?.terminate();
-  }
-
-  finish({ order, count, job }) {
-    this.busy = false;
-    if (this.last) this.free.push(this.last);
-    this.last = order;
-    const next = this.waiting;
-    this.waiting = null;
-    if (next) this.sort(...next);
-    this.done(order, count, job);
+    this.worker.terminate?.();
   }
 }
-
-export { depthOrder, sortBuffers };

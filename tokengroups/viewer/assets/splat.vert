@@ -2,10 +2,10 @@
 // The equations and limits are those of tokengroups/render: render/tiles.py has them in words.
 precision highp float; precision highp int; precision highp usampler2D; precision highp sampler2D;
 uniform usampler2D splats, harmonics, order;
-uniform sampler2D groups;
+uniform sampler2D matrices, tints; // of groups, in rows of 256
 uniform mat3 rotation; // camera from world
-uniform vec3 translation, eye;
-uniform vec2 focal, centre, size, low, high;
+uniform vec3 eye;
+uniform vec2 focal, centre, size;
 uniform float scaleUnit;
 uniform int count, degree;
 flat out vec2 at;
@@ -63,17 +63,18 @@ void main() {
   vec2 sizes = unpackHalf2x16(two.x), rest = unpackHalf2x16(two.y), redGreen = unpackHalf2x16(two.z);
   vec3 base = vec3(redGreen, unpackHalf2x16(two.w).x), scales = scaleUnit * vec3(sizes, rest.x);
   float opacity = rest.y;
-  int group = int(two.w >> 16u), place = 4 * (group & 255);
-  ivec2 texel = ivec2(place, group >> 8);
-  vec4 m0 = texelFetch(groups, texel, 0), m1 = texelFetch(groups, texel + ivec2(1, 0), 0);
-  vec4 m2 = texelFetch(groups, texel + ivec2(2, 0), 0), tint = texelFetch(groups, texel + ivec2(3, 0), 0);
+  int group = int(two.w >> 16u);
+  ivec2 place = ivec2(group & 255, group >> 8), first = ivec2(3 * place.x, place.y);
+  vec4 m0 = texelFetch(matrices, first, 0), m1 = texelFetch(matrices, first + ivec2(1, 0), 0);
+  vec4 m2 = texelFetch(matrices, first + ivec2(2, 0), 0), tint = texelFetch(tints, place, 0);
   mat3 moved = transpose(mat3(m0.xyz, m1.xyz, m2.xyz)); // rotation and scale of the group
-  vec3 world = moved * uintBitsToFloat(one.xyz) + vec3(m0.w, m1.w, m2.w), point = rotation * world + translation;
+  vec3 world = moved * uintBitsToFloat(one.xyz) + vec3(m0.w, m1.w, m2.w), point = rotation * (world - eye);
   if (!(point.z >= 0.01)) return;
 
   mat3 axes = rotation * moved * turned(one.w);
   axes = mat3(axes[0] * scales.x, axes[1] * scales.y, axes[2] * scales.z);
-  vec2 ratio = clamp(point.xy / point.z, low, high), slope = focal / point.z;
+  vec2 margin = 0.15 * size / focal, slope = focal / point.z; // 0.3 of half the field of view beyond the picture
+  vec2 ratio = clamp(point.xy / point.z, -centre / focal - margin, (size - centre) / focal + margin);
   vec3 a = slope.x * (vec3(axes[0].x, axes[1].x, axes[2].x) - ratio.x * vec3(axes[0].z, axes[1].z, axes[2].z));
   vec3 b = slope.y * (vec3(axes[0].y, axes[1].y, axes[2].y) - ratio.y * vec3(axes[0].z, axes[1].z, axes[2].z));
   vec3 area = cross(a, b);

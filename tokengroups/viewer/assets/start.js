@@ -5,25 +5,21 @@ import { fromBase64, gunzip, unpack } from "./packed.js";
 
 async function openScene() {
   try {
-    if (!globalThis.DecompressionStream) throw new Error("This browser is too old to open the page.");
+    if (!globalThis.DecompressionStream) throw new Error("This browser is too old for the page.");
     const text = byId("scene").textContent;
     byId("scene").remove();
-    const scene = unpack(await gunzip(fromBase64(text))), { gaussians, total, groups } = scene.header;
-    const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
-    const rest = gaussians < total ? ` of ${total.toLocaleString()}` : "";
-    byId("facts").textContent = `${counted(groups.length, "group")}, ${counted(gaussians, "Gaussian")}${rest}`;
+    const scene = unpack(await gunzip(fromBase64(text)));
+    say("facts", scene.header.facts);
     const app = new App(scene);
-    byId("blend").addEventListener("input", ({ target }) => {
-      byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`;
-    });
+    byId("blend").oninput = ({ target }) => (byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`);
     for (const button of document.querySelectorAll("[data-key]")) {
-      button.addEventListener("click", () => app.command(button.dataset.key));
+      button.onclick = () => app.command(button.dataset.key);
     }
     await app.settled();
     document.documentElement.dataset.state = "ready";
     return app;
   } catch (error) {
-    say(error.message);
+    say("message", error.message);
     document.documentElement.dataset.state = "failed";
     throw error;
   }
