@@ -40,7 +40,7 @@ def encodable(value: Any) -> Any:
     return type(value)(map(encodable, value)) if isinstance(value, (list, tuple)) else value
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other tests
 def browser() -> Generator[Any]:
     """Chromium without a window."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")

@@ -38,6 +38,21 @@ def test_a_copy_inside_the_same_group_is_found_wherever_it_stands() -> None:
         assert torch.equal(apart.gaussians.means[owners(apart) == 4], scene.gaussians.means + torch.tensor(offset))
 
 
+@pytest.mark.parametrize("anchors", [1, 2, 3, 4, 5, 8])
+def test_a_copy_of_a_small_group_is_found_where_it_has_two_anchors(anchors: int) -> None:
+    scene = random_scene(groups=2, anchors_per_group=anchors)
+    first = int(scene.group_ids[0])
+    double = merge(tg.duplicate(scene, first, (50.0, 0.0, 0.0)), [first, int(scene.group_ids.max()) + 1])
+    if anchors == 1:  # two places alone tell of no spacing
+        with pytest.raises(UserError, match="in one piece"):
+            split(double, first)
+        return
+    apart = split(double, first)
+    assert len(apart.group_ids) == 3
+    counts = torch.bincount(owners(apart))[[first, int(apart.group_ids.max())]]
+    assert counts[0] == counts[1]
+
+
 def test_a_box_takes_the_anchors_inside_out() -> None:
     scene = random_scene(semantic_dim=4)
     scene = replace(scene, group_scores=torch.tensor([0.9, 0.5, 0.25]))

@@ -93,7 +93,7 @@ def test_in_a_browser_the_frame_draws_edits_and_saves(browser: Any, tmp_path: Pa
           const app = await tokengroups, bytes = await app.pixels();
           let wall = false;
           try { parent.document.body } catch { wall = true }
-          app.select(1);
+          app.select(2);
           app.command("Delete");
           return [app.scene.header.groups.length, new Set(bytes).size > 50, wall, origin];
         }""")

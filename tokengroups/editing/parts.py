@@ -20,7 +20,7 @@ from tokengroups.scene.groups import anchor_mask, gaussian_mask, group_name
 from tokengroups.types import TokenScene
 
 _REACH = 3.0  # anchors hang together up to this many times the group's spacing
-_SPACING_NEIGHBOUR = 4  # spacing: median distance to this neighbour
+_SPACING_NEIGHBOUR = 4  # spacing: median distance to this neighbour, of small groups to one in the same half of them
 _SMALLEST_SHARE = 0.02  # of the group's Gaussians; smaller pieces go to the nearest larger one
 
 
@@ -28,8 +28,8 @@ def split(scene: TokenScene, group: Selector, box: Vector | None = None) -> Toke
     """Take a group apart. The largest part keeps id, name and score; the others get the largest id + 1, + 2, ...
 
     Anchors are never divided: each goes where the mean of its Gaussians is. Without a box, parts are sets of anchors
-    that hang together, with gaps of at most 3 times the group's spacing (the median distance to the 4th neighbour);
-    pieces with less than 2 % of the group's Gaussians join the nearest part. Every part has the group's name, token,
+    that hang together, with gaps of at most 3 times the group's spacing (the median distance to the 4th neighbour, to
+    a nearer one in groups of fewer than ten anchors); pieces with less than 2 % of the group's Gaussians join the nearest part. Every part has the group's name, token,
     score and embedding. The group's probabilities for anchors of other groups stay with the largest part.
 
     Args:
@@ -94,7 +94,8 @@ def _inside(points: Float[Tensor, "M 3"], corners: Float[Tensor, "2 3"]) -> Bool
 def _pieces(points: Float[Tensor, "M 3"], counts: Int64[Tensor, " M"]) -> Int64[Tensor, " M"]:
     """Label what hangs together."""
     places, place = points.unique(dim=0, return_inverse=True)  # some scenes have hundreds of anchors in one place
-    distances, _ = nearest(places, places, _SPACING_NEIGHBOUR + 1)  # the first neighbour is the point itself
+    neighbour = min(_SPACING_NEIGHBOUR, max(len(places) // 2 - 1, 1))
+    distances, _ = nearest(places, places, neighbour + 1)  # the first neighbour is the point itself
     labels = connected(places, _REACH * float(distances[:, -1].median()))[place]
     sizes = torch.bincount(labels, counts.double())
     large = (sizes >= _SMALLEST_SHARE * sizes.sum())[labels]

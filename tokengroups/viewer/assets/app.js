@@ -52,12 +52,11 @@ export class App {
 
   /** Follow edits. */
   arrange({ groups, columns }) {
-    const chosen = [...this.selection].filter((id) => groups.has(id));
     Object.assign(this, { groups, columns, matrices: new Float32Array(12 * columns.length) });
     columns.forEach(({ linear, shift }, index) => this.setMatrix(index, linear, shift));
     this.panel.follow({ groups, columns });
-    if (chosen.length < this.selection.size) this.choose(chosen);
-    else this.paint();
+    if ([...this.selection].every((id) => groups.has(id))) this.paint();
+    else this.choose([...this.selection]);
   }
 
   watch() {
@@ -187,7 +186,7 @@ export class App {
   }
 
   choose(ids) {
-    this.selection = new Set(ids);
+    this.selection = new Set(ids.filter((id) => this.groups.has(id)));
     this.paint();
     this.panel.reveal(this.selected);
     byId("amounts").disabled = !this.selection.size;
