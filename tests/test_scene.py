@@ -34,12 +34,12 @@ from tokengroups.scene import (
 )
 from tokengroups.scene.groups import (
     column_of,
+    for_all_groups,
     gaussian_mask,
     group_box,
     group_centre,
     group_members,
-    points_of_group,
-    points_of_groups,
+    select_points,
 )
 from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.scene.views import look_at, resize_cameras, select_cameras
@@ -441,14 +441,29 @@ def test_all_portraits_are_those_of_each_group() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 3, 30])
-def test_members_and_points_of_all_groups_are_those_of_each(groups: int) -> None:
-    scene = random_scene(groups=groups)
-    for column, (mine, points) in enumerate(zip(group_members(scene), points_of_groups(scene), strict=True)):
-        assert torch.equal(mine, gaussian_mask(scene, column).nonzero()[:, 0])
-        alone = points_of_group(scene, column)
-        assert torch.equal(points.means, alone.means) and torch.equal(points.opacities, alone.opacities)
-        assert torch.equal(points.box(), group_box(scene, column))
-        assert torch.equal(points.centre(), group_centre(scene, column))
+def test_members_and_measures_of_all_groups_are_those_of_each(groups: int) -> None:
+    """Groups of equal size together, and of 1 to 4 times 4 Gaussians."""
+    scene = random_scene(groups=groups, anchors_per_group=3)
+    owners = torch.arange(groups).repeat_interleave(torch.arange(groups) % 4 + 1)
+    owners = torch.cat([torch.arange(groups), owners])[: len(scene.assignment)]
+    owners = torch.cat([owners, torch.zeros(len(scene.assignment) - len(owners), dtype=torch.int64)])
+    scene = replace(scene, assignment=torch.nn.functional.one_hot(owners, groups).float())
+    measured = for_all_groups(scene, lambda mine: zip(mine, select_points(scene, mine).box().unbind(1), strict=True))
+    centres = for_all_groups(scene, lambda mine: select_points(scene, mine).centre())
+    assert len(measured) == len(centres) == groups
+    for column, (members, (mine, box), centre) in enumerate(zip(group_members(scene), measured, centres, strict=True)):
+        assert torch.equal(mine, gaussian_mask(scene, column).nonzero()[:, 0]) and torch.equal(members, mine)
+        assert torch.equal(box, group_box(scene, column))
+        torch.testing.assert_close(centre, group_centre(scene, column), **tolerance("float32"))
+
+
+def test_groups_without_opacity_count_all_their_gaussians_alike() -> None:
+    scene = random_scene(groups=3)
+    faint = replace(scene.gaussians, opacities=torch.where(gaussian_mask(scene, 1), 0.0, scene.gaussians.opacities))
+    means = scene.gaussians.means[gaussian_mask(scene, 1)]
+    centre = for_all_groups(replace(scene, gaussians=faint), lambda mine: select_points(scene, mine).centre())[1]
+    torch.testing.assert_close(group_centre(replace(scene, gaussians=faint), 1), means.mean(dim=0))
+    assert centre.isfinite().all()
 
 
 def test_scores_of_groups_come_back_and_are_consistent(tmp_path: Path) -> None:

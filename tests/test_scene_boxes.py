@@ -191,7 +191,7 @@ def test_footprint_is_nearly_the_smallest(seed: int) -> None:
 
 
 def test_all_boxes_are_those_of_each_group() -> None:
-    scene = scene_of_points([*SHAPES.values(), *(torch.randn(count, 3) for count in (300, 9000))])
+    scene = scene_of_points([*SHAPES.values(), *(torch.randn(count, 3) for count in (300, 9000, 300, 40, 40, 9000))])
     for column, box in enumerate(oriented_boxes(scene, UP)):
         alone = oriented_box(scene, column, UP)
         assert all(torch.equal(getattr(box, name), getattr(alone, name)) for name in ("centre", "axes", "size"))

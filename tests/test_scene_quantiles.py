@@ -52,10 +52,20 @@ def test_as_if_all_were_sorted(kind: str, count: int) -> None:
     assert torch.equal(together, torch.stack([weighted_quantile(values, weights, share) for share in SHARES]))
 
 
+@pytest.mark.parametrize("count", [7, 400])
+def test_batches_have_weights_of_their_own(count: int) -> None:
+    drawings = [drawn(kind, count) for kind in KINDS]
+    values, weights = (torch.stack(each) for each in zip(*drawings, strict=True))
+    for quantile in SHARES:
+        expected = [sorted_quantile(each.numpy(), mine.numpy(), quantile) for each, mine in drawings]
+        assert weighted_quantile(values, weights, quantile).tolist() == expected
+
+
 @pytest.mark.parametrize("seed", range(40))
-def test_a_sample_that_misleads_costs_no_exactness(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut where the sample suggests, without margin: about half of the columns lack some weight."""
-    monkeypatch.setattr("tokengroups.scene.quantiles._DEVIATIONS", 0)
+def test_too_few_of_the_lowest_values_cost_no_exactness(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the share, without margin: some columns lack weight at first."""
+    monkeypatch.setattr("tokengroups.scene.quantiles._LEAST", 1)
+    monkeypatch.setattr("tokengroups.scene.quantiles._MULTIPLE", 1)
     values, weights = drawn("plain", 400, seed)
     expected = sorted_quantile(values.numpy(), weights.numpy(), 0.02)
     assert weighted_quantile(values, weights, 0.02).tolist() == expected

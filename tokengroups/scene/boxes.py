@@ -5,13 +5,12 @@ table has no sides, and an oblong box is often smallest a little to the left and
 bit of a sum would decide a plain comparison, and it differs from processor to processor. So every decision here has a
 margin, and the direction as seen from the first camera decides between values that are equal within it.
 
-n is a number of yaws, M of Gaussians.
+n is a number of yaws, B of groups, M of Gaussians of each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import transform_points
-from tokengroups.scene.groups import EXTENT_QUANTILES, GroupPoints, points_of_group, points_of_groups
+from tokengroups.scene.groups import EXTENT_QUANTILES, GroupPoints, for_all_groups, points_of_group, select_points
 from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.types import Cameras, TokenScene
 
 _YAWS = 90  # that the search for the smallest footprint tries, evenly spaced over a quarter turn
-_PROJECTED_AT_ONCE = 15  # of them: a product of another shape may round in another way
-_VALUES_AT_ONCE = 2**22  # projected positions, both ways: bounds the memory
+_VALUES_AT_ONCE = 2**16  # projected positions: larger arrays cost page faults
 _SMALL = 0.04  # footprints larger by less than this share than the smallest make up its surroundings
 _SMALLEST = 0.01  # those larger by less than this share are as good as the smallest
 _SQUARE = 0.017  # sides that differ by less than this share are equally long
@@ -51,62 +49,75 @@ def oriented_box(scene: TokenScene, column: int, up: Float[Tensor, "3"]) -> Orie
     makes on purpose, and no rounding flips an axis. The box moves and turns with the scene. `up` is the unit vector
     `tokengroups.scene.layout.up_direction`.
     """
-    return _boxes([points_of_group(scene, column)], scene.cameras, up)[0]
+    return _boxes(points_of_group(scene, column)[None], scene.cameras, up.double())[0]
 
 
 def oriented_boxes(scene: TokenScene, up: Float[Tensor, "3"]) -> list[OrientedBox]:
     """`oriented_box` of every group, by column."""
-    return _boxes(points_of_groups(scene), scene.cameras, up)
+    return for_all_groups(scene, lambda mine: _boxes(select_points(scene, mine), scene.cameras, up.double()))
 
 
-def _boxes(groups: Sequence[GroupPoints], cameras: Cameras, up: Float[Tensor, "3"]) -> list[OrientedBox]:
-    up, pose = up.double(), cameras.cam_from_world[0].double()
-    level = _level_axes(cameras, up)
-    tried = torch.stack([_turned(level, 90 * i / _YAWS) for i in range(_YAWS)])
-    return [_smallest_box(points, pose, up, level, tried) for points in groups]
+def _boxes(points: GroupPoints, cameras: Cameras, up: Float[Tensor, "3"]) -> list[OrientedBox]:
+    """Boxes of groups that have equally many Gaussians."""
+    pose, level, means = cameras.cam_from_world[0].double(), _level_axes(cameras, up), points.means.double()
+    centre = (points.weights[..., None] * means).sum(dim=1)
+    noise = _POINT * transform_points(pose, centre).norm(dim=1)
+    yaws = _best_yaws(_footprint_areas(level @ means.mT, points.weights), noise**2)
+    axes = torch.stack([torch.cat([_turned(level, yaw), up[None]]) for yaw in yaws.tolist()])
+    low, high = _extent(axes @ means.mT, points.weights)
+    longer = (high - low)[:, 1] > (1 + _SQUARE) * (high - low)[:, 0] + noise  # the second side: a quarter turn more
+    axes = torch.where(longer[:, None, None], torch.stack([axes[:, 1], -axes[:, 0], axes[:, 2]], dim=1), axes)
+    ends = (
+        torch.stack([low[:, 1], -high[:, 0], low[:, 2]], dim=1),
+        torch.stack([high[:, 1], -low[:, 0], high[:, 2]], dim=1),
+    )
+    low, high = torch.where(longer[:, None], ends[0], low), torch.where(longer[:, None], ends[1], high)
+    centres = ((low + high)[:, None] / 2 @ axes)[:, 0]
+    return [OrientedBox(*fields) for fields in zip(centres, axes, high - low, strict=True)]
 
 
-def _smallest_box(
-    points: GroupPoints,
-    pose: Float[Tensor, "4 4"],
-    up: Float[Tensor, "3"],
-    level: Float[Tensor, "2 3"],
-    tried: Float[Tensor, "n 2 3"],
-) -> OrientedBox:
-    """Box of one group, given the first camera's pose and the horizontal axes to try."""
-    means, weights = points.means.double(), points.weights
-    centre = (weights[:, None] * means).sum(dim=0, keepdim=True)
-    noise = _POINT * float(transform_points(pose, centre).norm())
-    at_once = max(_VALUES_AT_ONCE // (4 * len(means)), 1)
-    at_once -= at_once % _PROJECTED_AT_ONCE if at_once > _PROJECTED_AT_ONCE else 0
-    areas = torch.cat([_sides(means, weights, some).prod(dim=1) for some in tried.split(at_once)])
-    axes = _turned(level, _best_yaw(areas, noise**2))
-    first, other = _sides(means, weights, axes[None])[0].tolist()
-    if other > (1 + _SQUARE) * first + noise:
-        axes = torch.stack([axes[1], -axes[0]])
-    axes = torch.cat([axes, up[None]])
-    low, high = _extent(means @ axes.T, weights)
-    return OrientedBox(centre=(low + high) / 2 @ axes, axes=axes, size=high - low)
+def _footprint_areas(plan: Float[Tensor, "B 2 M"], weights: Float[Tensor, "B M"]) -> Float[Tensor, "B n"]:
+    """Areas of footprints at n yaws, evenly spaced over a quarter turn, given positions along the level axes."""
+    groups, yaws = _at_once(plan.shape[-1])
+    radians = torch.deg2rad(torch.arange(_YAWS, dtype=torch.float64) * (90 / _YAWS))
+    cosine, sine = radians.cos(), radians.sin()
+    directions = torch.stack([cosine, sine, -sine, cosine, -cosine, -sine, sine, -cosine], dim=1).view(-1, 2)
+    areas = []
+    for some, masses in zip(plan.split(groups), weights.split(groups), strict=True):
+        values = (torch.bmm(each.expand(len(some), -1, -1), some) for each in directions.split(4 * yaws))
+        lowest = torch.cat([weighted_quantile(each.mT, masses, EXTENT_QUANTILES[0]) for each in values], dim=1)
+        left, near, right, far = lowest.unflatten(1, (-1, 4)).unbind(dim=-1)
+        areas.append((left + right) * (near + far))
+    return torch.cat(areas)
 
 
-def _best_yaw(areas: Float[Tensor, " n"], noise: float) -> float:
-    """Yaw in degrees, from `_FIRST_YAW_DEGREES` on, by the areas of the footprints at n yaws of a quarter turn.
+def _at_once(count: int) -> tuple[int, int]:
+    """Numbers of groups of so many Gaussians, and of yaws, that make arrays of the size that is projected at once.
+
+    The yaws depend on the Gaussians alone, because a product of another shape may round in another way.
+    """
+    yaws = min(max(_VALUES_AT_ONCE // (4 * count), 1), _YAWS)
+    return max(_VALUES_AT_ONCE // (4 * yaws * count), 1), yaws
+
+
+def _best_yaws(areas: Float[Tensor, "B n"], noise: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Yaws in degrees, from `_FIRST_YAW_DEGREES` on, by the areas of the footprints at n yaws of a quarter turn.
 
     The middle of a range weights yaws by their distance below the limit, so that a yaw at the limit changes nothing.
     """
-    smallest, largest = areas.min(), int(areas.argmax())
+    count, noise = areas.shape[1], noise[:, None]
+    smallest, largest = areas.amin(dim=1, keepdim=True), areas.argmax(dim=1, keepdim=True)
     limit = (1 + _SMALL) * smallest + noise
-    if areas[largest] <= limit:
-        return 0.0
-    places = largest + torch.arange(len(areas))  # begins outside of all ranges, so that none is cut in two
-    areas = areas[places % len(areas)]
+    places = largest + torch.arange(count)  # begins outside of all ranges, so that none is cut in two
+    areas = areas.gather(1, places % count)
     lead = (limit - areas).clamp(min=0)
-    ranges = (lead == 0).cumsum(dim=0)  # yaws of one range have the same number of others before them
-    empty = areas.new_zeros(len(areas) + 1)
-    middles = empty.index_add(0, ranges, lead * places) / empty.index_add(0, ranges, lead)
-    best = (empty + torch.inf).scatter_reduce(0, ranges, areas, "amin")
-    chosen = middles[best < (1 + _SMALLEST) * smallest + noise] * (90 / len(areas))
-    return float(((chosen - _FIRST_YAW_DEGREES) % 90).min()) + _FIRST_YAW_DEGREES
+    ranges = (lead == 0).cumsum(dim=1)  # yaws of one range have the same number of others before them
+    empty = areas.new_zeros(len(areas), count + 1)
+    middles = empty.scatter_add(1, ranges, lead * places) / empty.scatter_add(1, ranges, lead)
+    best = (empty + torch.inf).scatter_reduce(1, ranges, areas, "amin")
+    yaws = (middles * (90 / count) - _FIRST_YAW_DEGREES) % 90 + _FIRST_YAW_DEGREES
+    first = yaws.masked_fill(best >= (1 + _SMALLEST) * smallest + noise, torch.inf).amin(dim=1)
+    return torch.where(areas[:, 0] <= limit[:, 0], 0.0, first)  # all are as good
 
 
 def _level_axes(cameras: Cameras, up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
@@ -123,18 +134,9 @@ def _turned(level: Float[Tensor, "2 3"], degrees: float) -> Float[Tensor, "2 3"]
     return level.new_tensor([[cosine, sine], [-sine, cosine]]) @ level
 
 
-def _sides(
-    means: Float[Tensor, "M 3"], weights: Float[Tensor, " M"], axes: Float[Tensor, "n 2 3"]
-) -> Float[Tensor, "n 2"]:
-    """Lengths of footprints along their two axes."""
-    values = [means @ some.flatten(0, 1).T for some in axes.split(_PROJECTED_AT_ONCE)]
-    low, high = _extent(torch.cat(values, dim=1), weights)
-    return (high - low).unflatten(0, (-1, 2))
-
-
 def _extent(
-    values: Float[Tensor, "M C"], weights: Float[Tensor, " M"]
-) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    values: Float[Tensor, "B C M"], weights: Float[Tensor, "B M"]
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """First and last value of the middle 96 % of the weight, symmetric under a change of sign of all values."""
-    low, high = weighted_quantile(torch.cat([values, -values], dim=1), weights, EXTENT_QUANTILES[0]).chunk(2)
+    low, high = (weighted_quantile(some.mT, weights, EXTENT_QUANTILES[0]) for some in (values, -values))
     return low, -high

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from tokengroups.errors import UserError
@@ -28,7 +29,7 @@ from tokengroups.reading import shown
 from tokengroups.registry import resolve
 from tokengroups.scene.boxes import oriented_boxes
 from tokengroups.scene.group_file import CAMERAS_FILE, GROUPS_FILE, GroupEntry, GroupList, check_unclaimed, write_groups
-from tokengroups.scene.groups import GroupLabel, group_members, group_name, group_score, points_of_groups
+from tokengroups.scene.groups import GroupLabel, for_all_groups, group_members, group_name, group_score, select_points
 from tokengroups.scene.layout import relations, up_direction
 from tokengroups.scene.views import visible_shares
 from tokengroups.types import Gaussians, TokenScene
@@ -172,7 +173,7 @@ def _placed(scene: TokenScene, name: str, groups: Sequence[tuple[GroupEntry, Ten
     """The groups of one file, with their places in it; tensors are the indices of their Gaussians."""
     placed, first = [], 0
     for entry, mine in groups:
-        sizes = scene.anchor_ids[mine].unique(return_counts=True)[1].tolist()
+        sizes = scene.anchor_ids[mine].unique_consecutive(return_counts=True)[1].tolist()
         sizes = sizes[0] if len(set(sizes)) == 1 else sizes
         placed.append(replace(entry, file=name, first=first, count=len(mine), anchor_sizes=sizes))
         first += len(mine)
@@ -191,17 +192,22 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
     related: dict[int, list[dict[str, str | int]]] = {group_id: [] for group_id in ids}
     for each in relations(boxes, ids, [thing or name for thing, name in zip(things, names, strict=True)]):
         related[each.group].append({"kind": each.kind, "group": each.other})
-    entries = []
-    for column, (group_id, points, box) in enumerate(zip(ids, points_of_groups(scene), boxes, strict=True)):
+
+    def measure(mine: Int64[Tensor, "B M"]) -> Iterable[tuple[list[float], list[float]]]:
+        points = select_points(scene, mine)
         low, high = points.box().double()
+        return zip(points.centre().tolist(), (high - low).tolist(), strict=True)
+
+    entries, measured = [], for_all_groups(scene, measure)
+    for column, (group_id, (centre, size), box) in enumerate(zip(ids, measured, boxes, strict=True)):
         score = group_score(scene, column)
         entries.append(
             GroupEntry(
                 id=group_id,
                 name=names[column],
                 file="",
-                centre=points.centre().tolist(),
-                size=(high - low).tolist(),
+                centre=centre,
+                size=size,
                 color=color_name(group_color(group_id)),
                 label=(labels[column].name or None) if labels else None,
                 label_probability=_rounded([labels[column].probability])[0] if labels else None,

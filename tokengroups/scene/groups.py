@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -14,6 +17,7 @@ from tokengroups.gaussians import color_from_sh
 from tokengroups.scene.quantiles import weighted_quantiles
 from tokengroups.types import TokenScene
 
+_Measured = TypeVar("_Measured")
 EXTENT_QUANTILES = (0.02, 0.98)  # of opacity: faint floaters do not blow up a group's box
 
 
@@ -100,21 +104,29 @@ def gaussian_columns(scene: TokenScene) -> Int64[Tensor, " N"]:
 
 @dataclass(frozen=True)
 class GroupPoints:
-    """Positions and opacities of one group's Gaussians, in their order."""
+    """Positions and opacities of one group's Gaussians, in their order, or of several groups of equal size."""
 
-    means: Float[Tensor, "M 3"]
-    opacities: Float[Tensor, " M"]
+    means: Float[Tensor, "*b M 3"]
+    opacities: Float[Tensor, "*b M"]
+
+    def __getitem__(self, index: Any) -> GroupPoints:
+        """Points of some groups, as of a tensor."""
+        return GroupPoints(self.means[index], self.opacities[index])
 
     @cached_property
-    def weights(self) -> Float[Tensor, " M"]:
+    def weights(self) -> Float[Tensor, "*b M"]:
         """Weights of the positions: `opacity_weights`."""
         return opacity_weights(self.opacities)
 
-    def centre(self) -> Float[Tensor, "3"]:
-        """Opacity-weighted mean."""
-        return (self.means.double() * self.weights[:, None]).sum(dim=0).to(self.means)
+    def mean(self, values: Float[Tensor, "*b M C"]) -> Float[Tensor, "*b C"]:
+        """Opacity-weighted mean of values."""
+        return (values.double() * self.weights[..., None]).sum(dim=-2)
 
-    def box(self) -> Float[Tensor, "2 3"]:
+    def centre(self) -> Float[Tensor, "*b 3"]:
+        """Opacity-weighted mean."""
+        return self.mean(self.means).to(self.means)
+
+    def box(self) -> Float[Tensor, "2 *b 3"]:
         """Smallest and largest corner of the box around the middle 96 % of the opacity, axis by axis."""
         return weighted_quantiles(self.means, self.weights, EXTENT_QUANTILES)
 
@@ -126,18 +138,30 @@ def group_members(scene: TokenScene) -> tuple[Int64[Tensor, " M"], ...]:
     return columns.argsort(stable=True).split(counts.tolist())
 
 
-def points_of_groups(scene: TokenScene) -> list[GroupPoints]:
-    """Points of all groups, by column, in the time of a sort."""
-    return [select_points(scene, mine) for mine in group_members(scene)]
+def for_all_groups(
+    scene: TokenScene, measure: Callable[[Int64[Tensor, "B M"]], Iterable[_Measured]]
+) -> list[_Measured]:
+    """Measures of all groups, by column.
+
+    `measure` is given the indices of the Gaussians of several groups of equal size and returns a value for each: many
+    small groups then take little longer than a large one.
+    """
+    members, columns = group_members(scene), defaultdict[int, list[int]](list)
+    for column, mine in enumerate(members):
+        columns[len(mine)].append(column)
+    found: dict[int, _Measured] = {}
+    for some in columns.values():
+        found |= zip(some, measure(torch.stack([members[column] for column in some])), strict=True)
+    return [found[column] for column in range(len(members))]
 
 
 def points_of_group(scene: TokenScene, column: int) -> GroupPoints:
-    """Points of one group; `points_of_groups` is much faster for all of many."""
+    """Points of one group; `for_all_groups` is much faster for all of many."""
     return select_points(scene, gaussian_mask(scene, column))
 
 
 def select_points(scene: TokenScene, mine: Tensor) -> GroupPoints:
-    """Points of one group, given the indices or the mask of its Gaussians."""
+    """Points of one group, given the indices or the mask of its Gaussians; of several, given a row of indices each."""
     return GroupPoints(scene.gaussians.means[mine], scene.gaussians.opacities[mine])
 
 
@@ -158,11 +182,11 @@ def group_box(scene: TokenScene, column: int) -> Float[Tensor, "2 3"]:
     return points_of_group(scene, column).box()
 
 
-def opacity_weights(opacities: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+def opacity_weights(opacities: Float[Tensor, "*b M"]) -> Float[Tensor, "*b M"]:
     """Opacities as weights that sum to 1, float64; equal ones if all are 0."""
     weights = opacities.double()
-    total = weights.sum()
-    return weights / total if total > 0 else torch.full_like(weights, 1 / max(len(weights), 1))
+    totals = weights.sum(dim=-1, keepdim=True)
+    return torch.where(totals > 0, weights / totals, 1 / max(weights.shape[-1], 1))
 
 
 def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[GroupSummary]:
@@ -177,20 +201,26 @@ def summarise(scene: TokenScene, visible_shares: Float[Tensor, " L"]) -> list[Gr
     """
     num_anchors = torch.bincount(scene.assignment.argmax(dim=1), minlength=len(scene.group_ids)).tolist()
     colors = color_from_sh(scene.gaussians.sh)
-    summaries = []
-    for column, (group_id, mine) in enumerate(zip(scene.group_ids.tolist(), group_members(scene), strict=True)):
+
+    def measure(mine: Int64[Tensor, "B M"]) -> Iterable[Any]:
         points = select_points(scene, mine)
-        color = (colors[mine] * points.weights[:, None]).sum(dim=0).tolist()
         low, high = points.box()
+        values = points.centre(), high - low, points.mean(colors[mine])
+        return zip([mine.shape[1]] * len(mine), *(value.tolist() for value in values), strict=True)
+
+    summaries, measured = [], for_all_groups(scene, measure)
+    for column, (group_id, (count, centre, size, color)) in enumerate(
+        zip(scene.group_ids.tolist(), measured, strict=True)
+    ):
         red, green, blue = (round(255 * value) for value in color)
         summaries.append(
             GroupSummary(
                 id=group_id,
                 name=group_name(scene, column),
                 num_anchors=num_anchors[column],
-                num_gaussians=len(mine),
-                centre=tuple(points.centre().tolist()),
-                size=tuple((high - low).tolist()),
+                num_gaussians=count,
+                centre=tuple(centre),
+                size=tuple(size),
                 color=(red, green, blue),
                 visible_share=float(visible_shares[column]),
                 score=group_score(scene, column),

@@ -6,7 +6,7 @@ Reconstructed geometry is wrong by 5 to 10 % of its distance, so the rules are g
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tokengroups.scene.boxes import OrientedBox
-from tokengroups.scene.groups import GroupPoints, points_of_groups
+from tokengroups.scene.groups import GroupPoints, for_all_groups, select_points
 from tokengroups.scene.pairs import NOISE, Boxes, BoxPairs, diameter, exchanged, measure_pairs, stack_boxes
 from tokengroups.types import Cameras, TokenScene
 
@@ -57,12 +57,11 @@ def up_direction(scene: TokenScene) -> Float[Tensor, "3"]:
 
     The scene's world is the first photo's camera, tilted as it was held. Without such a surface it is the cameras' up.
     """
-    guess, groups = cameras_up(scene.cameras), points_of_groups(scene)
-    planes = [_principal_axes(points) for points in groups]
-    normals, spreads = torch.stack([axes[0] for axes, _ in planes]), torch.stack([s for _, s in planes])
+    guess = cameras_up(scene.cameras)
+    planes = for_all_groups(scene, lambda mine: _planes(select_points(scene, mine)))
+    normals, spreads, masses = (torch.stack(values) for values in zip(*planes, strict=True))
     cosines = normals @ guess
     areas = spreads[:, 1] * spreads[:, 2]
-    masses = torch.stack([points.opacities.double().sum() for points in groups])
     level = cosines.abs() >= math.cos(math.radians(_MOST_TILT_DEGREES)) - NOISE
     big = (areas > 0) & (areas >= _BIG * areas.max() * (1 - NOISE))
     heavy = masses >= _HEAVY * masses.sum() * (1 - NOISE)
@@ -113,12 +112,11 @@ def relations(boxes: Sequence[OrientedBox], group_ids: Sequence[int], names: Seq
     return sorted(found, key=lambda relation: (relation.group, relation.kind, relation.other))
 
 
-def _principal_axes(points: GroupPoints) -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3"]]:
-    """Principal axes (rows) of a group's opacity and its spread along them, smallest first."""
-    means, weights = points.means.double(), points.weights[:, None]
-    centred = means - (weights * means).sum(dim=0)
-    variances, axes = torch.linalg.eigh((weights * centred).T @ centred)
-    return axes.T, variances.clamp(min=0).sqrt()
+def _planes(points: GroupPoints) -> Iterable[tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, ""]]]:
+    """Normal of each group, spreads of its opacity along its principal axes, smallest first, and its opacity in all."""
+    centred = points.means.double() - points.mean(points.means)[:, None]
+    variances, axes = torch.linalg.eigh((points.weights[..., None] * centred).mT @ centred)
+    return zip(axes[:, :, 0], variances.clamp(min=0).sqrt(), points.opacities.double().sum(dim=1), strict=True)
 
 
 def structure_mask(boxes: Boxes, names: Sequence[str]) -> Bool[Tensor, " L"]:

@@ -19,7 +19,7 @@ from tokengroups.scene.boxes import OrientedBox
 NOISE = 1e-5
 
 _GRID = 11  # points along each side of a footprint, the edges included
-_PAIRS_AT_ONCE, _POINTS_AT_ONCE = 2048, 256  # bound the memory
+_PAIRS_AT_ONCE, _POINTS_AT_ONCE = 512, 256  # bound the memory
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,37 @@ def diameter(points: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
 def _near_pairs(
     boxes: Boxes, reach: float, noise: Float[Tensor, ""]
 ) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Unordered pairs whose footprints, each extended by its reach, overlap along two horizontal directions."""
+    """Unordered pairs that no axis of a footprint separates by more than the reach of the longer side.
+
+    A sweep finds the pairs whose footprints, each extended by its reach, overlap along two horizontal directions.
+    """
     directions, sides = boxes.axes[0, :2], boxes.sizes[:, :2]
-    middles = boxes.centres @ directions.T
+    middles, longer = boxes.centres @ directions.T, sides.amax(dim=1)
     half = ((boxes.axes[:, :2] @ directions.T).abs() * sides[:, :, None]).sum(dim=1) / 2
-    half = half + reach * sides.amax(dim=1, keepdim=True) + noise
+    half = half + reach * longer[:, None] + noise
     low, high = middles - half, middles + half
     first, second = min((_overlapping(low[:, i], high[:, i]) for i in range(2)), key=lambda pairs: len(pairs[0]))
     both = ((low[first] <= high[second]) & (low[second] <= high[first])).all(dim=1)
-    return first[both], second[both]
+    first, second = first[both], second[both]
+    apart = torch.maximum(_separation(boxes, first, second), _separation(boxes, second, first))
+    near = apart <= reach * torch.maximum(longer[first], longer[second]) + noise
+    return first[near], second[near]
+
+
+def _separation(boxes: Boxes, group: Int64[Tensor, " n"], other: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Largest distance between footprints along an axis of the group's; negative where they overlap along both."""
+    offset, turned = _in_frame(boxes, other, group)
+    half = boxes.sizes[:, :2] / 2
+    return (offset.abs() - half[group] - (half[other, :, None] * turned.abs()).sum(dim=1)).amax(dim=1)
+
+
+def _in_frame(
+    boxes: Boxes, group: Int64[Tensor, " n"], other: Int64[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2 2"]]:
+    """Centre, relative to the other's, and horizontal axes (rows) of each group along the other's horizontal axes."""
+    axes = boxes.axes[other, :2]
+    offset = (boxes.centres[group] - boxes.centres[other])[:, None] @ axes.mT
+    return offset[:, 0], boxes.axes[group, :2] @ axes.mT
 
 
 def _overlapping(
@@ -127,9 +149,8 @@ def _footprints(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Share of each group's footprint over the other's, and the distance of its nearest point, on regular grids."""
     ticks = torch.linspace(-0.5, 0.5, _GRID, dtype=torch.float64)
-    grid = torch.cartesian_prod(ticks, ticks)  # P 2
-    axes, sides = boxes.axes[:, :2], boxes.sizes[:, :2]
-    points = boxes.centres[group, None] + (grid * sides[group, None]) @ axes[group]  # n P 3
-    local = (points - boxes.centres[other, None]) @ axes[other].transpose(1, 2)
-    beyond = (local.abs() - sides[other, None] / 2).clamp(min=0).norm(dim=-1)  # n P
-    return (beyond <= noise).double().mean(dim=1), beyond.amin(dim=1)
+    offset, turned = _in_frame(boxes, group, other)
+    steps = boxes.sizes[group, :2, None, None] * turned[..., None] * ticks  # n 2 2 G: along each axis, the coordinates
+    local = (offset[..., None] + steps[:, 0])[..., None] + steps[:, 1, :, None]  # n 2 G G
+    squares = (local.abs_() - boxes.sizes[other, :2, None, None] / 2).clamp_(min=0).square_().sum(dim=1).flatten(1)
+    return (squares <= noise**2).double().mean(dim=1), squares.amin(dim=1).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import importlib.util
 import socket
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,7 @@ def serve(room: Room, place: socket.socket, access: Access = LOCAL) -> None:
     """Answer until Ctrl-C, and then end at once."""
     from aiohttp import web
 
+    gc.freeze()  # what lives as long as the server: else a collection passes over it, 0.1 s within some request
     web.run_app(make_app(room, access), sock=place, print=None, access_log=None, shutdown_timeout=1.0)
 
 
