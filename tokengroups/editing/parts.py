@@ -29,8 +29,9 @@ def split(scene: TokenScene, group: Selector, box: Vector | None = None) -> Toke
 
     Anchors are never divided: each goes where the mean of its Gaussians is. Without a box, parts are sets of anchors
     that hang together, with gaps of at most 3 times the group's spacing (the median distance to the 4th neighbour, to
-    a nearer one in groups of fewer than ten anchors); pieces with less than 2 % of the group's Gaussians join the nearest part. Every part has the group's name, token,
-    score and embedding. The group's probabilities for anchors of other groups stay with the largest part.
+    a nearer one in groups of fewer than ten anchors); pieces with less than 2 % of the group's Gaussians join the
+    nearest part. Every part has the group's name, token, score and embedding. The group's probabilities for anchors of
+    other groups stay with the largest part.
 
     Args:
         scene: Any.
