@@ -15,7 +15,6 @@ import { cameraFor, dolly, focusOn, pathFile } from "./view.js";
 const MOST_PIXELS = 2 ** 22; // of the canvas; larger windows are drawn coarser
 const SLOW_SORT_MS = 30; // the picture does not wait for slower ones
 const SLOW_FRAME_MS = 60, STILL_MS = 200; // slower frames are drawn coarser until nothing has moved for a while
-const SURE = 0.5; // probability
 const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45], FOUND_TINT = [1, 0.75, 0];
 
 export class App {
@@ -193,7 +192,7 @@ export class App {
   light(matches) {
     const found = matches.filter(({ id }) => this.groups.has(id));
     this.lit = new Map(found.map(({ id, probability }) => [id, probability]));
-    const least = Math.max(Math.min(SURE, Math.max(...this.lit.values())), 1e-6);
+    const least = Math.max(Math.min(0.5, Math.max(...this.lit.values())), 1e-6);
     this.panel.arrange();
     if (found.length) this.choose([...this.lit.keys()].filter((id) => this.lit.get(id) >= least));
     else this.paint();

@@ -18,12 +18,13 @@ export class Editor {
     for (const field of document.querySelectorAll("[data-field]")) {
       field.onchange = () => {
         if (field.value) this.fill(field.dataset.field, field.value);
+        field.value = 0; // what is no number stays otherwise
         field.value = "";
       };
       // Enter leaves the field, so that the next key is a command again, such as undo.
       field.onkeydown = ({ key }) => key === "Enter" && app.focus();
     }
-    addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault()); // the browser asks
+    addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault());
   }
 
   /** Show the scene; a served page works with its server from now on. */
@@ -131,7 +132,6 @@ export class Editor {
     else if (this.app.selection.size) this.edit([["remove", ...this.each((id) => id)]]);
   }
 
-  /** Copy what is selected, to the right of it. */
   duplicate() {
     this.edit(this.each((id, { size }) => {
       const offset = this.offset([Math.hypot(...size) / 2, 0, 0]);

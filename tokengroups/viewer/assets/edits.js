@@ -17,10 +17,11 @@ export const operationsOf = ({ steps, done }) => steps.slice(0, done).flat();
 /** Numbers as words, rounded to so many decimals. */
 export const wordsOf = (values, digits) => values.map((value) => String(+value.toFixed(digits) || 0));
 
-/** Move by an offset in the world; no operation where all numbers are 0. */
+/** Move by an offset in the world; no operation for 0, and beyond what scenes hold. */
 export function moveWords(id, offset, digits) {
   const words = wordsOf(offset, digits);
-  return words.every((each) => each === "0") ? [] : [["move", String(id), ...words]];
+  const nothing = words.every((each) => each === "0"), beyond = offset.some((value) => Math.abs(value) > 1e8);
+  return nothing || beyond ? [] : [["move", String(id), ...words]];
 }
 
 /** Turn about the centre by an angle about any axis. */
@@ -32,7 +33,7 @@ export function turnWords(id, axis, degrees) {
 /** Words of `scale` or `rescale`, given what stands before the factor. */
 export function scaleWords(words, factor) {
   const written = String(+factor.toPrecision(5));
-  return factor > 0 && written !== "1" ? [[...words, written]] : [];
+  return factor >= 1e-6 && factor <= 1e6 && written !== "1" ? [[...words, written]] : [];
 }
 
 /**

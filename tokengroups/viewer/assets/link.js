@@ -43,7 +43,7 @@ export class Link {
     return (this.queue = this.queue.then(task).catch(failed).finally(done));
   }
 
-  /** Ask, or send an order for the present version; returns the answer, or what was wrong as its `error`. */
+  /** Ask, or send an order for the present version; the answer has what was wrong as its `error`. */
   async ask(path, order) {
     const body = order && JSON.stringify({ version: this.version, ...order });
     const options = order && { method: "POST", body, headers: { "Content-Type": "application/json" } };

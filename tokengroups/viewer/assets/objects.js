@@ -23,5 +23,4 @@ export function listed(groups, sorting, lit) {
 export const fits = (group, text) =>
   `${groupName(group)} ${group.id}`.toLowerCase().includes(text.trim().toLowerCase());
 
-/** Whether a point lies in the rectangle between two corners. */
 export const inBox = ([x, y], a, b) => (x - a[0]) * (x - b[0]) <= 0 && (y - a[1]) * (y - b[1]) <= 0;
