@@ -114,7 +114,7 @@ def watched(path: Path) -> dict[str, float]:
         tab.evaluate(DRAWN)
         first, used = time.perf_counter() - began, children_cpu() - used
         picks = tab.evaluate(PICKS)
-        time.sleep(2)
+        time.sleep(8)  # the last frame is drawn meanwhile
         idle = children_cpu()
         time.sleep(10)
         idle = (children_cpu() - idle) / 10
