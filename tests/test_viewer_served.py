@@ -199,6 +199,20 @@ def test_an_edit_of_an_older_scene_is_a_choice(served: Served, look: Any) -> Non
     assert two.run("app.groups.has(2)") is False and two.errors == []
 
 
+def test_the_choice_stays_where_another_edit_was_a_moment_earlier(served: Served, look: Any) -> None:
+    opened = look(served)
+    opened.run("""app.editor.link.after(() => fetch("edit", {
+      method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ version: app.editor.link.version, edits: [["move", "8", "0.1", "0", "0"]] }),
+    })) && app.editor.edit([["remove", "2"]])""")
+    opened.page.wait_for_timeout(500)  # the server tells of the other edit
+    wait(opened)
+    assert "has changed" in opened.run(NOTE) and opened.run("app.groups.has(2)")
+    choose(opened, "Do it all the same")
+    assert opened.run("app.groups.has(2)") is False and opened.run(NOTE) == ""
+    assert 2 not in served.room.session.scene.group_ids and served.room.version == 2
+
+
 def test_edits_wait_in_the_page_while_the_server_is_gone(served: Served, look: Any, scene: TokenScene) -> None:
     opened = look(served)
     opened.run("app.editor.edit([['remove', '2']])")

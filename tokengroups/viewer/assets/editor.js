@@ -56,7 +56,7 @@ export class Editor {
     app.arrange(state);
   }
 
-  /** Take over a history, and the command line that the server says. */
+  /** Take over a history, and the server's command line. */
   follow(history, command) {
     const { steps, done } = history;
     this.history = history;
@@ -67,7 +67,7 @@ export class Editor {
     const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
     undo.disabled = copy.disabled = save.disabled = !done;
     redo.disabled = done === steps.length;
-    this.note("");
+    if (!byId("note").firstElementChild) this.note(""); // choices stay
   }
 
   become(history, path, order) {
@@ -95,7 +95,6 @@ export class Editor {
     return operationsOf(this.history);
   }
 
-  /** Operations for each selected group. */
   each(words) {
     return [...this.app.selection].flatMap((id) => words(String(id), this.app.groups.get(id)));
   }
