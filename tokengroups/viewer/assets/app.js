@@ -44,7 +44,7 @@ export class App {
     this.view = { ...view, eye, distance: view.distance * grown };
     this.renderer.load(scene);
     this.sorter?.end();
-    this.sorter = new Sorter(scene, (...order) => this.sorted(...order));
+    this.sorter = new Sorter(scene, (sorted) => this.sorted(sorted));
     Object.assign(this, { scene, order: null, sortMs: 0, tinted: false });
   }
 
@@ -250,13 +250,11 @@ export class App {
   }
 
   hoverAt(place) {
-    if (!this.pointer) {
-      setTimeout(() => {
-        this.hover(this.groupAt(this.pointer));
-        this.pointer = null;
-      }, 30);
-    }
     this.pointer = place;
+    this.hovering ??= setTimeout(() => {
+      this.hovering = null;
+      this.hover(this.groupAt(this.pointer));
+    }, 30);
   }
 
   clickAt(place, more) {
@@ -288,7 +286,7 @@ export class App {
     if (this.sortMs > SLOW_SORT_MS) this.draw();
   }
 
-  sorted(order, count, job) {
+  sorted({ order, count, job }) {
     this.sortMs = performance.now() - this.began;
     Object.assign(this, { order, count, shown: job });
     this.renderer.setOrder(order, count);

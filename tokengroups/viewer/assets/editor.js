@@ -157,12 +157,12 @@ export class Editor {
 
   /** Say something below the fields, with buttons: { text: what it does }. */
   note(text, choices = {}) {
-    byId("note").replaceChildren(text, ...Object.entries(choices).map(([name, act]) => {
+    byId("note").replaceChildren(text, ...Object.entries(choices).map(([textContent, act]) => {
       const onclick = () => {
         this.note("");
         act();
       };
-      return create("button", { textContent: name, onclick });
+      return create("button", { textContent, onclick });
     }));
   }
 

@@ -48,14 +48,12 @@ export function applyEdits(packed, operations) {
     ({ id, centre, weight }, from) => ({ from, owner: id, centre, weight, linear: IDENTITY, shift: [0, 0, 0] }));
   let unit = 1;
   for (const [name, ...words] of operations) {
-    if (name === "rescale") {
-      unit *= Number(words[0]);
-      continue;
-    }
-    const ids = (name === "remove" || name === "merge" ? words : words.slice(0, 1)).map(Number), [id] = ids;
+    const named = { remove: words, merge: words, rescale: [] }[name] ?? words.slice(0, 1);
+    const ids = named.map(Number), [id] = ids;
     if (!ids.every((each, k) => groups.has(each) && String(each) === words[k])) return null;
     const members = columns.filter(({ owner }) => ids.includes(owner)), group = groups.get(id);
-    if (name === "remove") ids.forEach((each) => groups.delete(each)), give(members, null);
+    if (name === "rescale") unit *= Number(words[0]);
+    else if (name === "remove") ids.forEach((each) => groups.delete(each)), give(members, null);
     else if (name === "merge") ids.slice(1).forEach((each) => groups.delete(each)), give(members, id);
     else if (name === "rename") groups.set(id, { ...group, name: words[1] });
     else if (name === "rotate") turn(members, rotationAbout(axisOf(words[2]), (words[4] * Math.PI) / 180));

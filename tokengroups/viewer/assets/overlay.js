@@ -111,15 +111,15 @@ export class Overlay {
   drawCameras() {
     const { app } = this, { cameras } = app.scene.header;
     if (!app.framed) return;
-    if (this.cameras?.length !== cameras.length) this.cameras = cameras.map(({ photo }, k) => {
+    if (this.drawn !== cameras) byId("cameras").replaceChildren(...cameras.map(({ photo }, k) => {
       const camera = copyOf("pyramid").firstElementChild;
       camera.querySelector("title").textContent = `photo ${k + 1}`;
       if (photo) camera.querySelector("image").setAttribute("href", photo);
       camera.onclick = () => app.showPhoto(k);
       return camera;
-    });
-    byId("cameras").replaceChildren(...this.cameras);
-    this.cameras.forEach((camera, k) => {
+    }));
+    this.drawn = cameras;
+    [...byId("cameras").children].forEach((camera, k) => {
       const places = this.places(cameras[k].pyramid);
       camera.toggleAttribute("hidden", !places);
       if (!places) return;
@@ -151,7 +151,4 @@ function arrowPath([from, tip]) {
 }
 
 /** Area of a parallelogram given by its corners, one after the other. */
-function area([a, b, , d]) {
-  const [right, up] = [subtract(b, a), subtract(d, a)];
-  return Math.abs(right[0] * up[1] - right[1] * up[0]);
-}
+const area = ([[x, y], [bx, by], , [dx, dy]]) => Math.abs((bx - x) * (dy - y) - (by - y) * (dx - x));

@@ -38,10 +38,9 @@ function serveSorter(port) {
   };
 }
 
-/** Sorts in a worker, or here where there are none; `done(order, count, job)` may read the order until the next. */
+/** Sorts in a worker, or here where there are none; `done({ order, count, job })` may read the order until the next. */
 export class Sorter {
   constructor({ words, count }, done) {
-    this.done = done;
     this.spare = new Uint32Array(count); // null while the worker has it
     this.latest = new Uint32Array(count);
     try {
@@ -52,10 +51,10 @@ export class Sorter {
       serveSorter(port1);
       this.worker = port2;
     }
-    this.worker.onmessage = ({ data: { order, count, job } }) => {
-      [this.spare, this.latest] = [this.latest, order];
+    this.worker.onmessage = ({ data }) => {
+      [this.spare, this.latest] = [this.latest, data.order];
       if (this.waiting) this.sort(...this.waiting);
-      this.done(order, count, job);
+      done(data);
     };
     this.worker.postMessage({ words });
   }
@@ -70,7 +69,7 @@ export class Sorter {
   }
 
   end() {
-    this.done = () => {};
+    this.worker.onmessage = null;
     this.worker.terminate?.();
   }
 }
