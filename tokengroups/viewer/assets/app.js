@@ -20,7 +20,7 @@ const HOVER_TINT = [1, 1, 1, 0.25], SELECTED_TINT = [0.25, 0.55, 1, 0.45], FOUND
 export class App {
   constructor(scene) {
     Object.assign(this, {
-      canvas: byId("canvas"), view: scene.header.cameras[0].view, viewpoints: [], photo: 0, waiting: [],
+      scene, canvas: byId("canvas"), view: scene.header.cameras[0].view, viewpoints: [], waiting: [],
       groups: new Map(), columns: [], // as `applyEdits` makes them
       hidden: new Set(), locked: new Set(), selection: new Set(), hovered: null, // ids; the locked cannot be picked
       lit: new Map(), // probabilities of what a query has found
@@ -39,9 +39,8 @@ export class App {
 
   /** Show another packed scene, in which lengths are `grown`; the eye stays where it is in the room. */
   load(scene, grown) {
-    const { origin } = scene.header, before = this.scene?.header.origin ?? origin, { view } = this;
-    const eye = subtract(scaled(add(view.eye, before), grown), origin);
-    this.view = { ...view, eye, distance: view.distance * grown };
+    const { view } = this, eye = scaled(add(view.eye, this.scene.header.origin), grown);
+    this.view = { ...view, eye: subtract(eye, scene.header.origin), distance: view.distance * grown };
     this.renderer.load(scene);
     this.sorter?.end();
     this.sorter = new Sorter(scene, (sorted) => this.sorted(sorted));
@@ -295,8 +294,11 @@ export class App {
 
   draw() {
     if (!this.order) return; // of a scene that was just loaded: the picture of the one before stays
-    if (!this.tinted) this.renderer.setGroups(this.matrices, this.tints);
-    this.tinted = true;
+    if (!this.tinted) {
+      this.renderer.fill("matrices", this.matrices);
+      this.renderer.fill("tints", this.tints);
+      this.tinted = true;
+    }
     const coarse = this.frameMs > SLOW_FRAME_MS && performance.now() - this.movedAt < STILL_MS;
     clearTimeout(this.refining);
     if (coarse) this.refining = setTimeout(() => this.invalidate(), STILL_MS);
@@ -307,9 +309,9 @@ export class App {
   }
 
   /** Wait until the picture shows the present state. */
-  async settled() {
+  settled() {
     this.movedAt = 0;
     this.invalidate();
-    await new Promise((resolve) => this.waiting.push(resolve));
+    return new Promise((resolve) => this.waiting.push(resolve));
   }
 }

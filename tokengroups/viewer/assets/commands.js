@@ -4,6 +4,12 @@ import { byId } from "./dom.js";
 export function commandsOf(app) {
   const { editor } = app, others = () => [...app.groups.keys()].filter((id) => !app.selection.has(id));
   const all = (ids, states) => [...ids].every((id) => states.has(id));
+  // Switch a mode of the page, which style.css and the key's button show.
+  const switching = (mode, key, show) => () => {
+    app[mode] = document.body.classList.toggle(mode);
+    document.querySelector(`[data-key="${key}"]`).setAttribute("aria-pressed", app[mode]);
+    show();
+  };
   return {
     "[": () => app.showPhoto(app.photo - 1),
     "]": () => app.showPhoto(app.photo + 1),
@@ -24,18 +30,9 @@ export function commandsOf(app) {
       app.panel.update();
     },
     x: () => app.choose(others().filter((id) => !app.locked.has(id))),
-    c: () => {
-      flip(app, "coloured", "c");
-      app.paint();
-    },
-    m: () => {
-      flip(app, "measuring", "m");
-      app.overlay.measure();
-    },
-    p: () => {
-      flip(app, "framed", "p");
-      app.overlay.update();
-    },
+    c: switching("coloured", "c", () => app.paint()),
+    m: switching("measuring", "m", () => app.overlay.measure()),
+    p: switching("framed", "p", () => app.overlay.update()),
     v: () => app.keepView(),
     k: () => app.picture(),
     film: () => app.film(),
@@ -59,10 +56,4 @@ export function commandsOf(app) {
     "Ctrl-Shift-z": () => editor.redo(),
     "Ctrl-y": () => editor.redo(),
   };
-}
-
-/** Switch a mode of the page, which style.css and the key's button show. */
-function flip(app, mode, key) {
-  app[mode] = document.body.classList.toggle(mode);
-  document.querySelector(`[data-key="${key}"]`).setAttribute("aria-pressed", app[mode]);
 }

@@ -13,9 +13,9 @@ export function listen(app) {
 }
 
 /** Turn or shift by a movement in CSS pixels; what lies under the pointer goes the same way. */
-function drag(app, canvas, movement, how) {
-  const { frame: [, up] } = app.scene.header, turn = TURN / Math.min(canvas.clientWidth, canvas.clientHeight);
-  const [x, y] = scaled(movement, how === "shift" ? -1 / app.screen().fx : turn);
+function drag(app, movement, how) {
+  const { frame: [, up] } = app.scene.header, { width, height, fx } = app.screen();
+  const [x, y] = scaled(movement, how === "shift" ? -1 / fx : TURN / Math.min(width, height));
   if (how === "shift") app.setView(shift(app.view, [x, y, 0]));
   else if (how === "look") app.setView(look(app.view, x / 2, -y / 2, up));
   else app.setView(orbit(app.view, -x, y, up));
@@ -43,7 +43,7 @@ function pointers(app, canvas) {
     if (moved < CLICK) return;
     if (corner) return app.overlay.box(corner, place);
     const shifting = several || event.shiftKey || event.buttons & 6;
-    drag(app, canvas, subtract(middle(), start), shifting ? "shift" : event.altKey ? "look" : "orbit");
+    drag(app, subtract(middle(), start), shifting ? "shift" : event.altKey ? "look" : "orbit");
     if (several && spread() > 0) app.zoom(wide / spread());
   };
   canvas.onpointerup = canvas.onpointercancel = (event) => {

@@ -126,9 +126,9 @@ export class Editor {
   }
 
   remove() {
-    const left = [...this.app.groups.keys()].some((id) => !this.app.selection.has(id));
-    if (!left) this.note("A scene needs at least one group: the last one stays.");
-    else if (this.app.selection.size) this.edit([["remove", ...this.each((id) => id)]]);
+    const { groups, selection } = this.app;
+    if (selection.size === groups.size) this.note("A scene needs at least one group: the last one stays.");
+    else if (selection.size) this.edit([["remove", ...this.each((id) => id)]]);
   }
 
   duplicate() {

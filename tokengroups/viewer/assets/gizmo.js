@@ -39,7 +39,7 @@ export function handles(camera, centre, frame) {
   if (!middle) return null;
   const unit = middle[2] / camera.fx, away = add(middle, [SCALER, SCALER, 0]);
   const lines = SHAPES.flatMap((shape) => frame.map((_, k) => {
-    const axes = [0, 1, 2].map((i) => frame[(k + i) % 3]);
+    const axes = [...frame.slice(k), ...frame.slice(0, k)];
     return shape.map((lengths) => project(camera, along(centre, weighted(axes, lengths), unit)));
   }));
   lines.push([away, away]);

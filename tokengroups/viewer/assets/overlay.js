@@ -14,23 +14,17 @@ export class Overlay {
     this.handles.forEach((handle) => this.listen(handle));
   }
 
-  /** Where points of the world show; null where one is behind the camera. */
-  places(points) {
-    const camera = this.app.screen(), pixels = points.map((point) => project(camera, point));
-    return pixels.every(Boolean) ? pixels : null;
-  }
-
   update() {
-    const { app } = this, { selected, editor, scene: { header } } = app;
+    const { app } = this, { selected, editor, scene: { header } } = app, screen = app.screen();
     const active = selected !== null && !app.measuring;
-    const lines = active && handles(app.screen(), editor.centre(selected), header.frame);
+    const lines = active && handles(screen, editor.centre(selected), header.frame);
     for (const handle of this.handles) {
       const { classList, dataset } = handle, line = lines && lines[dataset.handle];
       const hidden = !lines || (classList.contains("plane") && area(line) < SMALLEST);
       draw(handle, hidden ? "" : classList.contains("arrow") ? arrowPath(line) : linePath(line));
     }
-    this.drawMeasured();
-    this.drawCameras();
+    this.drawMeasured(screen);
+    if (app.framed) this.drawCameras(screen, header.cameras);
   }
 
   /** Drag a handle: the picture follows, and on release it becomes one step of the edits. */
@@ -76,13 +70,13 @@ export class Overlay {
 
   /** Show the box between two corners; none without them. */
   box(a, b) {
-    byId("box").setAttribute("d", linePath(a ? [a, [b[0], a[1]], b, [a[0], b[1]], a] : []));
+    byId("box").setAttribute("d", a ? `M${a}H${b[0]}V${b[1]}H${a[0]}Z` : "");
   }
 
   /** Select the groups whose centres are in the box; with `more`, beside those that are selected. */
   choose(a, b, more) {
     const { app } = this, free = [...app.groups.keys()].filter((id) => !app.hidden.has(id) && !app.locked.has(id));
-    const inside = (id) => this.places([app.editor.centre(id)])?.every((place) => inBox(place, a, b));
+    const screen = app.screen(), inside = (id) => inBox(project(screen, app.editor.centre(id)) ?? [], a, b);
     app.choose([...(more ? app.selection : []), ...free.filter(inside)]);
   }
 
@@ -101,29 +95,26 @@ export class Overlay {
     this.update();
   }
 
-  drawMeasured() {
-    const points = this.measured.flatMap((point) => this.places([point]) ?? []);
+  drawMeasured(screen) {
+    const points = this.measured.map((point) => project(screen, point)).filter(Boolean);
     byId("ruler").setAttribute("d", linePath(points));
     byId("ends").setAttribute("d", points.map((point) => linePath([point, point])).join(""));
   }
 
   /** Pyramids where the photos were taken, with the photos in them; a click shows what a photo saw. */
-  drawCameras() {
-    const { app } = this, { cameras } = app.scene.header;
-    if (!app.framed) return;
+  drawCameras(screen, cameras) {
     if (this.drawn !== cameras) byId("cameras").replaceChildren(...cameras.map(({ photo }, k) => {
       const camera = copyOf("pyramid").firstElementChild;
       camera.querySelector("title").textContent = `photo ${k + 1}`;
       if (photo) camera.querySelector("image").setAttribute("href", photo);
-      camera.onclick = () => app.showPhoto(k);
+      camera.onclick = () => this.app.showPhoto(k);
       return camera;
     }));
     this.drawn = cameras;
     [...byId("cameras").children].forEach((camera, k) => {
-      const places = this.places(cameras[k].pyramid);
-      camera.toggleAttribute("hidden", !places);
-      if (!places) return;
-      const [tip, a, b, c, d] = places, map = [subtract(b, a), subtract(d, a), a].map(([x, y]) => [x, y]);
+      const places = cameras[k].pyramid.map((point) => project(screen, point)), [tip, a, b, c, d] = places;
+      if (camera.toggleAttribute("hidden", !places.every(Boolean))) return; // some of it is behind the eye
+      const map = [subtract(b, a), subtract(d, a), a].map(([x, y]) => [x, y]);
       draw(camera, linePath([a, b, c, d, a, tip, b, c, tip, d]));
       camera.querySelector("image").setAttribute("transform", `matrix(${map})`);
     });

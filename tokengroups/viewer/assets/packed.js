@@ -1,7 +1,6 @@
 // Packed scenes, as tokengroups/viewer/pack.py writes and documents them.
 
 export const WORDS = 8; // of 32 bits, per splat
-export const MIN_ALPHA = 1 / 255; // fainter contributions are dropped
 
 export function fromBase64(text) {
   const binary = atob(text.trim()), bytes = new Uint8Array(binary.length);
@@ -61,8 +60,5 @@ export function withCopies(scene, sources) {
   };
 }
 
-export function groupIndices({ words, count }) {
-  const groups = new Uint16Array(count);
-  for (let i = 0; i < count; i++) groups[i] = words[WORDS * i + 7] >>> 16;
-  return groups;
-}
+export const groupIndices = ({ words, count }) =>
+  Uint16Array.from({ length: count }, (_, i) => words[WORDS * i + 7] >>> 16);

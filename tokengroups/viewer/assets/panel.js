@@ -45,7 +45,6 @@ export class Panel {
     });
     set(".text", { textContent: name });
     if (picture) set("img", { src: picture });
-    row.querySelector(picture ? "span.swatch" : "img").remove();
     const { members, state } = app.editor, size = scaled(group.size, state.unit * growth(members(id)));
     set("small", { textContent: sizeText(size) });
     return row;

@@ -2,8 +2,9 @@
 import {
   along, applyTransposed3, cross, dot, fromHalf, rotationFromQuaternion, scaled, unpackQuaternion,
 } from "./maths.js";
-import { MIN_ALPHA, WORDS } from "./packed.js";
+import { WORDS } from "./packed.js";
 
+const MIN_ALPHA = 1 / 255; // fainter contributions are dropped
 const BLUR = 0.3, MAX_ALPHA = 0.999, MIN_TRANSMITTANCE = 1e-4, MAX_DETERMINANT = 1e30;
 const FARTHEST = Math.sqrt(2 * Math.log(1 / MIN_ALPHA)); // standard deviations at which an opaque splat ends
 const GROUP_ALPHA = 0.5; // a pixel shows a group where at least this much is covered

@@ -1,9 +1,8 @@
 // WebGL 2: one call per frame draws all splats into a target of half floats, a second one copies it onto the canvas.
 import { byId } from "./dom.js";
 import { scaled } from "./maths.js";
-import { WORDS } from "./packed.js";
 
-const ROW = 512; // splats in a row of their textures
+const ROW = 512; // splats in a row of their textures, where each has two texels of 4 words
 const BATCH = 1024; // splats of one instance: an instance for each would be slow
 
 export class Renderer {
@@ -31,18 +30,20 @@ export class Renderer {
   }
 
   load(scene) {
-    const { gl } = this, { count, words, harmonics } = scene, rows = Math.max(Math.ceil(count / ROW), 1);
+    const { gl } = this, { count, words, harmonics } = scene, rows = Math.ceil(count / ROW);
     if (rows > gl.getParameter(gl.MAX_TEXTURE_SIZE)) throw new Error("The scene is too large; see --max-gaussians.");
     for (const { texture } of Object.values(this.textures)) gl.deleteTexture(texture);
     const integers = [gl.RGBA32UI, gl.RGBA_INTEGER, gl.UNSIGNED_INT], floats = [gl.RGBA32F, gl.RGBA, gl.FLOAT];
-    const degree = scene.header.sh_degree, groupRows = Math.ceil(scene.header.groups.length / 256) || 1;
+    const degree = scene.header.sh_degree, groupRows = Math.ceil(scene.header.groups.length / 256);
     this.textures = {
-      splats: this.table((WORDS / 4) * ROW, rows, integers, words),
-      harmonics: this.table(Math.max(degree, 1) * ROW, degree ? rows : 1, integers, harmonics),
-      order: this.table(1024, Math.max(Math.ceil(count / 1024), 1), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
+      splats: this.table(2 * ROW, rows, integers),
+      harmonics: this.table((degree || 1) * ROW, degree ? rows : 1, integers),
+      order: this.table(1024, Math.ceil(count / 1024), [gl.R32UI, gl.RED_INTEGER, gl.UNSIGNED_INT]),
       matrices: this.table(3 * 256, groupRows, floats),
       tints: this.table(256, groupRows, floats),
     };
+    this.fill("splats", words);
+    if (degree) this.fill("harmonics", harmonics);
     Object.assign(this, { scene, drawn: 0 });
   }
 
@@ -58,8 +59,8 @@ export class Renderer {
     });
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-      const logs = shaders.map((shader) => gl.getShaderInfoLog(shader));
-      throw new Error([gl.getProgramInfoLog(program), ...logs].join("\n"));
+      const logs = shaders.map((shader) => gl.getShaderInfoLog(shader)).join("");
+      throw new Error(logs || gl.getProgramInfoLog(program));
     }
     const setters = { [gl.FLOAT]: "uniform1f", [gl.FLOAT_VEC2]: "uniform2fv", [gl.FLOAT_VEC3]: "uniform3fv" };
     for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
@@ -82,21 +83,21 @@ export class Renderer {
     for (const [name, value] of Object.entries(values)) uniforms[name]?.(value);
   }
 
-  /** Texture of numbers, and what `fill` needs to know of it; no `values` = zeros. */
-  table(width, height, [inner, format, type], values) {
-    const { gl } = this, texture = gl.createTexture(), table = { texture, width, height, format, type };
+  /** Texture of zeros, and what `fill` needs to know of it. */
+  table(width, height, [inner, format, type]) {
+    const { gl } = this, texture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, inner, width, height);
     // Integer textures are incomplete, and read as zeros, with any other filter.
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
-    if (values) this.fill(table, values);
-    return table;
+    return { texture, width, height, format, type };
   }
 
-  /** Replace the first rows of a texture; zeros fill the last one. */
-  fill({ texture, width, format, type }, values) {
-    const { gl } = this, row = width * (format === gl.RED_INTEGER ? 1 : 4), height = Math.ceil(values.length / row);
+  /** Replace the first rows of the texture of that name; zeros fill the last one. */
+  fill(name, values) {
+    const { gl } = this, { texture, width, format, type } = this.textures[name];
+    const row = width * (format === gl.RED_INTEGER ? 1 : 4), height = Math.ceil(values.length / row);
     const whole = new values.constructor(row * height);
     whole.set(values);
     gl.bindTexture(gl.TEXTURE_2D, texture);
@@ -104,14 +105,8 @@ export class Renderer {
   }
 
   setOrder(order, count) {
-    this.fill(this.textures.order, order.subarray(0, count));
+    this.fill("order", order.subarray(0, count));
     this.drawn = count;
-  }
-
-  /** Take of each group the rows of its 3x4 matrix, and its tint with the tint's strength. */
-  setGroups(matrices, tints) {
-    this.fill(this.textures.matrices, matrices);
-    this.fill(this.textures.tints, tints);
   }
 
   /** Draw what a camera of the canvas's size sees; below 1, `detail` draws fewer pixels. */
