@@ -21,11 +21,9 @@ export class App {
   constructor(scene) {
     Object.assign(this, {
       scene, canvas: byId("canvas"), view: scene.header.cameras[0].view, viewpoints: [], waiting: [],
-      groups: new Map(), columns: [], // as `applyEdits` makes them
       hidden: new Set(), locked: new Set(), selection: new Set(), hovered: null, // ids; the locked cannot be picked
       lit: new Map(), // probabilities of what a query has found
       changes: 0, asked: -1, shown: -1, // of what the order depends on; those for which one was asked for, and is drawn
-      frameMs: 0,
     });
     this.renderer = new Renderer(this.canvas);
     this.panel = new Panel(this);
@@ -47,12 +45,14 @@ export class App {
     Object.assign(this, { scene, order: null, sortMs: 0, tinted: false });
   }
 
+  /** Follow edits, as `applyEdits` makes them. */
   arrange({ groups, columns }) {
     Object.assign(this, { groups, columns, matrices: new Float32Array(12 * columns.length) });
     columns.forEach(({ linear, shift }, index) => this.setMatrix(index, linear, shift));
     this.panel.follow({ groups, columns });
-    if ([...this.selection].every((id) => groups.has(id))) this.paint();
-    else this.choose([...this.selection]);
+    const chosen = [...this.selection];
+    if (chosen.every((id) => groups.has(id))) this.paint();
+    else this.choose(chosen);
   }
 
   watch() {

@@ -38,7 +38,7 @@ export function commandsOf(app) {
     film: () => app.film(),
     f: () => app.focusGroup(app.selected),
     Escape: () => {
-      if (app.overlay.cancel()) return;
+      if (app.overlay.amounts) return app.overlay.cancel();
       if (app.measuring) return app.command("m");
       app.light([]);
       app.select(null);

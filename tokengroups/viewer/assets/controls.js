@@ -5,7 +5,7 @@ import { look, orbit, shift } from "./view.js";
 const TURN = 3; // radians for a drag across the smaller side of the canvas
 const CLICK = 4; // pixels: what moves less is no drag
 const FLYING = { w: [0, 0, 1], s: [0, 0, -1], a: [-1, 0, 0], d: [1, 0, 0], q: [0, 1, 0], e: [0, -1, 0] };
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export function listen(app) {
   pointers(app, app.canvas);
@@ -70,7 +70,7 @@ function keyboard(app) {
     last = now;
     for (const key of down) { // flying is as fast near the focus as far from it
       if (FLYING[key]) app.setView(shift(app.view, scaled(FLYING[key], (step * depth) / app.view.distance)));
-      else app.setView(orbit(app.view, -ARROWS[key][0] * step, ARROWS[key][1] * step, up));
+      else app.setView(orbit(app.view, ...scaled(ARROWS[key], step), up));
     }
     if (down.size) requestAnimationFrame(fly);
   };

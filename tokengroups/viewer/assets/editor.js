@@ -132,10 +132,8 @@ export class Editor {
   }
 
   duplicate() {
-    this.edit(this.each((id, { size }) => {
-      const offset = this.offset([Math.hypot(...size) / 2, 0, 0]);
-      return [["duplicate", id, ...wordsOf(offset, this.base.header.digits)]];
-    }));
+    const beside = ({ size }) => wordsOf(this.offset([Math.hypot(...size) / 2, 0, 0]), this.base.header.digits);
+    this.edit(this.each((id, group) => [["duplicate", id, ...beside(group)]]));
   }
 
   merge() {

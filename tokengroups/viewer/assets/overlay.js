@@ -10,20 +10,21 @@ export class Overlay {
   constructor(app) {
     this.app = app;
     this.measured = []; // points of the world, relative to the scene's origin
-    this.handles = [...byId("gizmo").children];
-    this.handles.forEach((handle) => this.listen(handle));
+    for (const handle of byId("gizmo").children) this.listen(handle);
   }
 
   update() {
     const { app } = this, { selected, editor, scene: { header } } = app, screen = app.screen();
     const active = selected !== null && !app.measuring;
     const lines = active && handles(screen, editor.centre(selected), header.frame);
-    for (const handle of this.handles) {
+    for (const handle of byId("gizmo").children) {
       const { classList, dataset } = handle, line = lines && lines[dataset.handle];
       const hidden = !lines || (classList.contains("plane") && area(line) < SMALLEST);
       draw(handle, hidden ? "" : classList.contains("arrow") ? arrowPath(line) : linePath(line));
     }
-    this.drawMeasured(screen);
+    const points = this.measured.map((point) => project(screen, point)).filter(Boolean);
+    byId("ruler").setAttribute("d", linePath(points));
+    byId("ends").setAttribute("d", points.map((point) => linePath([point, point])).join(""));
     if (app.framed) this.drawCameras(screen, header.cameras);
   }
 
@@ -59,13 +60,11 @@ export class Overlay {
     handle.onpointercancel = () => this.cancel();
   }
 
-  /** Give up what is being dragged; false if nothing is. */
+  /** Give up what is being dragged. */
   cancel() {
-    if (!this.amounts) return false;
     this.amounts = null;
     this.app.editor.preview();
     say("amount", "");
-    return true;
   }
 
   /** Show the box between two corners; none without them. */
@@ -95,22 +94,10 @@ export class Overlay {
     this.update();
   }
 
-  drawMeasured(screen) {
-    const points = this.measured.map((point) => project(screen, point)).filter(Boolean);
-    byId("ruler").setAttribute("d", linePath(points));
-    byId("ends").setAttribute("d", points.map((point) => linePath([point, point])).join(""));
-  }
-
   /** Pyramids where the photos were taken, with the photos in them; a click shows what a photo saw. */
   drawCameras(screen, cameras) {
-    if (this.drawn !== cameras) byId("cameras").replaceChildren(...cameras.map(({ photo }, k) => {
-      const camera = copyOf("pyramid").firstElementChild;
-      camera.querySelector("title").textContent = `photo ${k + 1}`;
-      if (photo) camera.querySelector("image").setAttribute("href", photo);
-      camera.onclick = () => this.app.showPhoto(k);
-      return camera;
-    }));
-    this.drawn = cameras;
+    if (this.framed !== cameras) byId("cameras").replaceChildren(...cameras.map(this.pyramid, this));
+    this.framed = cameras;
     [...byId("cameras").children].forEach((camera, k) => {
       const places = cameras[k].pyramid.map((point) => project(screen, point)), [tip, a, b, c, d] = places;
       if (camera.toggleAttribute("hidden", !places.every(Boolean))) return; // some of it is behind the eye
@@ -118,6 +105,14 @@ export class Overlay {
       draw(camera, linePath([a, b, c, d, a, tip, b, c, tip, d]));
       camera.querySelector("image").setAttribute("transform", `matrix(${map})`);
     });
+  }
+
+  pyramid({ photo }, k) {
+    const camera = copyOf("pyramid").firstElementChild;
+    camera.querySelector("title").textContent = `photo ${k + 1}`;
+    if (photo) camera.querySelector("image").setAttribute("href", photo);
+    camera.onclick = () => this.app.showPhoto(k);
+    return camera;
   }
 
   amountText(amounts) {

@@ -18,9 +18,10 @@ export async function gunzip(bytes) {
  * words per splat) and `shares` (3 bytes each) or null.
  */
 export function unpack(bytes) {
-  if (String.fromCharCode(...bytes.subarray(0, 4)) !== "TGPK") throw new Error("this is no packed scene");
+  const text = (from, to) => new TextDecoder().decode(bytes.subarray(from, to));
+  if (text(0, 4) !== "TGPK") throw new Error("this is no packed scene");
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4, true);
-  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const header = JSON.parse(text(8, 8 + length));
   if (header.version !== 1) throw new Error(`packed scene of version ${header.version}; this page reads 1`);
   const count = header.gaussians;
   let start = 8 + length;

@@ -10,7 +10,6 @@ export class Renderer {
     const options = { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" };
     this.gl = canvas.getContext("webgl2", options);
     if (!this.gl) throw new Error("This browser shows no WebGL 2. Update it, or allow hardware acceleration.");
-    this.background = [0, 0, 0];
     this.setUp();
   }
 

@@ -4,6 +4,7 @@ import { byId, say } from "./dom.js";
 import { fromBase64, gunzip, unpack } from "./packed.js";
 
 async function openScene() {
+  const { dataset } = document.documentElement;
   try {
     if (!globalThis.DecompressionStream) throw new Error("This browser is too old for the page.");
     const text = byId("scene").textContent;
@@ -12,15 +13,13 @@ async function openScene() {
     say("facts", scene.header.facts);
     const app = new App(scene);
     byId("blend").oninput = ({ target }) => (byId("still").style.clipPath = `inset(0 0 0 ${target.value}%)`);
-    for (const button of document.querySelectorAll("[data-key]")) {
-      button.onclick = () => app.command(button.dataset.key);
-    }
+    for (const each of document.querySelectorAll("[data-key]")) each.onclick = () => app.command(each.dataset.key);
     await app.settled();
-    document.documentElement.dataset.state = "ready";
+    dataset.state = "ready";
     return app;
   } catch (error) {
     say("message", error.message);
-    document.documentElement.dataset.state = "failed";
+    dataset.state = "failed";
     throw error;
   }
 }
