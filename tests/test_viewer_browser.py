@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from browsers import AWAY, DARK, PICKS, PREPARE, Opened, dense_scene, difference, drag_handle, ours, place_of
@@ -444,3 +445,29 @@ def test_a_measured_distance_is_that_of_the_points_that_show(show: Any) -> None:
     opened.page.keyboard.press("Escape")
     assert not opened.run("app.measuring")
     assert opened.page.locator("#amount").inner_text() == "" and opened.errors == []
+
+
+def test_the_saved_picture_has_no_marks_of_the_mouse(show: Any, tmp_path: Path) -> None:
+    scene = dense_scene()
+    opened = small_window(show, scene)
+    view = ours(scene, opened.cameras)
+    group_id = int(view.group_map[view.group_map >= 0].mode().values)
+    opened.page.mouse.click(*place_of(view, group_id))
+    assert opened.becomes("app.hovered", group_id)
+    with opened.page.expect_download() as download:
+        opened.page.keyboard.press("k")
+    download.value.save_as(tmp_path / "saved.png")
+    assert difference(np.asarray(PIL.Image.open(tmp_path / "saved.png").convert("RGB")).astype(float), view) < 0.5
+    opened.page.mouse.move(*AWAY)
+    assert np.abs(opened.picture(None) - 255 * view.color.clamp(0, 1).numpy()).mean() > 0.5  # it is selected still
+
+
+def test_copies_are_selected_and_lie_beside_one_another(show: Any) -> None:
+    opened = show(dense_scene())
+    opened.run("app.select(8)")
+    for copy in (18, 19):
+        opened.page.keyboard.press("Control+d")
+        assert opened.run("[...app.selection]") == [copy]
+    centres = np.array(opened.run("[8, 18, 19].map((id) => app.editor.centre(id))"))
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    assert steps.min() > 0.1 and np.linalg.norm(centres[2] - centres[0]) == pytest.approx(steps.sum(), rel=1e-3)

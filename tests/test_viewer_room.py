@@ -148,15 +148,23 @@ def test_an_order_for_an_older_version_is_refused_with_a_choice(room: Room) -> N
         ),
         ("/undo", b'{"version": 0}', "nothing to undo"),
         ("/redo", b'{"version": 0}', "nothing to redo"),
-        ("/save", b'{"version": 0}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": ""}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": ".."}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": ".hidden.ply"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": "../a.ply"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": "/tmp/a.ply"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": "a\\u0000.safetensors"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": "a\\ud800.safetensors"}', "give the name of a file"),
-        ("/save", b'{"version": 0, "name": ["a.safetensors"]}', "give the name of a file"),
+        ("/save", b'{"version": 0}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": ""}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "  "}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "a/b/c.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "a//c.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "../c.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "a/.c.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "x."}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "x.exe"}', "ends in .safetensors, .ply"),
+        ("/save", b'{"version": 0, "name": "x"}', "ends in .safetensors, .ply"),
+        ("/save", b'{"version": 0, "name": ".."}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": ".hidden.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "../a.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "/tmp/a.ply"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "a\\u0000.safetensors"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": "a\\ud800.safetensors"}', "give a name in the scene's folder"),
+        ("/save", b'{"version": 0, "name": ["a.safetensors"]}', "give a name in the scene's folder"),
         ("/query", b'{"version": 0}', "give the text to look for, got None"),
         ("/query", b'{"version": 0, "text": ["chair"]}', "give the text to look for"),
         ("/query", b'{"version": 0, "text": " \\n"}', "the text is empty"),
@@ -181,6 +189,28 @@ def test_saving_writes_beside_the_scene_and_asks_before_it_replaces(room: Room) 
     status, answer = post(room, "/save", name="parts", groups=True, version=1)
     assert status == 200 and [Path(file).parent.name for file in answer["files"]] == ["parts"] * 4
     assert post(room, "/save", name="new.safetensors", replace=True, version=1)[0] == 200
+
+
+def test_a_second_export_goes_into_a_folder_of_its_own(room: Room) -> None:
+    assert post(room, "/save", name="a.ply", version=0)[0] == 200
+    status, answer = post(room, "/save", name="b.ply", version=0)
+    assert status == 400 and "belongs to a.ply" in answer["error"]
+    status, answer = post(room, "/save", name="more/b.ply", version=0)
+    assert status == 200 and {Path(file).parent.name for file in answer["files"]} == {"more"}
+    status, answer = post(room, "/save", name="parts/groups", groups=True, version=0)
+    assert status == 200 and {Path(file).parent.parent.name for file in answer["files"]} == {"parts"}
+
+
+def test_a_file_that_is_overwritten_in_place_changes_nothing_of_the_session(room: Room) -> None:
+    source = Path(room.session.source)
+    before = room.session.scene.gaussians.means.clone()
+    with source.open("r+b") as file:  # as `cp` does; truncating it would end a process that has it mapped
+        file.write(bytes(source.stat().st_size))
+    assert torch.equal(room.session.scene.gaussians.means, before)
+    status, state = post(room, "/edit", edits=[["remove", "box"]], version=0)
+    assert status == 200 and state["file_changed"]
+    assert post(room, "/save", name="rescued.safetensors", version=1)[0] == 200
+    assert tg.load_scene(source.parent / "rescued.safetensors").group_ids.tolist() == [1, 3]
 
 
 def test_a_replaced_file_is_said_and_can_be_read_again(room: Room) -> None:

@@ -17,6 +17,7 @@ from scenes import random_scene
 
 import tokengroups as tg
 from tokengroups.editing import parse_edits
+from tokengroups.errors import UserError
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
 from tokengroups.scene import group_centre
 from tokengroups.scene.groups import gaussian_columns
@@ -226,6 +227,35 @@ def test_turns_are_about_named_axes_or_others(folder: Path) -> None:
         ["0.6,0,-0.8", "--degrees", "5"],
     ]
     assert found[3] == []
+
+
+def test_names_are_what_the_command_line_takes_for_names(folder: Path) -> None:
+    texts = [
+        "chair",
+        "it's <b>mine</b>",
+        "1_0",
+        "a 3",
+        "3 a",
+        "3",
+        "-3",
+        "1.5",
+        "1e5",
+        "-o",
+        "--all",
+        " -o",
+        "nan",
+        "Inf",
+    ]
+    texts += ["+inf", "infinity", "nanny", "  ", "-", "é"]
+
+    def taken(text: str) -> bool:
+        try:
+            tg.rename(tg.example_scene(), 2, text)
+        except UserError:
+            return False
+        return bool(text.strip())
+
+    assert run(folder, "return given.map(edits.isName);", texts) == [taken(text) for text in texts]
 
 
 def test_undo_and_redo_walk_along_the_steps(folder: Path) -> None:

@@ -126,6 +126,7 @@ def test_a_room_is_edited_and_saved(served: Served, look: Any, scene: TokenScene
     assert len(served.room.session.scene.group_ids) == 7 and copy in opened.run("[...app.groups.keys()]")
     edited = served.room.session.scene
     x = float(group_centre(edited, edited.group_ids.tolist().index(group_id))[0])
+    opened.run(f"app.select({group_id})")
     box = opened.page.get_by_label("split by a box")
     box.fill(f"-9 -9 -9, {x} 9 9")
     box.press("Enter")

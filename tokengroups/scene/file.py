@@ -63,7 +63,7 @@ def save_scene(path: str | os.PathLike[str], scene: TokenScene) -> None:
 
 
 def load_scene(path: str | os.PathLike[str]) -> TokenScene:
-    """Read and check a scene; on the CPU.
+    """Read and check a scene; on the CPU, in memory of its own: the file may change afterwards.
 
     Raises:
         UserError: Missing, truncated, damaged, foreign, or of another version; one line says which.
@@ -80,7 +80,7 @@ def load_scene(path: str | os.PathLike[str]) -> TokenScene:
     metadata = _read_metadata(path)
     with malformed(f"{path}: damaged scene metadata", _ADVICE):
         content = _parse(metadata["scene"])
-    tensors = read_tensors(path)
+    tensors = {name: tensor.clone() for name, tensor in read_tensors(path).items()}
     semantic = SEMANTIC_FIELDS if content.text_encoder is not None else ()
     expected = {*GAUSSIAN_FIELDS, *SCENE_FIELDS, *CAMERA_FIELDS, *semantic, *({GROUP_SCORES} & set(tensors))}
     if set(tensors) != expected:

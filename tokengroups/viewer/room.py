@@ -15,7 +15,9 @@ from torch import Tensor
 
 from tokengroups.editing import EmbedText, names_only
 from tokengroups.errors import UserError
+from tokengroups.io.files import make_folder
 from tokengroups.reading import shown
+from tokengroups.scene import WRITERS
 from tokengroups.types import TokenScene
 from tokengroups.viewer.looks import Looks, look
 from tokengroups.viewer.pack import pack_scene
@@ -24,6 +26,7 @@ from tokengroups.viewer.queries import can_ask, find
 from tokengroups.viewer.session import FileExists, Session, StaleVersion, open_session
 
 EDITED = "edited.safetensors"  # the file in the command line that is shown
+_SCENE = ".safetensors"
 _QUICK = 1  # of gzip's levels: the network is near
 
 
@@ -151,11 +154,14 @@ class Room:
 
     def _save(self, order: dict[str, Any]) -> Answer:
         """Write into the scene's folder, nowhere else."""
-        name = order.get("name")
-        if not isinstance(name, str) or not name or not _is_plain(name):
-            raise UserError(f"give the name of a file in the scene's folder, without a path, got {shown(repr(name))}")
-        path = Path(self.session.source).parent / name
-        replace_file, groups = order.get("replace") is True, order.get("groups") is True
+        name, groups = order.get("name"), order.get("groups") is True
+        if not isinstance(name, str) or not 1 <= len(parts := name.split("/")) <= 2 or not all(map(_is_plain, parts)):
+            raise UserError(f"give a name in the scene's folder, or FOLDER/NAME there, got {shown(repr(name))}")
+        if not groups and Path(name).suffix.lower() not in (_SCENE, *WRITERS):
+            raise UserError(f"{shown(name)}: give a name that ends in {_SCENE}, {', '.join(WRITERS)}")
+        path, replace_file = Path(self.session.source).parent / name, order.get("replace") is True
+        self.session.check(order["version"])
+        make_folder(path.parent)
         files = self.session.save(path, order["version"], replace_file=replace_file, groups=groups)
         return _json({"files": [str(file) for file in files]})
 
@@ -205,7 +211,8 @@ def _read(body: bytes) -> dict[str, Any]:
 
 def _is_plain(name: str) -> bool:
     """Whether it names a file in a folder, which is neither hidden nor elsewhere."""
-    return name == Path(name).name and name[0] != "." and "\\" not in name and name.isprintable()
+    plain = name.isprintable() and "\\" not in name
+    return plain and name != "" and name.strip() == name and name[0] != "." and name[-1] != "."
 
 
 def _json(content: Any, status: int = 200) -> Answer:

@@ -137,7 +137,10 @@ export class App {
 
   async picture() {
     await this.settled();
+    if (!this.coloured) this.renderer.fill("tints", new Float32Array(this.tints.length));
     this.draw();
+    this.tinted = false;
+    this.invalidate();
     this.canvas.toBlob((blob) => download(`${this.scene.header.title}.png`, blob));
   }
 
@@ -203,7 +206,7 @@ export class App {
     const offline = { matches: named.map(({ id }) => ({ id, probability: 1 })) };
     const { error = "", matches = [] } = link && !link.lost ? await link.ask("query", { text }) : offline;
     this.light(matches);
-    this.editor.note(error);
+    this.editor.note(error || (this.selection.size ? "" : "Nothing fits."));
   }
 
   paint() {

@@ -77,10 +77,10 @@ function keyboard(app) {
   const nameOf = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
   addEventListener("keydown", (event) => {
     const { target, altKey, ctrlKey, metaKey, shiftKey } = event, key = nameOf(event);
-    if (altKey || target.closest("input:not([type=checkbox]), select")) return;
+    if (altKey || target.closest("input:not([type=checkbox], [type=range]), select")) return;
     if (ctrlKey || metaKey) {
       if (!app.command(`Ctrl-${shiftKey ? "Shift-" : ""}${key}`)) return;
-    } else if (FLYING[key] || (ARROWS[key] && !target.closest("#panel"))) {
+    } else if (FLYING[key] || (ARROWS[key] && !target.closest("#panel, input"))) {
       if (!down.size) (last = performance.now()), requestAnimationFrame(fly);
       down.add(key);
     } else if (!app.command(key)) return;

@@ -2,7 +2,7 @@
 import { byId, create, download, say } from "./dom.js";
 import {
   NO_EDITS, applyEdits, centreOf, commandLine, editsFile, moveWords, operationsOf, redone, scaleWords, turnWords,
-  undone, withStep, wordsOf,
+  undone, isName, withStep, wordsOf,
 } from "./edits.js";
 import { AMOUNTS } from "./gizmo.js";
 import { Link } from "./link.js";
@@ -67,7 +67,7 @@ export class Editor {
     const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
     undo.disabled = copy.disabled = save.disabled = !done;
     redo.disabled = done === steps.length;
-    if (!byId("note").firstElementChild) this.note(""); // choices stay
+    if (!byId("note").firstElementChild && !this.link?.lost) this.note(""); // choices and warnings stay
   }
 
   become(history, path, order) {
@@ -119,10 +119,12 @@ export class Editor {
     const place = scaled(add(focusOf(app.view), header.origin), unit);
     if (name === "save") this.link.save(value);
     else if (name === "split") this.split(value.trim().split(/[\s,]+/));
+    else if (name === "rename" && !isName(value)) this.note("A name is no number and begins with no dash.");
     else if (name === "rename") this.edit([["rename", String(app.selected), value]]);
     else if (name === "length") this.edit(scaleWords(["rescale"], value / (app.overlay.distance * unit)));
     else if (name === "insert") this.edit([["insert", value, "--at", ...wordsOf(place, header.digits)]]);
     else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
+    app.overlay.tellDistance();
   }
 
   remove() {
@@ -133,7 +135,10 @@ export class Editor {
 
   duplicate() {
     const beside = ({ size }) => wordsOf(this.offset([Math.hypot(...size) / 2, 0, 0]), this.base.header.digits);
+    const { app } = this, before = app.groups;
     this.edit(this.each((id, group) => [["duplicate", id, ...beside(group)]]));
+    const copies = [...app.groups.keys()].filter((id) => !before.has(id));
+    if (copies.length) app.choose(copies);
   }
 
   merge() {

@@ -30,6 +30,9 @@ export function turnWords(id, axis, degrees) {
   return turn === "0" ? [] : [["rotate", String(id), "--axis", NAMED[name] ?? name, "--degrees", turn]];
 }
 
+/** Whether `tokengroups edit` reads a text as a name: it is no number and no option. */
+export const isName = (text) => isNaN(text) && !/^\s*(-|\+?(nan|inf|infinity)\s*$)/i.test(text);
+
 /** Words of `scale` or `rescale`, given what stands before the factor. */
 export function scaleWords(words, factor) {
   const written = String(+factor.toPrecision(5));

@@ -2,6 +2,7 @@
 import { unpack } from "./packed.js";
 
 const AGAIN_MS = 2000; // between attempts to reach a server that is gone
+const GONE = "The server is gone. The edits stay in this page until it is back.";
 const editsOf = (steps) => steps.map(({ edits }) => edits);
 
 export class Link {
@@ -28,7 +29,7 @@ export class Link {
 
   lose() {
     const { editor } = this;
-    if (!this.lost) editor.note("The server is gone. The edits stay in this page until it is back.");
+    if (!this.lost) editor.note(GONE);
     this.lost = true;
     editor.unsaved = editor.history.done > 0;
   }
@@ -36,7 +37,7 @@ export class Link {
   /** Do something when all orders before are answered. */
   after(task) {
     this.waiting++;
-    const failed = (error) => this.lost || this.editor.note(error.message);
+    const failed = (error) => this.editor.note(this.lost ? GONE : error.message);
     const done = () => {
       if (!--this.waiting && this.behind) this.refresh();
     };

@@ -87,11 +87,17 @@ export class Overlay {
       if (alpha < 0.5) return;
       this.measured = [...(this.measured.length === 1 ? this.measured : []), unproject(app.screen(), place, depth)];
     } else this.measured = [];
-    const [a, b] = this.measured, hint = app.measuring ? `Click ${a ? "the other point" : "two points"}` : "";
+    const [a, b] = this.measured;
     this.distance = b && Math.hypot(...subtract(b, a));
     byId("length").hidden = !b;
-    say("amount", b ? `Distance ${+(this.distance * app.editor.state.unit).toPrecision(4)}` : hint);
+    this.tellDistance();
     this.update();
+  }
+
+  tellDistance() {
+    const { distance, measured: [a], app: { editor, measuring } } = this;
+    const hint = measuring ? `Click ${a ? "the other point" : "two points"}` : "";
+    say("amount", distance ? `Distance ${+(distance * editor.state.unit).toPrecision(4)}` : hint);
   }
 
   /** Pyramids where the photos were taken, with the photos in them; a click shows what a photo saw. */

@@ -8,7 +8,11 @@ export class Panel {
   constructor(app) {
     this.app = app;
     byId("search").oninput = () => app.light([]);
-    byId("search").onkeydown = ({ key, target }) => key === "Enter" && app.query(target.value);
+    byId("search").onkeydown = ({ key, target }) => {
+      if (key !== "Enter") return;
+      app.focus(); // the next key is a command again
+      app.query(target.value);
+    };
     byId("sorting").oninput = () => this.arrange();
   }
 
