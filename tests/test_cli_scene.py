@@ -262,6 +262,15 @@ def test_edit_takes_options_anywhere(scene_file: Path, tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out)["edits"] == ["removed 2", "moved 5 by -1 0 0"]
 
 
+@pytest.mark.parametrize("words", ["rescale --help", "none.safetensors move -h", "a remove 2 -o a --help", "a -o --help"])
+def test_help_among_the_operations_is_the_help(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("edit", "--help")
+    assert "\noperations:\n" in (wanted := capsys.readouterr().out)
+    assert run("edit", *words.split()) == 0
+    assert capsys.readouterr().out == wanted
+
+
 def test_the_script_edit_py_is_the_same_command(
     scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

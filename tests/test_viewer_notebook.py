@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def test_wrong_use_is_said(tmp_path: Path) -> None:
             shown.save(tmp_path / name)
     with pytest.raises(UserError, match="there is no such file"):
         tg.view(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="it is a folder; give a file"):
+        tg.view(tmp_path)
+    for other in (3, None, [shown], b"a.safetensors"):
+        with pytest.raises(TypeError, match=f"give a scene, or the path of a scene file, got {type(other).__name__}$"):
+            unwrap(tg.view)(other)  # as users have it, without the tests' check of types
     for wrong in ({"height": 0}, {"max_gaussians": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             tg.view(tg.example_scene(), **wrong)

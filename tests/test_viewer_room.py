@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shlex
 import time
 from dataclasses import replace
@@ -184,11 +185,33 @@ def test_saving_writes_beside_the_scene_and_asks_before_it_replaces(room: Room) 
     status, answer = post(room, "/save", name="new.safetensors", version=1)
     assert status == 200 and [Path(file).name for file in answer["files"]] == ["new.safetensors"]
     assert folder(room) == ["my room.safetensors", "new.safetensors"]
-    status, answer = post(room, "/save", name="my room.safetensors", version=1)
+    status, answer = post(room, "/save", name="new.safetensors", version=1)
     assert (status, answer["choices"]) == (409, ["rename", "replace"])
     status, answer = post(room, "/save", name="parts", groups=True, version=1)
     assert status == 200 and [Path(file).parent.name for file in answer["files"]] == ["parts"] * 4
     assert post(room, "/save", name="new.safetensors", replace=True, version=1)[0] == 200
+
+
+def test_the_open_file_is_never_replaced(room: Room) -> None:
+    """Its command line would apply the edits twice. All names of the file count; one choice is none."""
+    source = Path(room.session.source)
+    before = source.read_bytes()
+    (source.parent / "soft.safetensors").symlink_to(source.name)
+    os.link(source, source.parent / "hard.safetensors")
+    (source.parent / "here").symlink_to(".")
+    (source.parent / "cameras.json").symlink_to(source.name)
+    post(room, "/edit", edits=[["remove", "box"]], version=0)
+    for name in ("my room", "soft", "hard", "here/my room", "here/hard"):
+        for more in ({}, {"replace": True}):
+            status, answer = post(room, "/save", name=f"{name}.safetensors", version=1, **more)
+            assert status == 400 and list(answer) == ["error"]
+            assert "is the open scene, to which the edits apply; give another name" in answer["error"]
+    for order in ({"name": "a.ply"}, {"name": "here", "groups": True, "replace": True}):
+        status, answer = post(room, "/save", version=1, **order)
+        assert status == 400 and "cameras.json is the open scene" in answer["error"]
+    assert source.read_bytes() == before and len(folder(room)) == 5
+    source.unlink()
+    assert post(room, "/save", name=source.name, version=1)[0] == 400 and not source.exists()
 
 
 def test_a_second_export_goes_into_a_folder_of_its_own(room: Room) -> None:

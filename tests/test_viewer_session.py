@@ -273,6 +273,12 @@ def test_saving_writes_what_is_asked_for(scene_file: str) -> None:
     assert session.save("a.ply", replace_file=True) and session.save("parts", groups=True, replace_file=True)
     with pytest.raises(UserError, match="there is no folder"):
         session.save("no/b.safetensors")
+    own = Path(scene_file).read_bytes()
+    with pytest.raises(UserError, match="is the open scene, to which the edits apply; give another name"):
+        session.save(Path("parts", "..", scene_file), replace_file=True)
+    with pytest.raises(UserError, match="no file can have this name"):
+        session.save("a\0.safetensors")
+    assert Path(scene_file).read_bytes() == own
 
 
 def test_a_file_that_somebody_replaced_is_noticed(scene_file: str) -> None:

@@ -34,6 +34,7 @@ OPTIONS = {
     "-o": "output", "--output": "output", "--script": "script", "--render": "render", "--text-encoder": "text_encoder",
 }  # fmt: skip
 FLAGS = ("--json", "--all")
+HELP_FLAGS = {"-h", "--help"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +57,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         return f"{options_help()}\noperations:\n{operations_help()}\n\n{NOTES}\n"
 
     parser.format_help = format_help
+    parser.set_defaults(print_help=parser.print_help)
 
 
 def run(args: argparse.Namespace) -> None:
     """Apply the operations and write the edited scene."""
+    if HELP_FLAGS.intersection(args.operations):  # argparse sees those before the operations only
+        args.print_help()
+        return
     words = split_options(args)
     if not args.output:
         raise UserError("name the edited scene's file with -o OUT")

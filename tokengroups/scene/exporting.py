@@ -130,6 +130,13 @@ def export_groups(
         return written
 
 
+def export_places(scene: TokenScene, path: str | os.PathLike[str], *, groups: bool) -> list[Path]:
+    """The files that `export_scene` writes, or with `groups` `export_groups`, given the folder; in their order."""
+    path = Path(path)
+    folder, names = (path, _group_files(scene, ".ply")) if groups else (path.parent, [path.name])
+    return [folder / name for name in (*names, GROUPS_FILE, CAMERAS_FILE)]
+
+
 def _group_files(scene: TokenScene, suffix: str) -> dict[str, list[int]]:
     """Names of the groups' files, and the column of each."""
     return {f"group_{group_id:03d}{suffix}": [column] for column, group_id in enumerate(scene.group_ids.tolist())}

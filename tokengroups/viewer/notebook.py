@@ -60,6 +60,7 @@ def view(
         max_gaussians: Leave out the faintest and smallest beyond this number, by opacity times area; None keeps all.
 
     Raises:
+        TypeError: Neither a scene nor a path.
         UserError: The file cannot be read, or there are more groups than the page shows.
         ValueError: The scene is inconsistent, empty, or holds NaN; a height or number below 1.
 
@@ -71,6 +72,8 @@ def view(
         >>> shown._repr_html_()[:37]
         '<iframe srcdoc="&lt;!doctype html&gt;'
     """
+    if not isinstance(scene, TokenScene | str | os.PathLike):
+        raise TypeError(f"give a scene, or the path of a scene file, got {type(scene).__name__}")
     if height < 1 or (max_gaussians is not None and max_gaussians < 1):
         raise ValueError("height and max_gaussians must be at least 1")
     if not isinstance(scene, TokenScene):

@@ -15,6 +15,7 @@ from tokengroups.errors import UserError
 from tokengroups.io.files import check_scene_name
 from tokengroups.reading import path_kind, shown
 from tokengroups.scene import WRITERS, export_groups, export_scene, load_scene, save_scene
+from tokengroups.scene.exporting import export_places
 from tokengroups.types import TokenScene
 
 _RECENT = 16  # all scenes after so many last edits are kept; of older ones fewer, because a large scene takes 100 MB
@@ -156,16 +157,18 @@ class Session:
         Raises:
             FileExists: There is such a file, and nobody has said that it may be replaced.
             StaleVersion: The session has another version.
-            UserError: It cannot be written.
+            UserError: It cannot be written, or it would replace the scene's own file.
         """
         self.check(version)
         path = Path(path)
+        exported = groups or path.suffix.lower() in WRITERS
+        for place in export_places(self.scene, path, groups=groups) if exported else [path]:
+            if _same_file(place, self.source):  # whoever applies the edits to it would apply them twice
+                raise UserError(f"{shown(place)} is the open scene, to which the edits apply; give another name")
         if path_kind(path) == ("folder" if groups else "file") and not replace_file:
             raise FileExists(f"{shown(path)} exists; give another name, or say that it may be replaced")
-        if groups:
-            return export_groups(self.scene, path)
-        if path.suffix.lower() in WRITERS:
-            return export_scene(self.scene, path)
+        if exported:
+            return export_groups(self.scene, path) if groups else export_scene(self.scene, path)
         save_scene(check_scene_name(path), self.scene)
         return [path]
 
@@ -196,6 +199,14 @@ def open_session(path: str | os.PathLike[str]) -> Session:
 def _spacing(age: int) -> int:
     """Distance between kept scenes so many steps ago: 1 for the last ones, then 2, 4, ..., doubled as the age is."""
     return 1 << (age // _RECENT).bit_length()
+
+
+def _same_file(path: Path, source: str) -> bool:
+    """Tell whether both name one file, links followed; it may be missing."""
+    try:
+        return os.path.samefile(path, source)
+    except (OSError, ValueError):
+        return path_kind(path) == "missing" and os.path.realpath(path) == os.path.realpath(source)
 
 
 def _mark(path: str | os.PathLike[str]) -> FileMark:
