@@ -14,16 +14,20 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from tokengroups.geometry import transform_points
 from tokengroups.scene.groups import EXTENT_QUANTILES, GroupPoints, for_all_groups, points_of_group, select_points
-from tokengroups.scene.quantiles import weighted_quantile
+from tokengroups.scene.quantiles import quantile_of_lowest, weighted_quantile
 from tokengroups.types import Cameras, TokenScene
 
 _YAWS = 90  # that the search for the smallest footprint tries, evenly spaced over a quarter turn
 _VALUES_AT_ONCE = 2**16  # projected positions: larger arrays cost page faults
+_SECTOR = 12  # neighbouring directions, among a full turn, for which Gaussians are chosen at once
+_SPARE = 1.01  # factor on the weight of the lowest ones, much above rounding
+_END = EXTENT_QUANTILES[0]
 _SMALL = 0.04  # footprints larger by less than this share than the smallest make up its surroundings
 _SMALLEST = 0.01  # those larger by less than this share are as good as the smallest
 _SQUARE = 0.017  # sides that differ by less than this share are equally long
@@ -78,26 +82,41 @@ def _boxes(points: GroupPoints, cameras: Cameras, up: Float[Tensor, "3"]) -> lis
 
 def _footprint_areas(plan: Float[Tensor, "B 2 M"], weights: Float[Tensor, "B M"]) -> Float[Tensor, "B n"]:
     """Areas of footprints at n yaws, evenly spaced over a quarter turn, given positions along the level axes."""
-    groups, yaws = _at_once(plan.shape[-1])
     radians = torch.deg2rad(torch.arange(_YAWS, dtype=torch.float64) * (90 / _YAWS))
     cosine, sine = radians.cos(), radians.sin()
-    directions = torch.stack([cosine, sine, -sine, cosine, -cosine, -sine, sine, -cosine], dim=1).view(-1, 2)
-    areas = []
-    for some, masses in zip(plan.split(groups), weights.split(groups), strict=True):
-        values = (torch.bmm(each.expand(len(some), -1, -1), some) for each in directions.split(4 * yaws))
-        lowest = torch.cat([weighted_quantile(each.mT, masses, EXTENT_QUANTILES[0]) for each in values], dim=1)
-        left, near, right, far = lowest.unflatten(1, (-1, 4)).unbind(dim=-1)
-        areas.append((left + right) * (near + far))
-    return torch.cat(areas)
+    directions = torch.stack([torch.cat([cosine, -sine, -cosine, sine]), torch.cat([sine, cosine, -sine, -cosine])])
+    count = plan.shape[-1]
+    if groups := _VALUES_AT_ONCE // (4 * _YAWS * count):
+        parts = zip(plan.split(groups), weights.split(groups), strict=True)
+        lowest = torch.cat([weighted_quantile(some.mT @ directions, masses, _END) for some, masses in parts])
+    else:
+        sectors = rearrange(directions, "c (s n) -> s n c", n=_SECTOR).split(max(_VALUES_AT_ONCE // (3 * count), 1))
+        each = zip(plan, weights, strict=True)
+        lowest = torch.stack([torch.cat([_lowest(some, *group) for some in sectors]) for group in each])
+    left, near, right, far = lowest.unflatten(1, (4, -1)).unbind(dim=1)
+    return (left + right) * (near + far)
 
 
-def _at_once(count: int) -> tuple[int, int]:
-    """Numbers of groups of so many Gaussians, and of yaws, that make arrays of the size that is projected at once.
+def _lowest(
+    sectors: Float[Tensor, "s n 2"], plan: Float[Tensor, "2 M"], weights: Float[Tensor, " M"]
+) -> Float[Tensor, " sn"]:
+    """Where the middle 96 % of the weight begin along neighbouring directions, from the few Gaussians that can be it.
 
-    The yaws depend on the Gaussians alone, because a product of another shape may round in another way.
+    Some are the lowest along the middle direction of a sector. Those that lie beyond all of these along its first and
+    its last direction do so along every direction between, so that enough weight is lower.
     """
-    yaws = min(max(_VALUES_AT_ONCE // (4 * count), 1), _YAWS)
-    return max(_VALUES_AT_ONCE // (4 * yaws * count), 1), yaws
+    first, middle, last = (sectors[:, [0, sectors.shape[1] // 2, -1]] @ plan).unbind(dim=1)
+    higher = middle > weighted_quantile(middle.mT, weights, _SPARE * _END)[:, None]
+    kept = torch.stack([ends <= ends.masked_fill(higher, -torch.inf).amax(1, keepdim=True) for ends in (first, last)])
+    sector, gaussian = kept.any(dim=0).nonzero(as_tuple=True)
+    counts = sector.bincount(minlength=len(sectors))
+    place = torch.arange(len(sector)) - (counts.cumsum(0) - counts)[sector]
+    chosen = sector.new_zeros(len(sectors), int(counts.max()))
+    chosen[sector, place] = gaussian
+    missing = torch.arange(chosen.shape[1]) >= counts[:, None]
+    values = (sectors @ plan[:, chosen].transpose(0, 1)).masked_fill_(missing[:, None], torch.inf)
+    masses = weights[chosen].masked_fill_(missing, 0)
+    return quantile_of_lowest(values.mT, masses, _END, len(weights)).flatten()
 
 
 def _best_yaws(areas: Float[Tensor, "B n"], noise: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -235,4 +235,5 @@ def _describe(scene: TokenScene, labels: Sequence[GroupLabel] | None) -> GroupLi
 
 
 def _rounded(values: Tensor | Sequence[float]) -> list[float]:
-    return [float(f"{float(value):.{_DIGITS}g}") for value in values]
+    values = values.tolist() if isinstance(values, Tensor) else values
+    return [float(f"{value:.{_DIGITS}g}") for value in values]

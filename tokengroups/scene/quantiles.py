@@ -42,6 +42,16 @@ def weighted_quantiles(
     return torch.from_numpy(np.stack(found)).to(values.device)
 
 
+def quantile_of_lowest(
+    values: Float[Tensor, "*b m C"], weights: Float[Tensor, "*b m"], quantile: float, count: int
+) -> Float[Tensor, "*b C"]:
+    """`weighted_quantile` of `count` values whose weights sum to 1, given those of them that can be it or are lower."""
+    rows, masses = np.ascontiguousarray(values.mT.numpy(force=True)), weights.numpy(force=True)[..., None, :]
+    ordered, cumulative = _lowest(rows, masses, rows.shape[-1])
+    places = (cumulative < quantile - _TIE / count).sum(axis=-1, keepdims=True)
+    return torch.from_numpy(_picked(ordered, places)[..., 0]).to(values.device)
+
+
 def _lowest(
     rows: Float[np.ndarray, "*b C M"], masses: Float[np.ndarray, "*b 1 M"], number: int
 ) -> tuple[Float[np.ndarray, "*b C m"], Float[np.ndarray, "*b C m"]]:

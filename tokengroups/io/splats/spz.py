@@ -30,6 +30,7 @@ _WRITTEN, _ZSTD = 3, 4
 _VERSIONS = (2, 3, _ZSTD)
 _ANTIALIASED = 1  # flag: trained with a filter, which changes nothing that is stored
 _MAX_DEGREE, _MAX_FRACTION = 3, 24
+_LEVEL = 6  # of gzip's, zlib's own choice: 9 takes up to 13 times as long for files smaller by 0 to 3 %
 _LARGEST_WINDOW = 2**27  # bytes of memory of a zstd decoder
 
 
@@ -69,7 +70,7 @@ def save_spz(path: str | os.PathLike[str], gaussians: Gaussians) -> None:
     except ValueError as error:
         raise UserError(f"{shown(path)}: {error}; write a PLY, or scale the scene") from None
     fields = MAGIC, _WRITTEN, header.count, header.sh_degree, header.fractional_bits, 0, 0
-    content = gzip.compress(_HEADER.pack(*fields) + values, mtime=0)
+    content = gzip.compress(_HEADER.pack(*fields) + values, _LEVEL, mtime=0)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
