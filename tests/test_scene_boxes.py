@@ -12,7 +12,9 @@ from blocks import CHAIR, UP, VASE, Block, moved, noisy, scene_of, scene_of_poin
 from tolerances import tolerance
 
 from tokengroups.geometry import rigid
+from tokengroups.scene import boxes
 from tokengroups.scene.boxes import OrientedBox, oriented_box, oriented_boxes
+from tokengroups.scene.quantiles import weighted_quantile
 from tokengroups.types import Cameras, TokenScene
 
 
@@ -197,8 +199,44 @@ def test_all_boxes_are_those_of_each_group() -> None:
         assert all(torch.equal(getattr(box, name), getattr(alone, name)) for name in ("centre", "axes", "size"))
 
 
+PLANS = ("cloud", "ring", "line", "grid", "one place", "a heavy one", "two far ones", "light outside")
+
+
+@pytest.mark.parametrize("shape", PLANS)
+@pytest.mark.parametrize("count", [200, 5000])
+def test_footprints_of_large_groups_are_those_of_all_their_gaussians(shape: str, count: int) -> None:
+    """Only some Gaussians are looked at along each direction; along no direction may another one be the end."""
+    rng = torch.Generator().manual_seed(0)
+    plan = torch.randn(2, count, generator=rng).double() * torch.tensor([[3.0], [1.0]])
+    weights = torch.rand(count, generator=rng).double()
+    if shape == "ring":
+        plan = torch.nn.functional.normalize(plan, dim=0)
+    elif shape == "line":
+        plan[1] = 0.7 * plan[0]
+    elif shape == "grid":
+        plan, weights = plan.round(), torch.ones_like(weights)
+    elif shape == "one place":
+        plan[:] = 1.5
+    elif shape == "a heavy one":
+        plan[:, 3], weights[3] = torch.tensor([9.0, 9.0]), count
+    elif shape == "two far ones":
+        plan[:, :2], weights[:2] = torch.tensor([[9.0, -50.0], [0.0, 1.0]]), 0.01 * count
+    elif shape == "light outside":
+        weights = torch.where(plan.norm(dim=0) > 1, 1e-4 * weights, weights)
+    weights /= weights.sum()
+    areas = []
+    for degrees in range(90):
+        x, y = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        sides = torch.stack([x * plan[0] + y * plan[1], x * plan[1] - y * plan[0]])
+        low, high = (weighted_quantile(values.T, weights, 0.02) for values in (sides, -sides))
+        areas.append(float((low + high).prod()))
+    found = boxes._footprint_areas(torch.stack([plan, 2 * plan]), weights.expand(2, -1))
+    torch.testing.assert_close(found[0], torch.tensor(areas, dtype=torch.float64), **tolerance("float64"))
+    torch.testing.assert_close(found[1], 4 * found[0], **tolerance("float64"))
+
+
 def test_memory_limit_changes_no_box(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One yaw at a time, which products of another shape round in another way."""
+    """A few directions at a time, which products of another shape round in another way."""
     scene = scene_of([CHAIR, Block((0.3, 0.5, 3.0), (1.0, 0.4, 0.7), 33.3)], points=12)
     expected = oriented_boxes(scene, UP)
     monkeypatch.setattr("tokengroups.scene.boxes._VALUES_AT_ONCE", 1)

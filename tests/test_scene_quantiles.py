@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokengroups.scene.quantiles import weighted_quantile, weighted_quantiles
+from tokengroups.scene.quantiles import quantile_of_lowest, weighted_quantile, weighted_quantiles
 
 SHARES = (0.02, 0.1, 0.3, 0.5, 0.98)
 
@@ -50,6 +50,17 @@ def test_as_if_all_were_sorted(kind: str, count: int) -> None:
         assert weighted_quantile(values, weights, quantile).tolist() == expected
     together = weighted_quantiles(values, weights, SHARES)
     assert torch.equal(together, torch.stack([weighted_quantile(values, weights, share) for share in SHARES]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lowest_alone_give_the_same(kind: str) -> None:
+    values, weights = drawn(kind, 1000)
+    weights = weights / weights.sum()
+    for column in range(3):
+        one = values[:, column : column + 1]
+        expected = weighted_quantile(one, weights, 0.02)
+        kept = (one[:, 0] <= expected).nonzero()[:, 0].flip(0)
+        assert torch.equal(quantile_of_lowest(one[kept], weights[kept], 0.02, 1000), expected)
 
 
 @pytest.mark.parametrize("count", [7, 400])

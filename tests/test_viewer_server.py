@@ -307,3 +307,17 @@ def test_the_command_serves_until_ctrl_c_and_writes_nothing(tmp_path: Path) -> N
     assert process.returncode == 0 and "Traceback" not in errors
     assert f"port {port} is busy; this is port {found[1]}" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["room.safetensors"]
+
+
+def test_answers_use_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else most take twice as long; what was looked at before, all of a scene, uses them all."""
+    used: list[int] = []
+    monkeypatch.setattr(web, "run_app", lambda *_args, **_options: used.append(torch.get_num_threads()))
+    monkeypatch.setattr(server.gc, "freeze", lambda: None)
+    threads = torch.get_num_threads()
+    try:
+        with socket.socket() as place:
+            server.serve(Room(Session(tg.example_scene(), "a.safetensors")), place)
+    finally:
+        torch.set_num_threads(threads)
+    assert used == [1]

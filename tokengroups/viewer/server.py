@@ -10,6 +10,8 @@ import importlib.util
 import socket
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tokengroups.errors import UserError
 from tokengroups.reading import shown
 from tokengroups.viewer.access import LOCAL, Access
@@ -155,6 +157,9 @@ def serve(room: Room, place: socket.socket, access: Access = LOCAL) -> None:
     from aiohttp import web
 
     gc.freeze()  # what lives as long as the server: else a collection passes over it, 0.1 s within some request
+    # Each thread that answers has helpers of its own. More helpers than cores sleep between operations, and those of
+    # an answer are small: waking them takes longer than they save.
+    torch.set_num_threads(1)
     web.run_app(make_app(room, access), sock=place, print=None, access_log=None, shutdown_timeout=1.0)
 
 
