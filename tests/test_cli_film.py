@@ -177,6 +177,10 @@ def test_a_film_that_is_stopped_leaves_nothing(
         (["--video", "a.mp4", "--camera", "path.json", "--seconds", "400"], "12,000 frames, more than 10,000; lower"),
         (["--video", "a.mp4", "--camera", "path.json", "--seconds", "-1"], "choose 0.01 to 3600"),
         (
+            ["--video", "a.gif", "--camera", "path.json", "--seconds", "700", "--fps", "1", "--size", "20"],
+            "a .gif lasts at most 655 s; write an .mp4",
+        ),
+        (
             ["--video", "a.gif", "--camera", "path.json", "--seconds", "60", "--size", "1000"],
             "megapixels in all; lower",
         ),

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tokengroups.errors import UserError
-from tokengroups.io.gif import gif_writer, shared_palette
+from tokengroups.io.gif import MAX_SECONDS, gif_writer, shared_palette
 
 
 def gradient(shift: int) -> np.ndarray:
@@ -50,6 +50,8 @@ def test_few_colours_stay_exact_and_no_frame_has_its_own_table(tmp_path: Path) -
 def test_a_still_is_one_frame_that_stays(tmp_path: Path) -> None:
     with Image.open(write(tmp_path / "a.gif", 6 * [gradient(3)], 5)) as opened:
         assert opened.n_frames == 1 and opened.info["duration"] == 1200
+    with Image.open(write(tmp_path / "a.gif", int(MAX_SECONDS) * [gradient(3)[:2, :2]], 1)) as opened:
+        assert opened.n_frames == 1 and opened.info["duration"] == 1000 * MAX_SECONDS
 
 
 def test_a_failure_leaves_no_picture(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def fit_cameras(film: Film, cameras: Cameras, resized: bool) -> Cameras:
     Raises:
         UserError: The film would be too large, or its pictures too small.
     """
-    from tokengroups.io.gif import MAX_PIXELS
+    from tokengroups.io.gif import MAX_PIXELS, MAX_SECONDS
     from tokengroups.scene.views import resize_cameras
 
     (height, width), count = cameras.size_hw, len(cameras.intrinsics)
@@ -102,6 +102,8 @@ def fit_cameras(film: Film, cameras: Cameras, resized: bool) -> Cameras:
     if film.is_gif and height * width * count > MAX_PIXELS:
         limit = f"{counted(count, 'frame')} of {width}x{height} are more than {MAX_PIXELS / 1e6:.0f} megapixels in all"
         raise UserError(f"--video {shown(film.path)}: {limit}; lower --size, --fps or --seconds, or write an .mp4")
+    if film.is_gif and count / film.fps > MAX_SECONDS:
+        raise UserError(f"--video {shown(film.path)}: a .gif lasts at most {MAX_SECONDS:g} s; write an .mp4")
     if not film.is_gif and min(height, width) < 2:
         raise UserError(f"pictures of {width}x{height} are too small for a video; raise --size")
     if not film.is_gif and (height % 2 or width % 2):

@@ -14,6 +14,7 @@ from PIL import Image
 from tokengroups.io.files import atomic_path
 
 MAX_FPS = 50.0  # browsers slow down what is faster
+MAX_SECONDS = 655.0  # of a whole film: its pictures may all be equal, and one stays for at most 16 bits of 1/100 s
 MAX_PIXELS = 2**27  # of all frames: they are in memory, a byte each, until the end
 _COLORS = 256
 _TICK_S = 0.01  # unit of a frame's time in the format
