@@ -18,10 +18,11 @@ from scenes import random_scene
 
 import tokengroups as tg
 from tokengroups.editing import parse_edits
-from tokengroups.geometry import rotation_from_quaternion
+from tokengroups.geometry import project, rotation_from_quaternion, transform_points
 from tokengroups.io.pictures import group_colors
 from tokengroups.io.ply import save_ply
 from tokengroups.scene import group_centre, import_scene
+from tokengroups.scene.groups import gaussian_columns, gaussian_mask
 from tokengroups.scene.views import resize_cameras
 from tokengroups.types import TokenScene
 from tokengroups.viewer import pack_scene, page_html
@@ -471,3 +472,44 @@ def test_copies_are_selected_and_lie_beside_one_another(show: Any) -> None:
     centres = np.array(opened.run("[8, 18, 19].map((id) => app.editor.centre(id))"))
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     assert steps.min() > 0.1 and np.linalg.norm(centres[2] - centres[0]) == pytest.approx(steps.sum(), rel=1e-3)
+
+
+def test_a_part_is_cut_off_by_a_box_that_is_drawn(show: Any) -> None:
+    """It becomes a group, which moves by itself; list, undo and command line agree with `editing`."""
+    scene = dense_scene(degree=1)
+    opened = small_window(show, scene)
+    before, view = opened.picture(), ours(scene, opened.cameras)
+    group_id = int(view.group_map[view.group_map >= 0].mode().values)
+    opened.page.mouse.click(*place_of(view, group_id))
+    mine = scene.gaussians.means[gaussian_mask(scene, scene.group_ids.tolist().index(group_id))]
+    pixels, _ = project(transform_points(opened.cameras.cam_from_world[0], mine), opened.cameras.intrinsics[0])
+    middle = float(pixels[:, 0].median())
+    opened.page.keyboard.press("b")
+    opened.page.mouse.move(2, 2)
+    opened.page.mouse.down()
+    opened.page.mouse.move(middle, 328, steps=3)
+    opened.page.mouse.up()
+    (words,) = opened.run("app.editor.operations")
+    assert words[:2] == ["split", str(group_id)] and len(words) == 8 and not opened.run("app.cutting")
+    new_id = int(scene.group_ids.max()) + 1
+    parts = replayed(opened, scene)
+    counts = torch.bincount(gaussian_columns(parts)).tolist()
+    assert opened.run("[...app.groups.values()].map(({ id, count }) => [id, count])") == [
+        [group, count] for group, count in zip(parts.group_ids.tolist(), counts, strict=True)
+    ]
+    assert opened.page.locator("#facts").inner_text() == f"Groups: 7, Gaussians: {len(scene.gaussians.means):,}"
+    assert np.array_equal(plain_picture(opened), before)
+    opened.run(f"app.select({new_id})")
+    opened.page.get_by_label("move right").fill("0.3")
+    opened.page.get_by_label("move right").press("Enter")
+    wanted = ours(replayed(opened, scene), opened.cameras)
+    moved = plain_picture(opened)
+    assert difference(moved, wanted) < 0.5 < np.abs(moved - before).mean()
+    opened.page.keyboard.press("Control+z")
+    opened.page.keyboard.press("Control+z")
+    assert np.array_equal(plain_picture(opened), before) and opened.page.locator("#groups li").count() == 6
+    opened.run(f"app.select({group_id})")
+    opened.page.get_by_label("split by a box").fill("90 90 90 91 91 91")
+    opened.page.get_by_label("split by a box").press("Enter")
+    assert "one side of the box" in opened.page.locator("#note").inner_text()
+    assert opened.run("app.editor.operations") == [] and opened.errors == []

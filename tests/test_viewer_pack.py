@@ -14,7 +14,6 @@ from scenes import random_scene
 import tokengroups as tg
 from tokengroups.errors import UserError
 from tokengroups.geometry import rotation_from_quaternion
-from tokengroups.io.pictures import group_color
 from tokengroups.render import render
 from tokengroups.scene.groups import gaussian_columns, group_box
 from tokengroups.spherical_harmonics import SH_C0
@@ -31,6 +30,7 @@ class Unpacked:
     gaussians: Gaussians
     groups: np.ndarray
     shares: np.ndarray | None
+    anchors: np.ndarray | None
 
 
 def unpacked(data: bytes) -> Unpacked:
@@ -56,8 +56,9 @@ def unpacked(data: bytes) -> Unpacked:
         sh=torch.cat([colors, harmonics(block(16 * degree), degree)], dim=1) if degree else colors,
     )
     shares = block(3) if header["soft"] else None
+    anchors = block(4).copy().view("<i4")[:, 0].cumsum() if header["anchors"] else None
     assert rest == b""
-    return Unpacked(header, gaussians, splats[:, 30:].copy().view("<u2")[:, 0], shares)
+    return Unpacked(header, gaussians, splats[:, 30:].copy().view("<u2")[:, 0], shares, anchors)
 
 
 def quaternion(bits: int) -> list[float]:
@@ -89,6 +90,7 @@ def test_what_is_unpacked_is_the_scene(degree: int) -> None:
     largest = given.sh[:, 1:].abs().flatten(1).amax(dim=1) if degree else torch.zeros(24)
     assert bool(((found.gaussians.sh - given.sh)[:, 1:].abs() <= (0.5 / 127 + SHADES) * largest[:, None, None]).all())
     assert found.groups.tolist() == gaussian_columns(scene).tolist()
+    assert found.anchors is not None and found.anchors.tolist() == scene.anchor_ids.tolist()
 
 
 def test_shares_are_those_of_the_two_most_probable_groups() -> None:
@@ -111,7 +113,6 @@ def test_the_header_describes_groups_and_cameras() -> None:
     ]  # fmt: skip
     assert header["groups"][1]["centre"] == pytest.approx([-0.6, 0.5, 3.2], abs=1e-3)
     assert header["groups"][1]["color"] == [204, 64, 51]
-    assert header["groups"][1]["mark"] == list(group_color(2))
     low, high = group_box(scene, 1)
     assert header["groups"][1]["size"] == pytest.approx((high - low).tolist(), rel=1e-3)
     assert sum(group["share"] for group in header["groups"]) == pytest.approx(0.36, abs=0.01)
@@ -120,7 +121,7 @@ def test_the_header_describes_groups_and_cameras() -> None:
     assert view["rotation"] == pose[:3, :3].flatten().tolist() and view["distance"] == header["focus_depth"]
     np.testing.assert_allclose(pose[:3, :3] @ np.add(view["eye"], header["origin"]) + pose[:3, 3], 0, atol=1e-12)
     assert view["lens"] == {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "width": 64, "height": 48}
-    assert header["film"] == [640, 480] and header["facts"] == "3 groups, 613 Gaussians"
+    assert header["film"] == [640, 480] and header["gaussians"] == header["total"] == 613
     np.testing.assert_allclose(header["frame"], [[1, 0, 0], [0, -1, 0], [0, 0, 1]], atol=1e-6)  # right, up, forward
     assert 2 < header["focus_depth"] < 4 and header["digits"] == 4 and header["snap"] == 0.1
     mine = gaussian_columns(scene) == 1
@@ -186,6 +187,7 @@ def test_faint_and_small_gaussians_are_left_out_first() -> None:
     torch.testing.assert_close(found.gaussians.opacities, scene.gaussians.opacities[best], rtol=SCALES, atol=0)
     assert found.groups.tolist() == gaussian_columns(scene)[best].tolist()
     assert sum(group["count"] for group in found.header["groups"]) == 24  # of the scene
+    assert found.anchors is None  # some of their Gaussians are missing
     assert pack_scene(scene, max_gaussians=100).shown == 24
 
 

@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ import torch
 from scenes import random_scene
 
 import tokengroups as tg
-from tokengroups.editing import parse_edits
+from tokengroups.editing import parse_edits, parse_words
 from tokengroups.errors import UserError
+from tokengroups.gaussians import select
 from tokengroups.geometry import project, rotation_from_quaternion, transform_points
-from tokengroups.scene import group_centre
+from tokengroups.io.pictures import group_color
+from tokengroups.scene import group_centre, summarise
+from tokengroups.scene.consistency import MAX_GROUP_ID
 from tokengroups.scene.groups import gaussian_columns
+from tokengroups.types import TokenScene
 from tokengroups.viewer import pack_scene
 from tokengroups.viewer.pack import _frame
 
 ASSETS = Path(tg.__file__).parent / "viewer" / "assets"
-PURE = ("maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects")
+PURE = ("maths", "packed", "sort", "pick", "view", "parts", "edits", "gizmo", "objects")
 
 
 def node() -> str:
@@ -173,18 +178,19 @@ def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
       [["duplicate", "11"], ["remove", "2", "11"]],
     ];
     const history = steps.reduce(edits.withStep, edits.NO_EDITS), operations = edits.operationsOf(history);
-    const { columns, groups: left } = edits.applyEdits(groups, operations), copies = columns.slice(groups.length);
-    const shown = packed.withCopies(base, copies.map(({ from }) => from));
+    const { columns, groups: left } = edits.applyEdits(edits.unedited(groups), operations);
+    const shown = packed.withColumns(base, columns);
     const splats = new Float32Array(shown.words.buffer);
     const points = Array.from(packed.groupIndices(shown), (column, i) => {
       const point = maths.add(Array.from(splats.subarray(8 * i, 8 * i + 3)), origin);
-      return [columns[column].owner ?? -1, ...edits.moved(columns[column], point)];
+      return [columns[column].owner ?? -1, ...maths.moved(columns[column], point)];
     });
     const members = [...left.keys()].map((id) => columns.filter(({ owner }) => owner === id));
+    const extents = parts.extentsOf(shown, columns);
     return {
       operations, points, file: edits.editsFile(operations),
       names: [...left.values()].map(({ id, name }) => [id, name]),
-      centres: members.map(edits.centreOf), growth: members.map(edits.growth),
+      centres: members.map(edits.centreOf), sizes: [...left.keys()].map((id) => extents.get(id)),
       line: edits.commandLine("my room", operations), harmonics: shown.harmonics.length / shown.count,
     };"""
     found = run(folder, script, {"data": base64.b64encode(pack_scene(scene).data).decode()})
@@ -207,14 +213,95 @@ def test_edits_move_groups_as_our_functions_do(folder: Path) -> None:
         distances = np.linalg.norm(ours[:, None] - theirs[None], axis=2)
         assert distances.min(axis=1).max() < 1e-3
         np.testing.assert_allclose(found["centres"][column], group_centre(wanted, column), atol=1e-3)
-    assert found["harmonics"] == 4 and found["growth"] == pytest.approx([1.5, 1.05, 1])
+    assert found["harmonics"] == 4
+    sizes = [
+        summary.size
+        for summary in sorted(summarise(wanted, torch.zeros(len(wanted.group_ids))), key=lambda each: each.id)
+    ]
+    np.testing.assert_allclose(found["sizes"], sizes, rtol=1e-3)
+
+
+def clumps(seed: int) -> TokenScene:
+    """Groups of some clumps each, of different sizes, with a few stray anchors; their anchors lie in no order."""
+    rng = np.random.default_rng(seed)
+    middles = rng.normal(size=(8, 3)) * 3
+    sizes = [*rng.permutation([4, 9, 12, 30, 31, 40, 60]).tolist(), 1]
+    anchors = np.concatenate(
+        [middle + 0.2 * rng.normal(size=(size, 3)) for middle, size in zip(middles, sizes, strict=True)]
+    )
+    owners = np.repeat(np.arange(8) % 3, sizes)
+    order = rng.permutation(len(anchors))
+    scene = random_scene(groups=3, anchors_per_group=len(anchors) // 3 + 1, per_anchor=3)
+    anchors, owners = torch.from_numpy(anchors[order]).float(), torch.from_numpy(owners[order])
+    per_anchor = torch.from_numpy(rng.integers(1, 5, len(anchors)))
+    ids = torch.arange(len(anchors)).repeat_interleave(per_anchor)
+    chosen = torch.from_numpy(rng.integers(0, len(scene.gaussians.means), len(ids)))
+    gaussians = select(scene.gaussians, chosen)
+    jitter = torch.from_numpy(rng.normal(size=(len(ids), 3))).float() * 0.02
+    gaussians = replace(gaussians, means=anchors[ids] + jitter)
+    assignment = torch.nn.functional.one_hot(owners, 3).float()
+    return replace(scene, gaussians=gaussians, anchors=anchors, anchor_ids=ids, assignment=assignment)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_are_split_as_our_functions_split_them(folder: Path, seed: int) -> None:
+    """By parts and by boxes, after other edits, copies and unions; every Gaussian is in the same group."""
+    scene = clumps(seed)
+    a, b, c = map(str, scene.group_ids.tolist())
+    box = [
+        f"{value:.3f}" for value in scene.gaussians.means.quantile(torch.tensor([0.2, 0.7]), dim=0).flatten().tolist()
+    ]
+    rest = [str(number) for number in range(int(scene.group_ids.max()) + 1, int(scene.group_ids.max()) + 3)]
+    operations = [
+        ["split", a], ["rotate", rest[0], "--axis", "y", "--degrees", "40"], ["split", b, *box], ["merge", c, rest[0]],
+        ["rescale", "1.7"], ["duplicate", c, "9", "0", "1"], ["split", c], ["scale", c, "0.6"], ["merge", a, b],
+        ["split", a],
+    ]  # fmt: skip
+    script = """
+    const base = packed.unpack(packed.fromBase64(given.data)), { groups, origin } = base.header;
+    const start = edits.unedited(groups, () => parts.anchorsOf(base)), seen = [], done = [];
+    for (const words of given.operations) {
+      const state = edits.applyEdits(start, [...done, words]), { columns, unit } = state ?? {};
+      if (!state) {
+        seen.push(null);
+        continue;
+      }
+      done.push(words);
+      const shown = packed.withColumns(base, columns), splats = new Float32Array(shown.words.buffer);
+      const points = Array.from(packed.groupIndices(shown), (column, i) => {
+        const point = maths.add(Array.from(splats.subarray(8 * i, 8 * i + 3)), origin);
+        return [columns[column].owner, ...maths.scaled(maths.moved(columns[column], point), unit)];
+      });
+      seen.push([points, [...state.groups.values()].map(({ id, count }) => [id, count])]);
+    }
+    return seen;"""
+    given = {"data": base64.b64encode(pack_scene(scene).data).decode(), "operations": operations}
+    found = run(folder, script, given)
+    assert sum(each is not None for each in found) > 6
+    for words, each in zip(operations, found, strict=True):
+        try:
+            scene = parse_words(words).apply(scene)
+        except UserError:  # in one piece, or no such group
+            assert each is None, words
+            continue
+        points, counts = each
+        columns = gaussian_columns(scene)
+        wanted = torch.bincount(columns, minlength=len(scene.group_ids)).tolist()
+        assert dict(counts) == dict(zip(scene.group_ids.tolist(), wanted, strict=True)), words
+        ours = torch.cat([scene.group_ids[columns, None], scene.gaussians.means], dim=1).numpy()
+        theirs = np.array(points)
+        for group_id in scene.group_ids.tolist():
+            mine, page = (each[each[:, 0] == group_id, 1:] for each in (ours, theirs))
+            distances = np.linalg.norm(mine[:, None] - page[None], axis=2)
+            assert distances.shape[0] == distances.shape[1]
+            assert max(distances.min(axis=0).max(), distances.min(axis=1).max()) < 2e-3, words
 
 
 def test_what_the_page_cannot_show_by_itself_is_said(folder: Path) -> None:
     script = """
     const groups = [{ id: 3, name: "", centre: [0, 0, 0], weight: 1 }];
     return [["split", "3"], ["insert", "a:1", "--at", "0", "0", "0"], ["move", "chair", "1", "0", "0"],
-      ["remove", "4"]].map((words) => edits.applyEdits(groups, [words]));"""
+      ["remove", "4"]].map((words) => edits.applyEdits(edits.unedited(groups), [words]));"""
     assert run(folder, script) == [None] * 4
 
 
@@ -332,6 +419,12 @@ def test_dragging_a_handle_from_where_a_point_shows_to_where_it_should_show_move
     assert [each["scale"] for each in found["factors"]] == [pytest.approx(1.63, abs=0.03), pytest.approx(1.6)]
     assert found["again"] == pytest.approx(centre)
     assert found["behind"] is None and found["parallel"] is None and found["sky"] is None and found["ring"] == 65
+
+
+def test_colours_of_groups_are_those_of_their_pictures(folder: Path) -> None:
+    ids = [*range(40), 12345, MAX_GROUP_ID]
+    found = np.array(run(folder, "return given.map(objects.groupColor);", ids))
+    np.testing.assert_allclose(255 * found, [group_color(group_id) for group_id in ids], atol=0.501)
 
 
 def test_the_list_is_searched_and_sorted(folder: Path) -> None:

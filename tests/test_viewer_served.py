@@ -223,7 +223,7 @@ def test_edits_wait_in_the_page_while_the_server_is_gone(served: Served, look: A
     opened.run("(app.select(5), app.editor.duplicate())")
     assert opened.run("[app.editor.unsaved, app.groups.size]") == [True, len(scene.group_ids)]
     opened.run("(app.select(5), app.command('split'))")
-    assert "needs the server" in opened.run(NOTE)
+    assert "in one piece" in opened.run(NOTE)
     served.start()  # without any edits
     assert opened.becomes(f"{NOTE}.includes('without your last edits (2)')", True)
     choose(opened, "Send them")

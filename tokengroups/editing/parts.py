@@ -106,7 +106,7 @@ def _pieces(points: Float[Tensor, "M 3"], counts: Int64[Tensor, " M"]) -> Int64[
     return labels.masked_scatter(~large, labels[large][index[:, 0]])
 
 
-def _append_parts(scene: TokenScene, column: int, parts: list[Int64[Tensor, " m"]], ids: list[int]) -> TokenScene:
+def _append_parts(scene: TokenScene, column: int, parts: list[Int64[Tensor, " _"]], ids: list[int]) -> TokenScene:
     """Give parts of a group, given by their anchors, columns of their own."""
     owners = scene.assignment.argmax(dim=1)
     assignment = torch.nn.functional.pad(scene.assignment, (0, len(parts)))

@@ -1,15 +1,17 @@
 """Packed scenes: what a browser draws and picks, in one binary layout. The scene file stays the truth.
 
 Little-endian: ``TGPK``, the header's length as uint32, the header (JSON, padded with spaces to a multiple of 4), and
-blocks of N records, one per Gaussian: splats, then harmonics and shares where the header says so. Blocks lie byte by
-byte (all first bytes, all second bytes, ...), and values are rounded to few bits of mantissa: gzip then halves them.
+blocks of N records, one per Gaussian: splats, then harmonics, shares and anchors where the header says so. Blocks lie
+byte by byte (all first bytes, all second bytes, ...), and values are rounded to few bits of mantissa: gzip then halves
+them.
 
 Splat, 32 bytes: position relative to `origin` (3 float32), quaternion (uint32: index of the largest component in the
 upper 2 bits, then the other three in w x y z order, 10 bits each, round(511 sqrt(2) q) + 511), then uint16: scales
 over `scale_unit`, opacity and colour (0.5 + C0 sh, not clipped) as halves, index of the group.
 Harmonics, 16, 32 or 48 bytes for degree 1, 2, 3: the others, coefficient by coefficient, int8 over 127 times their
 largest, which is a half in the last two bytes. Shares, 3 bytes, of scenes with soft groups only: index of the second
-group (uint16), and probabilities of the first (upper 4 bits) and the second, over 15.
+group (uint16), and probabilities of the first (upper 4 bits) and the second, over 15. Anchors, 4 bytes, of scenes that
+are packed whole: the index of a Gaussian's anchor minus that of the one before (int32; the first one's as it is).
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from torch import Tensor
 
 from tokengroups.errors import UserError
 from tokengroups.gaussians import footprints, select
-from tokengroups.io.pictures import group_color
 from tokengroups.scene.consistency import scene_fault
 from tokengroups.scene.groups import GroupSummary, gaussian_columns, summarise
 from tokengroups.scene.layout import cameras_up
@@ -95,22 +96,16 @@ def pack_scene(
     shares = _shares(scene, kept)
     if shares is not None:
         blocks.append(shares)
+    if len(kept) == total:  # anchors of which some Gaussians are missing would be split elsewhere than in the scene
+        blocks.append(_steps(scene.anchor_ids))
     facts = {
-        "title": title, "facts": _facts(len(scene.group_ids), len(kept), total), "gaussians": len(kept),
-        "total": total, "sh_degree": degree, "soft": shares is not None, "origin": origin.tolist(), "scale_unit": unit,
+        "title": title, "gaussians": len(kept), "total": total, "sh_degree": degree, "soft": shares is not None,
+        "anchors": len(kept) == total, "origin": origin.tolist(), "scale_unit": unit,
     }  # fmt: skip
     header = json.dumps(facts | _world(scene, looks, origin), separators=(",", ":")).encode()
     header += b" " * (-len(header) % 4)
     data = b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *map(_by_byte, blocks)])
     return PackedScene(data, len(kept), total)
-
-
-def _facts(groups: int, shown: int, total: int) -> str:
-    """What the page says below the title."""
-    counts = [
-        f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in ((groups, "group"), (shown, "Gaussian"))
-    ]
-    return ", ".join(counts) + (f" of {total:,}" if shown < total else "")
 
 
 def _most_visible(gaussians: Gaussians, count: int) -> Int64[Tensor, " M"]:
@@ -154,7 +149,6 @@ def _group(group: GroupSummary, weight: float, portrait: str | None) -> dict[str
         "weight": max(float(f"{weight:.6g}"), 1e-9),
         "size": [float(f"{side:.4g}") for side in group.size],
         "color": group.color,
-        "mark": group_color(group.id),
         "share": round(group.visible_share, 6),
     } | ({} if portrait is None else {"picture": portrait})
 
@@ -228,6 +222,11 @@ def _shares(scene: TokenScene, kept: Int64[Tensor, " M"]) -> UInt8[np.ndarray, "
     records[:, :2] = others.numpy().astype("<u2").view(np.uint8)
     records[:, 2] = (16 * levels[:, 0] + levels[:, 1]).numpy()
     return records[scene.anchor_ids[kept].numpy()]
+
+
+def _steps(values: Int64[Tensor, " N"]) -> UInt8[np.ndarray, "N 4"]:
+    """Differences between neighbours: gzip leaves next to nothing of ids that lie in order."""
+    return np.diff(values.numpy(), prepend=0).astype("<i4").view(np.uint8).reshape(len(values), 4)
 
 
 def _halves(values: Float[Tensor, "N C"], bits: int) -> UInt16[np.ndarray, "N C"]:

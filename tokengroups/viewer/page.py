@@ -12,8 +12,8 @@ from string import Template
 
 _ASSETS = Path(__file__).parent / "assets"
 _MODULES = (
-    "maths", "packed", "sort", "pick", "view", "edits", "gizmo", "objects", "dom", "renderer", "controls", "panel",
-    "link", "editor", "overlay", "commands", "app", "start",
+    "maths", "packed", "sort", "pick", "view", "parts", "edits", "gizmo", "objects", "dom", "renderer", "controls",
+    "panel", "link", "editor", "overlay", "commands", "app", "start",
 )  # fmt: skip  # each after those that it imports
 _QUICK = 1  # of gzip's levels: a server is near
 _SHADERS = ("splat.vert", "splat.frag", "copy.vert", "copy.frag")

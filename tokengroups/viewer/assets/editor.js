@@ -1,189 +1,196 @@
-// Edits in the page: their history, what it makes of the picture, and the fields and buttons that belong to it.
+// Edits in the page: their history, what it makes of the picture, and their fields and buttons.
 import { byId, create, download, say } from "./dom.js";
 import {
-  NO_EDITS, applyEdits, centreOf, commandLine, editsFile, moveWords, operationsOf, redone, scaleWords, turnWords,
-  undone, isName, withStep, wordsOf,
+	NO_EDITS, anchorsIn, applyEdits, centreOf, commandLine, editsFile, isName, moveWords, operationsOf, redone,
+	scaleWords, turnWords, undone, unedited, withStep, wordsOf,
 } from "./edits.js";
 import { AMOUNTS } from "./gizmo.js";
 import { Link } from "./link.js";
 import { add, scaled, subtract, weighted } from "./maths.js";
-import { withCopies } from "./packed.js";
+import { withColumns } from "./packed.js";
+import { anchorsOf } from "./parts.js";
 import { focusOf } from "./view.js";
 
-const unitOf = (steps) => steps.flat().reduce((unit, [name, factor]) => (name === "rescale" ? unit * factor : unit), 1);
+const unitOf = (steps) => steps.flat().reduce((unit, [name, by]) => (name === "rescale" ? unit * by : unit), 1);
 
 export class Editor {
-  constructor(app, scene) {
-    Object.assign(this, { app, base: scene, history: NO_EDITS, baked: [], grown: 1 });
-    for (const field of document.querySelectorAll("[data-field]")) {
-      field.onchange = () => {
-        if (field.value) this.fill(field.dataset.field, field.value);
-        field.value = 0; // what is no number stays otherwise
-        field.value = "";
-      };
-      // Enter leaves the field, so that the next key is a command again, such as undo.
-      field.onkeydown = ({ key }) => key === "Enter" && app.focus();
-    }
-    addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault());
-  }
+	constructor(app, scene) {
+		Object.assign(this, { app, base: scene, history: NO_EDITS, baked: [], grown: 1 });
+		for (const field of document.querySelectorAll("[data-field]")) {
+			field.onchange = () => {
+				const { value, dataset: { field: name } } = field;
+				field.value = 0; // what is no number stays otherwise
+				field.value = "";
+				if (value || name === "rename") this.fill(name, value);
+			};
+			field.onkeydown = ({ key }) => key === "Enter" && app.focus(); // keys are commands again
+		}
+		addEventListener("beforeunload", (event) => this.unsaved && event.preventDefault());
+	}
 
-  /** Show the scene; a served page works with its server from now on. */
-  start() {
-    this.follow(this.history);
-    if (document.documentElement.dataset.version) this.link = new Link(this);
-  }
+	start() {
+		this.follow(this.history);
+		if (document.documentElement.dataset.version) this.link = new Link(this);
+	}
 
-  /** Take a packed scene that holds the first steps of the history. */
-  take(base, baked) {
-    Object.assign(this, { base, baked, grown: unitOf(baked) / unitOf(this.baked) });
-  }
+	// Take a packed scene that holds the first steps of the history.
+	take(base, baked) {
+		Object.assign(this, { base, baked, anchored: null, grown: unitOf(baked) / unitOf(this.baked) });
+	}
 
-  /** What a history, and one more step, makes of the packed scene; null where the page cannot say. */
-  outcome({ steps, done }, step = []) {
-    const { base, baked } = this, now = steps.slice(0, done);
-    const known = JSON.stringify(now.slice(0, baked.length)) === JSON.stringify(baked);
-    return known ? applyEdits(base.header.groups, [...now.slice(baked.length), step].flat()) : null;
-  }
+	anchors = () => (this.anchored ??= anchorsOf(this.base));
 
-  preview(step = []) {
-    const { app, base, shown } = this, state = this.outcome(this.history, step);
-    if (!state) return;
-    const copies = state.columns.slice(base.header.groups.length).map(({ from }) => from);
-    if (shown !== base || String(copies) !== String(this.copies)) {
-      app.load(withCopies(base, copies), shown === base ? 1 : this.grown);
-    }
-    Object.assign(this, { state, copies, shown: base });
-    app.arrange(state);
-  }
+	// What a history makes of the packed scene; null where the page cannot say. Servers split more exactly.
+	outcome({ steps, done }) {
+		const { base, baked } = this, now = steps.slice(0, done);
+		if (JSON.stringify(now.slice(0, baked.length)) !== JSON.stringify(baked)) return null;
+		const anchors = base.anchors && this.alone ? this.anchors : null;
+		return applyEdits(unedited(base.header.groups, anchors), now.slice(baked.length).flat());
+	}
 
-  /** Take over a history, and the server's command line. */
-  follow(history, command) {
-    const { steps, done } = history;
-    this.history = history;
-    this.preview();
-    byId("log").hidden = !steps.length;
-    say("line", command ?? commandLine(this.base.header.title, this.operations));
-    byId("line").scrollTop = 1e6; // the newest is last
-    const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
-    undo.disabled = copy.disabled = save.disabled = !done;
-    redo.disabled = done === steps.length;
-    if (!byId("note").firstElementChild && !this.link?.lost) this.note(""); // choices and warnings stay
-  }
+	// Show the scene after all edits and one more step.
+	preview(step = []) {
+		const { app, base, edited, shown } = this, state = edited && applyEdits(edited, step);
+		if (!state) return;
+		const parts = JSON.stringify(state.columns, ["from", "anchors", "index"]);
+		const fits = shown === base && parts === this.parts;
+		if (!fits) app.load(withColumns(base, state.columns), shown === base ? 1 : this.grown);
+		Object.assign(this, { state, parts, shown: base });
+		app.arrange(state, step.length);
+	}
 
-  become(history, path, order) {
-    const { link } = this, alone = !link || link.lost;
-    if (history === this.history) return this.preview();
-    if (alone && !this.outcome(history)) return this.note("This needs the server: tokengroups view SCENE.");
-    this.unsaved = alone && history.done > 0;
-    this.follow(history);
-    if (!alone) link.send(path, order);
-  }
+	follow(history, command) {
+		const { steps, done } = history;
+		Object.assign(this, { history, edited: this.outcome(history) });
+		byId("log").hidden = !steps.length;
+		this.preview();
+		say("line", command ?? commandLine(this.base.header.title, this.operations));
+		byId("line").scrollTop = 1e6; // the newest is last
+		const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
+		undo.disabled = copy.disabled = save.disabled = !done;
+		redo.disabled = done === steps.length;
+		if (!byId("note").firstElementChild && !this.link?.lost) this.note(""); // choices and warnings stay
+	}
 
-  edit(step) {
-    this.become(step.length ? withStep(this.history, step) : this.history, "edit", { edits: step });
-  }
+	get alone() {
+		return !this.link || this.link.lost;
+	}
 
-  undo() {
-    this.become(undone(this.history), "undo");
-  }
+	become(history, path, order) {
+		const { alone } = this;
+		if (history === this.history) return;
+		const whole = order?.edits[0][0] === "split" && "It is in one piece, too large, or on one side of the box.";
+		if (alone && !this.outcome(history)) return this.note(whole || "This needs the server.");
+		this.unsaved = alone && history.done > 0;
+		this.follow(history);
+		if (!alone) this.link.send(path, order);
+	}
 
-  redo() {
-    this.become(redone(this.history), "redo");
-  }
+	edit(step, nothing) {
+		const { app } = this, before = app.groups;
+		if (step.length) this.become(withStep(this.history, step), "edit", { edits: step });
+		else if (nothing) this.note(nothing);
+		else this.preview();
+		const added = [...app.groups.keys()].filter((id) => !before.has(id));
+		if (added.length) app.choose(added);
+	}
 
-  get operations() {
-    return operationsOf(this.history);
-  }
+	undo = () => this.become(undone(this.history), "undo");
+	redo = () => this.become(redone(this.history), "redo");
 
-  each(words) {
-    return [...this.app.selection].flatMap((id) => words(String(id), this.app.groups.get(id)));
-  }
+	get operations() {
+		return operationsOf(this.history);
+	}
 
-  /** Offset in the edited scene of amounts along right, up and forward. */
-  offset(amounts) {
-    return scaled(weighted(this.base.header.frame, amounts), this.state.unit);
-  }
+	each = (words) => [...this.app.selection].flatMap((id) => words(String(id), this.app.groups.get(id)));
 
-  /** Operations for all selected groups: amounts by the names of `AMOUNTS`. */
-  step(amounts) {
-    const { frame, digits } = this.base.header, values = AMOUNTS.map((name) => amounts[name] ?? 0);
-    return this.each((id) => [
-      ...moveWords(id, this.offset(values.slice(0, 3)), digits),
-      ...frame.flatMap((axis, k) => turnWords(id, axis, values[3 + k])),
-      ...scaleWords(["scale", id], values[6] || 1),
-    ]);
-  }
+	// Offset in the edited scene, given right, up and forward.
+	offset = (amounts) => scaled(weighted(this.base.header.frame, amounts), this.state.unit);
 
-  fill(name, value) {
-    const { app, base: { header }, state: { unit } } = this;
-    const place = scaled(add(focusOf(app.view), header.origin), unit);
-    if (name === "save") this.link.save(value);
-    else if (name === "split") this.split(value.trim().split(/[\s,]+/));
-    else if (name === "rename" && !isName(value)) this.note("A name is no number and begins with no dash.");
-    else if (name === "rename") this.edit([["rename", String(app.selected), value]]);
-    else if (name === "length") this.edit(scaleWords(["rescale"], value / (app.overlay.distance * unit)));
-    else if (name === "insert") this.edit([["insert", value, "--at", ...wordsOf(place, header.digits)]]);
-    else this.edit(this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? value / unit : Number(value) }));
-    app.overlay.tellDistance();
-  }
+	// Motions by amounts, named as in `AMOUNTS`.
+	step(amounts) {
+		const { frame, digits } = this.base.header, values = AMOUNTS.map((name) => amounts[name] ?? 0);
+		return this.each((id) => [
+			...moveWords(id, this.offset(values.slice(0, 3)), digits),
+			...frame.flatMap((axis, k) => turnWords(id, axis, values[3 + k])),
+			...scaleWords(["scale", id], values[6] || 1),
+		]);
+	}
 
-  remove() {
-    const { groups, selection } = this.app;
-    if (selection.size === groups.size) this.note("A scene needs at least one group: the last one stays.");
-    else if (selection.size) this.edit([["remove", ...this.each((id) => id)]]);
-  }
+	fill(name, value) {
+		const { app, base: { header }, state: { unit } } = this, number = Number(value);
+		const place = () => wordsOf(scaled(add(focusOf(app.view), header.origin), unit), header.digits);
+		if (name === "save") return this.link.save(value);
+		if (name === "rename" && value && !isName(value)) return this.note("A name is no number and begins with no dash.");
+		const steps = {
+			split: () => this.each((id) => [["split", id, ...value.trim().split(/[\s,]+/)]]),
+			rename: () => this.each((id) => [["rename", id, value]]),
+			length: () => scaleWords(["rescale"], number / (app.overlay.distance * unit)),
+			insert: () => [["insert", value, "--at", ...place()]],
+		};
+		const amount = () => this.step({ [name]: AMOUNTS.indexOf(name) < 3 ? number / unit : number });
+		this.edit((steps[name] ?? amount)(), "This is nothing, or too much.");
+		app.overlay.tellDistance();
+	}
 
-  duplicate() {
-    const beside = ({ size }) => wordsOf(this.offset([Math.hypot(...size) / 2, 0, 0]), this.base.header.digits);
-    const { app } = this, before = app.groups;
-    this.edit(this.each((id, group) => [["duplicate", id, ...beside(group)]]));
-    const copies = [...app.groups.keys()].filter((id) => !before.has(id));
-    if (copies.length) app.choose(copies);
-  }
+	remove() {
+		const { groups, selection } = this.app;
+		if (selection.size === groups.size) this.note("A scene needs at least one group.");
+		else if (selection.size) this.edit([["remove", ...this.each((id) => id)]]);
+	}
 
-  merge() {
-    if (this.app.selection.size > 1) this.edit([["merge", ...this.each((id) => id)]]);
-    else this.note("Select two groups or more: Shift-click.");
-  }
+	duplicate() {
+		const beside = ({ size }) => this.offset([Math.hypot(...size) / 2, 0, 0]);
+		this.edit(this.each((id, group) => [["duplicate", id, ...wordsOf(beside(group), this.base.header.digits)]]));
+	}
 
-  /** Split into what hangs together, or by a box between two corners. */
-  split(corners = []) {
-    this.edit(this.each((id) => [["split", id, ...corners]]));
-  }
+	merge() {
+		if (this.app.selection.size > 1) this.edit([["merge", ...this.each((id) => id)]]);
+		else this.note("Select two groups or more: Shift-click.");
+	}
 
-  members = (id) => this.state.columns.filter(({ owner }) => owner === id);
+	split = () => this.edit(this.each((id) => [["split", id]]));
 
-  /** Where the centre of a group is now, relative to the scene's origin. */
-  centre(id) {
-    return subtract(centreOf(this.members(id)), this.base.header.origin);
-  }
+	// Split by the smallest boxes around the anchors that are `inside`.
+	cut(inside) {
+		const { base: { anchors, header: { digits } }, state: { unit } } = this, margin = 10 ** (1 - digits);
+		if (!anchors) return this.note("The page has not all Gaussians: type the corners.");
+		this.edit(this.each((id, group) => {
+			const chosen = anchorsIn(this.members(group.id), this.anchors).filter(inside);
+			const axes = [0, 1, 2].map((k) => chosen.map(({ place }) => place[k] * unit));
+			const corners = axes.map((values) => Math.min(...values) - margin);
+			corners.push(...axes.map((values) => Math.max(...values) + margin));
+			return chosen.length ? [["split", id, ...wordsOf(corners, digits)]] : [];
+		}), "Nothing of it is in the box.");
+	}
 
-  /** Say something below the fields, with buttons: { text: what it does }. */
-  note(text, choices = {}) {
-    byId("note").replaceChildren(text, ...Object.entries(choices).map(([textContent, act]) => {
-      const onclick = () => {
-        this.note("");
-        act();
-      };
-      return create("button", { textContent, onclick });
-    }));
-  }
+	members = (id) => this.state.columns.filter(({ owner }) => owner === id);
 
-  async copy() {
-    const line = byId("line");
-    try {
-      await navigator.clipboard.writeText(line.textContent);
-    } catch { // pages from a disk may be refused the clipboard
-      getSelection().selectAllChildren(line);
-      document.execCommand("copy");
-    }
-    this.unsaved = false;
-    this.note("Copied.");
-  }
+	// Centre of a group, relative to the scene's origin.
+	centre = (id) => subtract(centreOf(this.members(id)), this.base.header.origin);
 
-  save() {
-    download("edits.json", editsFile(this.operations));
-    this.unsaved = false;
-    this.note("Apply them with: tokengroups edit SCENE --script edits.json -o OUT");
-  }
+	// Say something, with buttons: { text: what it does }.
+	note(text, choices = {}) {
+		const buttons = Object.entries(choices).map(([textContent, act]) =>
+			create("button", { textContent, onclick: () => (this.note(""), act()) }));
+		byId("note").replaceChildren(text, ...buttons);
+	}
+
+	async copy() {
+		const line = byId("line");
+		try {
+			await navigator.clipboard.writeText(line.textContent);
+		} catch { // it may be refused
+			getSelection().selectAllChildren(line);
+			document.execCommand("copy");
+		}
+		this.unsaved = false;
+		this.note("Copied.");
+	}
+
+	save() {
+		download("edits.json", editsFile(this.operations));
+		this.unsaved = false;
+		this.note("Apply them with: tokengroups edit SCENE --script edits.json -o OUT");
+	}
 }
