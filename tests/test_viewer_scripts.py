@@ -243,7 +243,7 @@ def clumps(seed: int) -> TokenScene:
     return replace(scene, gaussians=gaussians, anchors=anchors, anchor_ids=ids, assignment=assignment)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_groups_are_split_as_our_functions_split_them(folder: Path, seed: int) -> None:
     """By parts and by boxes, after other edits, copies and unions; every Gaussian is in the same group."""
     scene = clumps(seed)
