@@ -20,6 +20,7 @@ from tokengroups.config import build_config
 from tokengroups.errors import UserError
 from tokengroups.nn.parameter_groups import decay_groups
 from tokengroups.systems import SYSTEMS
+from tokengroups.training import experiments
 from tokengroups.training.experiments import TASKS, read_experiment, run_experiment
 from tokengroups.training.log import MetricsLog, read_metrics
 from tokengroups.training.optim import AveragedWeights, build_optimizer, ema_decay, learning_rate
@@ -240,7 +241,7 @@ SETTINGS_THAT_CANNOT_BE = [
     ("losses.depth=.nan", "losses.depth"),
     ("losses.depth=-1", "losses.depth"),
     ("model.embed_dim=1000000000", "embed_dim"),
-    ("model={embed_dim: 16384, num_heads: 128, depth: 256}", "parameters"),
+    pytest.param("model={embed_dim: 16384, num_heads: 128, depth: 256}", "parameters", marks=pytest.mark.slow),  # 13 GB
     ("model={embed_dim: 192, num_heads: 5}", "num_heads must divide the width, got 5 heads for 192 channels"),
     ("model.dpt_layers=[0, 1, 2, 4]", "dpt_layers"),
     ("task=..a:b", "no system"),
@@ -256,4 +257,15 @@ def test_settings_that_cannot_be_are_one_line_and_nothing_is_written(
     assert main(["train", str(path), "training.output=new/run", override]) == 2
     answer = capsys.readouterr().err.splitlines()
     assert len(answer) == 1 and answer[0].startswith("error: ") and name in answer[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_too_many_parameters_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments, "_MOST_PARAMETERS", 10**5)
+    path = Path(__file__).parent.parent / "configs" / "vggt_tiny.yaml"
+    assert main(["train", str(path), "training.output=new/run"]) == 2
+    assert "more than 1e+05 parameters; lower its sizes" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
