@@ -262,6 +262,9 @@ def test_a_phone(show: Any) -> None:
     assert opened.run("app.view.eye")[0] < -0.1 and opened.run("app.view.distance") == distance
     move([(150, 200), (210, 200)], [(120, 200), (240, 200)])
     assert opened.run("app.view.distance") < 0.8 * distance
+    opened.run("(app.select([...app.groups.keys()][0]), app.command('b'))")
+    move([(20, 20), (340, 300)], [(60, 60), (300, 260)], [(100, 100), (260, 220)])
+    assert opened.run("[app.editor.operations, app.cutting]") == [[], True]  # a pinch draws no box
 
 
 def test_slow_frames_are_coarse_while_the_view_moves(show: Any) -> None:
@@ -484,7 +487,9 @@ def test_a_part_is_cut_off_by_a_box_that_is_drawn(show: Any) -> None:
     mine = scene.gaussians.means[gaussian_mask(scene, scene.group_ids.tolist().index(group_id))]
     pixels, _ = project(transform_points(opened.cameras.cam_from_world[0], mine), opened.cameras.intrinsics[0])
     middle = float(pixels[:, 0].median())
+    assert opened.page.locator("#gizmo").is_visible()
     opened.page.keyboard.press("b")
+    assert not opened.page.locator("#gizmo").is_visible()  # a box may begin anywhere
     opened.page.mouse.move(2, 2)
     opened.page.mouse.down()
     opened.page.mouse.move(middle, 328, steps=3)
@@ -509,7 +514,12 @@ def test_a_part_is_cut_off_by_a_box_that_is_drawn(show: Any) -> None:
     opened.page.keyboard.press("Control+z")
     assert np.array_equal(plain_picture(opened), before) and opened.page.locator("#groups li").count() == 6
     opened.run(f"app.select({group_id})")
-    opened.page.get_by_label("split by a box").fill("90 90 90 91 91 91")
-    opened.page.get_by_label("split by a box").press("Enter")
-    assert "one side of the box" in opened.page.locator("#note").inner_text()
+    refused = {
+        "90 90 90 91 91 91": "one side of the box", "-9 -9 -9 0 9 9 5": "six numbers", "1 2 3": "six numbers",
+        "-1e39 -9 -9 0 9 9": "six numbers", "a b c 0 1 2": "six numbers",
+    }  # fmt: skip
+    for corners, why in refused.items():
+        opened.page.get_by_label("split by a box").fill(corners)
+        opened.page.get_by_label("split by a box").press("Enter")
+        assert why in opened.page.locator("#note").inner_text()
     assert opened.run("app.editor.operations") == [] and opened.errors == []

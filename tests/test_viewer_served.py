@@ -246,6 +246,57 @@ def test_another_file_on_the_disk_is_said(served: Served, look: Any, scene: Toke
     assert opened.run("app.editor.history.steps") == []
 
 
+def look_again(opened: Opened) -> None:
+    opened.page.evaluate("dispatchEvent(new Event('focus'))")
+    wait(opened)
+
+
+def test_reading_the_file_again_spares_what_others_did_since(served: Served, look: Any, scene: TokenScene) -> None:
+    one, two, deaf = look(served), look(served), look(served, deaf=True)
+    tg.save_scene("room.safetensors", tg.remove(scene, 8))
+    one.run("app.editor.edit([['remove', '2']])")
+    wait(one)
+    look_again(deaf)
+    assert all(each.becomes(f"{NOTE}.includes('changed on the disk')", True) for each in (one, two, deaf))
+    choose(one, "Read it again")
+    one.run("app.editor.edit([['move', '5', '0.1', '0', '0']])")
+    wait(one)
+    assert two.becomes(NOTE, "")
+    choose(deaf, "Read it again")  # it has not heard that another did so
+    assert "has changed" in deaf.run(NOTE) and len(served.room.session.steps) == 1
+    assert deaf.run("app.editor.operations") == [["move", "5", "0.1", "0", "0"]]
+
+
+def test_edits_that_another_browser_has_sent_again_are_not_sent_twice(served: Served, look: Any) -> None:
+    one, two, deaf = look(served), look(served), look(served, deaf=True)
+    one.run("app.editor.edit([['move', '5', '0.1', '0', '0'], ['duplicate', '8', '0', '0', '0']])")
+    wait(one)
+    look_again(deaf)
+    served.stop()
+    look_again(deaf)
+    served.start()
+    look_again(deaf)
+    for opened in (one, two, deaf):
+        assert opened.becomes(f"{NOTE}.includes('without your last edits (1)')", True)
+    choose(one, "Send them")
+    assert two.becomes(NOTE, "")
+    choose(deaf, "Send them")
+    assert [step.words[0][0] for step in served.room.session.steps] == ["move"]
+    assert deaf.run("[app.editor.history.done, app.groups.size]") == [1, 7] and deaf.run(NOTE) == ""
+
+
+def test_the_part_that_a_split_makes_is_selected(served: Served, look: Any, scene: TokenScene) -> None:
+    opened = look(served)
+    opened.run("app.select(8)")
+    low = scene.gaussians.means.amin(dim=0).tolist()
+    middle = group_centre(scene, scene.group_ids.tolist().index(8)).tolist()
+    opened.page.get_by_label("split by a box").fill(" ".join(map(str, [*low, middle[0], 99, 99])))
+    opened.page.get_by_label("split by a box").press("Enter")
+    wait(opened)
+    new_id = int(scene.group_ids.max()) + 1
+    assert opened.run("[...app.selection]") == [new_id] == served.room.session.scene.group_ids[-1:].tolist()
+
+
 def test_the_scale_is_set_by_a_known_length(served: Served, look: Any, scene: TokenScene) -> None:
     opened = look(served)
     view = ours(scene, opened.cameras)

@@ -1,4 +1,4 @@
-// The page: a scene, the view of it, and the states of groups, by id. Drawn on demand.
+// The page. States of groups are by id. Drawn on demand.
 import { commandsOf } from "./commands.js";
 import { listen } from "./controls.js";
 import { byId, create, download, say } from "./dom.js";
@@ -49,6 +49,7 @@ export class App {
 		Object.assign(this, { groups, columns, matrices: new Float32Array(12 * columns.length) });
 		columns.forEach(({ linear, shift }, index) => this.setMatrix(index, linear, shift));
 		if (dragging) return this.paint();
+		for (const ids of [this.hidden, this.locked]) for (const id of ids) if (!groups.has(id)) ids.delete(id);
 		this.panel.follow();
 		this.choose(this.selection);
 	}

@@ -1,4 +1,3 @@
-// What keys and buttons do, by the name of the key.
 import { byId } from "./dom.js";
 
 export function commandsOf(app) {

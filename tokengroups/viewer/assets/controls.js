@@ -1,4 +1,3 @@
-// Mouse, touch and keyboard.
 import { add, scaled, subtract } from "./maths.js";
 import { look, orbit, shift } from "./view.js";
 
@@ -29,7 +28,8 @@ function pointers(app) {
 	canvas.onpointerdown = (event) => {
 		canvas.setPointerCapture(event.pointerId);
 		if (!held.size) moved = 0;
-		corner = (event.ctrlKey || event.metaKey || app.cutting) && !event.button ? placeOf(event) : null;
+		const boxing = (event.ctrlKey || event.metaKey || app.cutting) && !event.button && !held.size;
+		corner = boxing ? placeOf(event) : null;
 		held.set(event.pointerId, placeOf(event));
 		app.focus();
 	};

@@ -1,6 +1,6 @@
 export const byId = (id) => document.getElementById(id);
 
-// Show a text, never HTML, in an element; style.css hides most while they are empty.
+// Show a text, never HTML; style.css hides most elements while they are empty.
 export const say = (id, text) => (byId(id).textContent = text);
 
 export const create = (tag, properties) => Object.assign(document.createElement(tag), properties);

@@ -1,4 +1,3 @@
-// Edits in the page: their history, what it makes of the picture, and their fields and buttons.
 import { byId, create, download, say } from "./dom.js";
 import {
 	NO_EDITS, anchorsIn, applyEdits, centreOf, commandLine, editsFile, isName, moveWords, operationsOf, redone,
@@ -11,6 +10,7 @@ import { withColumns } from "./packed.js";
 import { anchorsOf } from "./parts.js";
 import { focusOf } from "./view.js";
 
+const THINNED = "The page has not all Gaussians for this.";
 const unitOf = (steps) => steps.flat().reduce((unit, [name, by]) => (name === "rescale" ? unit * by : unit), 1);
 
 export class Editor {
@@ -69,7 +69,8 @@ export class Editor {
 		const [undo, redo, copy, save] = byId("log").querySelectorAll("button");
 		undo.disabled = copy.disabled = save.disabled = !done;
 		redo.disabled = done === steps.length;
-		if (!byId("note").firstElementChild && !this.link?.lost) this.note(""); // choices and warnings stay
+		const note = byId("note");
+		if (!note.firstElementChild && !/^The server/.test(note.textContent)) this.note(""); // choices and warnings stay
 	}
 
 	get alone() {
@@ -79,8 +80,9 @@ export class Editor {
 	become(history, path, order) {
 		const { alone } = this;
 		if (history === this.history) return;
-		const whole = order?.edits[0][0] === "split" && "It is in one piece, too large, or on one side of the box.";
-		if (alone && !this.outcome(history)) return this.note(whole || "This needs the server.");
+		const whole = this.base.anchors ? "It is in one piece, too large, or on one side of the box." : THINNED;
+		const why = order?.edits[0][0] === "split" ? whole : "This needs the server.";
+		if (alone && !this.outcome(history)) return this.note(why);
 		this.unsaved = alone && history.done > 0;
 		this.follow(history);
 		if (!alone) this.link.send(path, order);
@@ -91,7 +93,11 @@ export class Editor {
 		if (step.length) this.become(withStep(this.history, step), "edit", { edits: step });
 		else if (nothing) this.note(nothing);
 		else this.preview();
-		const added = [...app.groups.keys()].filter((id) => !before.has(id));
+		this.chooseNew(before);
+	}
+
+	chooseNew(before) {
+		const { app } = this, added = [...app.groups.keys()].filter((id) => !before.has(id));
 		if (added.length) app.choose(added);
 	}
 
@@ -122,8 +128,10 @@ export class Editor {
 		const place = () => wordsOf(scaled(add(focusOf(app.view), header.origin), unit), header.digits);
 		if (name === "save") return this.link.save(value);
 		if (name === "rename" && value && !isName(value)) return this.note("A name is no number and begins with no dash.");
+		const corners = value.trim().split(/[\s,]+/).map(Number), fit = corners.every((each) => Math.abs(each) < 1e38);
+		if (name === "split" && !(fit && corners.length === 6)) return this.note("Type six numbers: two corners.");
 		const steps = {
-			split: () => this.each((id) => [["split", id, ...value.trim().split(/[\s,]+/)]]),
+			split: () => this.each((id) => [["split", id, ...corners.map(String)]]),
 			rename: () => this.each((id) => [["rename", id, value]]),
 			length: () => scaleWords(["rescale"], number / (app.overlay.distance * unit)),
 			insert: () => [["insert", value, "--at", ...place()]],
@@ -154,14 +162,14 @@ export class Editor {
 	// Split by the smallest boxes around the anchors that are `inside`.
 	cut(inside) {
 		const { base: { anchors, header: { digits } }, state: { unit } } = this, margin = 10 ** (1 - digits);
-		if (!anchors) return this.note("The page has not all Gaussians: type the corners.");
+		if (!anchors) return this.note(THINNED);
 		this.edit(this.each((id, group) => {
-			const chosen = anchorsIn(this.members(group.id), this.anchors).filter(inside);
-			const axes = [0, 1, 2].map((k) => chosen.map(({ place }) => place[k] * unit));
-			const corners = axes.map((values) => Math.min(...values) - margin);
-			corners.push(...axes.map((values) => Math.max(...values) + margin));
-			return chosen.length ? [["split", id, ...wordsOf(corners, digits)]] : [];
-		}), "Nothing of it is in the box.");
+			const all = anchorsIn(this.members(group.id), this.anchors), chosen = all.filter(inside);
+			if (!chosen.length || chosen.length === all.length) return [];
+			const end = (sign) => [0, 1, 2].map((k) =>
+				sign * chosen.reduce((most, { place }) => Math.max(most, sign * place[k] * unit + margin), -Infinity));
+			return [["split", id, ...wordsOf([...end(-1), ...end(1)], digits)]];
+		}), "The box holds none of it, or all.");
 	}
 
 	members = (id) => this.state.columns.filter(({ owner }) => owner === id);

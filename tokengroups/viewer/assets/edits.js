@@ -1,4 +1,4 @@
-// Edits as steps that can be undone: lists of words of `tokengroups edit`, such as ["move", "3", "0.4", "0", "0"].
+// Edits as steps: lists of words of `tokengroups edit`, such as ["move", "3", "0.4", "0", "0"].
 import {
 	IDENTITY, add, along, apply3, moved, multiply3, normalised, rotationAbout, scaled, subtract, weighted,
 } from "./maths.js";

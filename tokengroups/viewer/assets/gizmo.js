@@ -1,4 +1,3 @@
-// Handles that move things: where they lie in the picture, and what dragging them means.
 import { add, along, apply3, applyTransposed3, dot, normalised, subtract, weighted } from "./maths.js";
 
 const NEAR = 0.01;
@@ -41,7 +40,7 @@ export function handles(camera, centre, frame) {
 	return lines.flat().every(Boolean) ? [...lines, [away, away]] : null;
 }
 
-// Moves along right, up, forward, turns about them, and a factor: all that an edit may have.
+// Moves along axes, turns about them, and a factor.
 export const AMOUNTS = ["right", "up", "forward", "turn right", "turn up", "turn forward", "scale"];
 
 // What dragging a handle between two pixels asks for, by those names: lengths, degrees, a factor; null where it has no

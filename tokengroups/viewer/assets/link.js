@@ -1,8 +1,10 @@
 // What a served page tells its server and hears from it, one order after the other; docs/view.md has the protocol.
+import { byId } from "./dom.js";
 import { unpack } from "./packed.js";
 
 const AGAIN_MS = 2000;
 const GONE = "The server is gone. The edits stay in this page until it is back.";
+const OUTDATED = /^The (server is back|scene's file)/; // notes, by the next state
 const editsOf = (steps) => steps.map(({ edits }) => edits);
 
 export class Link {
@@ -52,28 +54,29 @@ export class Link {
 		});
 	}
 
-	send(path, order = {}) {
+	send(path, { version, ...order } = {}) {
 		return this.after(async () => {
 			if (this.lost) return; // sent when the server is back
-			const { error, choices, ...state } = await this.ask(path, order);
+			const { editor } = this;
+			this.before = editor.app.groups; // what is new is selected
+			const { error, choices, ...state } = await this.ask(path, { ...order, version: version ?? this.version });
 			await this.adopt(error ? await this.ask("state") : state);
 			const again = { "Do it all the same": () => this.send(path, order), "Leave it": () => {} };
-			if (error) this.editor.note(error, choices && again);
+			if (error) editor.note(error, choices && again);
 		});
 	}
 
-	// Look at the server's state, unless that version has been seen.
-	refresh(version) {
+	// Look at the server's state; edits that it lacks are asked about, or given to `use`.
+	refresh(version, use) {
 		return this.after(async () => {
 			if (version === this.version && !this.lost && !this.behind) return;
 			const state = await this.ask("state"), { steps, done } = this.editor.history;
 			const mine = steps.slice(0, done), theirs = editsOf(state.steps);
 			while (mine.length && JSON.stringify(mine[0]) === JSON.stringify(theirs.shift())) mine.shift();
-			if (!this.lost || !mine.length) return this.adopt(state);
-			const adopt = () => this.after(() => this.adopt(state));
+			if (!this.lost || !mine.length || use) return this.adopt(state).then(() => use && mine.forEach(use));
 			this.editor.note(`The server is back, without your last edits (${mine.length}).`, {
-				"Send them": () => adopt().then(() => mine.forEach((edits) => this.send("edit", { edits }))),
-				"Drop them": adopt,
+				"Send them": () => this.refresh(null, (edits) => this.send("edit", { edits })),
+				"Drop them": () => this.refresh(null, () => {}),
 			});
 		});
 	}
@@ -91,8 +94,11 @@ export class Link {
 			this.source = source;
 		}
 		editor.unsaved = false;
+		if (OUTDATED.test(byId("note").textContent)) editor.note("");
 		editor.follow(history, state.command);
-		const again = { "Read it again, without the edits": () => this.send("reload") };
+		if (this.before) editor.chooseNew(this.before);
+		this.before = null;
+		const again = { "Read it again, without the edits": () => this.send("reload", { version }) };
 		if (state.file_changed) editor.note("The scene's file has changed on the disk.", again);
 	}
 

@@ -26,7 +26,7 @@ const COMPARE = {
 	name: (a, b) => groupName(a).localeCompare(groupName(b), "en", { numeric: true }),
 };
 
-// In order, those first that a query has found (`lit`: probabilities by id).
+// What a query has found is first (`lit`: probabilities by id).
 export function listed(groups, sorting, lit) {
 	const found = ({ id }) => lit.get(id) ?? 0;
 	return [...groups].sort((a, b) => found(b) - found(a) || COMPARE[sorting](a, b) || a.id - b.id);

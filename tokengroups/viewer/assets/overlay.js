@@ -1,4 +1,3 @@
-// What lies over the picture: handles of the selected group, cameras, a box, a measured line; in CSS pixels.
 import { byId, copyOf, say } from "./dom.js";
 import { AMOUNTS, dragged, handles, project, unproject } from "./gizmo.js";
 import { add, along, subtract } from "./maths.js";
@@ -15,8 +14,7 @@ export class Overlay {
 
 	update() {
 		const { app } = this, { selected, editor, scene: { header } } = app, screen = app.screen();
-		const active = selected !== null && !app.measuring;
-		const lines = active && handles(screen, editor.centre(selected), header.frame);
+		const lines = selected !== null && handles(screen, editor.centre(selected), header.frame);
 		for (const handle of byId("gizmo").children) {
 			const k = handle.dataset.handle, path = k < 3 ? arrowPath : k < 6 ? planePath : linePath;
 			draw(handle, lines ? path(lines[k]) : "");
@@ -75,13 +73,13 @@ export class Overlay {
 		byId("box").setAttribute("d", a ? `M${a}H${b[0]}V${b[1]}H${a[0]}Z` : "");
 	}
 
-	// Cut off what shows in a box, or select the groups with centres in it.
+	// Cut off what is in a box, or select groups by their centres.
 	enclose(a, b, more) {
 		const { app } = this, { editor, hidden, locked, selection, scene } = app, screen = app.screen();
 		const inside = (point) => inBox(project(screen, point) ?? [], a, b);
 		if (app.cutting) {
-			editor.cut(({ place }) => inside(subtract(place, scene.header.origin)));
 			app.command("b");
+			editor.cut(({ place }) => inside(subtract(place, scene.header.origin)));
 		} else {
 			const free = [...app.groups.keys()].filter((id) => !hidden.has(id) && !locked.has(id));
 			app.choose([...(more ? selection : []), ...free.filter((id) => inside(editor.centre(id)))]);
@@ -107,7 +105,6 @@ export class Overlay {
 		say("amount", distance ? `Distance ${+(distance * editor.state.unit).toPrecision(4)}` : hint);
 	}
 
-	// Pyramids where the photos were taken; a click shows what a photo saw.
 	drawCameras(screen, cameras) {
 		if (this.framed !== cameras) byId("cameras").replaceChildren(...cameras.map(this.pyramid, this));
 		this.framed = cameras;

@@ -1,4 +1,4 @@
-// Packed scenes, which tokengroups/viewer/pack.py writes and documents.
+// Packed scenes, as tokengroups/viewer/pack.py has them.
 
 export const WORDS = 8; // of 32 bits, per splat
 

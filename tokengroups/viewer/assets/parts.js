@@ -58,10 +58,10 @@ export function partsOf(anchors, box) {
 
 // What hangs together. Small pieces join the nearest larger one.
 function pieces(anchors) {
+	if (anchors.length > MOST) return [];
 	const parts = [];
 	let rest = [...anchors].sort((a, b) => order(a.place, b.place));
 	const places = rest.map(({ place }) => place).filter((each, k, all) => !k || order(each, all[k - 1]));
-	if (places.length > MOST) return parts;
 	const neighbour = Math.min(Math.max((places.length >> 1) - 1, 1), NEIGHBOUR, places.length - 1);
 	const spacings = places.map((a) => Float64Array.from(places, (b) => distance(a, b)).sort()[neighbour]);
 	const reach = REACH * Float64Array.from(spacings).sort()[(places.length - 1) >> 1];

@@ -1,4 +1,4 @@
-// What shows at a pixel, on the CPU: the renderer's maths once more, for the few splats near it.
+// What shows at a pixel: the renderer's maths, on the CPU.
 import {
 	along, applyTransposed3, cross, dot, fromHalf, rotationFromQuaternion, scaled, unpackQuaternion,
 } from "./maths.js";

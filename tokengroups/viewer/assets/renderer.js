@@ -1,4 +1,3 @@
-// WebGL 2: one call draws all splats into a target of half floats, another copies it onto the canvas.
 import { byId } from "./dom.js";
 
 const ROW = 512; // splats in a row of their textures
@@ -98,7 +97,7 @@ export class Renderer {
 		this.drawn = count;
 	}
 
-	// Draw for a camera of the canvas's size; with `detail` below 1 in fewer pixels.
+	// With `detail` below 1 in fewer pixels.
 	draw(camera, detail) {
 		const { gl, drawn, background, scene: { header } } = this, { fx, fy, cx, cy, rotation, eye, height } = camera;
 		if (gl.isContextLost()) return;

@@ -25,7 +25,7 @@ export function depthSorter(words) {
 	};
 }
 
-// The first message has the splats, others views and a buffer for the order.
+// The first message has the splats, others views and a buffer.
 function serveSorter(port) {
 	let sort;
 	port.onmessage = ({ data: { words, views, order, job } }) => {
@@ -34,7 +34,7 @@ function serveSorter(port) {
 	};
 }
 
-// Sorts in a worker, or here without one; `done({ order, count, job })` may read the order until the next.
+// Sorts in a worker, or here; `done({ order, count, job })` may read the order until the next.
 export class Sorter {
 	constructor({ words, count }, done) {
 		this.spare = new Uint32Array(count); // null while in use

@@ -1,4 +1,3 @@
-// Shows the scene that the page holds, or why it cannot.
 import { App } from "./app.js";
 import { byId, say } from "./dom.js";
 import { fromBase64, gunzip, unpack } from "./packed.js";

@@ -1,5 +1,5 @@
-// Where one looks from. A view is immutable: rotation (camera from world: rows right, down, forward), eye, distance to
-// the point that it turns about (focus), and lens (fx fy cx cy width height of the picture to see).
+// Where one looks from, immutable: rotation (camera from world: rows right, down, forward), eye, distance to the focus
+// that it turns about, and lens (fx fy cx cy width height of the picture to see).
 import { add, along, applyTransposed3, dot, multiply3, rotationAbout, rowsOf, scaled } from "./maths.js";
 
 const STEEPEST = 0.995; // cosine between up and forward
